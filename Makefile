@@ -1,0 +1,47 @@
+# Every target sets up what it needs: a bare python3 (>= 3.11) with pip is enough; uv is used when it is there.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: help setup ablate test lint format test-stacks clean
+help:
+	@echo "make setup        create $(VENV) with everything that the other targets need"
+	@echo "make ablate       the headline suite: fusion, 5 seeds, about 10 minutes on 2 CPU cores"
+	@echo "make test         the whole test suite"
+	@echo "make lint         ruff and mypy"
+	@echo "make test-stacks  conformance, leak tests and the quick suite on jax 0.7.2 (Colab) and on the newest jax"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "crossattn needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make setup PYTHON=python3.12" >&2; exit 2; }
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
+	  uv pip install --quiet --python $(RUN) -e '.[easy-vqa,dev]'; \
+	else \
+	  { $(PYTHON) -m venv $(VENV) || { $(PYTHON) -m pip install --quiet virtualenv && $(PYTHON) -m virtualenv --quiet $(VENV); }; } && \
+	  $(RUN) -m pip install --quiet --disable-pip-version-check -e '.[easy-vqa,dev]'; \
+	fi
+	@touch $@
+
+ablate: setup
+	$(RUN) -m experiments.ablate fusion
+
+test: setup
+	$(RUN) -m pytest
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: setup
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+test-stacks:
+	bash tests/stacks.sh
+
+clean:
+	rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,25 @@
+"""Strict for everything: 8 CPU devices, strict promotion, checked annotations, warnings are errors."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The checker is named as a string so that the library never imports beartype.
+install_import_hook("crossattn", "beartype.beartype")
+
+
+@pytest.fixture
+def x64():
+    """Run one test in float64."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)

@@ -1,0 +1,89 @@
+"""The house has floors: a room imports lower floors and its own room only."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Rooms on one floor do not know each other; configs and experiments stand above the package.
+FLOORS = {
+    "crossattn.shapes": 0,
+    "crossattn.ops": 1,
+    "crossattn.sharding": 1,
+    "crossattn.nn": 2,
+    "crossattn.align": 2,
+    "crossattn.data": 2,
+    "crossattn.models": 3,
+    "crossattn.train": 4,
+    "crossattn.report": 4,
+    "crossattn.interop": 4,
+    "configs": 5,
+    "experiments": 6,
+}
+# The front door shows the operation and nothing that needs Flax.
+FRONT_DOOR = "crossattn"
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room(module):
+    matches = [name for name in FLOORS if module == name or module.startswith(name + ".")]
+    return max(matches, key=len) if matches else None
+
+
+def imports(path):
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            yield stem
+            yield from (f"{stem}.{alias.name}" for alias in node.names)
+
+
+def sources():
+    for top in ("crossattn", "configs", "experiments"):
+        yield from sorted((ROOT / top).rglob("*.py"))
+
+
+def violations(path):
+    here = room(module_name(path))
+    for target in imports(path):
+        there = room(target)
+        if module_name(path) == FRONT_DOOR:
+            if there is not None and FLOORS[there] > 1:
+                yield f"{module_name(path)} imports {target}"
+        elif there is not None and there != here and FLOORS[there] >= FLOORS[here]:
+            yield f"{module_name(path)} (floor {FLOORS[here]}) imports {target}"
+
+
+def test_every_module_has_a_floor():
+    homeless = [module_name(p) for p in sources() if room(module_name(p)) is None]
+    assert homeless == [FRONT_DOOR]
+
+
+def test_imports_go_down():
+    assert [v for path in sources() for v in violations(path)] == []
+
+
+def test_operation_does_not_know_flax():
+    flax = [
+        (module_name(path), target)
+        for path in sources()
+        if room(module_name(path)) in ("crossattn.shapes", "crossattn.ops", "crossattn.align", "crossattn.data")
+        for target in imports(path)
+        if target.split(".")[0] in ("flax", "optax", "orbax")
+    ]
+    assert flax == []
+
+
+def test_no_heavy_frameworks():
+    banned = {"tensorflow", "torch", "clu", "transformers"}
+    assert [t for path in sources() for t in imports(path) if t.split(".")[0] in banned] == []
