@@ -1,0 +1,1 @@
+"""The suites: values only, one short file each."""

@@ -1,4 +1,4 @@
-"""Strict for everything: 8 CPU devices, strict promotion, checked annotations, warnings are errors."""
+"""Strict for everything: 8 CPU devices, strict promotion, checked annotations."""
 
 import os
 

@@ -20,6 +20,7 @@ FLOORS = {
     "configs": 5,
     "experiments": 6,
 }
+NO_FLAX = ("crossattn.shapes", "crossattn.ops", "crossattn.align", "crossattn.data")
 # The front door shows the operation and nothing that needs Flax.
 FRONT_DOOR = "crossattn"
 
@@ -77,7 +78,7 @@ def test_operation_does_not_know_flax():
     flax = [
         (module_name(path), target)
         for path in sources()
-        if room(module_name(path)) in ("crossattn.shapes", "crossattn.ops", "crossattn.align", "crossattn.data")
+        if room(module_name(path)) in NO_FLAX
         for target in imports(path)
         if target.split(".")[0] in ("flax", "optax", "orbax")
     ]

@@ -1,0 +1,39 @@
+"""The fusion rows on real third-party images and questions: easy-VQA (Victor Zhou, MIT).
+
+4,000 + 1,000 images of one shape in one colour, 38,575 + 9,673 questions, 13 answers. The region
+truth is recovered from the pixels. Published: 87.6 % with a CNN and an LSTM; a predictor that reads
+only the question reaches 67.0 %.
+
+Command:   python -m experiments.ablate easy_vqa
+"""
+
+from crossattn.train.run import Data, Model, Optimiser, Run
+from crossattn.train.suite import Suite
+
+SUITE = Suite(
+    name="easy_vqa",
+    title="the fusion rows on real images and questions (easy-VQA)",
+    base=Run(
+        data=Data(source="easy_vqa", images=0, evaluation_images=0, texts_per_image=4, flip=True),
+        model=Model(perception="window"),
+        optimiser=Optimiser(learning_rate=2e-3),
+        steps=2_000,
+        batch_size=128,
+        checkpoint_every=500,
+    ),
+    variants={
+        "blind": {"model.fusion": "blind"},
+        "mean-pool": {"model.fusion": "mean-pool"},
+        "cross-attention": {"model.fusion": "cross-attention"},
+        "oracle-attention": {"model.fusion": "oracle-attention"},
+    },
+    baseline="cross-attention",
+    primary="test/accuracy",
+    claims=(("cross-attention", "blind"), ("mean-pool", "blind")),
+    quick={"steps": 60, "data.images": 400, "data.evaluation_images": 100},
+    notes=(
+        "easy-VQA has one object in each image, so that the mean of all patches holds what every "
+        "question asks for: mean-pooling answers as well as cross-attention does. Accuracy alone "
+        "does not show alignment; pointing and knock-out do.",
+    ),
+)

@@ -1,0 +1,50 @@
+"""Attention against the true region of a word. NumPy arrays in, numbers out, no model in sight.
+
+Weights are those of one text position over P patches; a region is a boolean mask of patches, or the
+share of each patch that the word's objects cover. Where a word has no region the value is NaN.
+"""
+
+import numpy as np
+
+from crossattn.shapes import Bool, Float
+
+
+def pointing(
+    weights: Float[np.ndarray, "... P"], region: Bool[np.ndarray, "... P"]
+) -> Float[np.ndarray, "..."]:
+    """Pointing game: 1 where the most attended patch lies in the region, else 0 (Zhang 2016).
+
+    An attention row that sees nothing (all zero) points nowhere: 0.
+
+    Example:
+      >>> weights = np.array([[0.1, 0.7, 0.2], [0.6, 0.4, 0.0]])
+      >>> pointing(weights, np.array([[False, True, True], [False, True, True]])).tolist()
+      [1.0, 0.0]
+    """
+    peak = weights.argmax(axis=-1)[..., None]
+    hit = np.take_along_axis(np.broadcast_to(region, weights.shape), peak, axis=-1)[..., 0]
+    hit = hit & (weights.max(axis=-1) > 0)
+    return np.where(region.any(axis=-1), hit.astype(float), np.nan)
+
+
+def pointing_chance(region: Bool[np.ndarray, "... P"]) -> Float[np.ndarray, "..."]:
+    """Pointing of a patch drawn at random: the share of patches in the region.
+
+    Example:
+      >>> pointing_chance(np.array([[True, False, False, False]])).tolist()
+      [0.25]
+    """
+    return np.where(region.any(axis=-1), region.mean(axis=-1), np.nan)
+
+
+def mass_in_region(
+    weights: Float[np.ndarray, "... P"], coverage: Float[np.ndarray, "... P"]
+) -> Float[np.ndarray, "..."]:
+    """Attention mass inside the region, patches counting by their covered share (Wang 2020).
+
+    Example:
+      >>> mass_in_region(np.array([[0.5, 0.5]]), np.array([[1.0, 0.5]])).tolist()
+      [0.75]
+    """
+    mass = np.einsum("...p,...p->...", weights, coverage)
+    return np.where((coverage > 0).any(axis=-1), mass, np.nan)

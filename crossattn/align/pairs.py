@@ -1,0 +1,26 @@
+"""Swap pairs: two captions of the same words, two images (Thrush et al. 2022, Winoground)."""
+
+import numpy as np
+
+from crossattn.shapes import Float
+
+
+def swap_scores(score: Float[np.ndarray, "N 2 2"]) -> dict[str, Float[np.ndarray, " N"]]:
+    """Text, image and group score of each pair; comparisons are strict, so that a tie is wrong.
+
+    Args:
+      score: score[n, c, i] of caption c with image i; caption c belongs to image c.
+
+    Returns:
+      0 or 1 per pair: "text" where the right caption wins for both images, "image" where the right
+      image wins for both captions, "group" where both hold. A scorer that ignores the image gets 0
+      in all three.
+
+    Example:
+      >>> {k: v.tolist() for k, v in swap_scores(np.array([[[2.0, 0.0], [1.0, 3.0]]])).items()}
+      {'text': [1.0], 'image': [1.0], 'group': [1.0]}
+    """
+    text = (score[:, 0, 0] > score[:, 1, 0]) & (score[:, 1, 1] > score[:, 0, 1])
+    image = (score[:, 0, 0] > score[:, 0, 1]) & (score[:, 1, 1] > score[:, 1, 0])
+    scores = {"text": text, "image": image, "group": text & image}
+    return {name: value.astype(float) for name, value in scores.items()}

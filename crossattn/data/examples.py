@@ -1,0 +1,121 @@
+"""What every data set of text about images hands to the trainer and to the evaluator."""
+
+import dataclasses
+from typing import SupportsIndex
+
+import numpy as np
+
+__all__ = ["ROLES", "Examples"]
+
+# What a word does. Words of relation ("left") point weakly: to both things that they relate. The
+# verdict is "yes" or "no"; "thing" and "things" stand where a shape word could stand.
+ROLES = ("none", "colour", "shape", "relation", "count", "thing", "verdict")
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """N images and E rows of text about them, with exact regions for every word.
+
+    Attributes:
+        images: (N, P, F) float32 features of patches, or (N, height, width, 3) uint8 pixels.
+        coverage: (N, O, P) float32, the fraction of patch p that object o covers. Objects do not
+            overlap, so that the coverage of a set of objects is the sum.
+        image: (E,) int32, the image that a row of text is about.
+        tokens: (E, T) int32, 0 is `<pad>`.
+        target: (E, T) bool, the tokens that a model has to predict: an answer, or the words of a
+            caption and its `<eos>`.
+        objects: (E, T, O) bool, the objects that a token refers to.
+        role: (E, T) int8, index into `ROLES`.
+        kind: (E,) int8, index into `kinds`.
+        answer: (E,) int32, position of the answer in `tokens`; 0 where a row has none (captions).
+        vocabulary: the words, by token.
+        kinds: the names of the kinds of rows.
+        grid: rows and columns of patches, P = rows * columns in row-major order.
+        chance: kind to the accuracy of the best predictor that reads only the text, where that
+            is known; captions have no entry.
+        covered: a patch belongs to a region when at least this share of it is covered.
+
+    Raises:
+        ValueError: where shapes contradict one another or an index points outside.
+    """
+
+    images: np.ndarray
+    coverage: np.ndarray
+    image: np.ndarray
+    tokens: np.ndarray
+    target: np.ndarray
+    objects: np.ndarray
+    role: np.ndarray
+    kind: np.ndarray
+    answer: np.ndarray
+    vocabulary: tuple[str, ...]
+    kinds: tuple[str, ...]
+    grid: tuple[int, int]
+    chance: dict[str, float]
+    covered: float = 0.1
+
+    def __post_init__(self):
+        rows, length = self.tokens.shape
+        count, things, patches = self.coverage.shape
+        expected = {
+            "image": (rows,),
+            "target": (rows, length),
+            "objects": (rows, length, things),
+            "role": (rows, length),
+            "kind": (rows,),
+            "answer": (rows,),
+        }
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(
+                    f"{name} has shape {getattr(self, name).shape}, "
+                    f"expected {shape} beside tokens {self.tokens.shape}"
+                )
+        if len(self.images) != count or self.grid[0] * self.grid[1] != patches:
+            raise ValueError(
+                f"images {self.images.shape} and grid {self.grid} do not fit "
+                f"coverage {self.coverage.shape} (images, objects, patches)"
+            )
+        limits = {
+            "image": count,
+            "tokens": len(self.vocabulary),
+            "role": len(ROLES),
+            "kind": len(self.kinds),
+            "answer": length,
+        }
+        for name, limit in limits.items():
+            values = getattr(self, name)
+            if values.size and not (values.min() >= 0 and values.max() < limit):
+                raise ValueError(f"{name} must lie in 0 to {limit - 1}")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def rows(self, chosen) -> "Examples":
+        """Keep the `chosen` rows of text (indices, a slice or a mask); the images stay as they are.
+
+        Example:
+            >>> from crossattn.data import scenes
+            >>> data = scenes.examples("iid", 100, seed=0)
+            >>> captions = data.rows(data.kind == data.kinds.index("caption"))
+            >>> len(data), len(captions), len(captions.images)
+            (200, 100, 100)
+        """
+        names = ("image", "tokens", "target", "objects", "role", "kind", "answer")
+        return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
+    def regions(self, chosen=slice(None)) -> np.ndarray:
+        """Give the fraction of each patch that the objects of each token cover.
+
+        Args:
+            chosen: rows of text: indices, a slice or a mask; all rows by default.
+
+        Returns:
+            (E, T, P) float32; zero where a token refers to nothing.
+        """
+        sets = self.objects[chosen].astype(np.float32)
+        return sets @ self.coverage[self.image[chosen]]
+
+    def words(self, row: SupportsIndex) -> str:
+        """Spell one row of text, without padding."""
+        return " ".join(self.vocabulary[token] for token in self.tokens[row] if token)

@@ -1,0 +1,149 @@
+"""The data set `scenes`: objects on a plain ground, texts about them, and exact regions for words.
+
+Everything follows from a seed, to the byte, on any machine: all draws are integers of `Stream`, and
+shapes are decided in integers. Two to four objects of 6 colours and 6 shapes stand apart on 8 by 8
+patches. Six of the 36 pairs of a colour and a shape, a Latin square, are in no image but those of
+`pairs`.
+
+| split | scenes and questions | best predictor from the text alone |
+|---|---|---|
+| train, validation, iid | colour, shape, exist, count, relation (and refer) | `CHANCE` |
+| pairs | colour and shape of an object whose pair is held out | 0 (uninformed guess: 1/6) |
+| count | five or six objects, counts of one to four of a kind | 1/4 |
+| relations | relations between shapes that training never asks for | 1/2 |
+| swap | two scenes with their colours swapped, two captions of the same words | 0 |
+
+**Chance is exact.** For one wording there is one scene for each answer (see `scene_questions`), so
+a predictor that reads only the text is right in exactly 1/k of the rows, k being the number of
+answers. The colour of a shape has k = 5 and not 6, because every shape misses one colour in
+training: a predictor can know that. For the same reason it never names the held-out pair, and its
+accuracy on `pairs` is 0. In `swap` the score is that of a comparison which ties without the image.
+"""
+
+import numpy as np
+
+from crossattn.data.examples import ROLES, Examples
+from crossattn.data.scene_images import CHUNK, GRID
+from crossattn.data.scene_language import LENGTH, ROLE_OF, VOCABULARY, caption_words
+from crossattn.data.scene_layout import MOST
+from crossattn.data.scene_worlds import CHANCE, SIZES, SPLITS, TASKS, Scenes, check, generate
+
+__all__ = ["CHANCE", "KINDS", "PERCEPTIONS", "SIZES", "SPLITS", "Scenes", "examples", "generate"]
+
+KINDS = ("colour", "shape", "exist", "count", "relation", "refer", "caption", "match")
+PERCEPTIONS = ("oracle", "patch", "conv")
+
+Row = tuple[int, str, list[tuple[str, int]]]  # scene, kind, words with the bits of their objects
+
+
+def _rows(scenes: Scenes, tasks: tuple[str, ...]) -> list[Row]:
+    """Write the texts: first all questions, then all captions, in the order of their scenes."""
+    pairs = [scenes.pairs(scene) for scene in range(len(scenes))]
+    if scenes.split == "swap":
+        return [
+            (image, "match", caption_words(pairs[text], pairs[image]))
+            for first in range(0, len(scenes), 2)
+            for text in (first, first + 1)
+            for image in (first, first + 1)
+        ]
+    rows: list[Row] = []
+    for scene, question in enumerate(scenes.questions):
+        asked = "refer" if question and question.kind == "refer" else "question"
+        if question and asked in tasks:
+            places = scenes.centre[scene].tolist()
+            rows.append((scene, question.kind, question.words(pairs[scene], places)))
+    if "caption" in tasks:
+        rows += [(n, "caption", caption_words(own, own)) for n, own in enumerate(pairs)]
+    return rows
+
+
+def _pack(rows: list[Row]) -> dict[str, np.ndarray]:
+    """Turn texts into the arrays of `Examples`."""
+    number = {word: token for token, word in enumerate(VOCABULARY)}
+    role = [ROLES.index(ROLE_OF.get(word, "none")) for word in VOCABULARY]
+    tokens = np.zeros((len(rows), LENGTH), np.int32)
+    sets = np.zeros((len(rows), LENGTH), np.int32)
+    for row, (_, _, words) in enumerate(rows):
+        tokens[row, : len(words)] = [number[word] for word, _ in words]
+        sets[row, : len(words)] = [bits for _, bits in words]
+    kind = np.array([KINDS.index(name) for _, name, _ in rows], np.int8)
+    length = np.array([len(words) for _, _, words in rows], np.int32)
+    asks = kind < KINDS.index("caption")
+    # The answer alone, or all that follows "<bos> describe".
+    start, end = np.where(asks, length - 2, 2), np.where(asks, length - 1, length)
+    place = np.arange(LENGTH)
+    return {
+        "image": np.array([scene for scene, _, _ in rows], np.int32),
+        "tokens": tokens,
+        "target": (place >= start[:, None]) & (place < end[:, None]),
+        "objects": (sets[..., None] >> np.arange(MOST) & 1).astype(bool),
+        "role": np.array(role, np.int8)[tokens],
+        "kind": kind,
+        "answer": np.where(asks, length - 2, 0).astype(np.int32),
+    }
+
+
+def examples(
+    split: str,
+    count: int,
+    *,
+    seed: int,
+    tasks: tuple[str, ...] = ("question", "caption"),
+    perception: str = "oracle",
+    noise: float = 0.1,
+    size: int = 64,
+) -> Examples:
+    """Draw `count` scenes with their texts.
+
+    Args:
+        split: a key of `SPLITS`.
+        count: number of scenes, a multiple as in `generate`.
+        seed: equal seeds, equal bytes.
+        tasks: "question" and "caption" give one row for each scene. "refer" makes scenes for
+            phrases of reference beside those for questions, each scene having one or the other.
+            `swap` has only its match rows, whatever the tasks.
+        perception: "oracle" gives symbolic features of patches with noise; "patch" and "conv" give
+            pixels, which the model cuts into windows.
+        noise: standard deviation of the noise of oracle features, whose clean values lie mostly
+            between 0 and 1.
+        size: pixels along one side, 32 or 64.
+
+    Returns:
+        rows of questions (and phrases of reference) in the order of their scenes, then rows of
+        captions in the order of their scenes. In `swap` four rows for each pair of scenes: caption
+        0 with image 0, caption 0 with image 1, caption 1 with image 0, caption 1 with image 1.
+        T, O and P are the same for all splits and tasks.
+
+    Raises:
+        ValueError: as `generate`; for an unknown perception, a negative noise, or tasks that leave
+            no row.
+
+    Example:
+        >>> data = examples("iid", 100, seed=0)
+        >>> data.images.shape, data.tokens.shape, data.words(0)
+        ((100, 64, 15), (200, 15), '<bos> how many white things are there ? three <eos>')
+    """
+    check("perception", perception, PERCEPTIONS)
+    if not noise >= 0:
+        raise ValueError(f"noise is {noise}; a standard deviation is not negative")
+    if not tasks:
+        raise ValueError(f"tasks is empty: write some of {TASKS}")
+    drawn = generate(split, count, seed=seed, size=size, tasks=tasks)
+    order = range(0, count, CHUNK)
+    chunks = [np.arange(start, min(start + CHUNK, count)) for start in order]
+    if perception == "oracle":
+        images = np.concatenate([drawn.features(chunk, noise=noise) for chunk in chunks])
+    else:
+        images = np.concatenate([drawn.render(chunk) for chunk in chunks])
+    arrays = _pack(_rows(drawn, tasks))
+    present = {KINDS[kind] for kind in np.unique(arrays["kind"])}
+    chance = {kind: p for kind, p in SPLITS[split].chance.items() if kind in present}
+    return Examples(
+        images=images,
+        coverage=drawn.coverage,
+        **arrays,  # type: ignore[arg-type]
+        vocabulary=VOCABULARY,
+        kinds=KINDS,
+        grid=GRID,
+        chance=chance,
+    )

@@ -1,0 +1,90 @@
+"""Image encoders: patches in, context tokens out."""
+
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from crossattn.nn.linear import Dense
+from crossattn.shapes import Array, Float, Int
+
+Perception = Literal["oracle", "patch", "window", "conv"]
+
+
+def cells(pixels: Int[Array, "B h w C"], size: int) -> Float[Array, "B rows columns F"]:
+    """Cut pictures (uint8) into square cells of `size` pixels, values scaled to [-1, 1]."""
+    batch, height, width, channels = pixels.shape
+    if height % size or width % size:
+        raise ValueError(f"pictures of {height} x {width} pixels do not divide by {size}")
+    scaled = pixels.astype(jnp.float32) / 127.5 - 1.0
+    split = scaled.reshape(batch, height // size, size, width // size, size, channels)
+    return split.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // size, width // size, -1)
+
+
+def windows(
+    grid: Float[Array, "B r c F"], size: int, *, same: bool
+) -> Float[Array, "B rows columns G"]:
+    """Every `size` x `size` neighbourhood of a grid as one vector, by gathering shifted copies.
+
+    With `same` the border is padded with zeros and the grid keeps its shape. (A convolution inside
+    a scan is pathologically slow on CPUs; a gather and a product are not.)
+    """
+    if same:
+        before, after = (size - 1) // 2, size // 2
+        grid = jnp.pad(grid, ((0, 0), (before, after), (before, after), (0, 0)))
+    rows, columns = grid.shape[1] - size + 1, grid.shape[2] - size + 1
+    shifted = [grid[:, i : i + rows, j : j + columns] for i in range(size) for j in range(size)]
+    return jnp.concatenate(shifted, axis=-1)
+
+
+class PatchEncoder(nn.Module):
+    """What the model perceives of an image: one context token per patch, plus learned positions.
+
+    Attributes:
+      width: M.
+      perception: "oracle" reads symbolic features (B, P, F) of each patch; the others read pictures
+        (B, h, w, 3) in uint8: "patch" strictly one cell a token, "window" 2 x 2 neighbouring cells
+        a token without an encoder, "conv" two 3 x 3 neighbourhoods with a GELU between them.
+      cell: side of a cell in pixels.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from crossattn.nn import PatchEncoder
+      >>> encoder = PatchEncoder(width=8, perception="window")
+      >>> pictures = jnp.zeros((2, 64, 64, 3), jnp.uint8)
+      >>> context, _ = encoder.init_with_output(jax.random.key(0), pictures)
+      >>> context.shape
+      (2, 49, 8)
+    """
+
+    width: int
+    perception: Perception = "oracle"
+    cell: int = 8
+
+    @nn.compact
+    def __call__(self, images: Array) -> Float[Array, "B P M"]:
+        """Encode symbolic features (B, P, F) or pictures (B, h, w, 3)."""
+        rank = 3 if self.perception == "oracle" else 4
+        if self.perception not in get_args(Perception) or images.ndim != rank:
+            raise ValueError(
+                f"perception {self.perception!r} does not read an array of shape {images.shape}: "
+                "'oracle' reads (B, P, F), 'patch', 'window' and 'conv' read (B, h, w, 3)"
+            )
+        x = Dense(self.width, name="embed")(self._patches(images))
+        if self.perception == "conv":
+            x = Dense(self.width, name="mix")(windows(nn.gelu(x), 3, same=True))
+        x = x.reshape(x.shape[0], -1, self.width)
+        position = self.param("position", nn.initializers.normal(0.1), (x.shape[1], self.width))
+        return nn.LayerNorm(name="norm")(x + position[None])
+
+    def _patches(self, images):
+        if self.perception == "oracle":
+            return images
+        grid = cells(images, self.cell)
+        if self.perception == "patch":
+            return grid
+        return (
+            windows(grid, 2, same=False)
+            if self.perception == "window"
+            else windows(grid, 3, same=True)
+        )

@@ -1,0 +1,163 @@
+"""Dense attention in plain XLA operations, with its own backward.
+
+The kernel contract: forward returns (o, lse); backward takes the global lse and (delta - dlse) with
+delta = rowsum(dO * O), and recomputes the weights (Dao et al. 2022, "FlashAttention", appendix B).
+No T x S array is kept between forward and backward, though each of them makes one in passing.
+
+Half precision is cast to float32 before every product: XLA's CPU refuses some bfloat16 products
+with float32 results at run time (jax 0.7.2) and float16 ones under jit, and one rule for all
+platforms keeps the result independent of where it is lowered.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from crossattn.ops.mask import Mask
+from crossattn.ops.reference import precision
+from crossattn.shapes import Array, Float
+
+__all__ = ["attend"]
+
+
+class _Seen(NamedTuple):
+    """What the mask and a bias of -inf leave visible; every array broadcasts, heads first."""
+
+    pairs: Array  # (B|1, H|1, T|1, S|1)
+    queries: Array  # (B|1, H|1, T|1, 1)
+    keys: Array  # (B|1, K|1, S|1, 1)
+
+
+# jit so that a call outside of one compiles once, not operation by operation; inlined within one.
+@partial(jax.jit, static_argnums=(5, 6), inline=True)
+def attend(
+    q: Float[Array, "B T H D"],
+    k: Float[Array, "B S K D"],
+    v: Float[Array, "B S K V"],
+    mask: Mask,
+    bias: Float[Array, "#B #H #T #S"] | None,
+    scale: float,
+    softcap: float | None,
+) -> tuple[Float[Array, "B T H V"], Float[Array, "B H T"]]:
+    """(out in v.dtype, lse in float32 or float64)."""
+    return _attend(q, k, v, mask, bias, scale, softcap)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _attend(q, k, v, mask: Mask, bias, scale: float, softcap: float | None) -> tuple[Array, Array]:
+    seen = _seen(q, k, mask, bias)
+    qh, kh, vh = _heads_first(q, k, v, seen)
+    s, _ = _scores(qh, kh, bias, scale, softcap, seen)
+    m = s.max(3, keepdims=True, initial=-jnp.inf)
+    if seen is not None or k.shape[1] == 0:
+        m = jnp.where(m == -jnp.inf, 0, m)
+    p = jnp.exp(s - m)
+    z = p.sum(3, keepdims=True)
+    lse = (m + jnp.log(z))[..., 0]  # log 0 = -inf is an empty row's lse
+    o = _values(p, vh) / jnp.where(z == 0, 1, z)
+    return o.swapaxes(1, 2).astype(v.dtype), lse
+
+
+def _forward(q, k, v, mask, bias, scale, softcap):
+    # The custom rule itself is called, not its body, so that second derivatives use it too.
+    o, lse = _attend(q, k, v, mask, bias, scale, softcap)
+    return (o, lse), (q, k, v, mask, bias, o, lse)
+
+
+def _backward(scale, softcap, residuals, cotangents):
+    q, k, v, mask, bias, o, lse = residuals
+    do, dlse = cotangents
+    seen = _seen(q, k, mask, bias)
+    qh, kh, vh = _heads_first(q, k, v, seen)
+    s, slope = _scores(qh, kh, bias, scale, softcap, seen)
+    do = do.swapaxes(1, 2).astype(s.dtype)
+    valid = lse != -jnp.inf
+    if seen is not None:
+        do = jnp.where(valid[..., None], do, 0)
+        dlse = jnp.where(valid, dlse, 0)
+        lse = jnp.where(valid, lse, 0)
+    delta = (do * o.swapaxes(1, 2).astype(s.dtype)).sum(3)
+    p = jnp.exp(s - lse[..., None])
+    dv = _per_key(p, do, vh.shape[1])
+    ds = p * (_scores_of(do, vh) - (delta - dlse)[..., None])
+    dbias = None if bias is None else _sum_to(ds, bias.shape).astype(bias.dtype)
+    ds = (ds if slope is None else ds * slope) * scale
+    dq, dk = _values(ds, kh), _per_key(ds, qh, kh.shape[1])
+    dq, dk, dv = (g.swapaxes(1, 2).astype(x.dtype) for g, x in ((dq, q), (dk, k), (dv, v)))
+    return dq, dk, dv, None, dbias
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _seen(q, k, mask: Mask, bias) -> _Seen | None:
+    """None where everything is visible."""
+    (B, T, H, _), (_, S, K, _) = q.shape, k.shape
+    if not mask.terms and bias is None:
+        return None
+    pairs = mask.visible(B, T, S)
+    if bias is not None:
+        pairs = pairs & (bias != -jnp.inf)
+    keys = pairs.any(2)
+    if keys.shape[1] > 1:
+        keys = keys.reshape(keys.shape[0], K, H // K, keys.shape[2]).any(2)
+    return _Seen(pairs, pairs.any(3, keepdims=True), keys[..., None])
+
+
+def _heads_first(q, k, v, seen: _Seen | None):
+    """(B,H,T,D), (B,K,S,D), (B,K,S,V): one transpose each, then plain batched products.
+
+    What nobody sees becomes 0 here: it may hold NaN, and 0 * NaN is NaN.
+    """
+    dtype = precision(q.dtype)
+    q, k, v = (x.swapaxes(1, 2).astype(dtype) for x in (q, k, v))
+    if seen is None:
+        return q, k, v
+    return jnp.where(seen.queries, q, 0), jnp.where(seen.keys, k, 0), jnp.where(seen.keys, v, 0)
+
+
+def _scores(q, k, bias, scale, softcap, seen: _Seen | None) -> tuple[Array, Any]:
+    """Scores (B,H,T,S), -inf where invisible, and the slope of the soft-cap (None without one)."""
+    s = _scores_of(q, k) * scale
+    slope = None
+    if softcap is not None:
+        capped = jnp.tanh(s / softcap)
+        s, slope = softcap * capped, 1 - capped * capped
+    if bias is not None:
+        s = s + bias.astype(s.dtype)
+    return (s if seen is None else jnp.where(seen.pairs, s, -jnp.inf)), slope
+
+
+def _dot(a: Array, b: Array, axes: tuple[int, int]) -> Array:
+    """Batched over the two leading axes. HIGHEST: the default is TF32 on GPUs, bfloat16 on TPUs."""
+    dims = (((axes[0],), (axes[1],)), ((0, 1), (0, 1)))
+    return jax.lax.dot_general(a, b, dims, precision=jax.lax.Precision.HIGHEST)
+
+
+def _grouped(x: Array, K: int) -> Array:
+    """(B,H,T,X) -> (B,K,H/K*T,X): query heads that share a key head are rows of one product."""
+    B, H, T, X = x.shape
+    return x.reshape(B, K, H // K * T, X)
+
+
+def _scores_of(x, k):
+    B, H, T, _ = x.shape
+    return _dot(_grouped(x, k.shape[1]), k, (3, 3)).reshape(B, H, T, k.shape[2])
+
+
+def _values(p, v):
+    B, H, T, _ = p.shape
+    return _dot(_grouped(p, v.shape[1]), v, (3, 2)).reshape(B, H, T, v.shape[3])
+
+
+def _per_key(p, x, K: int):
+    return _dot(_grouped(p, K), _grouped(x, K), (2, 2))
+
+
+def _sum_to(x: Array, shape: tuple[int, ...]) -> Array:
+    axes = tuple(axis for axis, n in enumerate(shape) if n == 1)
+    return x.sum(axes, keepdims=True)

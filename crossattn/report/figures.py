@@ -1,0 +1,227 @@
+"""The figures of a report: functions from numbers to `matplotlib.figure.Figure`, no global state.
+
+Every figure is 6.2 inches wide, 930 pixels as a PNG. A variant has the same colour and marker in
+all of them, by its place in the suite; the colours are those of Okabe and Ito (2008), which colour-
+blind readers can tell apart.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from crossattn.report.comparisons import winner_of
+from crossattn.report.runs import (
+    chance_of,
+    mean_with_interval,
+    metric_values,
+    variants_of,
+    variants_with,
+)
+from crossattn.report.tables import p_value
+
+__all__ = ["Curves", "accuracy_by_split", "forest", "knockout", "learning_curves", "png"]
+
+Runs = Sequence[Mapping[str, Any]]
+# variant -> seed -> {"step": [...], "loss": [...], "accuracy": [...]}
+Curves = Mapping[str, Mapping[int, Mapping[str, Sequence[float | int]]]]
+
+WIDTH = 6.2
+DOTS_PER_INCH = 150
+ROW = 0.16
+FONT = 8
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F")
+MARKERS = "osD^vPX*"
+
+# Conditions are no variants: the same colours would say that they were.
+FIRST_KNOCKOUT_COLOUR = 4
+KNOCKOUTS = {
+    "intact": "nothing removed",
+    "truth": "true region removed",
+    "random": "equal random region removed",
+    "rest": "all but the true region removed",
+}
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file.
+
+    Example:
+        >>> png(Figure(figsize=(1, 1)))[1:4]
+        b'PNG'
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+    return buffer.getvalue()
+
+
+def learning_curves(curves: Curves) -> Figure:
+    """Training loss, and accuracy where it was logged: mean, standard deviation, every seed.
+
+    Args:
+        curves: for each variant and seed the lists step, loss and perhaps accuracy. The mean is
+            taken over the steps that all seeds of a variant logged.
+    """
+    logged = {name for by_seed in curves.values() for seed in by_seed.values() for name in seed}
+    names = [name for name in ("loss", "accuracy") if name in logged]
+    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        for index, by_seed in enumerate(curves.values()):
+            _curve(axes, [seed for seed in by_seed.values() if name in seed], name, index)
+        axes.set_xlabel("training step", fontsize=FONT)
+        axes.set_ylabel(f"training {name}", fontsize=FONT)
+        _tidy(axes)
+        if name == "loss":
+            _log_axis(axes)
+    _legend(figure, list(curves), line=True)
+    return figure
+
+
+def _log_axis(axes):
+    """Ticks at 1, 2 and 5 with plain numbers; the default writes 3 x 10^-1 and fills the margin."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _curve(axes, seeds, name, index):
+    colour = COLOURS[index % len(COLOURS)]
+    for seed in seeds:
+        axes.plot(seed["step"], seed[name], color=colour, linewidth=0.5, alpha=0.35)
+    steps = sorted(set.intersection(*(set(seed["step"]) for seed in seeds))) if seeds else []
+    if not steps:
+        return
+    logged = [dict(zip(seed["step"], seed[name], strict=True)) for seed in seeds]
+    values = np.array([[seed[step] for step in steps] for seed in logged])
+    mean, spread = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else 0.0
+    axes.plot(steps, mean, color=colour, linewidth=1.6)
+    # On the log axis of a loss a band that reaches 0 would have no lower edge.
+    lower = np.maximum(mean - spread, values.min(0))
+    axes.fill_between(steps, lower, mean + spread, color=colour, alpha=0.15, linewidth=0)
+
+
+def forest(comparisons: Sequence[Mapping[str, Any]]) -> Figure:
+    """Differences with corrected intervals, one dot for each seed, Holm p at the right.
+
+    A filled square marks a comparison with a winner, an open one a comparison without.
+    """
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.42 * len(comparisons)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color="black", linewidth=0.8)
+    for row, found in enumerate(comparisons):
+        axes.scatter(
+            found["seed_differences"],
+            np.full(len(found["seed_differences"]), row + 0.22),
+            s=9,
+            color=COLOURS[1],
+            linewidths=0,
+        )
+        if found["low"] is not None:
+            axes.plot([found["low"], found["high"]], [row, row], color=COLOURS[2], linewidth=1.6)
+        face = COLOURS[2] if winner_of(found) else "white"
+        axes.plot(found["difference"], row, "s", color=COLOURS[2], markerfacecolor=face)
+        text = f"Holm p {p_value(found['p_holm'])}"
+        axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=FONT)
+    axes.set_yticks(
+        range(len(comparisons)), [f"{c['variant']} minus\n{c['baseline']}" for c in comparisons]
+    )
+    axes.set_ylim(len(comparisons) - 0.5, -0.5)
+    axes.set_xlabel(f"difference of {comparisons[0]['metric']}", fontsize=FONT)
+    _tidy(axes)
+    return figure
+
+
+def accuracy_by_split(runs: Runs, metrics: Sequence[str], *, chance: Mapping[str, float]) -> Figure:
+    """Every metric of every variant: seeds, mean with 95 % interval; chance is an upright tick."""
+    variants = variants_of(runs)
+    figure = _rows_figure(len(metrics), len(variants))
+    axes = figure.subplots()
+    for row, metric in enumerate(metrics):
+        _points(axes, [metric_values(runs, variant, metric) for variant in variants], row)
+        level = chance_of(chance, metric)
+        if level is not None:
+            axes.plot([level, level], [row - 0.42, row + 0.42], color="black", linewidth=1.2)
+    _rows_axes(axes, metrics, "mean over seeds with 95 % interval; black tick: chance")
+    _legend(figure, variants)
+    return figure
+
+
+def knockout(runs: Runs, *, chance: Mapping[str, float]) -> Figure:
+    """Accuracy of each variant when parts of the context are hidden, beside the chance level."""
+    kinds = [k for k in KNOCKOUTS if any(f"knockout/{k}" in run["metrics"] for run in runs)]
+    variants = variants_with(runs, [f"knockout/{kind}" for kind in kinds])
+    figure = _rows_figure(len(variants), len(kinds))
+    axes = figure.subplots()
+    for row, variant in enumerate(variants):
+        columns = [metric_values(runs, variant, f"knockout/{kind}") for kind in kinds]
+        _points(axes, columns, row, first_colour=FIRST_KNOCKOUT_COLOUR)
+    level = chance_of(chance, "knockout/truth")
+    if level is not None:
+        axes.axvline(level, color="black", linewidth=1, linestyle=(0, (4, 3)))
+    _rows_axes(axes, variants, "accuracy, mean over seeds with 95 % interval; dashed: chance")
+    _legend(figure, [KNOCKOUTS[kind] for kind in kinds], first_colour=FIRST_KNOCKOUT_COLOUR)
+    return figure
+
+
+def _rows_figure(groups, points):
+    return Figure(figsize=(WIDTH, 1.1 + groups * (0.12 + ROW * points)), layout="constrained")
+
+
+def _points(axes, columns, row, *, first_colour=0):
+    """One line for each array of values within a row: mean and interval, seeds as dots below."""
+    step = 0.84 / len(columns)
+    for index, values in enumerate(columns):
+        if not len(values):
+            continue
+        style = index + first_colour
+        colour, marker = COLOURS[style % len(COLOURS)], MARKERS[style % len(MARKERS)]
+        place = row - 0.42 + step * (index + 0.4)
+        mean, low, high = mean_with_interval(values)
+        below = np.full(len(values), place + 0.36 * step)
+        axes.scatter(values, below, s=5, color=colour, alpha=0.5, linewidths=0)
+        if len(values) > 1:
+            axes.plot([low, high], [place, place], color=colour, linewidth=1.3)
+        axes.plot(mean, place, marker, color=colour, markersize=4.5)
+
+
+def _rows_axes(axes, labels, xlabel):
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlim(-0.03, 1.03)
+    for edge in np.arange(0.5, len(labels) - 1):
+        axes.axhline(edge, color="0.85", linewidth=0.6)
+    axes.set_xlabel(xlabel, fontsize=FONT)
+    _tidy(axes)
+
+
+def _tidy(axes):
+    axes.tick_params(labelsize=FONT)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color="0.9", linewidth=0.5)
+    axes.set_axisbelow(True)
+
+
+def _legend(figure, labels, *, line=False, first_colour=0):
+    """A legend above the panels, where it hides nothing."""
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=COLOURS[style % len(COLOURS)],
+            marker="" if line else MARKERS[style % len(MARKERS)],
+            linestyle="-" if line else "",
+            label=label,
+        )
+        for style, label in enumerate(labels, start=first_colour)
+    ]
+    # Four labels of about 16 letters fill a line.
+    columns = max(1, min(4, 80 // (max(map(len, labels)) + 4)))
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=columns, fontsize=FONT, frameon=False
+    )

@@ -1,0 +1,100 @@
+"""What a report says in words about its figures, tables and numbers."""
+
+__all__ = [
+    "FIGURES",
+    "INTERQUARTILE_MEAN",
+    "METHODS",
+    "NO_SWEEP",
+    "ONE_SEED",
+    "SIGN_FLIP",
+    "SWEEP",
+    "TABLES",
+    "VERDICTS",
+]
+
+
+def _line(text):
+    """One line: some viewers of Markdown keep line breaks."""
+    return " ".join(text.split())
+
+
+FIGURES = {
+    "differences": _line("""
+Differences between variants: the mean (square), its corrected interval (line) and each seed's own
+difference (dots). A filled square leaves 0 outside its interval and a winner is named; an open
+square names none.
+"""),
+    "accuracy": _line("""
+Every metric by split and question type: each seed (faint dots), the mean and its 95 % interval over
+seeds. A black tick is the level that a model reaches without seeing the image.
+"""),
+    "learning": _line("""
+Learning curves: every seed (thin), their mean, and one standard deviation around it (band).
+"""),
+    "knockout": _line("""
+Accuracy when parts of the picture are hidden from attention. A model that uses the right place
+falls to chance (dashed) without the true region, and hardly changes without a random region of
+equal size.
+"""),
+    "gallery": _line("""
+Attention of single words over the picture; the white line is the true outline. The scenes were
+fixed by seed, not picked. Each map is scaled to its own maximum; mass is the share of attention
+inside the outline. A consumed word is the input of the position that attends, a predicted word is
+what that position says next.
+"""),
+}
+
+TABLES = _line("""
+Differences are to the baseline, paired by seed and item, with an interval corrected for the number
+of comparisons; other intervals are Student's over seeds at 95 %. Pointing: how often the patch that
+the answer position attends to most lies on the true region, in the layer chosen on validation data,
+beside its chance level. Intact, no truth, no random: accuracy with the whole picture, without the
+true region, and without a random region of equal size. A variant attends if pointing exceeds
+chance, and uses the region if losing the truth costs more than losing a random one, each with a
+95 % interval over seeds. A dash: the variant has no such number.
+""")
+
+VERDICTS = _line("""
+Supported: a winner is named and it is the claimed one. Not supported: the opposite was found.
+Inconclusive: the corrected interval contains 0, or there is only one seed.
+""")
+
+INTERQUARTILE_MEAN = _line("""
+Interquartile means over seeds and question types of (accuracy - chance) / (1 - chance), with 95 %
+bootstrap intervals stratified by question type: 0 is blind, 1 is perfect.
+""")
+
+TRAINING = _line("""
+All variants train with the same seeds, on the same data in the same order, for the same number of
+steps and tokens, and are evaluated on the same items.
+""")
+
+SWEEP = _line(f"""
+{TRAINING} The learning rate of each variant was chosen by a sweep.
+""")
+
+NO_SWEEP = _line(f"""
+{TRAINING} No learning-rate sweep ran: the learning rate may suit some variants
+better than others.
+""")
+
+ONE_SEED = _line("""
+There is one seed, which allows no test and no interval: p is 1 and no winner is named.
+""")
+
+METHODS = _line("""
+A comparison is paired over {over}. Its p-value is the larger of two: that of a hierarchical
+bootstrap, which resamples seeds and items, and that of a paired t test over seeds. Its interval
+covers the intervals of both. (The bootstrap alone would name false winners, for it takes a handful
+of seeds too seriously.) Holm's procedure runs over the {comparisons} of the one primary metric, and
+each interval has the level at which that procedure tests its comparison. A winner is named only
+where the corrected interval excludes 0 and the Holm p-value is below {alpha}: a suite of equal
+variants names one with a probability of at most {alpha:.0%}. P(improvement) is the probability that
+a run of the variant beats a run of its opponent, averaged over question types, ties counting one
+half.
+""")
+
+SIGN_FLIP = _line("""
+An exact sign-flip test on {seeds} seeds cannot go under p = 2^(1-{seeds}) = {floor:.3g}; its
+p-value is shown for reference and decides nothing.
+""")

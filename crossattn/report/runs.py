@@ -1,0 +1,128 @@
+"""Reading the runs of results.json: {variant, seed, metrics} each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from crossattn.report.aggregate import iqm, iqm_interval
+from crossattn.report.statistics import t_interval
+from crossattn.shapes import Float
+
+__all__ = [
+    "chance_of",
+    "mean_with_interval",
+    "metric_values",
+    "normalised_iqm",
+    "tasks_of",
+    "variants_of",
+    "variants_with",
+]
+
+
+def variants_of(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the variants in the order of their first run.
+
+    Example:
+        >>> variants_of([{"variant": "b"}, {"variant": "a"}, {"variant": "b"}])
+        ['b', 'a']
+    """
+    return list(dict.fromkeys(run["variant"] for run in runs))
+
+
+def metric_values(
+    runs: Sequence[Mapping[str, Any]], variant: str, metric: str
+) -> Float[np.ndarray, " seeds"]:
+    """Values of one metric over the seeds of a variant, in the order of the seeds.
+
+    Empty where the variant has no such metric (a blind model attends to nothing). A metric that
+    some seeds have and others lack is an error, for the seeds would no longer be paired.
+
+    Example:
+        >>> runs = [{"variant": "a", "seed": s, "metrics": {"x": s / 2}} for s in (1, 0)]
+        >>> metric_values(runs, "a", "x"), metric_values(runs, "a", "y")
+        (array([0. , 0.5]), array([], dtype=float64))
+    """
+    own = sorted((run for run in runs if run["variant"] == variant), key=lambda run: run["seed"])
+    found = [run["metrics"][metric] for run in own if metric in run["metrics"]]
+    if found and len(found) != len(own):
+        raise ValueError(f"{variant}: {len(found)} of {len(own)} seeds have the metric {metric!r}")
+    return np.array(found, dtype=float)
+
+
+def variants_with(runs: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
+    """The variants that have at least one of the metrics.
+
+    Example:
+        >>> runs = [{"variant": "a", "metrics": {"x": 1}}, {"variant": "b", "metrics": {"y": 1}}]
+        >>> variants_with(runs, ["x", "z"])
+        ['a']
+    """
+    having = {run["variant"] for run in runs if any(name in run["metrics"] for name in metrics)}
+    return [variant for variant in variants_of(runs) if variant in having]
+
+
+def mean_with_interval(values: Float[np.ndarray, " seeds"]) -> tuple[float, float, float]:
+    """Mean over seeds with its 95 % t interval, whose limits are NaN with one seed.
+
+    Example:
+        >>> [round(x, 3) for x in mean_with_interval(np.array([0.4, 0.5, 0.6]))]
+        [0.5, 0.252, 0.748]
+    """
+    low, high = t_interval(values)
+    return float(values.mean()), float(low), float(high)
+
+
+def chance_of(chance: Mapping[str, float], metric: str) -> float | None:
+    """Chance level of a metric: its own, that of all its layers, or that of its family.
+
+    Example:
+        >>> chance = {"pointing/answer": 0.07, "knockout": 0.2}
+        >>> chance_of(chance, "pointing/answer/layer1"), chance_of(chance, "knockout/truth")
+        (0.07, 0.2)
+        >>> chance_of(chance, "caption/exact") is None
+        True
+    """
+    for name in (metric, metric.split("/layer")[0], metric.split("/")[0]):
+        if name in chance:
+            return chance[name]
+    return None
+
+
+def tasks_of(runs: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+    """The question types into which a metric is divided; the metric itself where it is not.
+
+    Example:
+        >>> tasks_of([{"metrics": {"iid/accuracy": 1, "iid/accuracy/colour": 1}}], "iid/accuracy")
+        ['iid/accuracy/colour']
+    """
+    names = dict.fromkeys(name for run in runs for name in run["metrics"])
+    return [name for name in names if name.startswith(metric + "/")] or [metric]
+
+
+def normalised_iqm(
+    runs: Sequence[Mapping[str, Any]],
+    variant: str,
+    metric: str,
+    *,
+    chance: Mapping[str, float],
+) -> tuple[float, float, float] | None:
+    """Interquartile mean over seeds and question types, with its 95 % bootstrap interval.
+
+    Scores are (accuracy - chance) / (1 - chance), chance being the analytic accuracy of a model
+    that does not see the image: 0 is blind and 1 perfect in every question type alike.
+
+    Returns:
+        (iqm, low, high), or None where the metric has fewer than two question types, the variant
+        lacks one, or a chance level is unknown.
+    """
+    columns = []
+    for task in tasks_of(runs, metric):
+        values, floor = metric_values(runs, variant, task), chance_of(chance, task)
+        if not len(values) or floor is None or floor == 1:
+            return None
+        columns.append((values - floor) / (1 - floor))
+    if len(columns) < 2:
+        return None
+    scores = np.stack(columns, 1)
+    return (iqm(scores), *iqm_interval(scores))

@@ -1,0 +1,286 @@
+"""The tables of a report, as Markdown and as plain text for the terminal.
+
+`results` is the content of results.json: {suite, primary, runs, comparisons, chance, environment}.
+A table is a pair (header, rows) of strings; a dash stands where a variant has no such number.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from crossattn.report.comparisons import winner_of
+from crossattn.report.runs import (
+    chance_of,
+    mean_with_interval,
+    metric_values,
+    normalised_iqm,
+    tasks_of,
+    variants_of,
+    variants_with,
+)
+
+__all__ = [
+    "DASH",
+    "alignment_table",
+    "baseline_of",
+    "comparison_table",
+    "cost_table",
+    "iqm_table",
+    "main_table",
+    "markdown",
+    "metric_table",
+    "metrics_of",
+    "plain",
+    "reading",
+    "signed_interval",
+    "terminal",
+]
+
+Results = Mapping[str, Any]
+Table = tuple[list[str], list[list[str]]]
+
+DASH = "-"
+
+
+def markdown(table: Table) -> str:
+    """A table in Markdown, the first column to the left and the others to the right.
+
+    Example:
+        >>> print(markdown((["variant", "accuracy"], [["blind", "0.17"]])))
+        | variant | accuracy |
+        | :--- | ---: |
+        | blind | 0.17 |
+    """
+    header, rows = table
+    rule = [":---"] + ["---:"] * (len(header) - 1)
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, rule, *rows)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
+
+
+def plain(table: Table) -> str:
+    """A table of aligned columns for the terminal.
+
+    Example:
+        >>> print(plain((["variant", "accuracy"], [["blind", "0.17"], ["mean-pool", "0.3"]])))
+        variant    accuracy
+        blind          0.17
+        mean-pool       0.3
+    """
+    header, rows = table
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [
+        [cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(pairs)]
+        for pairs in (zip(row, widths, strict=True) for row in (header, *rows))
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def terminal(results: Results) -> str:
+    """The two tables that a suite prints when it ends, within 120 columns."""
+    return "\n\n".join(plain(table(results)) for table in (main_table, alignment_table))
+
+
+def baseline_of(results: Results) -> str | None:
+    """The baseline: the first comparison is made with it; None where nothing was compared."""
+    comparisons = results["comparisons"]
+    return comparisons[0]["baseline"] if comparisons else None
+
+
+def metrics_of(results: Results, families: Sequence[str], *, without: bool = False) -> list[str]:
+    """Names of the metrics whose first part is (or is not: `without`) one of `families`.
+
+    Example:
+        >>> runs = [{"metrics": {"iid/accuracy": 1.0, "mass/answer": 0.5}}]
+        >>> metrics_of({"runs": runs}, ["mass"]), metrics_of({"runs": runs}, ["mass"], without=True)
+        (['mass/answer'], ['iid/accuracy'])
+    """
+    names = dict.fromkeys(name for run in results["runs"] for name in run["metrics"])
+    return [name for name in names if (name.split("/")[0] in families) != without]
+
+
+def main_table(results: Results) -> Table:
+    """Cost, primary metric with its 95 % interval, and corrected difference to the baseline."""
+    primary = results["primary"]
+    header = ["variant", "parameters", "step", f"{primary} [95 %]"]
+    header += ["difference [corrected]", "Holm p"]
+    baseline = baseline_of(results)
+    rows = []
+    for variant in variants_of(results["runs"]):
+        timings = _timings(results).get(variant, {})
+        cells = [variant, _parameters(timings), _step(timings)]
+        cells.append(_mean(metric_values(results["runs"], variant, primary)))
+        found = _against(results, variant, baseline)
+        if found is None:
+            cells += ["baseline" if variant == baseline else DASH, DASH]
+        else:
+            cells += [signed_interval(found), p_value(found["p_holm"])]
+        rows.append(cells)
+    return header, rows
+
+
+def alignment_table(results: Results) -> Table:
+    """Pointing beside chance, knock-outs, captions, and whether attention is used."""
+    columns = {
+        "intact": "knockout/intact",
+        "no truth": "knockout/truth",
+        "no random": "knockout/random",
+        "caption slots": "caption/slot_accuracy",
+    }
+    header = ["variant", "pointing (chance)", *columns, "attention"]
+    rows = []
+    for variant in variants_of(results["runs"]):
+        pointing = _plain_mean(metric_values(results["runs"], variant, "pointing/answer"))
+        chance = chance_of(results["chance"], "pointing/answer")
+        if pointing != DASH and chance is not None:
+            pointing += f" ({chance:.3f})"
+        values = [metric_values(results["runs"], variant, name) for name in columns.values()]
+        rows.append([variant, pointing, *map(_plain_mean, values), reading(results, variant)])
+    return header, rows
+
+
+def reading(results: Results, variant: str) -> str:
+    """Whether a variant attends to the truth, and whether its answers depend on it.
+
+    It attends if pointing at the answer position exceeds chance, and uses what it attends to if
+    taking the true region away costs more accuracy than taking an equal random region: in both
+    cases the 95 % interval over seeds has to lie above 0. A dash where something is missing.
+    """
+    runs = results["runs"]
+    pointing = metric_values(runs, variant, "pointing/answer")
+    truth, random = (metric_values(runs, variant, f"knockout/{x}") for x in ("truth", "random"))
+    chance = chance_of(results["chance"], "pointing/answer")
+    if not len(pointing) or not len(truth) or not len(random) or chance is None:
+        return DASH
+    if len(pointing) < 2:
+        return "one seed"
+    attends = mean_with_interval(pointing - chance)[1] > 0
+    uses = mean_with_interval(random - truth)[1] > 0
+    return {
+        (True, True): "attends and uses",
+        (True, False): "attends, does not use",
+        (False, True): "uses, does not attend",
+        (False, False): "neither",
+    }[attends, uses]
+
+
+def comparison_table(results: Results) -> Table:
+    """Every comparison with its corrected interval, p-values and the better variant, if any."""
+    header = ["comparison", "difference", "level", "p", "Holm p", "sign-flip p"]
+    header += ["P(improvement)", "better"]
+    rows = [
+        [
+            f"{found['variant']} minus {found['baseline']}",
+            signed_interval(found),
+            f"{100 * found['confidence']:.2f} %",
+            p_value(found["p"]),
+            p_value(found["p_holm"]),
+            p_value(found["p_sign_flip"]),
+            f"{found['probability_of_improvement']:.2f}",
+            winner_of(found) or "not decided",
+        ]
+        for found in results["comparisons"]
+    ]
+    return header, rows
+
+
+def metric_table(results: Results, metrics: Sequence[str]) -> Table:
+    """A row for each metric: its chance level, and every variant's mean ± half a 95 % interval."""
+    runs = results["runs"]
+    variants = variants_with(runs, metrics)
+    rows = []
+    for metric in metrics:
+        chance = chance_of(results["chance"], metric)
+        cells = [_with_half_width(metric_values(runs, variant, metric)) for variant in variants]
+        rows.append([f"`{metric}`", DASH if chance is None else f"{chance:.3f}", *cells])
+    return ["metric", "chance", *variants], rows
+
+
+def iqm_table(results: Results, metrics: Sequence[str]) -> Table:
+    """Interquartile means over question types and seeds of the metrics that have question types."""
+    runs, chance = results["runs"], results["chance"]
+    variants = variants_of(runs)
+    splits = [metric for metric in metrics if len(tasks_of(runs, metric)) > 1]
+    rows = []
+    for split in splits:
+        found = [normalised_iqm(runs, variant, split, chance=chance) for variant in variants]
+        if any(found):
+            rows.append([f"`{split}`", *(_interval(*x) if x else DASH for x in found)])
+    return ["metric", *variants], rows
+
+
+def cost_table(results: Results) -> Table:
+    """All that was timed or counted of each variant."""
+    timings = _timings(results)
+    names = list(dict.fromkeys(name for timing in timings.values() for name in timing))
+    rows = [
+        [variant, *(_amount(timing[name]) if name in timing else DASH for name in names)]
+        for variant, timing in timings.items()
+    ]
+    return ["variant", *names], rows
+
+
+def signed_interval(found: Mapping[str, Any]) -> str:
+    """Difference with its interval, as in "+0.120 [+0.080, +0.160]".
+
+    Example:
+        >>> signed_interval({"difference": 0.1, "low": None, "high": None})
+        '+0.100'
+    """
+    if found["low"] is None:
+        return f"{found['difference']:+.3f}"
+    return f"{found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value with three digits.
+
+    Example:
+        >>> p_value(0.0499), p_value(0.0001), p_value(None)
+        ('0.050', '<0.001', '-')
+    """
+    if p is None:
+        return DASH
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _against(results, variant, baseline):
+    for found in results["comparisons"]:
+        if (found["variant"], found["baseline"]) == (variant, baseline):
+            return found
+    return None
+
+
+def _timings(results):
+    return results["environment"].get("timings", {})
+
+
+def _parameters(timings):
+    return f"{timings['parameters']:,}" if "parameters" in timings else DASH
+
+
+def _step(timings):
+    return f"{1000 * timings['step_seconds']:.1f} ms" if "step_seconds" in timings else DASH
+
+
+def _mean(values):
+    return _interval(*mean_with_interval(values)) if len(values) else DASH
+
+
+def _interval(mean, low, high):
+    return f"{mean:.3f}" if np.isnan(low) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _plain_mean(values):
+    return f"{values.mean():.3f}" if len(values) else DASH
+
+
+def _with_half_width(values):
+    if len(values) < 2:
+        return _plain_mean(values)
+    mean, _, high = mean_with_interval(values)
+    return f"{mean:.3f} ± {high - mean:.3f}"
+
+
+def _amount(value):
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"

@@ -1,0 +1,43 @@
+"""What a report shows of single scenes: drawn once from a fixed seed, never picked."""
+
+import numpy as np
+
+from crossattn.data.examples import ROLES, Examples
+from crossattn.train.evaluate import Evaluator
+from crossattn.train.source import Source
+
+SEED = 0
+WORDS_SHOWN = 4
+
+
+def rows(examples: Examples) -> np.ndarray:
+    """One row of every kind of text that has a word with a region, at random from a fixed seed."""
+    random = np.random.default_rng(SEED)
+    pointing = shown(examples).any(axis=1)
+    chosen = []
+    for kind in np.unique(examples.kind):
+        candidates = np.flatnonzero((examples.kind == kind) & pointing)
+        if len(candidates):
+            chosen.append(random.choice(candidates))
+    return np.array(chosen)
+
+
+def shown(examples: Examples) -> np.ndarray:
+    """Words (E, T) whose attention is worth a picture: colours, shapes and answers with a region.
+
+    The first token is left out: no position predicts it and it is no word.
+    """
+    strong = np.isin(examples.role, [ROLES.index(role) for role in ("colour", "shape", "relation")])
+    answer = np.arange(examples.tokens.shape[1]) == examples.answer[:, None]
+    words = (strong | answer) & examples.objects.any(axis=-1)
+    words[:, 0] = False
+    return words
+
+
+def attention(evaluator: Evaluator, params: object, source: Source, layer: int) -> np.ndarray:
+    """Attention (G, T-1, P) of the shown rows in one layer, mean over heads."""
+    examples = source.splits[source.main]
+    maps = evaluator.predict(params, examples.rows(rows(examples))).attention
+    if maps is None:
+        raise ValueError("this variant does not attend to patches")
+    return maps[layer]

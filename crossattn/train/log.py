@@ -1,0 +1,53 @@
+"""Logs as JSON lines, and files that are whole or absent."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file that a kill leaves either old or new, never half."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Lines of a log; a last line that a kill cut short is dropped."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+class Log:
+    """One JSON object a line; `step` counts finished steps.
+
+    On resuming at a step, what was logged beyond it is removed: each step stands there once.
+    """
+
+    def __init__(self, path: Path, *, resume_at: int = 0):
+        kept = [line for line in read_lines(path) if line["step"] <= resume_at]
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.file = path.open("a", buffering=1)
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def write(self, step: int, **values: Any) -> None:
+        """Append a line with the time of day in seconds."""
+        record = {"step": step, **values, "time": round(time.time(), 3)}
+        self.file.write(json.dumps(record) + "\n")

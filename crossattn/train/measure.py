@@ -1,0 +1,177 @@
+"""The evidence of one trained model: task, attention against truth, causal use, foils."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from crossattn.align import (
+    exact_match,
+    mass_in_region,
+    pointing,
+    pointing_chance,
+    slot_accuracy,
+    swap_scores,
+)
+from crossattn.data.examples import ROLES, Examples
+from crossattn.train.evaluate import Evaluator, Predictions, knockouts
+
+# Words whose region is exact; relation words point weakly, function words nowhere.
+STRONG = tuple(ROLES.index(role) for role in ("colour", "shape"))
+CAPTIONS_WRITTEN = 256
+
+
+@dataclasses.dataclass
+class Evidence:
+    """Numbers of one run, their chance levels, and the single items behind each accuracy.
+
+    `layer` is the one whose attention points best on validation data.
+    """
+
+    metrics: dict[str, float]
+    chance: dict[str, float]
+    items: dict[str, np.ndarray]
+    layer: int = 0
+
+    def add(self, name: str, values: np.ndarray, chance: float | None = None) -> None:
+        """Record the mean of single items under a name."""
+        self.items[name] = np.asarray(values, np.float32)
+        self.metrics[name] = float(np.mean(values))
+        if chance is not None:
+            self.chance[name] = float(chance)
+
+
+def measure(
+    evaluator: Evaluator, params: Any, splits: dict[str, Examples], *, main: str
+) -> Evidence:
+    """All evidence about one model.
+
+    Args:
+      evaluator: of the variant.
+      params: of the seed.
+      splits: evaluation splits; "validation" chooses the layer that pointing is read from, "swap"
+        holds pairs, all others hold questions and captions.
+      main: the split on which attention and causal use are measured.
+    """
+    evidence = Evidence({}, {}, {})
+    predictions = {}
+    for name, examples in splits.items():
+        predictions[name] = evaluator.predict(params, examples)
+        if name == "swap":
+            _swap(evidence, predictions[name])
+        elif name != "validation":
+            _answers(evidence, name, examples, predictions[name])
+    _attention(evidence, splits, predictions, main)
+    _knockout(evidence, evaluator, params, splits[main])
+    _captions(evidence, evaluator, params, splits[main])
+    return evidence
+
+
+def questions(examples: Examples) -> np.ndarray:
+    """Rows that have an answer."""
+    return np.flatnonzero(examples.answer > 0)
+
+
+def right_answers(examples: Examples, said: Predictions, rows: np.ndarray) -> np.ndarray:
+    """1 where the answer of a row is right."""
+    place = examples.answer[rows]
+    return (said.words[rows, place] == examples.tokens[rows, place]).astype(float)
+
+
+def _answers(evidence: Evidence, split: str, examples: Examples, said: Predictions) -> None:
+    rows = questions(examples)
+    right = right_answers(examples, said, rows)
+    kinds = [examples.kinds[kind] for kind in examples.kind[rows]]
+    chances = [examples.chance[kind] for kind in kinds]
+    evidence.add(f"{split}/accuracy", right, float(np.mean(chances)))
+    for kind in sorted(set(kinds)) if len(set(kinds)) > 1 else ():
+        chosen = np.array([k == kind for k in kinds])
+        evidence.add(f"{split}/accuracy/{kind}", right[chosen], examples.chance[kind])
+
+
+def _swap(evidence: Evidence, said: Predictions) -> None:
+    # Rows of a pair: caption 0 with image 0 and 1, caption 1 with image 0 and 1.
+    for name, values in swap_scores(said.log_likelihood.reshape(-1, 2, 2)).items():
+        evidence.add(f"swap/{name}", values, 0.0)
+
+
+def positions(examples: Examples) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Where words meet attention: (rows, positions that attend, words they are about).
+
+    "answer": the position that predicts an answer naming a colour or shape; "consumed": a position
+    whose input is a colour or shape word; "predicted": one that predicts such a word of a caption.
+    """
+    strong = np.isin(examples.role, STRONG) & examples.objects.any(axis=-1)
+    rows, words = np.nonzero(strong)
+    last = examples.tokens.shape[1] - 1
+    is_answer = (examples.answer[rows] == words) & (words > 0)
+    is_caption = examples.target[rows, words] & ~is_answer
+    consumed = (words < last) & ~is_answer
+    return {
+        "answer": (rows[is_answer], words[is_answer] - 1, words[is_answer]),
+        "consumed": (rows[consumed], words[consumed], words[consumed]),
+        "predicted": (rows[is_caption], words[is_caption] - 1, words[is_caption]),
+    }
+
+
+def _attention(
+    evidence: Evidence,
+    splits: dict[str, Examples],
+    predictions: dict[str, Predictions],
+    main: str,
+) -> None:
+    """Pointing and mass per layer, and at the answer in the layer chosen on validation data."""
+    layers = {}
+    for split in ("validation", main):
+        maps = predictions[split].attention
+        if maps is None:
+            return
+        regions = splits[split].regions()
+        for name, (rows, queries, words) in positions(splits[split]).items():
+            coverage = regions[rows, words]
+            region = coverage >= splits[split].covered
+            known = region.any(axis=-1)
+            if not known.any():
+                continue
+            weights = maps[:, rows, queries][:, known]
+            hits = pointing(weights, np.broadcast_to(region[known], weights.shape))
+            layers[split, name] = (
+                hits,
+                mass_in_region(weights, np.broadcast_to(coverage[known], weights.shape)),
+                float(np.mean(pointing_chance(region[known]))),
+            )
+    for (split, name), (hits, mass, chance) in layers.items():
+        if split == main:
+            for layer in range(len(hits)):
+                evidence.add(f"pointing/{name}/layer{layer}", hits[layer], chance)
+                evidence.add(f"mass/{name}/layer{layer}", mass[layer])
+    best = int(layers["validation", "answer"][0].mean(axis=1).argmax())
+    hits, mass, chance = layers[main, "answer"]
+    evidence.add("pointing/answer", hits[best], chance)
+    evidence.add("mass/answer", mass[best])
+    evidence.layer = best
+
+
+def _knockout(evidence: Evidence, evaluator: Evaluator, params: Any, examples: Examples) -> None:
+    """Accuracy of colour and shape answers without the true region, without as much elsewhere."""
+    rows = positions(examples)["answer"][0]
+    asked = examples.rows(rows)
+    truth = asked.regions()[np.arange(len(rows)), asked.answer] > 0
+    every = np.arange(len(rows))
+    chance = float(np.mean([examples.chance[examples.kinds[kind]] for kind in asked.kind]))
+    visible = {"intact": np.ones_like(truth), **knockouts(truth, np.random.default_rng(0))}
+    for name, seen in visible.items():
+        said = evaluator.predict(params, asked, seen, attention=False)
+        evidence.add(f"knockout/{name}", right_answers(asked, said, every), chance)
+
+
+def _captions(evidence: Evidence, evaluator: Evaluator, params: Any, examples: Examples) -> None:
+    """Slots and exact match of captions that the model writes greedily."""
+    rows = np.flatnonzero((examples.answer == 0) & examples.target.any(axis=1))[:CAPTIONS_WRITTEN]
+    if len(rows) == 0:
+        return
+    captions = examples.rows(rows)
+    written = evaluator.write(params, captions)
+    slots = captions.target & np.isin(captions.role, STRONG)
+    evidence.add("caption/slot_accuracy", slot_accuracy(written, captions.tokens, slots))
+    evidence.add("caption/exact", exact_match(written, captions.tokens, captions.target))

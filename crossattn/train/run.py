@@ -1,0 +1,128 @@
+"""The typed description of one training run: what a configuration fills and a suite varies."""
+
+import dataclasses
+from typing import Any, Literal
+
+from crossattn.models.decoder import Fusion
+from crossattn.nn.encoders import Perception
+
+Task = Literal["question", "caption", "refer"]
+
+
+def _positive(**fields: float) -> None:
+    for name, value in fields.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What the model learns from."""
+
+    source: Literal["scenes", "easy_vqa"] = "scenes"
+    """Where examples come from: generated scenes, or the package easy-vqa."""
+    images: int = 10_000
+    """Number of training images; scenes come in multiples of 100, 0 means all (easy_vqa)."""
+    evaluation_images: int = 1_000
+    """Number of images in each evaluation split; 0 means all (easy_vqa)."""
+    texts_per_image: int = 2
+    """Texts of each image in a batch: the image is encoded once for all of them."""
+    tasks: tuple[Task, ...] = ("question", "caption")
+    """Texts that scenes carry."""
+    noise: float = 0.1
+    """Standard deviation of the noise on symbolic features (perception oracle)."""
+    flip: bool = False
+    """Mirror training pictures from left to right at random (pictures only)."""
+    seed: int = 0
+    """Seed of generated data: all variants and seeds of a suite share it."""
+
+    def __post_init__(self):
+        _positive(texts_per_image=self.texts_per_image)
+        if self.images < 0 or self.evaluation_images < 0:
+            raise ValueError("images and evaluation_images cannot be negative")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The decoder and how it is joined to the image."""
+
+    fusion: Fusion = "cross-attention"
+    """How text and image are joined."""
+    perception: Perception = "oracle"
+    """What the model perceives of an image: symbolic patches, or pixels in three ways."""
+    width: int = 64
+    """M, width of both streams."""
+    layers: int = 2
+    """L, number of decoder blocks."""
+    heads: int = 4
+    """H, heads of each attention; a divisor of the width."""
+
+    def __post_init__(self):
+        _positive(width=self.width, layers=self.layers, heads=self.heads)
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimiser:
+    """AdamW with warm-up and cosine decay to a tenth."""
+
+    learning_rate: float = 2e-3
+    """Peak learning rate."""
+    warmup: float = 0.1
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: float = 0.01
+    """Decoupled decay of all matrices."""
+    clip: float = 1.0
+    """Largest global norm of the gradient."""
+
+    def __post_init__(self):
+        _positive(learning_rate=self.learning_rate, clip=self.clip)
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup is a share of the steps in [0, 1), got {self.warmup}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that decides a training run but its seed and its variant's name."""
+
+    data: Data = Data()
+    model: Model = Model()
+    optimiser: Optimiser = Optimiser()
+    steps: int = 1_000
+    """Optimisation steps."""
+    batch_size: int = 64
+    """Texts in a batch; a multiple of data.texts_per_image."""
+    checkpoint_every: int = 250
+    """Steps between checkpoints."""
+
+    def __post_init__(self):
+        _positive(
+            steps=self.steps, batch_size=self.batch_size, checkpoint_every=self.checkpoint_every
+        )
+        if self.batch_size % self.data.texts_per_image:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of "
+                f"data.texts_per_image {self.data.texts_per_image}"
+            )
+
+
+def replace(run: Run, changes: dict[str, Any]) -> Run:
+    """A run with some fields changed, named by dotted path.
+
+    Example:
+      >>> replace(Run(), {"model.fusion": "blind", "steps": 10}).model.fusion
+      'blind'
+    """
+    for path, value in changes.items():
+        run = _replace_one(run, path.split("."), value)
+    return run
+
+
+def _replace_one(node: Any, path: list[str], value: Any) -> Any:
+    name, *rest = path
+    if name not in {field.name for field in dataclasses.fields(node)}:
+        raise ValueError(f"{type(node).__name__} has no field {name!r}")
+    return dataclasses.replace(
+        node, **{name: _replace_one(getattr(node, name), rest, value) if rest else value}
+    )

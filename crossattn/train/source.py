@@ -1,0 +1,87 @@
+"""The data of a run: training examples, evaluation splits, and pictures to show."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from crossattn.data import easy_vqa, scenes
+from crossattn.data.examples import Examples
+from crossattn.train.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a run learns from and is judged by; the same for all variants and seeds of a suite.
+
+    Attributes:
+      train: training examples.
+      splits: evaluation splits; "validation" chooses layers (and learning rates).
+      main: the split on which attention, causal use and captions are measured.
+      pictures: image numbers (n,) of the main split to pixels (n, h, w, 3) in uint8.
+      masks: image numbers (n,) to pixels (n, h, w): 0 ground, o + 1 for object o.
+    """
+
+    train: Examples
+    splits: dict[str, Examples]
+    main: str
+    pictures: Callable[[np.ndarray], np.ndarray]
+    masks: Callable[[np.ndarray], np.ndarray]
+
+
+def load(run: Run) -> Source:
+    """Read or generate the data that a run names."""
+    return _scenes(run) if run.data.source == "scenes" else _easy_vqa(run)
+
+
+def _scenes(run: Run) -> Source:
+    data, perception = run.data, run.model.perception
+    if perception not in scenes.PERCEPTIONS:
+        raise ValueError(
+            f"model.perception {perception!r} is not for scenes: choose one of "
+            f"{', '.join(scenes.PERCEPTIONS)}"
+        )
+
+    def examples(split: str, count: int, tasks: tuple[str, ...]) -> Examples:
+        return scenes.examples(
+            split, count, seed=data.seed, tasks=tasks, perception=perception, noise=data.noise
+        )
+
+    count, questions = data.evaluation_images, ("question",)
+    # The main split carries the captions; the foils need a few hundred scenes each.
+    splits = {
+        "validation": examples("validation", min(count, 400), questions),
+        "iid": examples("iid", count, data.tasks),
+        "pairs": examples("pairs", count, questions),
+        "count": examples("count", min(count, 400), questions),
+        "relations": examples("relations", min(count, 400), questions),
+        "swap": examples("swap", min(count, 400), questions),
+    }
+    train = examples("train", data.images, data.tasks)
+    drawn = scenes.generate("iid", count, seed=data.seed, tasks=data.tasks)
+    return Source(train, splits, "iid", drawn.render, lambda images: drawn.masks[images])
+
+
+def _easy_vqa(run: Run) -> Source:
+    data, model = run.data, run.model
+    windows = {"patch": 1, "window": 2}
+    if model.perception not in windows:
+        raise ValueError(
+            f"model.perception {model.perception!r} is not for easy_vqa: choose patch or window"
+        )
+
+    def examples(split: str, images: int) -> Examples:
+        return easy_vqa.examples(split, window=windows[model.perception], limit=images or None)
+
+    splits = {
+        "validation": examples("validation", data.evaluation_images),
+        "test": examples("test", data.evaluation_images),
+    }
+    test = splits["test"].images
+    return Source(
+        examples("train", data.images),
+        splits,
+        "test",
+        lambda images: test[images],
+        lambda images: easy_vqa.region(test[images]).astype(np.uint8),
+    )

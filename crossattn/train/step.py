@@ -1,0 +1,165 @@
+"""One pure training step: state and batch in, state and metrics out."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from crossattn.models.decoder import VisionLanguageDecoder
+from crossattn.shapes import Array, Float
+from crossattn.train.run import Optimiser, Run
+
+
+class State(NamedTuple):
+    """What a checkpoint holds: step (int32 scalar), parameters and the optimiser's state."""
+
+    step: Array
+    params: Any
+    optimiser: Any
+
+
+class Batch(NamedTuple):
+    """Texts over images; B = I times the texts per image, the texts of an image being neighbours.
+
+    Attributes:
+      tokens: (B, T) int32, 0 is padding.
+      target: (B, T) bool, words that the model must predict.
+      objects: (B, T, O) bool, objects that each word refers to.
+      images: (I, P, F) float32 or (I, h, w, 3) uint8.
+      coverage: (I, O, P) float32, share of each patch that each object covers.
+    """
+
+    tokens: Any
+    target: Any
+    objects: Any
+    images: Any
+    coverage: Any
+
+
+def model_of(run: Run, vocabulary: int, cell: int = 8) -> VisionLanguageDecoder:
+    """The model that a run describes."""
+    model = run.model
+    return VisionLanguageDecoder(
+        vocabulary=vocabulary,
+        width=model.width,
+        layers=model.layers,
+        heads=model.heads,
+        fusion=model.fusion,
+        perception=model.perception,
+        cell=cell,
+    )
+
+
+def regions(batch: Batch) -> Float[Array, "B T P"]:
+    """Share of each patch that the objects of each word cover; objects do not overlap."""
+    texts = batch.tokens.shape[0] // batch.images.shape[0]
+    coverage = jnp.repeat(batch.coverage, texts, axis=0)
+    return jnp.einsum("bto,bop->btp", batch.objects.astype(coverage.dtype), coverage)
+
+
+def forward(
+    model: VisionLanguageDecoder,
+    params: Any,
+    batch: Batch,
+    visible: Array | None = None,
+    observe: Callable[[Any], Any] = lambda trace: None,
+) -> tuple[Float[Array, "B T V"], Any]:
+    """Logits of the next word at positions 0 .. T-2, and what `observe` saw of each layer.
+
+    The region that a position is about (for "oracle-attention"): all patches touched by the word it
+    predicts, or by the word it has read where the former has none.
+    """
+    touched = regions(batch) > 0
+    ahead = jnp.any(touched[:, 1:], axis=-1, keepdims=True)
+    truth = jnp.where(ahead, touched[:, 1:], touched[:, :-1])
+    if visible is None:
+        visible = jnp.ones((batch.coverage.shape[0], batch.coverage.shape[-1]), bool)
+    return model.apply(
+        params, batch.tokens[:, :-1], batch.images, visible=visible, truth=truth, observe=observe
+    )
+
+
+def losses(
+    logits: Float[Array, "B T V"], batch: Batch
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Cross-entropy of the words to predict, every text having the same weight."""
+    words, target = batch.tokens[:, 1:], batch.target[:, 1:].astype(jnp.float32)
+    cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, words)
+    weight = target / jnp.maximum(target.sum(axis=1, keepdims=True), 1.0)
+    loss = (cross_entropy * weight).sum() / words.shape[0]
+    right = (jnp.argmax(logits, axis=-1) == words).astype(jnp.float32)
+    accuracy = (right * target).sum() / jnp.maximum(target.sum(), 1.0)
+    return loss, {"loss": loss, "accuracy": accuracy}
+
+
+def optimiser_of(settings: Optimiser, steps: int) -> optax.GradientTransformation:
+    """AdamW under a clipped gradient, linear warm-up and cosine decay to a tenth.
+
+    The peak learning rate is 1: the step multiplies by the run's, so that runs which differ in the
+    learning rate alone share one program.
+    """
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=1.0,
+        warmup_steps=max(1, round(settings.warmup * steps)),
+        decay_steps=max(2, steps),
+        end_value=0.1,
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(settings.clip),
+        optax.adamw(schedule, weight_decay=settings.weight_decay, mask=_matrices),
+    )
+
+
+def _matrices(params):
+    """Decay kernels and embeddings; not biases, norms (stacked to rank 2 by the scan)."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1].key in ("kernel", "embedding"), params
+    )
+
+
+def create(model: VisionLanguageDecoder, optimiser: Any, seed: Any, batch: Batch) -> State:
+    """The state before the first step: a pure function of the seed and of the batch's shapes."""
+    key = jax.random.fold_in(jax.random.key(0), seed)
+    (B, T), (images, _, P) = batch.tokens.shape, batch.coverage.shape
+    # Lazy: the forward pass is traced but not compiled.
+    params = model.lazy_init(
+        key,
+        jax.ShapeDtypeStruct((B, T - 1), jnp.int32),
+        jax.ShapeDtypeStruct(batch.images.shape, batch.images.dtype),
+        visible=jax.ShapeDtypeStruct((images, P), jnp.bool),
+        truth=jax.ShapeDtypeStruct((B, T - 1, P), jnp.bool),
+    )
+    with jax.numpy_dtype_promotion("standard"):
+        return State(jnp.zeros((), jnp.int32), params, optimiser.init(params))
+
+
+def train_step(
+    model: VisionLanguageDecoder,
+    optimiser: Any,
+    state: State,
+    batch: Batch,
+    learning_rate: Float[Array, ""] | float,
+) -> tuple[State, dict[str, Array]]:
+    """One update. Metrics: loss, accuracy of the predicted words, norm of the gradient."""
+
+    def objective(params):
+        logits, _ = forward(model, params, batch)
+        return losses(logits, batch)
+
+    gradient, metrics = jax.grad(objective, has_aux=True)(state.params)
+    # optax mixes dtypes by NumPy's rules.
+    with jax.numpy_dtype_promotion("standard"):
+        metrics["gradient_norm"] = optax.global_norm(gradient)
+        updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
+        updates = jax.tree.map(lambda update: learning_rate * update, updates)
+        params = optax.apply_updates(state.params, updates)
+    return State(state.step + 1, params, optimiser_state), metrics
+
+
+def all_finite(metrics: dict[str, Any]) -> bool:
+    """Whether a step's metrics show a healthy update."""
+    return all(np.isfinite(value) for value in metrics.values())

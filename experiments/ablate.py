@@ -1,0 +1,206 @@
+"""Run an ablation suite, resume it, and write its report.
+
+python -m experiments.ablate fusion
+python -m experiments.ablate fusion --quick
+python -m experiments.ablate easy_vqa --seeds 3 --steps 3000 --out results/longer
+"""
+
+import dataclasses
+import difflib
+import importlib
+import json
+import pkgutil
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import tyro
+from tqdm import tqdm
+
+import configs
+from crossattn.report.comparisons import compare_variants
+from crossattn.report.document import write_report
+from crossattn.report.tables import terminal
+from crossattn.train import ablation
+from crossattn.train.ablation import Folder, FolderError
+from crossattn.train.log import write_atomically
+from crossattn.train.loop import NonFiniteLossError
+from crossattn.train.run import Run, replace
+from crossattn.train.source import Source, load
+from crossattn.train.suite import Suite
+from experiments import lanes
+from experiments.command_line import fail, parse, plain_errors
+from experiments.exhibition import gallery
+
+COMMAND = "ablate"
+CACHE = Path.home() / ".cache" / "crossattn" / "compiled"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Train and measure every variant of a suite with every seed, and write a report.
+
+    What is finished never runs again: the same command resumes an interrupted suite.
+    """
+
+    run: Annotated[Run, tyro.conf.arg(name="")]
+    """What all variants share."""
+    seeds: int = 5
+    """Seeds of every variant: 0, 1, and so on. Fewer than 5 seldom allow a claim."""
+    quick: bool = False
+    """A smoke run of a minute or two: few steps, little data. Its numbers mean nothing."""
+    out: Path | None = None
+    """Folder of the results; results/SUITE when not given (results/SUITE-quick with --quick)."""
+    sweep: bool = False
+    """First choose each variant's learning rate on validation data, with a seed of its own."""
+
+    def __post_init__(self):
+        if self.seeds < 1:
+            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
+
+
+def suites() -> list[str]:
+    """Names of the suites under configs/."""
+    return sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
+
+
+def main(arguments: list[str]) -> None:
+    """Parse, run, report."""
+    suite, options = configure(arguments)
+    name = f"{suite.name}-quick" if options.quick else suite.name
+    folder = Folder(options.out or Path("results") / name)
+    expected = (FolderError, NonFiniteLossError, ModuleNotFoundError)
+    with plain_errors(COMMAND, expected):
+        folder.claim(suite)
+        lanes.prepare()
+        jax.config.update("jax_compilation_cache_dir", str(CACHE))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        try:
+            source = load(suite.base)
+        except ValueError as error:
+            fail(COMMAND, str(error))
+        work(suite, source, folder, options)
+        results = summarise(suite, folder, options)
+        report(suite, source, folder, results, arguments)
+
+
+def configure(arguments: list[str]) -> tuple[Suite, Options]:
+    """The suite with the overrides of the command line, and the options."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        known = "\n".join(f"  {name:10s} {_suite(name).title}" for name in suites())
+        print(f"{__doc__}\nSuites:\n{known}\n\npython -m experiments.ablate SUITE --help: options")
+        raise SystemExit(0)
+    name, *rest = arguments
+    if name not in suites():
+        near = difflib.get_close_matches(name, suites(), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(suites())}"
+        fail(COMMAND, f"there is no suite {name!r}: {hint}")
+    suite = _suite(name)
+    base = replace(suite.base, suite.quick) if "--quick" in rest else suite.base
+    options = parse(COMMAND, Options(run=base), rest)
+    for field in {field for changes in suite.variants.values() for field in changes}:
+        if _value(options.run, field) != _value(base, field):
+            fail(COMMAND, f"--{field} is what the suite {name} varies: leave it out")
+    return dataclasses.replace(suite, base=options.run), options
+
+
+def _suite(name: str) -> Suite:
+    return importlib.import_module(f"configs.{name}").SUITE
+
+
+def _value(run: Run, field: str) -> Any:
+    value: Any = run
+    for part in field.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def work(suite: Suite, source: Source, folder: Folder, options: Options) -> None:
+    """Run what is not finished, a variant per device, under one progress bar."""
+    todo = list(ablation.pending(suite, folder, options.seeds))
+    runs = sum(len(seeds) for _, seeds in todo)
+    if done := len(suite.variants) * options.seeds - runs:
+        print(f"{done} runs are finished, {runs} to go", file=sys.stderr)
+    rates = len(suite.learning_rates) if options.sweep else 0
+    total = (runs + rates * len(todo)) * suite.base.steps
+    interval = 0.2 if sys.stderr.isatty() else 10.0
+    with tqdm(total=total, unit="step", desc="compiling", mininterval=interval) as bar:
+
+        def train(variant: str, seeds: list[int], check: Callable[[], None]) -> None:
+            progress = _Bar(bar, check)
+            ablation.run_variant(
+                suite, variant, seeds, source, folder, sweep=options.sweep, progress=progress
+            )
+
+        lanes.spread(train, todo)
+
+
+class _Bar:
+    """Moves the bar by the steps of one lane's runs, those before a resume included."""
+
+    def __init__(self, bar: tqdm, check: Callable[[], None]):
+        self.bar, self.check, self.label, self.step = bar, check, "", 0
+
+    def __call__(self, label: str, step: int, metrics: dict[str, float]) -> None:
+        self.check()
+        if label != self.label:
+            self.bar.set_description(label)
+            self.step = 0 if label.split(",")[0] != self.label.split(",")[0] else self.step
+            self.label = label
+        if metrics:
+            self.bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
+        self.bar.update(step - self.step)
+        self.step = step
+
+
+def summarise(suite: Suite, folder: Folder, options: Options) -> dict[str, Any]:
+    """Write results.json: runs, comparisons, chance levels, environment."""
+    finished = ablation.collect(suite, folder, options.seeds)
+    results = {
+        "suite": suite.name,
+        "primary": suite.primary,
+        "runs": finished.runs,
+        "comparisons": compare_variants(
+            finished.runs,
+            finished.items,
+            primary=suite.primary,
+            baseline=suite.baseline,
+            claims=suite.claims,
+        ),
+        "chance": finished.chance,
+        "learning_rate_sweep": finished.sweep,
+        "environment": {
+            **ablation.environment(),
+            "seeds": "one at a time, through one compiled program per variant",
+            "settings": dataclasses.asdict(suite.base),
+            "timings": finished.timings,
+        },
+    }
+    write_atomically(folder.path / "results.json", json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def report(
+    suite: Suite, source: Source, folder: Folder, results: dict[str, Any], arguments: list[str]
+) -> None:
+    """Write report.md with its figures, and print the tables."""
+    seeds = len({run["seed"] for run in results["runs"]})
+    path = write_report(
+        results,
+        folder.path,
+        title=suite.title,
+        claims=suite.claims,
+        curves=ablation.collect(suite, folder, seeds).curves,
+        shown=gallery(source, folder.run(suite.baseline, 0) / "maps.npz"),
+        notes=suite.notes,
+        command=f"python -m experiments.ablate {shlex.join(arguments)}",
+    )
+    print(terminal(results))
+    print(f"\nreport: {path}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,82 @@
+"""What all commands share: parsing into dataclasses, and errors as one clear line (exit code 2)."""
+
+import contextlib
+import errno
+import io
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NoReturn, TypeVar
+
+import tyro
+
+Options = TypeVar("Options")
+
+BAD_INPUT = 2
+
+
+def fail(command: str, message: str) -> NoReturn:
+    """Say in one line what was wrong, and end with exit code 2."""
+    print(f"{command}: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(BAD_INPUT)
+
+
+def parse(command: str, default: Options, arguments: Sequence[str]) -> Options:
+    """Fill a dataclass from the command line; its values in `default` are the defaults.
+
+    What cannot be parsed ends the command with one line that names the option and what it takes.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                type(default),
+                args=list(arguments),
+                default=default,
+                prog=f"python -m experiments.{command}",
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        fail(command, _one_line(said.getvalue()))
+    except ValueError as error:
+        fail(command, str(error))
+
+
+def _one_line(box: str) -> str:
+    """The message inside the box that tyro draws."""
+    lines = [re.sub(r"[\u2500-\u257f]", " ", line).strip() for line in box.splitlines()[1:]]
+    kept: list[str] = []
+    for line in lines:
+        if line.startswith(("For full helptext", "Argument helptext")):
+            break
+        kept.append(line)
+    return " ".join(line for line in kept if line) + " (see --help)"
+
+
+@contextlib.contextmanager
+def plain_errors(command: str, expected: tuple[type[BaseException], ...]) -> Iterator[None]:
+    """Turn expected errors, and a disk that is full or closed to us, into one line."""
+    try:
+        yield
+    except expected as error:
+        fail(command, str(error))
+    except OSError as error:
+        if error.errno not in (
+            errno.ENOSPC,
+            errno.EACCES,
+            errno.EROFS,
+            errno.EPERM,
+            errno.EDQUOT,
+            errno.ENOTDIR,
+            errno.EEXIST,
+            errno.EISDIR,
+        ):
+            raise
+        fail(command, f"cannot write {error.filename or 'the results'}: {error.strerror}")
+    except Exception as error:
+        # Orbax and TensorStore wrap the system's message in errors of their own.
+        if "No space left on device" not in str(error):
+            raise
+        fail(command, "cannot write the results: No space left on device; finished runs are safe")

@@ -1,0 +1,54 @@
+"""Turns saved attention maps into the gallery of a report."""
+
+from pathlib import Path
+
+import numpy as np
+
+from crossattn.report.gallery import Gallery
+from crossattn.train import exhibits
+from crossattn.train.source import Source
+
+
+def gallery(source: Source, maps: Path) -> Gallery:
+    """Word heat maps of the shown rows of the main split, with the true outlines.
+
+    A word is shown where it is predicted (answers, captions), else where it is consumed.
+    """
+    examples = source.splits[source.main]
+    rows = exhibits.rows(examples)
+    weights = np.load(maps)["weights"]
+    chosen = examples.rows(rows)
+    masks = source.masks(chosen.image)
+    words, readings, shown, outlines = [], [], [], []
+    for row, tokens in enumerate(exhibits.shown(chosen)):
+        # The last words of a text: the answer is among them.
+        places = np.flatnonzero(tokens)[-exhibits.WORDS_SHOWN :]
+        predicted = chosen.target[row, places]
+        words.append([chosen.vocabulary[token] for token in chosen.tokens[row, places]])
+        readings.append(["predicted" if ahead else "consumed" for ahead in predicted])
+        # The position before a predicted word attends for it.
+        shown.append(weights[row, np.where(predicted, places - 1, places)])
+        numbers = [np.flatnonzero(chosen.objects[row, place]) + 1 for place in places]
+        outlines.append(np.stack([np.isin(masks[row], number) for number in numbers]))
+    return Gallery(
+        pixels=source.pictures(chosen.image),
+        words=words,
+        weights=_padded(shown),
+        grid=examples.grid,
+        outlines=_padded(outlines),
+        captions=[_plain(chosen.words(row)) for row in range(len(rows))],
+        readings=readings,
+    )
+
+
+def _plain(text: str) -> str:
+    """A text without its marks of beginning and end."""
+    return " ".join(word for word in text.split() if not word.startswith("<"))
+
+
+def _padded(parts: list[np.ndarray]) -> np.ndarray:
+    """Stack arrays of up to WORDS_SHOWN rows."""
+    full = np.zeros((len(parts), exhibits.WORDS_SHOWN, *parts[0].shape[1:]), parts[0].dtype)
+    for slot, part in zip(full, parts, strict=True):
+        slot[: len(part)] = part
+    return full

@@ -1,0 +1,68 @@
+"""Independent jobs side by side, one per device."""
+
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+
+# More lanes than this do not help a CPU: each step already uses a thread or two.
+MOST_CPU_LANES = 4
+
+
+class StoppedError(RuntimeError):
+    """Another lane failed, or the user interrupted."""
+
+
+def prepare() -> None:
+    """Let a CPU show one device per core, before JAX looks at its devices."""
+    with contextlib.suppress(RuntimeError):  # the devices are known already
+        jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, MOST_CPU_LANES))
+
+
+def spread(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
+    """Call `job(*arguments[i], check)` for every i, each device taking the next that is left.
+
+    What a job computes does not depend on the device or on its neighbours. `check` raises in a job
+    that has to stop, because another failed or the user interrupted.
+
+    Raises:
+      The first error of a job, once all others have stopped.
+    """
+    waiting: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+    for item in arguments:
+        waiting.put(item)
+    stop = threading.Event()
+
+    def check() -> None:
+        if stop.is_set():
+            raise StoppedError
+
+    def lane(device: jax.Device) -> None:
+        with jax.default_device(device):
+            while True:
+                try:
+                    item = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    job(*item, check)
+                except BaseException:
+                    stop.set()
+                    raise
+
+    devices = jax.local_devices()[: max(1, len(arguments))]
+    with ThreadPoolExecutor(len(devices)) as pool:
+        lanes = [pool.submit(lane, device) for device in devices]
+        try:
+            errors = [lane.exception() for lane in lanes]
+        except BaseException:
+            stop.set()
+            raise
+    failed = [error for error in errors if error is not None]
+    for error in sorted(failed, key=lambda error: isinstance(error, StoppedError)):
+        raise error

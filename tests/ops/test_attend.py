@@ -1,0 +1,352 @@
+import dataclasses
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import (
+    CALLS,
+    FAST,
+    IMPLEMENTATIONS,
+    Call,
+    assert_close,
+    drawn,
+    everything,
+    inputs,
+    kinds,
+    run,
+)
+
+from crossattn import Mask, attend, attention
+from crossattn.ops.attention import IMPLEMENTATIONS as TABLE
+from crossattn.ops.attention import RefusalError
+
+
+def by_loops(call, arrays, visible):
+    """The definition again, query by query, in numpy: what the reference is compared with."""
+    q, k, v = (arrays[n] for n in "qkv")
+    bias = np.broadcast_to(arrays.get("bias", np.zeros((1, 1, 1, 1))), call.sizes)
+    out = np.zeros((call.B, call.T, call.H, call.V))
+    lse = np.full((call.B, call.H, call.T), -np.inf)
+    scale = call.D**-0.5 if call.scale is None else call.scale
+    for b, h, i in np.ndindex(lse.shape):
+        head = h // (call.H // call.K)
+        s = k[b, :, head] @ q[b, i, h] * scale
+        s = s if call.softcap is None else call.softcap * np.tanh(s / call.softcap)
+        s = (s + bias[b, h, i])[visible[b, h, i]]
+        if len(s):
+            lse[b, h, i] = np.log(np.exp(s).sum())
+            out[b, i, h] = np.exp(s - lse[b, h, i]) @ v[b, visible[b, h, i], head]
+    return {"out": out, "lse": lse}
+
+
+@pytest.mark.parametrize("call", CALLS, ids=str)
+def test_reference_is_the_definition(x64, call):
+    arrays = inputs(call)
+    for leaves in kinds(call).values():
+        found = run(call, arrays, leaves, "reference")
+        assert_close(found, by_loops(call, arrays, drawn(leaves)), arrays, np.float64)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("call", CALLS, ids=str)
+def test_every_mask_in_float64(x64, call, implementation):
+    """Output, lse and all gradients, with cotangents of both results."""
+    arrays = inputs(call)
+    for kind, leaves in kinds(call).items():
+        wanted = run(call, arrays, leaves, "reference")
+        found = run(call, arrays, leaves, implementation)
+        assert found.keys() == wanted.keys(), kind
+        assert_close(found, wanted, arrays, np.float64)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("call", [Call(), Call(S=0), Call(T=0, S=3)], ids=str)
+def test_without_a_mask(x64, call, implementation):
+    """No mask is the mask that hides nothing; an empty context leaves every row empty."""
+    arrays = inputs(call)
+    wanted = run(call, arrays, everything(call), "reference")
+    assert_close(run(call, arrays, None, implementation), wanted, arrays, np.float64)
+
+
+@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("call", [CALLS[1], Call(H=6, T=3, S=257, V=7)], ids=str)
+def test_tolerances(x64, call, dtype, implementation):
+    arrays = inputs(call, dtype=dtype)
+    for kind in ("everything", "lengths", "together"):
+        leaves = kinds(call)[kind]
+        wanted = run(call, arrays, leaves, "reference")
+        found = run(call, arrays, leaves, implementation, dtype)
+        assert found["out"].dtype == dtype
+        assert found["lse"].dtype == np.float32
+        assert all(found[f"d{n}"].dtype == dtype for n in "qkv")
+        finite = wanted["lse"][np.isfinite(wanted["lse"])]
+        assert_close(found, wanted, arrays, dtype, np.abs(finite).max(initial=1))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_scores_far_from_zero(x64, implementation):
+    """exp of these scores overflows, and a logit offset common to all keys changes nothing."""
+    call = Call()
+    arrays = inputs(call)
+    wanted = run(call, arrays, None, implementation)
+    shifted = arrays | {"bias": np.full((1, 1, 1, 1), 2000.0)}
+    found = run(call, shifted, None, implementation)
+    np.testing.assert_allclose(found["out"], wanted["out"], atol=1e-11)
+    np.testing.assert_allclose(found["lse"], wanted["lse"] + 2000, rtol=1e-12)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("empty", ["lengths", "bias", "causal"])
+def test_query_without_keys(empty, implementation):
+    """Peers return the mean of V over the padding, and send gradients into it."""
+    call = Call(bias="BHTS")
+    arrays, leaves = inputs(call), everything(call)
+    rows = (slice(None), slice(None))
+    if empty == "lengths":
+        leaves["key_lengths"], rows = np.array([call.S, 0]), (1, slice(None))
+    elif empty == "bias":
+        arrays["bias"][1], rows = -np.inf, (1, slice(None))
+    else:
+        leaves["offset"], rows = np.int32(-2), (slice(None), slice(2))
+    found = run(call, arrays, leaves, implementation, np.float32)
+    assert all(np.isfinite(x).all() for n, x in found.items() if n != "lse")
+    assert not found["out"][rows].any()
+    assert np.isneginf(found["lse"].swapaxes(1, 2)[rows]).all()
+    assert not found["dq"][rows].any()
+    assert not found["dbias"].swapaxes(1, 2)[rows].any()
+    if empty != "causal":
+        assert not found["dk"][rows].any()
+        assert not found["dv"][rows].any()
+    assert np.isfinite(found["lse"]).any()
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_lse_has_a_gradient(implementation):
+    """jax.nn returns a residual without one: d lse / d bias are the weights, which sum to 1."""
+    call = Call(bias="BHTS", softcap=2.0)
+    arrays = inputs(call)
+    arrays["out"][:], arrays["lse"][:] = 0, 1
+    found = run(call, arrays, everything(call), implementation, np.float32)
+    np.testing.assert_allclose(found["dbias"].sum(3), 1, rtol=1e-5)
+    assert not found["dv"].any()
+
+
+@pytest.mark.parametrize("implementation", FAST)
+@pytest.mark.parametrize("softcap", [None, 1.3])
+def test_second_derivatives(x64, softcap, implementation):
+    call = Call(H=2, K=1, T=3, bias="HTS", softcap=softcap)
+    arrays = {n: jnp.asarray(x) for n, x in inputs(call).items()}
+    mask = Mask.lengths(key=jnp.array([5, 0])) & Mask.causal(1)
+
+    def penalty(q, k, v, bias, implementation):
+        def loss(q, k, v, bias):
+            options = {"softcap": softcap, "implementation": implementation}
+            out, trace = attend(q, k, v, mask=mask, bias=bias, **options)
+            lse = jnp.where(trace.valid, trace.lse, 0)
+            return jnp.sum(jnp.sin(out)) + jnp.sum(lse**2)
+
+        gradients = jax.grad(loss, (0, 1, 2, 3))(q, k, v, bias)
+        return sum(jnp.sum(jnp.cos(g)) for g in gradients)
+
+    second = jax.jit(jax.grad(penalty, (0, 1, 2, 3)), static_argnums=4)
+    given = [arrays[n] for n in ("q", "k", "v", "bias")]
+    for found, wanted in zip(
+        second(*given, implementation), second(*given, "reference"), strict=True
+    ):
+        assert np.abs(wanted).max() > 1e-3
+        np.testing.assert_allclose(found, wanted, atol=1e-10 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("implementation", FAST)
+def test_forward_mode_is_refused(implementation):
+    q = jnp.ones((1, 2, 1, 3))
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda q: attention(q, q, q, implementation=implementation), (q,), (q,))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_order_of_visible_keys_does_not_matter(x64, implementation):
+    call = Call(H=6, bias="BHTS")
+    arrays, leaves = inputs(call), kinds(call)["together"]
+    order = np.random.default_rng(2).permutation(call.S)
+    visible = everything(call) | {"dense": drawn(leaves)}
+    moved = visible | {"dense": visible["dense"][..., order]}
+    shuffled = arrays | {n: arrays[n][:, order] for n in "kv"}
+    shuffled["bias"] = arrays["bias"][..., order]
+    wanted = run(call, arrays, visible, implementation)
+    found = run(call, shuffled, moved, implementation)
+    for name, axis in (("dk", 1), ("dv", 1), ("dbias", 3)):
+        wanted[name] = np.take(wanted[name], order, axis)
+    assert_close(found, wanted, arrays, np.float64)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_vmap_scan_and_jit_agree(implementation):
+    """An extra axis (a 5-D batch for others) is a vmap; lengths are data in all of them."""
+    call = Call()
+    rng = np.random.default_rng(3)
+    q, k, v = (jnp.asarray(rng.standard_normal((3, 2, n, 3, 11)), jnp.float32) for n in (5, 7, 7))
+    lengths = jnp.array([[7, 2], [0, 3], [5, 5]])
+
+    @jax.jit
+    def one(q, k, v, n):
+        def loss(q):
+            out, trace = attend(q, k, v, mask=Mask.lengths(key=n), implementation=implementation)
+            return out.sum() + jnp.where(trace.valid, trace.lse, 0).sum(), out
+
+        (_, out), dq = jax.value_and_grad(loss, has_aux=True)(q)
+        return out, dq
+
+    each = [one(*x) for x in zip(q, k, v, lengths, strict=True)]
+    wanted = [np.stack(x) for x in zip(*each, strict=True)]
+    for found in (
+        jax.vmap(one)(q, k, v, lengths),
+        jax.lax.scan(lambda c, x: (c, one(*x)), None, (q, k, v, lengths))[1],
+    ):
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    assert call.sizes[2:] == (5, 7)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_agrees_with_jax_nn_where_that_is_right(implementation):
+    """Nobody's row is empty, V = D, lengths int32: there jax.nn computes the same function."""
+    call = Call(H=6, V=11, bias="BHTS")
+    arrays = {n: jnp.asarray(x, jnp.float32) for n, x in inputs(call).items()}
+    lengths = jnp.array([3, 7], jnp.int32)
+    given = [arrays[n] for n in "qkv"]
+    theirs = jax.nn.dot_product_attention(
+        *given, arrays["bias"], key_value_seq_lengths=lengths, scale=0.4
+    )
+    ours = attention(
+        *given,
+        mask=Mask.lengths(key=lengths),
+        bias=arrays["bias"],
+        scale=0.4,
+        implementation=implementation,
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_raw_booleans_are_a_dense_mask():
+    x = jnp.asarray(inputs(Call(T=7, V=11, D=11))["q"], jnp.float32)
+    lower = np.tril(np.ones((7, 7), bool))[None, None]
+    assert np.array_equal(attention(x, x, x, mask=lower), attention(x, x, x, mask=Mask.causal()))
+
+
+def test_unused_trace_and_attention_are_the_same_output():
+    x = jnp.asarray(inputs(Call(T=7, V=11))["q"], jnp.float32)
+    assert np.array_equal(attend(x, x, x)[0], attention(x, x, x))
+
+
+def test_new_lengths_recompile_nothing():
+    x = jnp.ones((2, 3, 1, 5))
+    traces = []
+
+    @jax.jit
+    def f(x, mask):
+        traces.append(mask)
+        return attention(x, x, x, mask=mask)
+
+    for n in range(3):
+        f(x, Mask.lengths(key=jnp.array([n, 2])) & Mask.causal(n))
+    assert len(traces) == 1
+
+
+def test_refusals_are_collected(monkeypatch):
+    def refuse(*call):
+        raise RefusalError("only on Sundays")
+
+    x = jnp.ones((1, 2, 1, 3))
+    wanted = attention(x, x, x)
+    module = sys.modules["crossattn.ops.attention"]  # as an attribute it is the function
+    monkeypatch.setattr(module, "IMPLEMENTATIONS", {"first": refuse, **TABLE})
+    assert np.array_equal(attention(x, x, x), wanted)
+    with pytest.raises(RefusalError, match="first: only on Sundays"):
+        attention(x, x, x, implementation="first")
+
+
+def zeros(*shape, dtype=jnp.float32):
+    return jnp.zeros(shape, dtype)
+
+
+Q, K, V = zeros(2, 5, 6, 11), zeros(2, 7, 3, 11), zeros(2, 7, 3, 13)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "error", "said"),
+    [
+        ((Q, None, None), {}, TypeError, "context is required"),
+        ((Q, K, None), {}, TypeError, "context is required"),
+        (
+            (Q[:, :, 0], K, V),
+            {},
+            ValueError,
+            r"q float32\[2, 5, 11\], k float32\[2, 7, 3, 11\].*\(B, T",
+        ),
+        ((Q, K[0], V), {}, ValueError, r"k float32\[7, 3, 11\].*write q"),
+        ((Q, K.astype(jnp.bfloat16), V), {}, TypeError, r"k bfloat16.*k.astype\(q.dtype\)"),
+        ((Q, K, V.astype(jnp.float16)), {}, TypeError, r"v float16.*v.astype\(q.dtype\)"),
+        (
+            [x.astype(jnp.int32) for x in (Q, K, V)],
+            {},
+            TypeError,
+            r"int32.*q.astype\(jnp.float32\)",
+        ),
+        ((Q[:1], K, V), {}, ValueError, r"\[1, 5, 6, 11\].*\[2, 7, 3, 11\].*batch sizes"),
+        ((Q, K, V[:1]), {}, ValueError, "batch sizes"),
+        ((Q, K[:, :5], V), {}, ValueError, r"\[2, 5, 3, 11\].*\[2, 7, 3, 13\].*S=5, K=3"),
+        ((Q, K, V[:, :, :1]), {}, ValueError, "length or heads"),
+        ((Q[..., :7], K, V), {}, ValueError, r"head sizes.*D=7"),
+        ((Q[:, :, :5], K, V), {}, ValueError, "5 query heads are not a multiple of 3 key heads"),
+        (
+            (Q, K, V),
+            {"implementation": "cuda"},
+            ValueError,
+            "'cuda': write one of 'xla', 'reference'",
+        ),
+        ((Q, K, V), {"softcap": 0.0}, ValueError, "must be positive, got 0.0"),
+        ((Q, K, V), {"scale": jnp.ones(2)}, TypeError, "scale is a Python number"),
+        (
+            (Q, K, V),
+            {"mask": jnp.ones((2, 7), bool)},
+            ValueError,
+            r"write mask\[:, None, None, :\]",
+        ),
+        ((Q, K, V), {"mask": jnp.ones((2, 5, 7), bool)}, ValueError, r"write mask\[:, None\]"),
+        (
+            (Q, K, V),
+            {"mask": jnp.ones((2, 1, 5, 7))},
+            TypeError,
+            r"float32: write mask.astype\(bool\)",
+        ),
+        ((Q, K, V), {"mask": jnp.ones((2, 3, 5, 7), bool)}, ValueError, r"\(2, 3, 5, 7\).*H=6"),
+        ((Q, K, V), {"mask": Mask.causal()}, ValueError, r"Mask.causal\(2\)"),
+        ((Q, K, V), {"mask": Mask.lengths(key=jnp.ones(3, int))}, ValueError, r"\(3,\).*B=2"),
+        ((Q, K, V), {"bias": zeros(5, 7)}, ValueError, r"\(5, 7\).*T=5, S=7; bias\[None\]"),
+        ((Q, K, V), {"bias": zeros(2, 3, 5, 7)}, ValueError, r"\(2, 3, 5, 7\).*H=6"),
+        (
+            (Q, K, V),
+            {"bias": jnp.ones((1, 1, 5, 7), bool)},
+            TypeError,
+            r"bool: write mask=Mask.dense",
+        ),
+    ],
+)
+def test_errors(unchecked, given, options, error, said):
+    with pytest.raises(error, match=said) as raised:
+        attend(*given, **options)
+    assert "\n" not in str(raised.value)
+
+
+def test_traced_scale_says_what_to_do(unchecked):
+    with pytest.raises(TypeError, match="multiply q"):
+        jax.jit(lambda s: attention(Q, K, V, scale=s))(2.0)
+
+
+def test_calls_are_distinct():
+    assert len(set(CALLS)) == len(CALLS)
+    assert all(dataclasses.is_dataclass(call) for call in CALLS)

@@ -1,0 +1,141 @@
+"""Made-up results of a suite with the shape of real ones: 4 variants, 5 seeds."""
+
+import numpy as np
+
+from crossattn.report.comparisons import compare_variants
+from crossattn.report.gallery import Gallery
+
+PRIMARY = "pairs/accuracy"
+BASELINE = "cross-attention"
+CLAIMS = [("cross-attention", "mean-pool"), ("mean-pool", "blind"), ("blind", "oracle-attention")]
+# Accuracy on colour and on shape questions of `pairs`; the oracle is no better than the baseline.
+LEVELS = {
+    "blind": (0.03, 0.05),
+    "mean-pool": (0.15, 0.42),
+    "cross-attention": (0.86, 0.95),
+    "oracle-attention": (0.88, 0.94),
+}
+QUESTIONS = 127
+CHANCE = {
+    "iid/accuracy/colour": 1 / 6,
+    "iid/accuracy/shape": 1 / 6,
+    "iid/accuracy/count": 1 / 3,
+    "pairs/accuracy": 0.0,
+    "pairs/accuracy/colour": 0.0,
+    "pairs/accuracy/shape": 0.0,
+    "pointing/answer": 0.067,
+    "pointing/consumed": 0.081,
+    "pointing/predicted": 0.074,
+    "mass/answer": 0.06,
+    "knockout": 0.31,
+}
+
+
+def _metrics(rng, variant, items):
+    level = np.mean(LEVELS[variant])
+    around = lambda centre: float(np.clip(centre + 0.02 * rng.normal(), 0, 1))
+    metrics = {
+        "iid/accuracy": around(0.2 + 0.7 * level),
+        "iid/accuracy/colour": around(0.18 + 0.8 * level),
+        "iid/accuracy/shape": around(0.17 + 0.8 * level),
+        "iid/accuracy/count": around(0.35 + 0.5 * level),
+        PRIMARY: float(items.mean()),
+        "pairs/accuracy/colour": float(items[:QUESTIONS].mean()),
+        "pairs/accuracy/shape": float(items[QUESTIONS:].mean()),
+        "caption/slot_accuracy": around(0.2 + 0.7 * level),
+        "caption/exact": around(0.5 * level),
+    }
+    if variant != "blind":
+        metrics |= {"knockout/intact": around(level), "knockout/truth": around(0.3)}
+        metrics |= {"knockout/random": around(level), "knockout/rest": around(level - 0.1)}
+    if variant.endswith("attention"):
+        for name, centre in (("consumed", 0.5), ("predicted", 0.7), ("answer", 0.95)):
+            metrics |= {f"pointing/{name}/layer{i}": around(centre - 0.3 + 0.3 * i) for i in (0, 1)}
+        metrics |= {"pointing/answer": around(0.95), "mass/answer": around(0.8)}
+    return metrics
+
+
+def make_results(seeds=5, variants=tuple(LEVELS)):
+    """(results, items), as a suite writes them."""
+    rng = np.random.default_rng(0)
+    runs, items = [], {}
+    for variant in variants:
+        centres = np.repeat(LEVELS[variant], QUESTIONS)
+        chances = np.clip(centres + 0.03 * rng.normal(size=(seeds, 1)), 0, 1)
+        items[variant] = (rng.random((seeds, 2 * QUESTIONS)) < chances).astype(np.uint8)
+        runs += [
+            {"variant": variant, "seed": seed, "metrics": _metrics(rng, variant, row)}
+            for seed, row in enumerate(items[variant])
+        ]
+    claims = CLAIMS if len(variants) == len(LEVELS) else []
+    results = {
+        "suite": "fusion",
+        "primary": PRIMARY,
+        "runs": runs,
+        "comparisons": compare_variants(
+            runs, items, primary=PRIMARY, baseline=BASELINE, claims=claims
+        ),
+        "chance": CHANCE,
+        "learning_rate_sweep": False,
+        "environment": {
+            "jax": "0.10.2",
+            "device": "cpu",
+            "cores": 2,
+            "timings": {
+                name: {"parameters": 123_457 + i, "step_seconds": 0.0123 + i / 1000}
+                for i, name in enumerate(variants)
+            },
+        },
+    }
+    return results, items
+
+
+def make_curves(seeds=5):
+    rng = np.random.default_rng(1)
+    steps = np.arange(0, 1200, 50)
+    curves = {}
+    for index, variant in enumerate(LEVELS):
+        curves[variant] = {}
+        for seed in range(seeds):
+            floor = (1.5, 1.2, 0.3, 0.15)[index] * np.exp(0.1 * rng.normal())
+            loss = floor + 2.5 * np.exp(-steps / 200) + 0.02 * rng.random(len(steps))
+            accuracy = 1 - loss / loss.max()
+            curves[variant][seed] = {
+                "step": steps.tolist(),
+                "loss": loss.tolist(),
+                "accuracy": accuracy.tolist(),
+            }
+    return curves
+
+
+def make_gallery():
+    rng = np.random.default_rng(2)
+    pixels = rng.integers(205, 245, (3, 64, 64, 3)).astype(np.uint8)
+    outlines = np.zeros((3, 5, 64, 64), bool)
+    row, column = np.mgrid[:64, :64]
+    centres = [[(14, 12), (40, 44)], [(50, 20), (20, 50)], [(7, 8), (57, 55)]]
+    for picture, places in enumerate(centres):
+        for word, (y, x) in enumerate(places):
+            disc = (row - y) ** 2 + (column - x) ** 2 <= 64
+            pixels[picture][disc] = ((220, 60, 40), (40, 80, 200))[word]
+            outlines[picture, 2 * word : 2 * word + 2] = disc
+    coverage = outlines.reshape(3, 5, 8, 8, 8, 8).mean((3, 5)).reshape(3, 5, 64)
+    weights = coverage + 0.05 * rng.random((3, 5, 64))
+    return Gallery(
+        pixels=pixels,
+        words=[["red", "disc", "blue", "ring", "of"], ["red", "disc", "blue", "ring"], ["red"]],
+        weights=weights / weights.sum(-1, keepdims=True),
+        grid=(8, 8),
+        outlines=outlines,
+        captions=[
+            "a red disc left of a blue ring and above a yellow square and a green star right of a "
+            "purple cross and below a grey triangle",
+            "what colour is the ring ? blue",
+            "red",
+        ],
+        readings=[
+            ["consumed", "consumed", "predicted", "predicted", "consumed"],
+            ["consumed"] * 4,
+            ["predicted"],
+        ],
+    )
