@@ -195,7 +195,7 @@ def _judge(better, worse, comparisons):
             continue
         sign, low, high = 1, found["low"], found["high"]
         if found["variant"] == worse:
-            sign, low, high = -1, low, high
+            sign, low, high = -1, _minus(high), _minus(low)
         verdict = {better: "supported", worse: "not supported", None: "inconclusive"}
         return Verdict(
             better=better,

@@ -217,7 +217,10 @@ def _environment(results):
 
 
 def _text(value):
-    return value if isinstance(value, str) else DASH if value is None else json.dumps(value)
+    if value is None:
+        return DASH
+    # Nested settings hold characters that Markdown would take for its own.
+    return f"`{json.dumps(value)}`" if isinstance(value, dict | list) else str(value)
 
 
 def _write(path, data):
