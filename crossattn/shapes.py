@@ -18,6 +18,6 @@ users and are checked (jaxtyping and beartype) in the tests only.
 """
 
 from jax import Array
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
-__all__ = ["Array", "Bool", "Float", "Int"]
+__all__ = ["Array", "Bool", "Float", "Int", "UInt8"]

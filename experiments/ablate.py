@@ -76,7 +76,8 @@ def main(arguments: list[str]) -> None:
     with plain_errors(COMMAND, expected):
         folder.claim(suite)
         lanes.prepare()
-        jax.config.update("jax_compilation_cache_dir", str(CACHE))
+        if jax.config.jax_compilation_cache_dir is None:
+            jax.config.update("jax_compilation_cache_dir", str(CACHE))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         try:
             source = load(suite.base)

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.linear import Dense
-from crossattn.shapes import Array, Float, Int
+from crossattn.shapes import Array, Float, UInt8
 
 Perception = Literal["oracle", "patch", "window", "conv"]
 
 
-def cells(pixels: Int[Array, "B h w C"], size: int) -> Float[Array, "B rows columns F"]:
+def cells(pixels: UInt8[Array, "B h w C"], size: int) -> Float[Array, "B rows columns F"]:
     """Cut pictures (uint8) into square cells of `size` pixels, values scaled to [-1, 1]."""
     batch, height, width, channels = pixels.shape
     if height % size or width % size:
