@@ -104,6 +104,25 @@ class Examples:
         names = ("image", "tokens", "target", "objects", "role", "kind", "answer")
         return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
+    def cut(self, length: int) -> "Examples":
+        """Keep the first `length` tokens of every row.
+
+        What follows the last target of a row never matters to a causal model.
+
+        Raises:
+            ValueError: where a target would be lost.
+
+        Example:
+            >>> from crossattn.data import scenes
+            >>> data = scenes.examples("iid", 100, seed=0)
+            >>> data.cut(12).tokens.shape
+            (200, 12)
+        """
+        if self.target[:, length:].any():
+            raise ValueError(f"rows cut to {length} tokens would lose words to predict")
+        names = ("tokens", "target", "objects", "role")
+        return dataclasses.replace(self, **{name: getattr(self, name)[:, :length] for name in names})
+
     def regions(self, chosen=slice(None)) -> np.ndarray:
         """Give the fraction of each patch that the objects of each token cover.
 

@@ -32,6 +32,7 @@ class VisionLanguageDecoder(nn.Module):
       width: M.
       layers: L.
       heads: H.
+      expansion: hidden width of the feed-forward layers, in units of M.
       fusion: see above.
       perception: see `PatchEncoder`.
       cell: side of a cell of pixels.
@@ -41,6 +42,7 @@ class VisionLanguageDecoder(nn.Module):
     width: int = 64
     layers: int = 2
     heads: int = 4
+    expansion: int = 2
     fusion: Fusion = "cross-attention"
     perception: Perception = "oracle"
     cell: int = 8
@@ -80,7 +82,9 @@ class VisionLanguageDecoder(nn.Module):
         )
         encoder = PatchEncoder(self.width, self.perception, self.cell, name="encoder")
         context, mask = self._see(encoder(images), visible, truth)
-        stack = DecoderStack(self.layers, self.width, self.heads, name="stack")
+        stack = DecoderStack(
+            self.layers, self.width, self.heads, self.expansion, name="stack"
+        )
         x, observed = stack(
             x + place[None], context, self_mask=Mask.causal(0), mask=mask, observe=observe
         )

@@ -155,7 +155,9 @@ def _values(p, v):
 
 
 def _per_key(p, x, K: int):
-    return _dot(_grouped(p, K), _grouped(x, K), (2, 2))
+    # XLA's CPU takes (rows, inner) x (inner, columns) fastest: written so, forward and backward at
+    # (B, T, S, H, D) = (64, 16, 16, 4, 16) took 0.75 of the time of contracting both over rows.
+    return _dot(_grouped(p, K).swapaxes(2, 3), _grouped(x, K), (3, 2))
 
 
 def _sum_to(x: Array, shape: tuple[int, ...]) -> Array:

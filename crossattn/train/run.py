@@ -56,9 +56,13 @@ class Model:
     """L, number of decoder blocks."""
     heads: int = 4
     """H, heads of each attention; a divisor of the width."""
+    expansion: int = 2
+    """Hidden width of the feed-forward layers, in units of the width."""
 
     def __post_init__(self):
-        _positive(width=self.width, layers=self.layers, heads=self.heads)
+        _positive(
+            width=self.width, layers=self.layers, heads=self.heads, expansion=self.expansion
+        )
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
 

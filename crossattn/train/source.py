@@ -30,8 +30,17 @@ class Source:
 
 
 def load(run: Run) -> Source:
-    """Read or generate the data that a run names."""
-    return _scenes(run) if run.data.source == "scenes" else _easy_vqa(run)
+    """Read or generate the data that a run names, cut to the length that its texts need.
+
+    Raises:
+      ValueError: where the numbers of images, the tasks or the perception do not fit the source.
+      ModuleNotFoundError: where the source is an extra that is not installed.
+    """
+    source = _scenes(run) if run.data.source == "scenes" else _easy_vqa(run)
+    every = (source.train, *source.splits.values())
+    length = 1 + max(int(np.flatnonzero(part.target.any(axis=0))[-1]) for part in every)
+    splits = {name: part.cut(length) for name, part in source.splits.items()}
+    return dataclasses.replace(source, train=source.train.cut(length), splits=splits)
 
 
 def _scenes(run: Run) -> Source:

@@ -47,6 +47,7 @@ def model_of(run: Run, vocabulary: int, cell: int = 8) -> VisionLanguageDecoder:
         width=model.width,
         layers=model.layers,
         heads=model.heads,
+        expansion=model.expansion,
         fusion=model.fusion,
         perception=model.perception,
         cell=cell,

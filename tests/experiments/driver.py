@@ -1,0 +1,70 @@
+"""Runs `experiments.ablate` on a tiny suite, and kills itself (SIGKILL) after so many steps.
+
+python tests/experiments/driver.py STEPS OPTIONS...     (STEPS 0: never)
+"""
+
+import os
+import signal
+import sys
+import types
+
+import jax
+
+import configs
+from crossattn.train.run import Data, Model, Run
+from crossattn.train.suite import Suite
+from experiments import ablate, lanes
+
+SUITE = Suite(
+    name="tiny",
+    title="two variants of nothing much",
+    base=Run(
+        data=Data(images=100, evaluation_images=100),
+        model=Model(width=8, layers=1, heads=2),
+        steps=23,
+        batch_size=10,
+        checkpoint_every=5,
+    ),
+    variants={
+        "blind": {"model.fusion": "blind"},
+        "cross-attention": {"model.fusion": "cross-attention"},
+    },
+    baseline="cross-attention",
+    primary="iid/accuracy",
+    claims=(("cross-attention", "blind"),),
+    quick={"steps": 7},
+    learning_rates=(1e-3, 1e-2),
+)
+
+
+def install() -> None:
+    """Make `tiny` a suite like those under configs/."""
+    module = types.ModuleType("configs.tiny")
+    module.SUITE = SUITE
+    sys.modules["configs.tiny"] = module
+    configs.tiny = module
+    known = ablate.suites
+    ablate.suites = lambda: [*known(), "tiny"]
+
+
+class _FatalBar(ablate._Bar):
+    left = 0
+
+    def __call__(self, label, step, metrics):
+        super().__call__(label, step, metrics)
+        _FatalBar.left -= 1
+        if _FatalBar.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(arguments: list[str]) -> None:
+    install()
+    _FatalBar.left = int(arguments[0])
+    ablate._Bar = _FatalBar
+    ablate.main(["tiny", *arguments[1:]])
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_platforms", "cpu")
+    lanes.prepare()
+    main(sys.argv[1:])

@@ -1,0 +1,44 @@
+"""Jobs side by side: all done, errors stop the others and come out."""
+
+import threading
+
+import jax
+import pytest
+
+from experiments.lanes import StoppedError, spread
+
+
+def test_every_job_runs_once_each_device_one_at_a_time():
+    seen, busy = [], set()
+
+    def job(number, check):
+        device = jax.config.jax_default_device
+        assert device not in busy
+        busy.add(device)
+        check()
+        seen.append(number)
+        busy.remove(device)
+
+    spread(job, [(number,) for number in range(23)])
+    assert sorted(seen) == list(range(23))
+
+
+def test_an_error_stops_the_others_and_comes_out():
+    begun, failed = threading.Event(), threading.Event()
+
+    def job(name, check):
+        if name == "bad":
+            assert begun.wait(60)
+            failed.set()
+            raise ValueError("broken")
+        begun.set()
+        assert failed.wait(60)
+        while True:
+            check()
+
+    with pytest.raises(ValueError, match="broken"):
+        spread(job, [("good",), ("bad",)])
+
+
+def test_stopped_is_no_result():
+    assert issubclass(StoppedError, RuntimeError)

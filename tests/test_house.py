@@ -1,0 +1,69 @@
+"""The wheel installs, README's commands and code run, and nothing of the machine is in the files."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_wheel_installs_and_imports_in_a_clean_environment(tmp_path):
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT]
+    subprocess.run(build, check=True, capture_output=True, timeout=300)
+    (wheel,) = tmp_path.glob("crossattn-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names} == {"crossattn", f"{wheel.name[:15]}.dist-info"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+    # The environment sees this one's dependencies, but not this checkout.
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", tmp_path / "clean"], check=True, timeout=300
+    )
+    site = next((tmp_path / "clean").glob("lib/python*/site-packages"))
+    zipfile.ZipFile(wheel).extractall(site)
+    (site / "dependencies.pth").write_text(str(Path(_site_packages())) + "\n")
+    script = (
+        "import crossattn, crossattn.nn, crossattn.models.decoder, crossattn.train.loop,"
+        " crossattn.report.document; print(crossattn.__file__)"
+    )
+    clean = subprocess.run(
+        [tmp_path / "clean" / "bin" / "python", "-c", script],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert clean.stdout.startswith(str(site))
+
+
+def _site_packages():
+    import jax
+
+    return Path(jax.__file__).parents[1]
+
+
+def test_the_readme_example_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("command", re.findall(r"python -m (experiments\.\w+)", README))
+def test_readme_commands_exist(command):
+    assert (ROOT / (command.replace(".", "/") + ".py")).exists()
+
+
+def test_readme_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make ([\w-]+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_importing_the_operation_needs_no_flax():
+    script = "import crossattn, sys; assert not {'flax', 'optax', 'orbax'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, timeout=300)

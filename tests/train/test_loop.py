@@ -1,0 +1,130 @@
+"""Training: resumed equals uninterrupted, one program for all seeds, no step on NaN."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from crossattn.train.checkpoint import Checkpoints
+from crossattn.train.log import Log, read_lines, write_atomically
+from crossattn.train.loop import Feed, NonFiniteLossError, fit
+from crossattn.train.run import replace
+
+
+class KilledError(Exception):
+    pass
+
+
+def kill_at(step):
+    def progress(done, metrics):
+        if done == step:
+            raise KilledError
+
+    return progress
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(programs, run, examples, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, fit(programs, Feed(run, examples, 0), folder)
+
+
+@pytest.mark.parametrize("stops", [(2,), (5, 11), (8, 9, 12)])
+def test_resumed_equals_uninterrupted(
+    uninterrupted, programs, run, examples, tmp_path, same, stops
+):
+    for stop in stops:
+        with pytest.raises(KilledError):
+            fit(programs, Feed(run, examples, 0), tmp_path, progress=kill_at(stop))
+    state = fit(programs, Feed(run, examples, 0), tmp_path)
+    assert same(state, uninterrupted[1])
+    lines = read_lines(tmp_path / "log.jsonl")
+    resumed = [line["step"] for line in lines if line.get("event") == "resume"]
+    assert resumed == [4 * ((stop - 1) // 4) for stop in stops if stop > 4]
+    logged = [line["step"] for line in lines if "loss" in line]
+    assert logged == sorted(set(logged))
+
+
+def test_a_finished_run_is_restored_not_repeated(uninterrupted, programs, run, examples, same):
+    folder, state = uninterrupted
+    again = fit(programs, Feed(run, examples, 0), folder, progress=kill_at(1))
+    assert same(again, state)
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        assert checkpoints.latest() == run.steps
+        assert checkpoints.restore(state)[1] == {"epoch": 0, "batch": 13}
+
+
+def test_seeds_and_learning_rates_share_one_program(programs, run, examples, tmp_path, same):
+    states = [
+        fit(programs, Feed(one, examples, seed), tmp_path / f"{seed}{one.optimiser.learning_rate}")
+        for seed in (0, 1)
+        for one in (run, replace(run, {"optimiser.learning_rate": 0.02}))
+    ]
+    assert not any(same(states[0].params, other.params) for other in states[1:])
+    # Restored states are committed to a device, so that one shape may count twice.
+    assert programs.step._cache_size() <= 2
+    assert programs.create._cache_size() == 1
+
+
+def test_loss_falls(uninterrupted):
+    losses = [line["loss"] for line in read_lines(uninterrupted[0] / "log.jsonl") if "loss" in line]
+    assert losses[0] < np.log(40)
+
+
+def test_a_non_finite_loss_stops_with_step_and_checkpoint(programs, run, examples, tmp_path):
+    broken = Feed(run, examples, 0)
+    whole = broken.batch
+
+    def batch(step):
+        arrays = whole(step)
+        return arrays._replace(images=arrays.images * np.float32(np.nan)) if step == 9 else arrays
+
+    broken.batch = batch
+    with pytest.raises(NonFiniteLossError, match=r"step 10: .*nan.*checkpoints/8$") as error:
+        fit(programs, broken, tmp_path)
+    assert "\n" not in str(error.value)
+    events = [line for line in read_lines(tmp_path / "log.jsonl") if "event" in line]
+    assert events[-1]["event"] == "non-finite"
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["4", "8"]
+
+
+def test_step_donates_its_state(programs, run, examples):
+    feed = Feed(run, examples, 0)
+    state = programs.create(0, feed.batch(0))
+    kernel = state.params["params"]["logits"]["kernel"]
+    programs.step(state, feed.batch(0), feed.learning_rate)
+    assert kernel.is_deleted()
+
+
+def test_the_state_keeps_shapes_dtypes_and_placement(programs, run, examples):
+    feed = Feed(run, examples, 0)
+    state = programs.create(0, feed.batch(0))
+    before = jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), state)
+    state, _ = programs.step(state, feed.batch(0), feed.learning_rate)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), state) == before
+
+
+def test_a_checkpoint_of_other_data_is_refused(uninterrupted, programs, run, examples):
+    other = Feed(replace(run, {"batch_size": 20}), examples, 0)
+    with pytest.raises(ValueError, match=r"stands at .*'batch': 13.* would stand at"):
+        fit(programs, other, uninterrupted[0])
+
+
+def test_a_log_cut_by_a_kill_goes_on(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 2}\n{"step": 4}\n{"step": 6, "lo')
+    with Log(path, resume_at=3) as log:
+        log.write(5, loss=1.0)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [2, 5]
+
+
+def test_files_are_whole_or_absent(tmp_path):
+    path = tmp_path / "results.json"
+    write_atomically(path, "old")
+    with pytest.raises(AttributeError):
+        write_atomically(path, None)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+    assert re.match("old", path.read_text())

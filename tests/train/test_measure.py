@@ -1,0 +1,123 @@
+"""Evidence: knock-outs remove what they say, an all-knowing model gets full marks."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from crossattn.align import pointing_chance
+from crossattn.data import scenes
+from crossattn.train.evaluate import Evaluator, Predictions, knockouts
+from crossattn.train.measure import measure, positions
+from crossattn.train.run import replace
+from crossattn.train.step import model_of
+
+SPLITS = ("validation", "iid", "swap")
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return {name: scenes.examples(name, 100, seed=0) for name in SPLITS}
+
+
+@dataclasses.dataclass
+class Knowing:
+    """Reads the answer off the data where it can see the region; else it errs."""
+
+    needs_sight: bool = True
+    attends: bool = True
+    patches_seen: bool = True
+
+    def predict(self, params, examples, visible=None, *, attention=True):
+        regions = examples.regions()
+        words = examples.tokens.copy()
+        if visible is not None and self.needs_sight:
+            answered = regions[np.arange(len(examples)), examples.answer] > 0
+            words[(answered & ~visible).any(axis=1)] = 0
+        likelihood = -np.abs(regions.sum(axis=(1, 2)) - 1)
+        # Attention of a position: the region of the word that follows, shifted aside if blind.
+        maps = np.roll(regions, -1, axis=1)[:, :-1]
+        if not self.attends:
+            maps = np.where(maps > 0, 0, 1.0)
+        return Predictions(words, likelihood, np.stack([np.zeros_like(maps), maps]))
+
+    def write(self, params, examples):
+        return examples.tokens
+
+
+def test_an_all_knowing_model(splits):
+    evidence = measure(Knowing(), None, splits, main="iid")
+    metrics = evidence.metrics
+    assert metrics["iid/accuracy"] == metrics["caption/exact"] == 1
+    assert metrics["knockout/intact"] == metrics["knockout/random"] == metrics["knockout/rest"] == 1
+    assert metrics["knockout/truth"] == 0
+    assert metrics["pointing/answer"] == metrics["pointing/predicted/layer1"] == 1
+    assert metrics["pointing/answer/layer0"] == 0
+    assert evidence.layer == 1
+    assert evidence.chance["iid/accuracy/colour"] == 0.2
+    assert evidence.chance["iid/accuracy"] == pytest.approx((0.2 + 0.2 + 0.5 + 0.25 + 0.5) / 5)
+    assert 0.05 < evidence.chance["pointing/answer"] < 0.09
+    assert set(evidence.items["iid/accuracy"]) == {1.0}
+
+
+def test_attending_and_using_are_told_apart(splits):
+    evidence = measure(Knowing(needs_sight=False, attends=False), None, splits, main="iid")
+    assert evidence.metrics["pointing/answer"] == 0
+    assert evidence.metrics["knockout/truth"] == 1
+
+
+def test_knockouts_remove_equal_areas():
+    random = np.random.default_rng(0)
+    truth = random.random((53, 64)) < 0.1
+    visible = knockouts(truth, random)
+    np.testing.assert_array_equal(visible["truth"], ~truth)
+    np.testing.assert_array_equal(visible["rest"], truth)
+    hidden = ~visible["random"]
+    np.testing.assert_array_equal(hidden.sum(1), truth.sum(1))
+    assert not (hidden & truth).any()
+    assert (hidden.mean(axis=0) > 0).all()
+
+
+def test_positions_attend_before_they_predict(splits):
+    examples = splits["iid"]
+    found = positions(examples)
+    rows, queries, words = found["answer"]
+    np.testing.assert_array_equal(words, examples.answer[rows])
+    np.testing.assert_array_equal(queries, words - 1)
+    said = {examples.vocabulary[token] for token in examples.tokens[rows, words]}
+    assert said <= {*scenes.VOCABULARY} - {"yes", "no", "one", "two", "three", "four"}
+    rows, queries, words = found["consumed"]
+    np.testing.assert_array_equal(queries, words)
+    rows, queries, words = found["predicted"]
+    assert {examples.kinds[kind] for kind in examples.kind[rows]} == {"caption"}
+    region = examples.regions()[rows, words] >= examples.covered
+    assert np.nanmean(pointing_chance(region)) < 0.1
+
+
+def test_evaluator_fills_the_last_batch_and_writes(programs, run, examples):
+    evaluator = Evaluator(programs.model)
+    params = programs.create(0, _batch(run, examples)).params
+    whole = evaluator.predict(params, examples)
+    few = evaluator.predict(params, examples.rows(np.arange(131, 134)))
+    assert whole.words.shape == examples.tokens.shape
+    np.testing.assert_allclose(few.log_likelihood, whole.log_likelihood[131:134], atol=1e-5)
+    np.testing.assert_allclose(few.attention, whole.attention[:, 131:134], atol=1e-6)
+    assert evaluator.program._cache_size() == 1
+
+    captions = examples.rows(np.flatnonzero(examples.answer == 0)[:5])
+    written = evaluator.write(params, captions)
+    # Each word is the model's own choice after its own words.
+    again = evaluator.predict(params, dataclasses.replace(captions, tokens=written))
+    np.testing.assert_array_equal(again.words[captions.target], written[captions.target])
+    np.testing.assert_array_equal(written[~captions.target], captions.tokens[~captions.target])
+
+
+def test_pooled_variants_have_no_map(run, examples):
+    model = model_of(replace(run, {"model.fusion": "mean-pool"}), len(examples.vocabulary))
+    assert not Evaluator(model).patches_seen
+
+
+def _batch(run, examples):
+    from crossattn.train.loop import Feed
+
+    return Feed(run, examples, 0).batch(0)
