@@ -9,7 +9,7 @@ from crossattn.nn.encoders import Perception
 Task = Literal["question", "caption", "refer"]
 
 
-def _positive(**fields: float) -> None:
+def _positive(**fields: int | float) -> None:
     for name, value in fields.items():
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")
