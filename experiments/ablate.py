@@ -9,9 +9,13 @@ import dataclasses
 import difflib
 import importlib
 import json
+import os
 import pkgutil
+import platform
 import shlex
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,12 +25,12 @@ import tyro
 from tqdm import tqdm
 
 import configs
+from crossattn.files import write_atomically
 from crossattn.report.comparisons import compare_variants
 from crossattn.report.document import write_report
 from crossattn.report.tables import terminal
 from crossattn.train import ablation
-from crossattn.train.ablation import Folder, FolderError
-from crossattn.train.log import write_atomically
+from crossattn.train.ablation import Finished, Folder, FolderError
 from crossattn.train.loop import NonFiniteLossError
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Source, load
@@ -74,18 +78,21 @@ def main(arguments: list[str]) -> None:
     folder = Folder(options.out or Path("results") / name)
     expected = (FolderError, NonFiniteLossError, ModuleNotFoundError)
     with plain_errors(COMMAND, expected):
-        folder.claim(suite)
+        folder.check(suite)
         lanes.prepare()
-        if jax.config.jax_compilation_cache_dir is None:
+        if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
             jax.config.update("jax_compilation_cache_dir", str(CACHE))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         try:
             source = load(suite.base)
+            ablation.check_source(suite, source)
         except ValueError as error:
             fail(COMMAND, str(error))
+        folder.claim(suite)
         work(suite, source, folder, options)
-        results = summarise(suite, folder, options)
-        report(suite, source, folder, results, arguments)
+        finished = ablation.collect(suite, folder, options.seeds)
+        results = summarise(suite, folder, finished)
+        report(suite, source, folder, results, finished, arguments)
 
 
 def configure(arguments: list[str]) -> tuple[Suite, Options]:
@@ -105,7 +112,9 @@ def configure(arguments: list[str]) -> tuple[Suite, Options]:
     for field in {field for changes in suite.variants.values() for field in changes}:
         if _value(options.run, field) != _value(base, field):
             fail(COMMAND, f"--{field} is what the suite {name} varies: leave it out")
-    return dataclasses.replace(suite, base=options.run), options
+    if options.sweep and options.run.optimiser.learning_rate != base.optimiser.learning_rate:
+        fail(COMMAND, "--optimiser.learning-rate is what --sweep chooses: leave one of them out")
+    return dataclasses.replace(suite, base=options.run, sweep=options.sweep), options
 
 
 def _suite(name: str) -> Suite:
@@ -132,9 +141,7 @@ def work(suite: Suite, source: Source, folder: Folder, options: Options) -> None
 
         def train(variant: str, seeds: list[int], check: Callable[[], None]) -> None:
             progress = _Bar(bar, check)
-            ablation.run_variant(
-                suite, variant, seeds, source, folder, sweep=options.sweep, progress=progress
-            )
+            ablation.run_variant(suite, variant, seeds, source, folder, progress=progress)
 
         lanes.spread(train, todo)
 
@@ -142,11 +149,17 @@ def work(suite: Suite, source: Source, folder: Folder, options: Options) -> None
 class _Bar:
     """Moves the bar by the steps of one lane's runs, those before a resume included."""
 
+    turn = threading.Lock()  # the lanes share one bar
+
     def __init__(self, bar: tqdm, check: Callable[[], None]):
         self.bar, self.check, self.label, self.step = bar, check, "", 0
 
     def __call__(self, label: str, step: int, metrics: dict[str, float]) -> None:
         self.check()
+        with self.turn:
+            self._move(label, step, metrics)
+
+    def _move(self, label: str, step: int, metrics: dict[str, float]) -> None:
         if label != self.label:
             self.bar.set_description(label)
             self.step = 0 if label.split(",")[0] != self.label.split(",")[0] else self.step
@@ -157,9 +170,8 @@ class _Bar:
         self.step = step
 
 
-def summarise(suite: Suite, folder: Folder, options: Options) -> dict[str, Any]:
+def summarise(suite: Suite, folder: Folder, finished: Finished) -> dict[str, Any]:
     """Write results.json: runs, comparisons, chance levels, environment."""
-    finished = ablation.collect(suite, folder, options.seeds)
     results = {
         "suite": suite.name,
         "primary": suite.primary,
@@ -174,27 +186,36 @@ def summarise(suite: Suite, folder: Folder, options: Options) -> dict[str, Any]:
         "chance": finished.chance,
         "learning_rate_sweep": finished.sweep,
         "environment": {
-            **ablation.environment(),
+            "date": time.strftime("%Y-%m-%d"),
+            "versions": finished.versions,
+            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "processor": platform.machine(),
             "seeds": "one at a time, through one compiled program per variant",
             "settings": dataclasses.asdict(suite.base),
             "timings": finished.timings,
         },
     }
-    write_atomically(folder.path / "results.json", json.dumps(results, indent=1) + "\n")
+    write_atomically(
+        folder.path / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n"
+    )
     return results
 
 
 def report(
-    suite: Suite, source: Source, folder: Folder, results: dict[str, Any], arguments: list[str]
+    suite: Suite,
+    source: Source,
+    folder: Folder,
+    results: dict[str, Any],
+    finished: Finished,
+    arguments: list[str],
 ) -> None:
     """Write report.md with its figures, and print the tables."""
-    seeds = len({run["seed"] for run in results["runs"]})
     path = write_report(
         results,
         folder.path,
         title=suite.title,
         claims=suite.claims,
-        curves=ablation.collect(suite, folder, seeds).curves,
+        curves=finished.curves,
         shown=gallery(source, folder.run(suite.baseline, 0) / "maps.npz"),
         notes=suite.notes,
         command=f"python -m experiments.ablate {shlex.join(arguments)}",

@@ -1,8 +1,9 @@
 """What all commands share: parsing into dataclasses, and errors as one clear line (exit code 2)."""
 
 import contextlib
-import errno
 import io
+import logging
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ import tyro
 Options = TypeVar("Options")
 
 BAD_INPUT = 2
+INTERRUPTED = 130
 
 
 def fail(command: str, message: str) -> NoReturn:
@@ -58,25 +60,35 @@ def _one_line(box: str) -> str:
 @contextlib.contextmanager
 def plain_errors(command: str, expected: tuple[type[BaseException], ...]) -> Iterator[None]:
     """Turn expected errors, and a disk that is full or closed to us, into one line."""
+    # Orbax logs with a traceback what it then raises.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         yield
+    except KeyboardInterrupt:
+        print(
+            f"\n{command}: interrupted; finished runs and checkpoints are safe, "
+            "the same command goes on",
+            file=sys.stderr,
+        )
+        raise SystemExit(INTERRUPTED) from None
     except expected as error:
         fail(command, str(error))
-    except OSError as error:
-        if error.errno not in (
-            errno.ENOSPC,
-            errno.EACCES,
-            errno.EROFS,
-            errno.EPERM,
-            errno.EDQUOT,
-            errno.ENOTDIR,
-            errno.EEXIST,
-            errno.EISDIR,
-        ):
-            raise
-        fail(command, f"cannot write {error.filename or 'the results'}: {error.strerror}")
     except Exception as error:
-        # Orbax and TensorStore wrap the system's message in errors of their own.
-        if "No space left on device" not in str(error):
+        said = system_message(error)
+        if said is None:
             raise
-        fail(command, "cannot write the results: No space left on device; finished runs are safe")
+        fail(command, f"{said}; what is finished is safe, the same command goes on")
+
+
+def system_message(error: BaseException | None) -> str | None:
+    """What the operating system said, if it is behind an error; else None.
+
+    Orbax and TensorStore wrap it in errors of their own.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return f"{error.filename or 'the results'}: {error.strerror}"
+        if code := re.search(r"os_error_code='(\d+)'", str(error)):
+            return f"cannot write the results: {os.strerror(int(code[1]))}"
+        error = error.__cause__ or error.__context__
+    return None

@@ -33,12 +33,31 @@ def gallery(source: Source, maps: Path) -> Gallery:
     return Gallery(
         pixels=source.pictures(chosen.image),
         words=words,
-        weights=_padded(shown),
-        grid=examples.grid,
+        weights=over_cells(_padded(shown), examples.grid, source.window),
+        grid=(examples.grid[0] + source.window - 1, examples.grid[1] + source.window - 1),
         outlines=_padded(outlines),
         captions=[_plain(chosen.words(row)) for row in range(len(rows))],
         readings=readings,
     )
+
+
+def over_cells(weights: np.ndarray, grid: tuple[int, int], window: int) -> np.ndarray:
+    """Attention (..., P) over overlapping windows as attention over the cells that they see.
+
+    Each window's weight is shared evenly by its `window` x `window` cells.
+
+    Example:
+      >>> over_cells(np.array([1.0, 0.0]), (1, 2), 2).reshape(2, 3)
+      array([[0.25, 0.25, 0.  ],
+             [0.25, 0.25, 0.  ]])
+    """
+    rows, columns = grid
+    square = weights.reshape(*weights.shape[:-1], rows, columns) / window**2
+    cells = np.zeros((*weights.shape[:-1], rows + window - 1, columns + window - 1))
+    for i in range(window):
+        for j in range(window):
+            cells[..., i : i + rows, j : j + columns] += square
+    return cells.reshape(*weights.shape[:-1], -1)
 
 
 def _plain(text: str) -> str:

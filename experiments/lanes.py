@@ -21,7 +21,14 @@ class StoppedError(RuntimeError):
 def prepare() -> None:
     """Let a CPU show one device per core, before JAX looks at its devices."""
     with contextlib.suppress(RuntimeError):  # the devices are known already
-        jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, MOST_CPU_LANES))
+        jax.config.update("jax_num_cpu_devices", min(cores(), MOST_CPU_LANES))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def spread(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
@@ -44,7 +51,7 @@ def spread(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> No
 
     def lane(device: jax.Device) -> None:
         with jax.default_device(device):
-            while True:
+            while not stop.is_set():
                 try:
                     item = waiting.get_nowait()
                 except queue.Empty:

@@ -1,4 +1,4 @@
-"""The wheel installs, README's commands and code run, and nothing of the machine is in the files."""
+"""The wheel installs in a clean environment; README's commands and code run."""
 
 import re
 import subprocess

@@ -185,7 +185,8 @@ def _package() -> ModuleType:
         if error.name != "easy_vqa":
             raise
         raise ModuleNotFoundError(
-            "easy-VQA is not installed; type: pip install 'crossattn[easy-vqa]'", name=error.name
+            "easy-VQA is not installed; type: make setup, or pip install easy-vqa==1.0",
+            name=error.name,
         ) from None
     return easy_vqa
 

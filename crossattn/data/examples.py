@@ -121,7 +121,9 @@ class Examples:
         if self.target[:, length:].any():
             raise ValueError(f"rows cut to {length} tokens would lose words to predict")
         names = ("tokens", "target", "objects", "role")
-        return dataclasses.replace(self, **{name: getattr(self, name)[:, :length] for name in names})
+        return dataclasses.replace(
+            self, **{name: getattr(self, name)[:, :length] for name in names}
+        )
 
     def regions(self, chosen=slice(None)) -> np.ndarray:
         """Give the fraction of each patch that the objects of each token cover.

@@ -77,14 +77,10 @@ class VisionLanguageDecoder(nn.Module):
             )
         x = nn.Embed(self.vocabulary, self.width, name="words")(tokens)
         # As small as the embedding of a word: larger positions drown the words.
-        place = self.param(
-            "position", nn.initializers.normal(0.1), (tokens.shape[1], self.width)
-        )
+        place = self.param("position", nn.initializers.normal(0.1), (tokens.shape[1], self.width))
         encoder = PatchEncoder(self.width, self.perception, self.cell, name="encoder")
         context, mask = self._see(encoder(images), visible, truth)
-        stack = DecoderStack(
-            self.layers, self.width, self.heads, self.expansion, name="stack"
-        )
+        stack = DecoderStack(self.layers, self.width, self.heads, self.expansion, name="stack")
         x, observed = stack(
             x + place[None], context, self_mask=Mask.causal(0), mask=mask, observe=observe
         )

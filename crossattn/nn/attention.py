@@ -24,17 +24,6 @@ class Projected:
     mask: Mask | None = None
 
 
-def combine(*masks: Mask | None) -> Mask | None:
-    """Join masks with `&`; None restricts nothing."""
-    terms = [mask for mask in masks if mask is not None]
-    if not terms:
-        return None
-    combined = terms[0]
-    for term in terms[1:]:
-        combined = combined & term
-    return combined
-
-
 class CrossAttention(nn.Module):
     """Queries from one modality read keys and values of another (Vaswani et al. 2017).
 
@@ -126,10 +115,15 @@ class CrossAttention(nn.Module):
             queries,
             context.keys.transpose(0, 2, 1, 3),
             context.values.transpose(0, 2, 1, 3),
-            mask=combine(mask, context.mask),
+            mask=_given(mask) & _given(context.mask),
             bias=bias,
         )
         return self.out(out.reshape(*x.shape[:2], -1)), trace
+
+
+def _given(mask: Mask | None) -> Mask:
+    """None restricts nothing, as does a mask without terms."""
+    return Mask() if mask is None else mask
 
 
 class SelfAttention(nn.Module):

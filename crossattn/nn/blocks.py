@@ -112,7 +112,8 @@ class DecoderStack(nn.Module):
             variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=nn.broadcast,
-            length=self.layers, unroll=2,
+            length=self.layers,
+            unroll=2,
         )
         return scanned(
             DecoderBlock(self.width, self.heads, self.expansion, name="blocks"),

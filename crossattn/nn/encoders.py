@@ -43,8 +43,9 @@ class PatchEncoder(nn.Module):
     Attributes:
       width: M.
       perception: "oracle" reads symbolic features (B, P, F) of each patch; the others read pictures
-        (B, h, w, 3) in uint8: "patch" strictly one cell a token, "window" 2 x 2 neighbouring cells
-        a token without an encoder, "conv" two 3 x 3 neighbourhoods with a GELU between them.
+        (B, h, w, 3) in uint8 through two dense layers with a GELU between them: "patch" sees
+        strictly one cell a token, "window" 2 x 2 neighbouring cells, "conv" 3 x 3 cells and then
+        the 3 x 3 neighbourhood of that.
       cell: side of a cell in pixels.
 
     Example:
@@ -71,8 +72,9 @@ class PatchEncoder(nn.Module):
                 "'oracle' reads (B, P, F), 'patch', 'window' and 'conv' read (B, h, w, 3)"
             )
         x = Dense(self.width, name="embed")(self._patches(images))
-        if self.perception == "conv":
-            x = Dense(self.width, name="mix")(windows(nn.gelu(x), 3, same=True))
+        if self.perception != "oracle":
+            reach = 3 if self.perception == "conv" else 1
+            x = Dense(self.width, name="mix")(windows(nn.gelu(x), reach, same=True))
         x = x.reshape(x.shape[0], -1, self.width)
         position = self.param("position", nn.initializers.normal(0.1), (x.shape[1], self.width))
         return nn.LayerNorm(name="norm")(x + position[None])

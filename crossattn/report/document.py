@@ -1,12 +1,11 @@
 """report.md: what a suite found, how sure that is, and how to read every number."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crossattn.files import write_atomically
 from crossattn.report import figures, prose, tables
 from crossattn.report.comparisons import judge, winner_of
 from crossattn.report.gallery import Gallery, gallery
@@ -74,9 +73,9 @@ def write_report(
     ]
     (out_dir / "figures").mkdir(exist_ok=True)
     for name, data in pictures.items():
-        _write(out_dir / "figures" / f"{name}.png", data)
+        write_atomically(out_dir / "figures" / f"{name}.png", data)
     path = out_dir / "report.md"
-    _write(path, ("\n\n".join(sections) + "\n").encode())
+    write_atomically(path, ("\n\n".join(sections) + "\n").encode())
     return path
 
 
@@ -221,16 +220,3 @@ def _text(value):
         return DASH
     # Nested settings hold characters that Markdown would take for its own.
     return f"`{json.dumps(value)}`" if isinstance(value, dict | list) else str(value)
-
-
-def _write(path, data):
-    """Write a file beside its place and move it there: readers see the old one or the new one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -48,7 +48,8 @@ TABLES = _line("""
 Differences are to the baseline, paired by seed and item, with an interval corrected for the number
 of comparisons; other intervals are Student's over seeds at 95 %. Pointing: how often the patch that
 the answer position attends to most lies on the true region, in the layer chosen on validation data,
-beside its chance level. Intact, no truth, no random: accuracy with the whole picture, without the
+beside its chance level. Step: median time of a training step while another variant trains beside
+it. Intact, no truth, no random: accuracy with the whole picture, without the
 true region, and without a random region of equal size. A variant attends if pointing exceeds
 chance, and uses the region if losing the truth costs more than losing a random one, each with a
 95 % interval over seeds. A dash: the variant has no such number.

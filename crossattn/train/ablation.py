@@ -2,10 +2,10 @@
 
 import dataclasses
 import functools
+import importlib.metadata
 import io
 import json
 import platform
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ import flax
 import jax
 import numpy as np
 
+from crossattn.files import write_atomically
 from crossattn.nn.blocks import count_parameters
 from crossattn.train import exhibits
 from crossattn.train.evaluate import Evaluator
-from crossattn.train.log import read_lines, write_atomically
-from crossattn.train.loop import Feed, Programs, fit
+from crossattn.train.log import read_lines
+from crossattn.train.loop import Feed, NonFiniteLossError, Programs, fit
 from crossattn.train.measure import measure, questions, right_answers
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Source
@@ -40,43 +41,74 @@ class Folder:
 
     path: Path
 
-    def claim(self, suite: Suite) -> None:
-        """Make the folder this suite's, or check that it is.
+    def check(self, suite: Suite) -> None:
+        """Make sure that this suite's results may be written here.
 
         Raises:
-          FolderError: it holds another suite, other settings, or files of something else.
+          FolderError: it cannot be written, or holds another suite, other settings, or files of
+            something else.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        base = json.loads(json.dumps(dataclasses.asdict(suite.base)))
-        identity = {"suite": suite.name, "fingerprint": suite.fingerprint(), "base": base}
-        file = self.path / "suite.json"
-        if not file.exists():
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FolderError(
+                f"cannot write into {self.path}: {error.strerror}; choose another folder with --out"
+            ) from None
+        if not self._identity.exists():
             if any(not entry.name.startswith(".") for entry in self.path.iterdir()):
                 raise FolderError(
                     f"{self.path} is not empty and holds no suite: choose a new folder with --out"
                 )
-            write_atomically(file, json.dumps(identity, indent=2) + "\n")
             return
-        there = json.loads(file.read_text())
-        if there["suite"] != suite.name:
+        try:
+            there = json.loads(self._identity.read_text())
+            name, settings = there["suite"], there["settings"]
+            fingerprint = there["fingerprint"]
+        except (ValueError, KeyError, TypeError):
             raise FolderError(
-                f"{self.path} holds the suite {there['suite']}, not {suite.name}: "
+                f"{self._identity} is damaged: choose another folder with --out"
+            ) from None
+        if name != suite.name:
+            raise FolderError(
+                f"{self.path} holds the suite {name}, not {suite.name}: "
                 "choose another folder with --out"
             )
-        if there["fingerprint"] != identity["fingerprint"]:
+        if fingerprint != suite.fingerprint():
             raise FolderError(
-                f"{self.path} holds {suite.name} with other settings "
-                f"({_differences(there['base'], identity['base'])}): "
+                f"{self.path} holds {name} with other settings "
+                f"({_differences(settings, _settings(suite))}): "
                 "type the same options again, or choose another folder with --out"
             )
+
+    def claim(self, suite: Suite) -> None:
+        """Make a checked folder this suite's."""
+        identity = {
+            "suite": suite.name,
+            "fingerprint": suite.fingerprint(),
+            "settings": _settings(suite),
+        }
+        write_atomically(self._identity, json.dumps(identity, indent=2) + "\n")
+
+    @property
+    def _identity(self) -> Path:
+        return self.path / "suite.json"
 
     def run(self, variant: str, seed: int) -> Path:
         """Folder of one run."""
         return self.path / "runs" / variant / f"seed{seed}"
 
     def finished(self, variant: str, seed: int) -> bool:
-        """Whether a run never needs to run again."""
-        return (self.run(variant, seed) / "metrics.json").exists()
+        """Whether a run never needs to run again: its metrics are written last."""
+        try:
+            json.loads((self.run(variant, seed) / "metrics.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return True
+
+
+def _settings(suite: Suite) -> dict[str, Any]:
+    settings = {**dataclasses.asdict(suite.base), "sweep": suite.sweep}
+    return json.loads(json.dumps(settings))
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:
@@ -104,6 +136,24 @@ def pending(suite: Suite, folder: Folder, seeds: int) -> Iterator[tuple[str, lis
             yield variant, left
 
 
+def check_source(suite: Suite, source: Source) -> None:
+    """Find out before training what would otherwise fail after it.
+
+    Raises:
+      ValueError: the batches do not fit the data, or there is nothing to measure the suite by.
+    """
+    Feed(suite.base, source.train, 0)
+    split = suite.primary.split("/")[0]
+    if split not in source.splits:
+        raise ValueError(
+            f"the primary metric {suite.primary} needs the split {split!r}; "
+            f"data.source {suite.base.data.source} has {', '.join(source.splits)}"
+        )
+    for name in ("validation", source.main):
+        if len(questions(source.splits[name])) == 0:
+            raise ValueError("there are no questions to evaluate: add question to data.tasks")
+
+
 def run_variant(
     suite: Suite,
     variant: str,
@@ -111,14 +161,13 @@ def run_variant(
     source: Source,
     folder: Folder,
     *,
-    sweep: bool = False,
     progress: Progress = lambda label, step, metrics: None,
 ) -> None:
     """Train and measure the given seeds of a variant through one set of compiled programs."""
     run = suite.run(variant)
     programs = Programs(run, source.train)
     evaluator = Evaluator(programs.model)
-    if sweep:
+    if suite.sweep:
         run = _with_best_rate(suite, variant, run, programs, evaluator, source, folder, progress)
     for seed in seeds:
         where = folder.run(variant, seed)
@@ -140,6 +189,7 @@ def run_variant(
             "layer": evidence.layer,
             "parameters": count_parameters(state.params),
             "learning_rate": run.optimiser.learning_rate,
+            "versions": versions(),
         }
         write_atomically(where / "metrics.json", json.dumps(record, indent=1) + "\n")
 
@@ -157,17 +207,24 @@ def _with_best_rate(
     """The run with the learning rate that answers validation questions best (sweep seed)."""
     file = folder.path / "sweep" / variant / "chosen.json"
     if not file.exists():
-        scores = {}
+        scores: dict[float, float | None] = {}
         for rate in suite.learning_rates:
             candidate = replace(run, {"optimiser.learning_rate": rate})
             where = file.parent / f"rate{rate:g}"
             label = f"{variant} rate {rate:g}"
             feed = Feed(candidate, source.train, SWEEP_SEED)
-            state = fit(programs, feed, where, progress=functools.partial(progress, label))
+            try:
+                state = fit(programs, feed, where, progress=functools.partial(progress, label))
+            except NonFiniteLossError:
+                scores[rate] = None
+                continue
             examples = source.splits["validation"]
             said = evaluator.predict(state.params, examples, attention=False)
             scores[rate] = float(right_answers(examples, said, questions(examples)).mean())
-        best = max(scores, key=lambda rate: (scores[rate], -rate))
+        finite = {rate: score for rate, score in scores.items() if score is not None}
+        if not finite:
+            raise NonFiniteLossError(f"{variant}: no learning rate of the sweep stays finite")
+        best = max(finite, key=lambda rate: (finite[rate], -rate))
         record = {
             "learning_rate": best,
             "validation_accuracy": {f"{r:g}": scores[r] for r in scores},
@@ -193,6 +250,7 @@ class Finished:
       items: variant to (seeds, N) single items of the primary metric.
       curves: variant to seed to {step, loss, accuracy} lists.
       timings: variant to {parameters, step_seconds}.
+      versions: of the libraries, by those that differ between runs.
       sweep: variant to the record of its learning-rate sweep, empty when none ran.
     """
 
@@ -202,11 +260,12 @@ class Finished:
     curves: dict[str, dict[int, dict[str, list[float]]]]
     timings: dict[str, dict[str, Any]]
     sweep: dict[str, Any]
+    versions: list[dict[str, str]]
 
 
 def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
     """Read back the runs of all variants and seeds."""
-    finished = Finished([], {}, {}, {}, {}, {})
+    finished = Finished([], {}, {}, {}, {}, {}, [])
     for variant in suite.variants:
         items, paces, parameters = [], [], 0
         for seed in range(seeds):
@@ -221,32 +280,33 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
             }
             paces.append(_pace(lines))
             parameters = record["parameters"]
+            if record["versions"] not in finished.versions:
+                finished.versions.append(record["versions"])
         finished.items[variant] = np.stack(items)
-        finished.timings[variant] = {
-            "parameters": parameters,
-            "step_seconds": round(float(np.median(paces)), 6),
-        }
+        finished.timings[variant] = {"parameters": parameters}
+        if measured := [pace for pace in paces if pace is not None]:
+            finished.timings[variant]["step_seconds"] = round(float(np.median(measured)), 6)
         chosen = folder.path / "sweep" / variant / "chosen.json"
         if chosen.exists():
             finished.sweep[variant] = json.loads(chosen.read_text())
     return finished
 
 
-def _pace(lines: list[dict[str, Any]]) -> float:
+def _pace(lines: list[dict[str, Any]]) -> float | None:
     """Median seconds per step between logged lines: neither compilation nor a pause counts."""
+    if len(lines) < 2:
+        return None
     times = np.array([line["time"] for line in lines])
     steps = np.array([line["step"] for line in lines])
-    return float(np.median(np.diff(times) / np.diff(steps))) if len(lines) > 1 else float("nan")
+    return float(np.median(np.diff(times) / np.diff(steps)))
 
 
-def environment() -> dict[str, Any]:
-    """Versions and hardware behind the numbers."""
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
     return {
-        "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
+        "crossattn": importlib.metadata.version("crossattn"),
         "jax": jax.__version__,
         "flax": flax.__version__,
         "numpy": np.__version__,
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "processor": platform.machine(),
     }

@@ -1,20 +1,11 @@
-"""Logs as JSON lines, and files that are whole or absent."""
+"""Logs as JSON lines."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file that a kill leaves either old or new, never half."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+from crossattn.files import write_atomically
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

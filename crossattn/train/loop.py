@@ -143,4 +143,8 @@ class _Watch:
         kept = f"{self.checkpoints.folder / str(last)}" if last is not None else "none yet"
         broken = ", ".join(f"{name} {value}" for name, value in values.items())
         self.log.write(step, event="non-finite", **{name: str(v) for name, v in values.items()})
-        raise NonFiniteLossError(f"step {step}: {broken}; last good checkpoint: {kept}")
+        where = self.checkpoints.folder.parent
+        raise NonFiniteLossError(
+            f"{where}: step {step}: {broken}; last good checkpoint: {kept}; "
+            "try a lower optimiser.learning_rate in another folder"
+        )

@@ -56,7 +56,8 @@ def measure(
     evidence = Evidence({}, {}, {})
     predictions = {}
     for name, examples in splits.items():
-        predictions[name] = evaluator.predict(params, examples)
+        mapped = name in ("validation", main)
+        predictions[name] = evaluator.predict(params, examples, attention=mapped)
         if name == "swap":
             _swap(evidence, predictions[name])
         elif name != "validation":
@@ -84,6 +85,10 @@ def _answers(evidence: Evidence, split: str, examples: Examples, said: Predictio
     kinds = [examples.kinds[kind] for kind in examples.kind[rows]]
     chances = [examples.chance[kind] for kind in kinds]
     evidence.add(f"{split}/accuracy", right, float(np.mean(chances)))
+    is_open = np.isin(examples.role[rows, examples.answer[rows]], STRONG)
+    if is_open.any() and not is_open.all():
+        chance = float(np.mean(np.array(chances)[is_open]))
+        evidence.add(f"{split}/open", right[is_open], chance)
     for kind in sorted(set(kinds)) if len(set(kinds)) > 1 else ():
         chosen = np.array([k == kind for k in kinds])
         evidence.add(f"{split}/accuracy/{kind}", right[chosen], examples.chance[kind])
@@ -147,6 +152,10 @@ def _attention(
                 evidence.add(f"mass/{name}/layer{layer}", mass[layer])
     best = int(layers["validation", "answer"][0].mean(axis=1).argmax())
     hits, mass, chance = layers[main, "answer"]
+    rows, _, words = positions(splits[main])["answer"]
+    fixed = splits[main].regions(rows)[np.arange(len(rows)), words] >= splits[main].covered
+    # What always pointing at the best single patch would reach.
+    evidence.metrics["pointing/fixed_patch"] = float(fixed.mean(axis=0).max())
     evidence.add("pointing/answer", hits[best], chance)
     evidence.add("mass/answer", mass[best])
     evidence.layer = best
@@ -155,9 +164,11 @@ def _attention(
 def _knockout(evidence: Evidence, evaluator: Evaluator, params: Any, examples: Examples) -> None:
     """Accuracy of colour and shape answers without the true region, without as much elsewhere."""
     rows = positions(examples)["answer"][0]
-    asked = examples.rows(rows)
-    truth = asked.regions()[np.arange(len(rows)), asked.answer] > 0
-    every = np.arange(len(rows))
+    truth = examples.regions(rows)[np.arange(len(rows)), examples.answer[rows]] > 0
+    # Outside of a region over half the picture there is no random region of equal size.
+    small = 2 * truth.sum(axis=1) <= truth.shape[1]
+    asked, truth = examples.rows(rows[small]), truth[small]
+    every = np.arange(len(asked))
     chance = float(np.mean([examples.chance[examples.kinds[kind]] for kind in asked.kind]))
     visible = {"intact": np.ones_like(truth), **knockouts(truth, np.random.default_rng(0))}
     for name, seen in visible.items():

@@ -60,9 +60,7 @@ class Model:
     """Hidden width of the feed-forward layers, in units of the width."""
 
     def __post_init__(self):
-        _positive(
-            width=self.width, layers=self.layers, heads=self.heads, expansion=self.expansion
-        )
+        _positive(width=self.width, layers=self.layers, heads=self.heads, expansion=self.expansion)
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
 

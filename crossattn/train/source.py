@@ -20,6 +20,7 @@ class Source:
       main: the split on which attention, causal use and captions are measured.
       pictures: image numbers (n,) of the main split to pixels (n, h, w, 3) in uint8.
       masks: image numbers (n,) to pixels (n, h, w): 0 ground, o + 1 for object o.
+      window: cells along a side of what a patch sees; patches overlap where it is over 1.
     """
 
     train: Examples
@@ -27,6 +28,7 @@ class Source:
     main: str
     pictures: Callable[[np.ndarray], np.ndarray]
     masks: Callable[[np.ndarray], np.ndarray]
+    window: int = 1
 
 
 def load(run: Run) -> Source:
@@ -50,6 +52,8 @@ def _scenes(run: Run) -> Source:
             f"model.perception {perception!r} is not for scenes: choose one of "
             f"{', '.join(scenes.PERCEPTIONS)}"
         )
+    if data.flip:
+        raise ValueError("data.flip is not for scenes: their answers know left from right")
 
     def examples(split: str, count: int, tasks: tuple[str, ...]) -> Examples:
         return scenes.examples(
@@ -79,8 +83,10 @@ def _easy_vqa(run: Run) -> Source:
             f"model.perception {model.perception!r} is not for easy_vqa: choose patch or window"
         )
 
+    window = windows[model.perception]
+
     def examples(split: str, images: int) -> Examples:
-        return easy_vqa.examples(split, window=windows[model.perception], limit=images or None)
+        return easy_vqa.examples(split, window=window, limit=images or None)
 
     splits = {
         "validation": examples("validation", data.evaluation_images),
@@ -93,4 +99,5 @@ def _easy_vqa(run: Run) -> Source:
         "test",
         lambda images: test[images],
         lambda images: easy_vqa.region(test[images]).astype(np.uint8),
+        window,
     )

@@ -154,7 +154,7 @@ def train_step(
     gradient, metrics = jax.grad(objective, has_aux=True)(state.params)
     # optax mixes dtypes by NumPy's rules.
     with jax.numpy_dtype_promotion("standard"):
-        metrics["gradient_norm"] = optax.global_norm(gradient)
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         updates = jax.tree.map(lambda update: learning_rate * update, updates)
         params = optax.apply_updates(state.params, updates)

@@ -23,7 +23,8 @@ class Suite:
       primary: the one metric that names winners.
       claims: (better, worse) pairs of variants, declared before the runs.
       quick: changes of the base for a smoke run (`--quick`).
-      learning_rates: what a sweep (`--sweep`) tries for each variant.
+      learning_rates: what a sweep tries for each variant.
+      sweep: whether each variant's learning rate is first chosen on validation data.
       notes: what a reader must know beside the numbers.
     """
 
@@ -37,6 +38,7 @@ class Suite:
     quick: Changes
     learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3)
     notes: tuple[str, ...] = ()
+    sweep: bool = False
 
     def __post_init__(self):
         named = {self.baseline, *(name for claim in self.claims for name in claim)}
@@ -52,5 +54,6 @@ class Suite:
     def fingerprint(self) -> str:
         """A short name of everything that decides the results but the seeds."""
         values = {name: dataclasses.asdict(self.run(name)) for name in self.variants}
-        text = json.dumps([values, self.baseline, self.primary], sort_keys=True)
+        rates = self.learning_rates if self.sweep else ()
+        text = json.dumps([values, self.baseline, self.primary, rates], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,6 +1,8 @@
-"""Runs `experiments.ablate` on a tiny suite, and kills itself (SIGKILL) after so many steps.
+"""Run `experiments.ablate` on a tiny suite, and kills itself (SIGKILL) after so many steps.
 
-python tests/experiments/driver.py STEPS OPTIONS...     (STEPS 0: never)
+python tests/experiments/driver.py STEPS OPTIONS...
+
+STEPS 0: never; -n: before the n-th file of arrays is written.
 """
 
 import os
@@ -11,6 +13,7 @@ import types
 import jax
 
 import configs
+from crossattn.train import ablation
 from crossattn.train.run import Data, Model, Run
 from crossattn.train.suite import Suite
 from experiments import ablate, lanes
@@ -57,10 +60,24 @@ class _FatalBar(ablate._Bar):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class _FatalSave:
+    def __init__(self, left):
+        self.left, self.save = left, ablation._save_arrays
+
+    def __call__(self, path, arrays):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.save(path, arrays)
+
+
 def main(arguments: list[str]) -> None:
     install()
-    _FatalBar.left = int(arguments[0])
+    fatal = int(arguments[0])
+    _FatalBar.left = fatal
     ablate._Bar = _FatalBar
+    if fatal < 0:
+        ablation._save_arrays = _FatalSave(-fatal)
     ablate.main(["tiny", *arguments[1:]])
 
 

@@ -69,7 +69,7 @@ def test_results_and_report(finished):
     for figure in ("differences", "gallery", "learning"):
         assert (out / "figures" / f"{figure}.png").stat().st_size > 10_000
     assert "cross-attention" in done.stdout
-    assert "tiny" not in done.stderr or "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_what_is_finished_never_runs_again(command, finished):
@@ -83,7 +83,8 @@ def test_what_is_finished_never_runs_again(command, finished):
 
 def test_killed_at_random_and_resumed_equals_uninterrupted(command, finished, tmp_path):
     out = tmp_path / "out"
-    for steps in (17, 41, 68):  # of 138, on whatever lane
+    # After so many of 138 steps, on whatever lane; -2: while the second run is being saved.
+    for steps in (17, -2, 41, 68):
         killed = command(steps, "--seeds", "3", "--out", str(out))
         assert killed.returncode == -signal.SIGKILL
         assert not (out / "results.json").exists()
@@ -94,7 +95,6 @@ def test_killed_at_random_and_resumed_equals_uninterrupted(command, finished, tm
     lines = [json.loads(line) for log in logs for line in log.splitlines()]
     resumed = [line["step"] for line in lines if line.get("event") == "resume"]
     assert resumed
-    assert all(step > 0 for step in resumed)
 
 
 def test_sweep_is_reported_with_its_choice(command, tmp_path):
@@ -127,18 +127,44 @@ def test_sweep_is_reported_with_its_choice(command, tmp_path):
         (["tiny", "--out", "FILE"], "cannot write"),
         (["tiny", "--out", "OTHER"], "holds the suite other, not tiny"),
         (["tiny", "--out", "FOREIGN"], "is not empty and holds no suite"),
+        (["tiny", "--out", "DAMAGED"], "suite.json is damaged"),
         (["tiny", "--steps", "22", "--out", "OURS"], "steps is 23 there and 22 here"),
+        (["tiny", "--sweep", "--out", "OURS"], "sweep is False there and True here"),
+        (["tiny", "--sweep", "--optimiser.learning-rate", "1.0"], "what --sweep chooses"),
+        (["tiny", "--data.flip", "--out", "OUT"], "data.flip is not for scenes"),
+        (["tiny", "--data.tasks", "caption", "--out", "OUT"], "no questions to evaluate"),
+        (["tiny", "--batch-size", "4000", "--out", "OUT"], "do not fill one batch"),
+        (
+            [
+                "fusion",
+                "--data.source",
+                "easy_vqa",
+                "--model.perception",
+                "window",
+                "--data.images",
+                "40",
+                "--data.evaluation-images",
+                "30",
+                "--out",
+                "OUT",
+            ],
+            "needs the split 'pairs'",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, said, tmp_path, finished, capsys):
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "suite.json").write_text('{"suite": "other", "fingerprint": "x"}')
+    other = {"suite": "other", "fingerprint": "x", "settings": {}}
+    (tmp_path / "other" / "suite.json").write_text(json.dumps(other))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "suite.json").write_text('{"suite": ')
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.tex").write_text("precious")
     (tmp_path / "file").write_text("precious")
     places = {
         "OUT": tmp_path / "out",
         "OTHER": tmp_path / "other",
+        "DAMAGED": tmp_path / "damaged",
         "FOREIGN": tmp_path / "foreign",
         "FILE": tmp_path / "file",
         "OURS": finished[0],
@@ -152,6 +178,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, said, tmp_path, finish
     assert shown.err.count("\n") == 1
     assert shown.err.startswith("ablate: ")
     assert "Traceback" not in shown.err
+    assert not (tmp_path / "out" / "suite.json").exists()
     assert (tmp_path / "file").read_text() == "precious"
     assert [p.name for p in (tmp_path / "foreign").iterdir()] == ["thesis.tex"]
     assert results(finished[0]) == before

@@ -1,0 +1,46 @@
+"""The gallery shows the right words, positions and outlines, for both sources of data."""
+
+import numpy as np
+import pytest
+
+from crossattn.train import exhibits
+from crossattn.train.run import Data, Model, Run
+from crossattn.train.source import load
+from experiments.exhibition import gallery, over_cells
+
+SCENES = Run(data=Data(images=100, evaluation_images=100))
+EASY = Run(
+    data=Data(source="easy_vqa", images=40, evaluation_images=30),
+    model=Model(perception="window"),
+)
+
+
+@pytest.mark.parametrize("run", [SCENES, EASY], ids=["scenes", "easy_vqa"])
+def test_maps_that_equal_the_truth_have_all_their_mass_inside(run, tmp_path):
+    source = load(run)
+    examples = source.splits[source.main]
+    chosen = examples.rows(exhibits.rows(examples))
+    regions = chosen.regions()
+    # Attention of position t: where the word that it predicts is, else where the word it reads is.
+    ahead = np.where(chosen.target[:, 1:, None], regions[:, 1:], regions[:, :-1])
+    np.savez(tmp_path / "maps.npz", weights=ahead / np.maximum(ahead.sum(-1, keepdims=True), 1e-9))
+    shown = gallery(source, tmp_path / "maps.npz")
+    assert shown.grid == (8, 8)
+    assert {"consumed", "predicted"} >= {word for words in shown.readings for word in words}
+    assert len(shown.captions) == len(chosen)
+    for picture, words in enumerate(shown.words):
+        assert words
+        for word in range(len(words)):
+            outline = shown.outlines[picture, word].reshape(8, 8, 8, 8).mean((1, 3)).reshape(-1)
+            weights = shown.weights[picture, word]
+            assert weights.sum() == pytest.approx(1, abs=1e-5)
+            assert weights[outline > 0].sum() > 0.5
+            assert outline.any()
+
+
+def test_sharing_window_weights_keeps_their_mass():
+    weights = np.random.default_rng(0).dirichlet(np.ones(12), size=5)
+    cells = over_cells(weights, (3, 4), 2)
+    assert cells.shape == (5, 20)
+    np.testing.assert_allclose(cells.sum(-1), 1)
+    np.testing.assert_array_equal(over_cells(weights, (3, 4), 1), weights)
