@@ -288,7 +288,7 @@ def test_missing_package_says_what_to_type(monkeypatch):
     with pytest.raises(ModuleNotFoundError) as caught:
         easy_vqa.examples("test")
     assert str(caught.value) == (
-        "easy-VQA is not installed; type: pip install 'crossattn[easy-vqa]'"
+        "easy-VQA is not installed; type: make setup, or pip install easy-vqa==1.0"
     )
     # One line on the screen: no "during handling of" above it.
     assert caught.value.__cause__ is None

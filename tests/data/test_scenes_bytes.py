@@ -9,21 +9,21 @@ from crossattn.data import scenes
 from crossattn.data.stream import Stream
 
 GOLDEN = {
-    ("train", "oracle"): "50cc9b85d71691db",
-    ("train", "patch"): "b4fd3f284cdfbfa7",
-    ("validation", "oracle"): "2e9478b84bb4ded6",
-    ("validation", "patch"): "4c1df1a707af8420",
-    ("iid", "oracle"): "5c5a5017d567cf6e",
-    ("iid", "patch"): "bcbccaec6d0ea5e0",
-    ("pairs", "oracle"): "d063295c92a92b4e",
-    ("pairs", "patch"): "df37ea412eea672a",
-    ("count", "oracle"): "dd02a068187648ea",
-    ("count", "patch"): "5547f3b604476684",
-    ("relations", "oracle"): "f40c9a34171974f7",
-    ("relations", "patch"): "495a54e4146e954f",
+    ("train", "oracle"): "9b495e95493847fc",
+    ("train", "patch"): "73276603ed979152",
+    ("validation", "oracle"): "63012eca0a47a436",
+    ("validation", "patch"): "d7f80125b1878283",
+    ("iid", "oracle"): "858dfb2a88ece237",
+    ("iid", "patch"): "a8301867a47defac",
+    ("pairs", "oracle"): "8465640d96e58f38",
+    ("pairs", "patch"): "c0f907ccfd683e98",
+    ("count", "oracle"): "e0d7d5806f29f795",
+    ("count", "patch"): "843f70b3eee9741b",
+    ("relations", "oracle"): "4bb3526bcce63ee9",
+    ("relations", "patch"): "b8e4b16aea7000a1",
     ("swap", "oracle"): "977129a148385a8f",
     ("swap", "patch"): "c9c92e5796f6c41a",
-    ("iid", "refer"): "5efd136a9619ef14",
+    ("iid", "refer"): "4fca3cf52bf64956",
 }
 ARRAYS = ("images", "coverage", "image", "tokens", "target", "objects", "role", "kind", "answer")
 

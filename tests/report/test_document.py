@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up import BASELINE, CLAIMS, LEVELS, PRIMARY, make_results
 
-from crossattn.report import document, figures, tables
+from crossattn.report import figures, tables
 from crossattn.report.comparisons import winner_of
 from crossattn.report.document import write_report
 from crossattn.report.gallery import Gallery, gallery, mass_inside
@@ -154,7 +154,7 @@ def test_report_is_replaced_whole(suite, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(document.os, "replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="No space"):
         written({**suite[0], "suite": "other"}, tmp_path)
     assert (tmp_path / "report.md").read_text() == before
