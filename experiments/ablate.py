@@ -40,6 +40,7 @@ from experiments.command_line import fail, parse, plain_errors
 from experiments.exhibition import gallery
 
 COMMAND = "ablate"
+QUICK_SEEDS = 3
 CACHE = Path.home() / ".cache" / "crossattn" / "compiled"
 
 
@@ -55,7 +56,7 @@ class Options:
     seeds: int = 5
     """Seeds of every variant: 0, 1, and so on. Fewer than 5 seldom allow a claim."""
     quick: bool = False
-    """A smoke run of a minute or two: few steps, little data. Its numbers mean nothing."""
+    """A smoke run of a minute or two: 3 seeds, few steps, little data. Not for conclusions."""
     out: Path | None = None
     """Folder of the results; results/SUITE when not given (results/SUITE-quick with --quick)."""
     sweep: bool = False
@@ -107,8 +108,10 @@ def configure(arguments: list[str]) -> tuple[Suite, Options]:
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(suites())}"
         fail(COMMAND, f"there is no suite {name!r}: {hint}")
     suite = _suite(name)
-    base = replace(suite.base, suite.quick) if "--quick" in rest else suite.base
-    options = parse(COMMAND, Options(run=base), rest)
+    quick = "--quick" in rest
+    base = replace(suite.base, suite.quick) if quick else suite.base
+    default = Options(run=base, seeds=QUICK_SEEDS if quick else Options.seeds)
+    options = parse(COMMAND, default, rest)
     for field in {field for changes in suite.variants.values() for field in changes}:
         if _value(options.run, field) != _value(base, field):
             fail(COMMAND, f"--{field} is what the suite {name} varies: leave it out")
