@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> None:
     folder = Folder(options.out or Path("results") / name)
     expected = (FolderError, NonFiniteLossError, ModuleNotFoundError)
     with plain_errors(COMMAND, expected):
-        folder.check(suite)
+        folder.check(suite, options.seeds)
         lanes.prepare()
         if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
             jax.config.update("jax_compilation_cache_dir", str(CACHE))

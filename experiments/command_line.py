@@ -60,8 +60,9 @@ def _one_line(box: str) -> str:
 @contextlib.contextmanager
 def plain_errors(command: str, expected: tuple[type[BaseException], ...]) -> Iterator[None]:
     """Turn expected errors, and a disk that is full or closed to us, into one line."""
-    # Orbax logs with a traceback what it then raises.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # Orbax logs with a traceback what it then raises, and so do the futures that it leaves behind.
+    for name in ("absl", "asyncio", "concurrent.futures"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     except KeyboardInterrupt:

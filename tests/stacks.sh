@@ -37,7 +37,8 @@ run_stack() {
     touch "$environment/.ready"
   fi
   "$environment/bin/python" -c 'import flax, jax; print("jax", jax.__version__, "flax", flax.__version__)'
-  "$environment/bin/python" -m pytest tests/ops tests/nn tests/models tests/align tests/train crossattn
+  "$environment/bin/python" -m pytest tests crossattn \
+    --ignore tests/data --ignore tests/report --ignore tests/experiments --ignore tests/test_house.py
   local out
   out=$(mktemp -d)
   "$environment/bin/python" -m experiments.ablate fusion --quick --out "$out/fusion-quick"

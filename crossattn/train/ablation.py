@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import json
 import platform
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from crossattn.train.run import Run, replace
 from crossattn.train.source import Source
 from crossattn.train.suite import Suite
 
+# What a run of a few hundred thousand parameters leaves on the disk, checkpoints included.
+BYTES_PER_RUN = 4_000_000
+
 # The seed of sweep runs is none that a suite reports.
 SWEEP_SEED = 1_000_003
 
@@ -41,12 +45,12 @@ class Folder:
 
     path: Path
 
-    def check(self, suite: Suite) -> None:
-        """Make sure that this suite's results may be written here.
+    def check(self, suite: Suite, seeds: int) -> None:
+        """Make sure that this suite's results may be written here, and have room.
 
         Raises:
-          FolderError: it cannot be written, or holds another suite, other settings, or files of
-            something else.
+          FolderError: it cannot be written, is too full, or holds another suite, other settings, or
+            files of something else.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -54,6 +58,13 @@ class Folder:
             raise FolderError(
                 f"cannot write into {self.path}: {error.strerror}; choose another folder with --out"
             ) from None
+        left = sum(len(more) for _, more in pending(suite, self, seeds))
+        free, needed = shutil.disk_usage(self.path).free, BYTES_PER_RUN * left
+        if free < needed:
+            raise FolderError(
+                f"{self.path} has {free / 1e6:.1f} MB left, {left} runs need about "
+                f"{needed / 1e6:.0f} MB: make room, or choose another folder with --out"
+            )
         if not self._identity.exists():
             if any(not entry.name.startswith(".") for entry in self.path.iterdir()):
                 raise FolderError(

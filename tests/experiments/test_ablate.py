@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments import ablate
+from experiments.command_line import plain_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
@@ -182,6 +184,43 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, said, tmp_path, finish
     assert (tmp_path / "file").read_text() == "precious"
     assert [p.name for p in (tmp_path / "foreign").iterdir()] == ["thesis.tex"]
     assert results(finished[0]) == before
+
+
+def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
+    free = shutil.disk_usage(tmp_path)._replace(free=3_000_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: free)
+    with pytest.raises(SystemExit) as end:
+        ablate.main(["tiny", "--seeds", "2", "--out", str(tmp_path / "out")])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert "has 3.0 MB left, 4 runs need about 16 MB" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "log.jsonl"), "log.jsonl: No space left on device"),
+        (ValueError("wrapped [os_error_code='28']"), "No space left on device"),
+        (ValueError("a defect of ours"), None),
+    ],
+)
+def test_what_the_system_said_is_found(error, said, capsys):
+    if said is None:
+        with pytest.raises(ValueError, match="defect"), plain_errors("ablate", ()):
+            raise error
+        return
+    with pytest.raises(SystemExit) as end, plain_errors("ablate", ()):
+        raise RuntimeError("saving failed") from error
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_interrupting_says_what_is_safe(capsys):
+    with pytest.raises(SystemExit) as end, plain_errors("ablate", ()):
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+    assert "the same command goes on" in capsys.readouterr().err
 
 
 def test_help_names_the_suites_and_the_options(capsys):
