@@ -7,6 +7,7 @@ only the question reaches 67.0 %.
 Command:   python -m experiments.ablate easy_vqa
 """
 
+from configs.fusion import SUITE as FUSION
 from crossattn.train.run import Data, Model, Optimiser, Run
 from crossattn.train.suite import Suite
 
@@ -21,13 +22,8 @@ SUITE = Suite(
         batch_size=128,
         checkpoint_every=500,
     ),
-    variants={
-        "blind": {"model.fusion": "blind"},
-        "mean-pool": {"model.fusion": "mean-pool"},
-        "cross-attention": {"model.fusion": "cross-attention"},
-        "oracle-attention": {"model.fusion": "oracle-attention"},
-    },
-    baseline="cross-attention",
+    variants=FUSION.variants,
+    baseline=FUSION.baseline,
     primary="test/accuracy",
     claims=(("cross-attention", "blind"), ("mean-pool", "blind")),
     quick={"steps": 60, "data.images": 400, "data.evaluation_images": 100},
