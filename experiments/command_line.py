@@ -47,14 +47,27 @@ def parse(command: str, default: Options, arguments: Sequence[str]) -> Options:
 
 
 def _one_line(box: str) -> str:
-    """The message inside the box that tyro draws."""
+    """The message inside the box that tyro draws: what is wrong, and what the option takes.
+
+    Example:
+      >>> _one_line("top\\n│ Unrecognized options: --stesp │\\n│ --steps INT │")
+      'Unrecognized options: --stesp; did you mean --steps INT? (see --help)'
+    """
     lines = [re.sub(r"[\u2500-\u257f]", " ", line).strip() for line in box.splitlines()[1:]]
-    kept: list[str] = []
-    for line in lines:
-        if line.startswith(("For full helptext", "Argument helptext")):
-            break
-        kept.append(line)
-    return " ".join(line for line in kept if line) + " (see --help)"
+    said: list[str] = []
+    takes = ""
+    for line in filter(None, lines):
+        if line.startswith("--") and said and not takes:
+            takes = line
+        if not takes and not line.startswith(("For full", "Argument help", "Perhaps", "Default")):
+            said.append(line)
+    message = re.sub(r"^Error parsing (Options|run[.\w]*): ", "", " ".join(said))
+    message = message.removeprefix("Error parsing ").rstrip(".")
+    if takes and "Unrecognized" in message:
+        message += f"; did you mean {takes}?"
+    elif takes:
+        message += f"; it takes {takes}"
+    return f"{message} (see --help)"
 
 
 @contextlib.contextmanager
