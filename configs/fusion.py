@@ -16,7 +16,7 @@ SUITE = Suite(
     base=Run(
         optimiser=Optimiser(learning_rate=4e-3),
         steps=800,
-        checkpoint_every=200,
+        checkpoint_every=100,
     ),
     variants={
         "blind": {"model.fusion": "blind"},
@@ -27,7 +27,12 @@ SUITE = Suite(
     baseline="cross-attention",
     primary="pairs/accuracy",
     claims=(("cross-attention", "mean-pool"), ("mean-pool", "blind")),
-    quick={"steps": 120, "data.images": 2_000, "data.evaluation_images": 200},
+    quick={
+        "steps": 120,
+        "checkpoint_every": 30,
+        "data.images": 2_000,
+        "data.evaluation_images": 200,
+    },
     notes=(
         "The variant oracle-attention is told the true region of every word, that of the word to "
         "predict included: it is an upper bound and no method.",
