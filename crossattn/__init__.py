@@ -11,6 +11,6 @@
 1.0
 """
 
-from crossattn.ops import Mask, Trace, attend, attention
+from crossattn.ops import Blocks, Mask, Trace, attend, attention, explain, merge
 
-__all__ = ["Mask", "Trace", "attend", "attention"]
+__all__ = ["Blocks", "Mask", "Trace", "attend", "attention", "explain", "merge"]

@@ -1,31 +1,24 @@
-"""The public operation: checks, the table of implementations, the choice among them."""
+"""The public operation: checks, the one differentiation rule, sinks, the trace."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
-from crossattn.ops import reference, xla
+from crossattn.ops import dispatch, reference
+from crossattn.ops.blocks import Blocks
+from crossattn.ops.dispatch import IMPLEMENTATIONS, Choice, RefusalError
 from crossattn.ops.mask import Mask
 from crossattn.ops.trace import Trace
+from crossattn.ops.varying import alike
 from crossattn.shapes import Array, Bool, Float
 
-__all__ = ["IMPLEMENTATIONS", "RefusalError", "attend", "attention"]
-
-
-class RefusalError(ValueError):
-    """Raised by an implementation that cannot take a call; its text is the reason."""
-
-
-# Each takes (q, k, v, mask, bias, scale, softcap) and returns (out, lse), or raises RefusalError.
-# In order of preference: the first that does not refuse is taken.
-IMPLEMENTATIONS: dict[str, Callable[..., tuple[Array, Array]]] = {
-    "xla": xla.attend,
-    "reference": reference.attend,
-}
+__all__ = ["IMPLEMENTATIONS", "RefusalError", "attend", "attention", "explain"]
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
@@ -39,7 +32,9 @@ def attend(
     bias: Float[Array, "#B #H #T #S"] | None = None,
     scale: float | int | None = None,
     softcap: float | int | None = None,
-    implementation: str | None = None,
+    sinks: Float[Array, " H"] | None = None,
+    dropout: tuple[float | int, Array] | None = None,
+    implementation: str | Blocks | None = None,
 ) -> tuple[Float[Array, "B T H V"], Trace]:
     """Attention of queries to a context, and the trace of what was looked at.
 
@@ -54,7 +49,12 @@ def attend(
       bias: added to the scores, (B|1, H|1, T|1, S|1); an entry of -inf hides a key. Differentiable.
       scale: factor of the scores; 1 / sqrt(D) by default.
       softcap: c > 0 bounds the scores by `c * tanh(score / c)`, before bias and mask.
-      implementation: "xla" or "reference"; None chooses.
+      sinks: one logit for each query head, (H,): a key with that score and value 0, which lets a
+        head look at nothing. Differentiable.
+      dropout: (rate, key), rate in [0, 1): weights that a random key drops; the others grow by
+        1 / (1 - rate). The trace shows the weights before.
+      implementation: a name of `IMPLEMENTATIONS`, or `Blocks` for "chunked" with these; None
+        chooses by platform and shape, as `explain` says.
 
     Returns:
       out (B, T, H, V) in v's dtype, and a `Trace`, whose `lse` (B, H, T) is in float32 (float64 for
@@ -85,8 +85,15 @@ def attend(
             raise ValueError(
                 f"softcap must be positive, got {softcap}: write softcap=None for no cap"
             )
-    out, lse = _run(implementation, q, k, v, mask, bias, scale, softcap)
-    return out, Trace(q, k, mask, bias, lse, scale, softcap)
+    dropout = _checked_dropout(dropout)
+    q, k, v, bias = alike((q, k, v, bias), q, k, v, bias, mask)
+    out, lse, q, k = _run(implementation, q, k, v, mask, bias, scale, softcap, dropout)
+    if sinks is None:
+        return out, Trace(q, k, mask, bias, lse, scale, softcap)
+    total = jnp.logaddexp(lse, _checked_sinks(sinks, q.shape[2], lse)[None, :, None])
+    share = jnp.exp(lse - total).swapaxes(1, 2)[..., None]
+    out = (out.astype(share.dtype) * share).astype(out.dtype)
+    return out, Trace(q, k, mask, bias, total, scale, softcap, lse)
 
 
 def attention(
@@ -104,19 +111,158 @@ def attention(
     return attend(q, k, v, **options)[0]
 
 
-def _run(implementation: str | None, *call: Any) -> tuple[Array, Array]:
-    if implementation is not None and implementation not in IMPLEMENTATIONS:
-        known = ", ".join(map(repr, IMPLEMENTATIONS))
-        raise ValueError(
-            f"unknown implementation {implementation!r}: write one of {known}, or None to choose"
+def explain(
+    q: Any,
+    k: Any,
+    v: Any,
+    *,
+    mask: Any = None,
+    bias: Any = None,
+    softcap: float | int | None = None,
+    dropout: Any = None,
+) -> str:
+    """What `attend` takes for this call on each platform, and why: a text to read.
+
+    Arrays or their shapes (`jax.ShapeDtypeStruct`); nothing is computed.
+
+    >>> q = jax.ShapeDtypeStruct((1, 64, 8, 64), "float32")
+    >>> k = jax.ShapeDtypeStruct((1, 50_000, 8, 64), "float32")
+    >>> print(explain(q, k, k).partition("cuda")[0].rstrip())
+    cpu: chunked (otherwise)
+      not xla: not its range (up to 2^18 scores: they stay in the cache)
+    """
+    call = (q, k, v, _as_mask(mask), bias, 1.0, softcap, dropout)
+    lines = []
+    for platform, rows in dispatch.TABLE.items():
+        chosen, passed = dispatch.choose(platform, *call)
+        when = {row.implementation: row.when for row in rows}[chosen.implementation]
+        inner = f" around {chosen.inner}" if chosen.inner else ""
+        lines.append(f"{platform}: {chosen.implementation}{inner} ({when})")
+        lines += [f"  not {row.implementation}: {why} ({row.when})" for row, why in passed]
+    return "\n".join(lines)
+
+
+def _run(implementation: str | Blocks | None, *call: Any) -> tuple[Array, Array, Array, Array]:
+    q, k, v, mask, bias, scale, softcap, dropout = call
+    if implementation == "reference":
+        return (*reference.attend(*call), q, k)
+    if implementation is None:
+        plan = tuple(dispatch.choose(platform, *call)[0] for platform in dispatch.TABLE)
+    else:
+        plan = tuple(dispatch.forced(p, implementation, *call) for p in dispatch.TABLE)
+    fixed, traced = _Fixed.of(mask, plan)
+    return _call(_Static(plan, scale, softcap, fixed), q, k, v, traced, bias, dropout)
+
+
+class _Fixed(NamedTuple):
+    """A mask without its arrays. Fused kernels need offsets that are known when they are compiled;
+    for others those are data, so that a new one compiles nothing."""
+
+    tree: Any
+    integers: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, mask: Mask, plan: tuple[Choice, ...]) -> tuple[_Fixed, list[Array]]:
+        leaves, tree = jax.tree.flatten(mask)
+        fused = any(dispatch.FUSED & {c.implementation, c.inner} for c in plan)
+        known = tuple(x if fused and isinstance(x, int) else None for x in leaves)
+        traced = [jnp.asarray(x) for x, n in zip(leaves, known, strict=True) if n is None]
+        return cls(tree, known), traced
+
+    def mask(self, traced: list[Array]) -> Mask:
+        rest = iter(traced)
+        return jax.tree.unflatten(
+            self.tree, [next(rest) if n is None else n for n in self.integers]
         )
-    refusals = []
-    for name in IMPLEMENTATIONS if implementation is None else [implementation]:
-        try:
-            return IMPLEMENTATIONS[name](*call)
-        except RefusalError as reason:
-            refusals.append(f"{name}: {reason}")
-    raise RefusalError("no implementation takes this call; " + "; ".join(refusals))
+
+
+class _Static(NamedTuple):
+    """The part of a call that is compiled in."""
+
+    plan: tuple[Choice, ...]
+    scale: float
+    softcap: float | None
+    fixed: _Fixed
+
+
+# jit so that a call outside of one compiles once, not operation by operation; inlined within one.
+@partial(jax.jit, static_argnums=0, inline=True)
+def _call(static: _Static, *arrays: Any) -> tuple[Array, ...]:
+    return _attend(static, *arrays)
+
+
+# q and k pass through: what a trace adds to their gradients then arrives in the backward rule,
+# which sums onto it. Added outside, an entropy loss would need two more copies of K, not none.
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(static: _Static, q, k, v, mask, bias, dropout) -> tuple[Array, ...]:
+    o, lse = _lowered(static, 0, (q, k, v, mask, bias), dropout)
+    return o, lse, q, k
+
+
+def _forward(static, *primals):
+    arrays = jax.tree.map(lambda x: x.value, primals, is_leaf=lambda x: hasattr(x, "perturbed"))
+    # The custom rule itself is called, not its body, so that second derivatives use it too.
+    o, lse, q, k = _attend(static, *arrays)
+    return (o, lse, q, k), (arrays, o, lse)
+
+
+def _backward(static, residuals, cotangents):
+    arrays, o, lse = residuals
+    do, dlse, *onto = (None if isinstance(g, SymbolicZero) else g for g in cotangents)
+    do = jnp.zeros_like(o) if do is None else do
+    dq, dk, dv, dbias = _gradients(static, arrays, (o, lse, do, dlse), tuple(onto))
+    return dq, dk, dv, None, dbias, None
+
+
+_attend.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+# Kernels differentiate once. Second derivatives are those of the dense formulas, by autodiff.
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _gradients(static, arrays, results, onto):
+    *inputs, dropout = arrays
+    return _lowered(static, 1, inputs, dropout, results, onto)
+
+
+def _gradients_forward(*call):
+    return _gradients(*call), call[1:]
+
+
+def _gradients_backward(static, residuals, cotangents):
+    (q, k, v, mask, bias, dropout), results, onto = residuals
+    dense = static._replace(plan=(Choice("default", "xla"),))
+
+    def gradients(q, k, v, bias, results, onto):
+        return _lowered(dense, 1, (q, k, v, mask, bias), dropout, results, onto)
+
+    _, pull = jax.vjp(gradients, q, k, v, bias, results, onto)
+    dq, dk, dv, dbias, dresults, donto = pull(cotangents)
+    return (dq, dk, dv, None, dbias, None), dresults, donto
+
+
+_gradients.defvjp(_gradients_forward, _gradients_backward)
+
+
+def _lowered(static: _Static, direction: int, inputs, dropout, *more):
+    """Forward (0) or backward (1) of what the plan names for the platform that is compiled for."""
+    q, k = inputs[:2]
+    plan, scale, softcap, fixed = static
+    run = (dispatch.forward, dispatch.backward)[direction]
+
+    def branch(chosen: Choice):
+        kernel = dispatch.kernel(chosen, dispatch.sizes_of(q, k), q.dtype)
+
+        def call(inputs, *rest):
+            q, k, v, traced, bias = inputs
+            return run(kernel, (q, k, v, fixed.mask(traced), bias), scale, softcap, *rest)
+
+        return call
+
+    *special, default = plan
+    branches = {c.platform: branch(c) for c in special if c.like != default.like}
+    if not branches:
+        return branch(default)(inputs, dropout, *more)
+    return jax.lax.platform_dependent(inputs, dropout, *more, **branches, default=branch(default))
 
 
 def _as_mask(mask: Any) -> Mask:
@@ -132,6 +278,27 @@ def _number(name: str, value: Any) -> float:
         raise TypeError(
             f"{name} is a Python number, got {value}: multiply q instead of tracing it"
         ) from error
+
+
+def _checked_dropout(dropout: Any) -> Any:
+    if dropout is None:
+        return None
+    if not (isinstance(dropout, tuple) and len(dropout) == 2):
+        raise TypeError(f"dropout is (rate, key), got {dropout}: write dropout=(0.1, key)")
+    rate, key = dropout
+    rate = _number("dropout rate", rate)
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout rate must be in [0, 1), got {rate}")
+    return (rate, key) if rate else None
+
+
+def _checked_sinks(sinks: Any, H: int, lse: Array) -> Array:
+    if sinks.shape != (H,) or not jnp.issubdtype(sinks.dtype, jnp.floating):
+        raise ValueError(
+            f"sinks are floats (H,) = ({H},), one for each query head; got "
+            f"{sinks.dtype}{list(sinks.shape)}"
+        )
+    return sinks.astype(lse.dtype)
 
 
 def _check(q: Any, k: Any, v: Any, bias: Any) -> None:

@@ -14,14 +14,25 @@ import jax.numpy as jnp
 from crossattn.ops.mask import Mask
 from crossattn.shapes import Array, Bool, Float
 
-__all__ = ["attend", "precision", "scores"]
+__all__ = ["Dropout", "attend", "kept", "precision", "scores"]
 
+# (rate, key): each weight is dropped with probability `rate`, the others grow by 1 / (1 - rate).
+Dropout = tuple[Any, Any] | None
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def precision(dtype: Any) -> Any:
     """What softmax and sums are taken in: float64 for float64, else float32."""
     return jnp.float64 if dtype == jnp.float64 else jnp.float32
+
+
+def kept(dropout: Dropout, shape: tuple[int, ...], dtype: Any) -> Array | None:
+    """What to multiply the weights by, (B, H, T, S): 0 where dropped; None without dropout."""
+    if dropout is None:
+        return None
+    rate, key = dropout
+    keep = jax.random.bernoulli(key, 1 - rate, shape)
+    return jnp.where(keep, 1 / (1 - jnp.asarray(rate, dtype)), 0)
 
 
 def scores(
@@ -59,6 +70,7 @@ def attend(
     bias: Float[Array, "#B #H #T #S"] | None,
     scale: float,
     softcap: float | None,
+    dropout: Dropout = None,
 ) -> tuple[Float[Array, "B T H V"], Float[Array, "B H T"]]:
     """(out in v.dtype, lse): the definition, differentiated by autodiff; keeps T x S arrays."""
     (B, T, H, _), (_, S, K, _) = q.shape, k.shape
@@ -70,7 +82,9 @@ def attend(
     m = jnp.where(valid, jax.lax.stop_gradient(s.max(3, initial=-jnp.inf)), 0)[..., None]
     p = jnp.exp(s - m)
     z = jnp.where(valid[..., None], p.sum(3, keepdims=True), 1)
-    out = jnp.einsum("BHTS,BSHV->BTHV", p / z, jnp.repeat(values, H // K, 2), precision=HIGHEST)
+    keep = kept(dropout, s.shape, s.dtype)
+    weights = p / z if keep is None else p / z * keep
+    out = jnp.einsum("BHTS,BSHV->BTHV", weights, jnp.repeat(values, H // K, 2), precision=HIGHEST)
     lse = jnp.where(valid, (m + jnp.log(z))[..., 0], -jnp.inf)
     # A cotangent at an empty row meets p = 0 and would leak if it were NaN.
     out = jnp.where(valid.transpose(0, 2, 1)[..., None], out, 0)

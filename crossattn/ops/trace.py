@@ -4,24 +4,49 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.reference import scores
+from crossattn.ops.reference import precision, scores
+from crossattn.ops.statistics import sums
 from crossattn.shapes import Array, Bool, Float, Int
 
-__all__ = ["Trace"]
+__all__ = ["Summary", "Trace"]
+
+
+class Summary(NamedTuple):
+    """Statistics of every query, (B, H, T); 0 where it sees no key."""
+
+    entropy: Any  # -sum p log p over the keys, in nats
+    visible: Any  # how many keys it sees, int32
+    peak: Any  # the largest weight
+    peak_key: Any  # the first key that has it, int32
+    expected: Any  # of each column, (B, H, T, R); None without columns
+
+    @property
+    def normalized_entropy(self) -> Float[Array, "B H T"]:
+        """Entropy over the logarithm of the number of visible keys, which uniform weights reach.
+
+        1 is uniform; 0 where one key or none is visible.
+        """
+        several = self.visible > 1
+        count = jnp.where(several, self.visible, 2).astype(self.entropy.dtype)
+        return jnp.where(several, self.entropy / jnp.log(count), 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
     """Refers to the arrays of one attention; every map and statistic is a pure function of it.
 
-    A pytree. Under `jit` an unused trace costs nothing: it holds only what exists anyway. Results
-    are exact under any mask, bias and soft-cap, in float32 (float64 for float64), 0 for a query
-    that sees no key, and differentiable in reverse mode.
+    A pytree. Under `jit` an unused trace costs nothing: it holds only what exists anyway. Weights
+    are those of the keys: under sinks a row sums to less than 1, and the entropy is that of what
+    is left, -sum p log p. Results are exact under any mask, bias and soft-cap, in float32 (float64
+    for float64), 0 for a query that sees no key, and differentiable in reverse mode, twice.
+
+    All statistics come from one pass over the keys in O(T (R + 1)) memory for R columns: ask for a
+    `summary`; `entropy`, `peak` and `expect` are each a pass of their own, for one of its parts.
 
     >>> import jax
     >>> from crossattn import attend
@@ -29,85 +54,148 @@ class Trace:
     >>> out, trace = attend(x[:, :2], x, x)
     >>> trace.rows(jnp.array([1])).shape, trace.entropy(normalized=True).shape
     ((2, 3, 1, 5), (2, 3, 2))
+    >>> summary = trace.summary(jnp.ones((2, 5, 1)))
+    >>> summary.visible[0, 0].tolist(), summary.expected.round(5)[0, 0].tolist()
+    ([5, 5], [[1.0], [1.0]])
     """
 
     q: Any
     k: Any
     mask: Any
     bias: Any
-    lse: Any
+    lse: Any  # of what the weights are normalised by, sinks included
     scale: float
     softcap: float | None
+    key_lse: Any = None  # of the keys alone, where sinks took part; None: lse
 
     @property
     def valid(self) -> Bool[Array, "B H T"]:
         """Whether the query sees any key at all."""
-        return self.lse != -jnp.inf
+        return self._keys_lse != -jnp.inf
 
     def rows(
-        self, queries: Int[Array, " R"] | Int[Array, "B R"] | None = None
+        self,
+        queries: Int[Array, " R"] | Int[Array, "B R"] | None = None,
+        *,
+        through: Trace | None = None,
     ) -> Float[Array, "B H R S"]:
-        """Attention weights of the queries at (R,) or (B, R), integers in [0, T); None = all."""
-        _, log_p = self._log_rows(queries)
-        return jnp.exp(log_p)
+        """Attention weights of the queries at (R,) or (B, R), integers in [0, T); None = all.
+
+        `through` the attention that made this one's context, as in a resampler: text looks at
+        latents, latents have looked at patches, and the product of both maps says how text looks at
+        patches (attention rollout: Abnar & Zuidema 2020, "Quantifying attention flow in
+        transformers", without its residual term). A latent's heads are averaged, since each of this
+        trace's heads reads a mixture of them; a latent that sees no patch hands nothing on.
+        """
+        weights = self._rows(queries)
+        return weights if through is None else self._checked(through)._handed_on(weights)
+
+    def summary(
+        self, columns: Float[Array, "B S R"] | Bool[Array, "B S R"] | None = None
+    ) -> Summary:
+        """Entropy, number of visible keys, peak, and the expectation of columns, in one pass."""
+        if columns is not None:
+            columns = columns.astype(precision(self.q.dtype))
+        shift = jnp.where(self.valid, self._keys_lse, 0)
+        call = (self.q, self.k, self.mask, self.bias, shift, columns)
+        found = sums(*call, scale=self.scale, softcap=self.softcap)
+        some = found.visible > 0
+        total = jnp.where(some, found.total, 1)
+        log_mass = self._log_mass()
+        entropy = jnp.log(total) - found.surprise / total - log_mass
+        mass = jnp.where(some, jnp.exp(log_mass), 0)
+        expected = None
+        if columns is not None:
+            # Where no key is visible, a cotangent that is NaN must not get through.
+            each = jnp.where(some[..., None], found.columns, 0)
+            expected = (mass / total)[..., None] * each
+        top = jnp.where(some, found.top, 0)
+        return Summary(
+            mass * jnp.where(some, entropy, 0),
+            found.visible,
+            mass * jnp.exp(top) / total,
+            found.at,
+            expected,
+        )
+
+    def entropy(self, normalized: bool = False) -> Float[Array, "B H T"]:
+        """Entropy of each query's weights in nats; `normalized`: see `Summary`."""
+        summary = self.summary()
+        return summary.normalized_entropy if normalized else summary.entropy
 
     def peak(self) -> tuple[Float[Array, "B H T"], Int[Array, "B H T"]]:
         """Largest weight of each query and the first key that has it; (0, 0) without a key."""
-        p = self.rows()
-        return p.max(3, initial=0), jnp.argmax(p, axis=3).astype(jnp.int32)
-
-    def entropy(self, normalized: bool = False) -> Float[Array, "B H T"]:
-        """Entropy of each query's weights in nats.
-
-        `normalized` divides by the logarithm of the number of visible keys, its largest value: 1 is
-        uniform; 0 where one key or none is visible.
-        """
-        visible, log_p = self._log_rows(None)
-        entropy = -jnp.sum(jnp.exp(log_p) * jnp.where(visible, log_p, 0), axis=3)
-        if not normalized:
-            return entropy
-        count = visible.sum(3)
-        several = count > 1
-        return jnp.where(
-            several, entropy / jnp.log(jnp.where(several, count, 2).astype(entropy.dtype)), 0
-        )
+        summary = self.summary()
+        return summary.peak, summary.peak_key
 
     def expect(
-        self, columns: Float[Array, "B S R"] | Bool[Array, "B S R"]
+        self,
+        columns: Float[Array, "B S R"] | Bool[Array, "B S R"],
+        *,
+        through: Trace | None = None,
     ) -> Float[Array, "B H T R"]:
         """Expectation of each column under the weights.
 
-        Mass of (soft, overlapping) regions, expected position, anything that is a number per key.
+        Mass of (soft, overlapping) regions, expected position, anything that is a number per key;
+        with `through`, per key of that attention: see `rows`.
         """
-        visible, log_p = self._log_rows(None)
-        # A column may hold NaN where nobody looks, and 0 * NaN is NaN.
-        seen = visible.any((1, 2))[..., None]
-        columns = jnp.where(seen, columns.astype(log_p.dtype), 0)
-        return jnp.einsum(
-            "BHTS,BSR->BHTR", jnp.exp(log_p), columns, precision=jax.lax.Precision.HIGHEST
-        )
+        if through is not None:
+            columns = self._checked(through).expect(columns).mean(1)
+        return self.summary(columns).expected
+
+    @property
+    def _keys_lse(self) -> Array:
+        return self.lse if self.key_lse is None else self.key_lse
+
+    def _log_mass(self) -> Array:
+        """Of the share of the weight that sinks leave to the keys, (B, H, T)."""
+        if self.key_lse is None:
+            return jnp.zeros_like(self.lse)
+        return jnp.where(self.valid, self.key_lse - self.lse, 0)
+
+    def _checked(self, through: Trace) -> Trace:
+        (B, L), (C, T) = (self.q.shape[0], self.k.shape[1]), through.q.shape[:2]
+        if (B, L) != (C, T):
+            raise ValueError(
+                f"through: its {T} queries (B={C}) must be the {L} keys (B={B}) of this trace; "
+                "pass the trace of the attention whose output was this one's context"
+            )
+        return through
+
+    def _handed_on(self, weights: Array) -> Array:
+        """weights (B, H, R, T) of this trace's queries times its rows, averaged over its heads."""
+        (B, H, R, T), S = weights.shape, self.k.shape[1]
+        # The product is the transpose of an expectation, so it needs no T x S array either.
+        columns = jnp.zeros((B, S, H * R), weights.dtype)
+        _, transpose = jax.vjp(lambda columns: self.expect(columns).mean(1), columns)
+        (handed_on,) = transpose(weights.reshape(B, H * R, T).swapaxes(1, 2))
+        return handed_on.swapaxes(1, 2).reshape(B, H, R, S)
 
     # As in xla.py: one compilation for a call outside of jit, inlined within.
     @partial(jax.jit, inline=True)
-    def _log_rows(self, queries: Any) -> tuple[Array, Array]:
-        """Visibility and log-weights (-inf where invisible) of the chosen queries."""
+    def _rows(self, queries: Any) -> Array:
         (B, T, _, _), S = self.q.shape, self.k.shape[1]
-        q, bias, lse, rows = self.q, self.bias, self.lse, None
+        q, bias, rows = self.q, self.bias, None
+        lse, log_mass = self._keys_lse, self._log_mass()
         if queries is not None:
             rows = queries if queries.ndim == 2 else queries[None]
             take = jax.vmap(lambda x, r: jnp.take(x, r, axis=0))
             each = jnp.broadcast_to(rows, (B, rows.shape[1]))
-            q = take(q, each)
-            lse = take(lse.swapaxes(1, 2), each).swapaxes(1, 2)
+            of_heads = lambda x: take(x.swapaxes(1, 2), each).swapaxes(1, 2)
+            q, lse, log_mass = take(q, each), of_heads(lse), of_heads(log_mass)
             if bias is not None and bias.shape[2] > 1:
-                bias = jnp.broadcast_to(bias, (B, *bias.shape[1:]))
-                bias = take(bias.swapaxes(1, 2), each).swapaxes(1, 2)
-        s, visible = scores(
-            q, self.k, self.mask.visible(B, T, S, rows), bias, self.scale, self.softcap
-        )
-        return visible, s - jnp.where(lse == -jnp.inf, 0, lse)[..., None]
+                bias = of_heads(jnp.broadcast_to(bias, (B, *bias.shape[1:])))
+        visible = self.mask.visible(B, T, S, rows)
+        s, _ = scores(q, self.k, visible, bias, self.scale, self.softcap)
+        # As in statistics.py the lse cancels, and so does its rounding.
+        shift = jax.lax.stop_gradient(jnp.where(lse == -jnp.inf, 0, lse))
+        e = jnp.exp(s - shift[..., None])
+        total = e.sum(3)
+        return (jnp.exp(log_mass) / jnp.where(total == 0, 1, total))[..., None] * e
 
 
 jax.tree_util.register_dataclass(
-    Trace, data_fields=["q", "k", "mask", "bias", "lse"], meta_fields=["scale", "softcap"]
+    Trace,
+    data_fields=["q", "k", "mask", "bias", "lse", "key_lse"],
+    meta_fields=["scale", "softcap"],
 )

@@ -1,8 +1,7 @@
 """Dense attention in plain XLA operations, with its own backward.
 
-The kernel contract: forward returns (o, lse); backward takes the global lse and (delta - dlse) with
-delta = rowsum(dO * O), and recomputes the weights (Dao et al. 2022, "FlashAttention", appendix B).
-No T x S array is kept between forward and backward, though each of them makes one in passing.
+Backward recomputes the weights from the global lse (Dao et al. 2022, "FlashAttention", appendix B):
+no T x S array is kept between forward and backward, though each of them makes one in passing.
 
 Half precision is cast to float32 before every product: XLA's CPU refuses some bfloat16 products
 with float32 results at run time (jax 0.7.2) and float16 ones under jit, and one rule for all
@@ -18,10 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from crossattn.ops.mask import Mask
-from crossattn.ops.reference import precision
+from crossattn.ops.reference import Dropout, kept, precision
 from crossattn.shapes import Array, Float
 
-__all__ = ["attend"]
+__all__ = ["backward", "forward"]
 
 
 class _Seen(NamedTuple):
@@ -33,8 +32,8 @@ class _Seen(NamedTuple):
 
 
 # jit so that a call outside of one compiles once, not operation by operation; inlined within one.
-@partial(jax.jit, static_argnums=(5, 6), inline=True)
-def attend(
+@partial(jax.jit, static_argnames=("scale", "softcap"), inline=True)
+def forward(
     q: Float[Array, "B T H D"],
     k: Float[Array, "B S K D"],
     v: Float[Array, "B S K V"],
@@ -42,13 +41,9 @@ def attend(
     bias: Float[Array, "#B #H #T #S"] | None,
     scale: float,
     softcap: float | None,
+    dropout: Dropout = None,
 ) -> tuple[Float[Array, "B T H V"], Float[Array, "B H T"]]:
-    """(out in v.dtype, lse in float32 or float64)."""
-    return _attend(q, k, v, mask, bias, scale, softcap)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def _attend(q, k, v, mask: Mask, bias, scale: float, softcap: float | None) -> tuple[Array, Array]:
+    """(o in v.dtype, lse in float32 or float64)."""
     seen = _seen(q, k, mask, bias)
     qh, kh, vh = _heads_first(q, k, v, seen)
     s, _ = _scores(qh, kh, bias, scale, softcap, seen)
@@ -58,40 +53,46 @@ def _attend(q, k, v, mask: Mask, bias, scale: float, softcap: float | None) -> t
     p = jnp.exp(s - m)
     z = p.sum(3, keepdims=True)
     lse = (m + jnp.log(z))[..., 0]  # log 0 = -inf is an empty row's lse
-    o = _values(p, vh) / jnp.where(z == 0, 1, z)
+    keep = kept(dropout, s.shape, s.dtype)
+    o = _values(p if keep is None else p * keep, vh) / jnp.where(z == 0, 1, z)
     return o.swapaxes(1, 2).astype(v.dtype), lse
 
 
-def _forward(q, k, v, mask, bias, scale, softcap):
-    # The custom rule itself is called, not its body, so that second derivatives use it too.
-    o, lse = _attend(q, k, v, mask, bias, scale, softcap)
-    return (o, lse), (q, k, v, mask, bias, o, lse)
-
-
-def _backward(scale, softcap, residuals, cotangents):
-    q, k, v, mask, bias, o, lse = residuals
-    do, dlse = cotangents
+@partial(jax.jit, static_argnames=("scale", "softcap"), inline=True)
+def backward(
+    q: Float[Array, "B T H D"],
+    k: Float[Array, "B S K D"],
+    v: Float[Array, "B S K V"],
+    mask: Mask,
+    bias: Float[Array, "#B #H #T #S"] | None,
+    scale: float,
+    softcap: float | None,
+    o: Float[Array, "B T H V"],
+    lse: Float[Array, "B H T"],
+    do: Float[Array, "B T H V"],
+    dlse: Float[Array, "B H T"] | None,
+    dropout: Dropout = None,
+) -> tuple[Array, Array, Array, Array | None]:
+    """(dq, dk, dv, dbias | None) for the global o and lse and their cotangents."""
     seen = _seen(q, k, mask, bias)
     qh, kh, vh = _heads_first(q, k, v, seen)
     s, slope = _scores(qh, kh, bias, scale, softcap, seen)
     do = do.swapaxes(1, 2).astype(s.dtype)
-    valid = lse != -jnp.inf
-    if seen is not None:
-        do = jnp.where(valid[..., None], do, 0)
-        dlse = jnp.where(valid, dlse, 0)
-        lse = jnp.where(valid, lse, 0)
     delta = (do * o.swapaxes(1, 2).astype(s.dtype)).sum(3)
-    p = jnp.exp(s - lse[..., None])
-    dv = _per_key(p, do, vh.shape[1])
-    ds = p * (_scores_of(do, vh) - (delta - dlse)[..., None])
+    delta = delta if dlse is None else delta - dlse
+    if seen is not None or k.shape[1] == 0:
+        valid = lse != -jnp.inf
+        do = jnp.where(valid[..., None], do, 0)
+        delta, lse = jnp.where(valid, delta, 0), jnp.where(valid, lse, 0)
+    p, dp = jnp.exp(s - lse[..., None]), _scores_of(do, vh)
+    keep = kept(dropout, s.shape, s.dtype)
+    dv = _per_key(p if keep is None else p * keep, do, vh.shape[1])
+    ds = p * ((dp if keep is None else dp * keep) - delta[..., None])
     dbias = None if bias is None else _sum_to(ds, bias.shape).astype(bias.dtype)
     ds = (ds if slope is None else ds * slope) * scale
     dq, dk = _values(ds, kh), _per_key(ds, qh, kh.shape[1])
     dq, dk, dv = (g.swapaxes(1, 2).astype(x.dtype) for g, x in ((dq, q), (dk, k), (dv, v)))
-    return dq, dk, dv, None, dbias
-
-
-_attend.defvjp(_forward, _backward)
+    return dq, dk, dv, dbias
 
 
 def _seen(q, k, mask: Mask, bias) -> _Seen | None:

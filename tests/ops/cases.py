@@ -1,7 +1,4 @@
-"""What every implementation is tried on: masks as data, so that one compilation serves all kinds.
-
-An implementation joins these tests by standing in `crossattn.ops.attention.IMPLEMENTATIONS`.
-"""
+"""What every implementation is tried on; masks are data: one compilation serves all kinds."""
 
 import dataclasses
 import functools
@@ -11,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossattn import Mask, attend
-from crossattn.ops.attention import IMPLEMENTATIONS
+from crossattn.ops.blocks import Blocks
 
-IMPLEMENTATIONS = tuple(IMPLEMENTATIONS)
+# The last is "chunked" in blocks so small that every case has several, ragged ones among them.
+IMPLEMENTATIONS = ("reference", "xla", "chunked", "merge", Blocks(1, 1, 2, 3))
 # Compared with the definition in float64.
 FAST = tuple(name for name in IMPLEMENTATIONS if name != "reference")
 
@@ -87,6 +85,10 @@ def everything(call):
         "query_segments": np.zeros((B, T), np.int32),
         "key_segments": np.zeros((B, S), np.int32),
         "offset": np.int32(S),
+        "left": np.int32(S + T),
+        "right": np.int32(S),
+        "query_media": np.ones((B, T), np.int32),
+        "key_media": np.ones((B, S), np.int32),
         "keys": np.ones((B, S), bool),
         "dense": np.ones((B, H, T, S), bool),
     }
@@ -109,6 +111,11 @@ def kinds(call, seed=0):
         "causal": {"offset": np.int32(0)},
         "causal early": {"offset": np.int32(-2)},
         "causal late": {"offset": np.int32(S - T)},
+        "window": {"left": np.int32(2), "right": np.int32(1)},
+        "media": {
+            "query_media": np.sort(rng.integers(0, 3, (B, T)), axis=1).astype(np.int32),
+            "key_media": np.sort(rng.integers(0, 3, (B, S)), axis=1).astype(np.int32),
+        },
         "keys": {"keys": rng.random((B, S)) < 0.6},
         "dense": {"dense": rng.random((B, H, T, S)) < 0.4},
         "nothing": {"key_lengths": np.zeros(B, np.int32)},
@@ -124,6 +131,8 @@ def build(leaves):
         Mask.lengths(leaves["query_lengths"], leaves["key_lengths"])
         & Mask.segments(leaves["query_segments"], leaves["key_segments"])
         & Mask.causal(leaves["offset"])
+        & Mask.window(leaves["left"], leaves["right"], 0)
+        & Mask.media(leaves["query_media"], leaves["key_media"])
         & Mask.keys(leaves["keys"])
         & Mask.dense(leaves["dense"])
     )
@@ -138,6 +147,8 @@ def drawn(leaves):
             and j < leaves["key_lengths"][b]
             and leaves["query_segments"][b, i] == leaves["key_segments"][b, j]
             and i + leaves["offset"] >= j
+            and i - leaves["left"] <= j <= i + leaves["right"]
+            and leaves["query_media"][b, i] == leaves["key_media"][b, j] > 0
             and leaves["keys"][b, j]
         )
     return out

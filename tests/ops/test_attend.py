@@ -1,5 +1,3 @@
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +15,7 @@ from cases import (
     run,
 )
 
-from crossattn import Mask, attend, attention
-from crossattn.ops.attention import IMPLEMENTATIONS as TABLE
-from crossattn.ops.attention import RefusalError
+from crossattn import Blocks, Mask, attend, attention, explain, merge
 
 
 def by_loops(call, arrays, visible):
@@ -254,14 +250,74 @@ def test_new_lengths_recompile_nothing():
     assert len(traces) == 1
 
 
-def test_refusals_are_collected(monkeypatch):
-    def refuse(*call):
-        raise RefusalError("only on Sundays")
+def shape(*sizes, dtype="float32"):
+    return jax.ShapeDtypeStruct(sizes, dtype)
 
-    x = jnp.ones((1, 2, 1, 3))
-    wanted = attention(x, x, x)
-    module = sys.modules["crossattn.ops.attention"]  # as an attribute it is the function
-    monkeypatch.setattr(module, "IMPLEMENTATIONS", {"first": refuse, **TABLE})
-    assert np.array_equal(attention(x, x, x), wanted)
-    with pytest.raises(RefusalError, match="first: only on Sundays"):
-        attention(x, x, x, implementation="first")
+
+def test_explained_choice():
+    """What the table says, the reason of a refusal, and what a program is compiled to agree."""
+    q, k = shape(1, 64, 8, 64), shape(1, 50_000, 8, 64)
+    said = explain(q, k, k, bias=shape(1, 8, 64, 1))
+    assert "cpu: chunked (otherwise)" in said
+    assert "not splash: a bias" in said
+    program = jax.jit(attention).lower(q, k, k).as_text()
+    assert "stablehlo.while" in program
+    assert "64x50000xf32" not in program
+    small = shape(2, 5, 3, 11)
+    assert "cpu: xla (up to" in explain(small, small, small)
+    assert "stablehlo.while" not in jax.jit(attention).lower(small, small, small).as_text()
+
+
+def test_blocks_validate_themselves():
+    with pytest.raises(ValueError, match=r"Blocks\.keys is at least 1, got 0"):
+        Blocks(1, 1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("T", "S"), [(1, 1), (1, 70_000), (3, 999), (16, 65_536), (65_536, 16), (4097, 77)]
+)
+@pytest.mark.parametrize(("B", "H", "K"), [(1, 8, 8), (7, 6, 2), (64, 64, 1)])
+def test_chosen_blocks_fit(B, H, K, T, S):
+    """Any shape: blocks divide what they must, and their scores stay within a cache."""
+    blocks = Blocks.for_cpu(B, T, S, H, K)
+    assert blocks == blocks.fitted(B, T, S, K)
+    assert blocks.examples * blocks.heads * H // K * blocks.queries * blocks.keys <= 2**20
+
+
+def test_nothing_of_size_T_S_in_either_direction():
+    q, k = shape(1, 16, 2, 8), shape(1, 65_536, 2, 8)
+    mask = Mask.lengths(key=jnp.array([50_000])) & Mask.causal(60_000)
+
+    def both(q, k, v, g):
+        out, pull = jax.vjp(lambda *x: attention(*x, mask=mask), q, k, v)
+        return out, pull(g)
+
+    memory = jax.jit(both).lower(q, k, k, q).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 16 * 65_536  # one byte for each pair
+    memory = jax.jit(both).lower(k, q, q, k).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 4 * 65_536 * 2 * 8  # one copy of the queries
+
+
+def test_merge_joins_parts():
+    """Parts over disjoint keys, an empty one among them, give the whole, with its gradients."""
+    arrays = {n: jnp.asarray(x, jnp.float32) for n, x in inputs(Call()).items()}
+    lengths = jnp.array([7, 3])
+
+    def parted(q, k, v):
+        parts = []
+        for part in (slice(0, 3), slice(3, 5), slice(5, 7)):
+            size = part.stop - part.start
+            mask = Mask.lengths(key=jnp.clip(lengths - part.start, 0, size))
+            out, trace = attend(q, k[:, part], v[:, part], mask=mask)
+            parts.append((out, trace.lse))
+        return merge(*(jnp.stack(x) for x in zip(*parts, strict=True)))
+
+    def whole(q, k, v):
+        out, trace = attend(q, k, v, mask=Mask.lengths(key=lengths))
+        return out, trace.lse
+
+    given = [arrays[n] for n in "qkv"]
+    (found, pull), (wanted, pull_wanted) = (jax.vjp(f, *given) for f in (parted, whole))
+    cotangents = tuple(jnp.cos(x) for x in wanted)
+    for a, b in zip((*found, *pull(cotangents)), (*wanted, *pull_wanted(cotangents)), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)

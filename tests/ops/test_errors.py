@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from crossattn import Mask, attend, attention
+from crossattn.ops.attention import RefusalError
+from crossattn.ops.blocks import Blocks
 
 
 def zeros(*shape, dtype=jnp.float32):
@@ -44,7 +46,28 @@ Q, K, V = zeros(2, 5, 6, 11), zeros(2, 7, 3, 11), zeros(2, 7, 3, 13)
             (Q, K, V),
             {"implementation": "cuda"},
             ValueError,
-            "'cuda': write one of 'xla', 'reference'",
+            "'cuda': write one of 'reference', 'xla', 'chunked'",
+        ),
+        ((Q, K, V), {"implementation": Blocks(1, 2, 4, 4)}, ValueError, "heads=2 is not a divisor"),
+        ((Q, K, V), {"sinks": jnp.zeros(3)}, ValueError, r"sinks are floats \(H,\) = \(6,\)"),
+        ((Q, K, V), {"dropout": 0.1}, TypeError, r"write dropout=\(0.1, key\)"),
+        (
+            (Q, K, V),
+            {"dropout": (1.0, jax.random.key(0))},
+            ValueError,
+            r"in \[0, 1\), got 1.0",
+        ),
+        (
+            (Q, K, V),
+            {"dropout": (0.5, jax.random.key(0)), "implementation": "chunked"},
+            RefusalError,
+            "chunked cannot take this call: it keeps no weights",
+        ),
+        (
+            (Q, K, V),
+            {"implementation": "cudnn"},
+            RefusalError,
+            "cudnn cannot take this call: float32: cuDNN computes in bfloat16",
         ),
         ((Q, K, V), {"softcap": 0.0}, ValueError, "must be positive, got 0.0"),
         ((Q, K, V), {"scale": jnp.ones(2)}, TypeError, "scale is a Python number"),

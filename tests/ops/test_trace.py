@@ -1,136 +1,207 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import IMPLEMENTATIONS, Call, drawn, inputs, kinds
+from cases import Call, build, drawn, inputs, kinds
 
-from crossattn import Mask, attend, attention
-from crossattn.ops import xla
+from crossattn import Mask, attend
+from crossattn.ops import trace as trace_module
+from crossattn.ops.blocks import Blocks
+from crossattn.ops.trace import Trace
 
-CALLS = (Call(bias="BHTS", softcap=1.3), Call(H=6, bias="HS"), Call(T=3, S=1, bias="B"))
-
-
-def weights(call, arrays, visible):
-    """Attention weights (B, H, T, S) in plain numpy, 0 where nothing is visible."""
-    k = arrays["k"].repeat(call.H // call.K, 2)
-    s = np.einsum("bthd,bshd->bhts", arrays["q"], k) / np.sqrt(call.D)
-    s = s if call.softcap is None else call.softcap * np.tanh(s / call.softcap)
-    e = np.where(visible, np.exp(s + arrays["bias"]), 0)
-    return e / np.maximum(e.sum(3, keepdims=True), 1e-300)
+# The second is three ragged blocks each way.
+CALLS = (
+    Call(H=6, bias="HS"),
+    Call(T=17, S=19, bias="BHTS", softcap=1.3),
+    Call(H=4, K=1, T=3, S=1, bias="BT"),
+)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.fixture
+def small_blocks(monkeypatch):
+    small = partial(trace_module.sums, blocks=Blocks(1, 1, 7, 7))
+    monkeypatch.setattr(trace_module, "sums", small)
+
+
+def drawn_columns(call):
+    return jnp.asarray(np.random.default_rng(5).standard_normal((call.B, call.S, 3)))
+
+
+def drawn_sinks(call):
+    return jnp.asarray(np.random.default_rng(7).standard_normal(call.H))
+
+
+def traces(call, q, k, bias, sinks, mask):
+    """Of the call, and of the call with one more logit a head that takes weight from the keys."""
+    v = jnp.zeros((*k.shape[:3], 1), k.dtype)
+    _, trace = attend(q, k, v, mask=mask, bias=bias, softcap=call.softcap)
+    lse = jnp.logaddexp(trace.lse, sinks[None, :, None])
+    parts = trace.q, trace.k, trace.mask, trace.bias, lse, trace.scale, trace.softcap
+    return trace, Trace(*parts, key_lse=trace.lse)
+
+
+def weights(call, q, k, bias, sinks, visible):
+    """Attention weights (B, H, T, S) from whole arrays, 0 where nothing is visible."""
+    s = jnp.einsum("bthd,bshd->bhts", q, jnp.repeat(k, call.H // call.K, 2)) / np.sqrt(call.D)
+    s = s if call.softcap is None else call.softcap * jnp.tanh(s / call.softcap)
+    e = jnp.where(visible, jnp.exp(s + bias), 0)
+    total = e.sum(3, keepdims=True)
+    if sinks is not None:
+        total = total + jnp.exp(sinks)[None, :, None, None]
+    return e / jnp.where(total == 0, 1, total)
+
+
+def statistics_of(p, visible, columns):
+    """The same statistics of written weights, in NumPy or JAX."""
+    count = jnp.broadcast_to(visible, p.shape).sum(3)
+    entropy = -jnp.sum(p * jnp.log(jnp.where(p > 0, p, 1)), 3)
+    share = entropy / jnp.log(jnp.maximum(count, 2).astype(p.dtype))
+    return {
+        "rows": p,
+        "entropy": entropy,
+        "normalized": jnp.where(count > 1, share, 0),
+        "visible": count,
+        "peak": p.max(3),
+        "peak_key": p.argmax(3),
+        "expected": jnp.einsum("bhts,bsr->bhtr", p, columns),
+    }
+
+
+def statistics(trace, columns):
+    summary = trace.summary(columns)
+    return {"rows": trace.rows(), "normalized": summary.normalized_entropy} | summary._asdict()
+
+
 @pytest.mark.parametrize("call", CALLS, ids=str)
-def test_statistics(x64, call, implementation):
-    """Every statistic of every kind of mask, against weights made by hand."""
-    arrays, T = inputs(call), call.T
-    rng = np.random.default_rng(5)
-    columns, regions = rng.standard_normal((2, call.S, 3)), rng.random((2, call.S, 2)) < 0.5
-    shared, own = np.array([T - 1, 0, T - 1]), np.array([[0, T - 1], [T // 2, 0]])
+def test_statistics(x64, small_blocks, call):
+    """Every statistic of every kind of mask, with and without sinks, against whole arrays."""
+    arrays, columns, sinks = inputs(call), drawn_columns(call), drawn_sinks(call)
+    given = [jnp.asarray(arrays[n]) for n in ("q", "k", "bias")]
+    shared, own = np.array([call.T - 1, 0]), np.array([[0, call.T - 1], [call.T // 2, 0]])
 
     @jax.jit
-    def statistics(q, k, v, bias, visible):
-        options = {"bias": bias, "softcap": call.softcap, "implementation": implementation}
-        _, trace = attend(q, k, v, mask=visible, **options)
-        return {
-            "valid": trace.valid,
-            "rows": trace.rows(),
-            "shared": trace.rows(jnp.asarray(shared)),
-            "own": trace.rows(jnp.asarray(own)),
-            "peak": trace.peak(),
-            "entropy": trace.entropy(),
-            "share": trace.entropy(normalized=True),
-            "columns": trace.expect(jnp.asarray(columns)),
-            "regions": trace.expect(jnp.asarray(regions)),
-        }
+    def compared(q, k, bias, leaves, visible):
+        found, wanted = [], []
+        for trace, sink in zip(
+            traces(call, q, k, bias, sinks, build(leaves)), (None, sinks), strict=True
+        ):
+            p = weights(call, q, k, bias, sink, visible)
+            chosen = {
+                "shared": trace.rows(jnp.asarray(shared)),
+                "own": trace.rows(jnp.asarray(own)),
+            }
+            found.append(statistics(trace, columns) | chosen | {"valid": trace.valid})
+            of_own = jax.vmap(lambda p, r: p[:, r])(p, jnp.asarray(own))
+            chosen = {"shared": p[:, :, shared], "own": of_own}
+            whole = statistics_of(p, visible, columns)
+            wanted.append(whole | chosen | {"valid": visible.any(3)})
+        return found, wanted
 
-    given = [arrays[n] for n in ("q", "k", "v", "bias")]
     for kind, leaves in kinds(call).items():
-        visible = drawn(leaves)
-        p, count = weights(call, arrays, visible), visible.sum(3)
-        nats = -np.sum(p * np.log(np.where(p > 0, p, 1)), 3)
-        found = statistics(*given, visible)
-        wanted = {
-            "valid": visible.any(3),
-            "rows": p,
-            "shared": p[:, :, shared],
-            "own": np.stack([w[:, r] for w, r in zip(p, own, strict=True)]),
-            "peak": (p.max(3), p.argmax(3)),
-            "entropy": nats,
-            "share": np.where(count > 1, nats / np.log(np.maximum(count, 2)), 0),
-            "columns": np.einsum("bhts,bsr->bhtr", p, columns),
-            "regions": np.einsum("bhts,bsr->bhtr", p, regions),
-        }
-        for name, want in wanted.items():
-            for a, b in zip(jax.tree.leaves(found[name]), jax.tree.leaves(want), strict=True):
-                np.testing.assert_allclose(a, b, atol=1e-12, err_msg=f"{kind}: {name}")
+        found, wanted = compared(*given, leaves, drawn(leaves))
+        for i, name in ((i, name) for i in (0, 1) for name in wanted[i]):
+            np.testing.assert_allclose(
+                found[i][name], wanted[i][name], atol=1e-12, err_msg=f"{kind}: {name}"
+            )
 
 
-def test_gradients(x64):
-    """Against autodiff of the definition written out; cotangents reach q, k and the bias."""
-    call = CALLS[0]
-    arrays = {n: jnp.asarray(x) for n, x in inputs(call).items()}
-    visible = jnp.asarray(drawn(kinds(call)["together"]))
-    columns = jnp.asarray(np.random.default_rng(6).standard_normal((2, call.S, 3)))
+def test_shorthands_are_parts_of_the_summary():
+    call = Call(bias="TS")
+    q, k, bias = (jnp.asarray(inputs(call)[n], jnp.float32) for n in ("q", "k", "bias"))
+    _, trace = attend(q, k, k, bias=bias, mask=Mask.causal(1))
+    regions = jnp.asarray(np.random.default_rng(5).random((2, call.S, 2)) < 0.5)
+    summary = trace.summary(regions)
+    assert np.array_equal(trace.entropy(), summary.entropy)
+    assert np.array_equal(trace.entropy(normalized=True), summary.normalized_entropy)
+    assert np.array_equal(trace.peak()[0], summary.peak)
+    assert np.array_equal(trace.peak()[1], summary.peak_key)
+    assert np.array_equal(trace.expect(regions), summary.expected)
+    assert trace.summary().expected is None
 
-    def summary(p, entropy, expected):
-        return jnp.sum(p**2) + jnp.sum(entropy**2) + jnp.sum(jnp.sin(expected))
 
-    def found(q, k, bias):
-        _, trace = attend(q, k, arrays["v"], mask=visible, bias=bias, softcap=call.softcap)
-        rows = trace.rows(jnp.array([1, 4]))
-        return summary(rows, trace.entropy(normalized=True), trace.expect(columns))
+def loss(found, seed=11):
+    """A number that every differentiable statistic moves on its own."""
+    rng = np.random.default_rng(seed)
+    names = ("rows", "entropy", "normalized", "peak", "expected")
+    return sum(jnp.sum(rng.standard_normal(found[n].shape) * jnp.sin(found[n])) for n in names)
 
-    def wanted(q, k, bias):
-        s = jnp.einsum("bthd,bshd->bhts", q, k) / jnp.sqrt(call.D)
-        s = call.softcap * jnp.tanh(s / call.softcap) + bias
-        some = visible.any(3, keepdims=True)
-        p = jax.nn.softmax(jnp.where(visible | ~some, s, -jnp.inf), -1)
-        p = jnp.where(some, p, 0)
-        count = visible.sum(3)
-        entropy = -jnp.sum(jnp.where(visible, p * jnp.log(jnp.where(visible, p, 1)), 0), 3)
-        entropy = jnp.where(count > 1, entropy / jnp.log(jnp.maximum(count, 2).astype(q.dtype)), 0)
-        return summary(
-            p[:, :, jnp.array([1, 4])], entropy, jnp.einsum("bhts,bsr->bhtr", p, columns)
+
+def losses(call, leaves):
+    """(through traces, from whole arrays), functions of q, k, bias, sinks and columns."""
+    visible = jnp.asarray(drawn(leaves))
+
+    def found(q, k, bias, sinks, columns):
+        both = traces(call, q, k, bias, sinks, build(leaves))
+        return sum(loss(statistics(trace, columns)) for trace in both)
+
+    def wanted(q, k, bias, sinks, columns):
+        return sum(
+            loss(statistics_of(weights(call, q, k, bias, sink, visible), visible, columns))
+            for sink in (None, sinks)
         )
 
-    given = [arrays[n] for n in ("q", "k", "bias")]
-    for got, want in zip(
-        jax.jit(jax.grad(found, (0, 1, 2)))(*given),
-        jax.jit(jax.grad(wanted, (0, 1, 2)))(*given),
-        strict=True,
-    ):
+    return found, wanted
+
+
+GRADIENTS = (
+    (CALLS[1], "together"),
+    (CALLS[1], "causal"),
+    (Call(H=6, K=2, T=11, S=13, bias="HS"), "lengths"),
+    (Call(K=1, T=11, S=3, bias="BT"), "everything"),
+)
+
+
+@pytest.mark.parametrize(("call", "kind"), GRADIENTS, ids=str)
+def test_gradients(x64, small_blocks, call, kind):
+    """Against autodiff of whole arrays; they reach q, k, the bias, the sinks and the columns."""
+    arrays = [jnp.asarray(inputs(call)[n]) for n in ("q", "k", "bias")]
+    arrays += [drawn_sinks(call), drawn_columns(call)]
+    both = [jax.jit(jax.grad(f, (0, 1, 2, 3, 4))) for f in losses(call, kinds(call)[kind])]
+    for got, want in zip(*(f(*arrays) for f in both), strict=True):
         assert np.abs(want).max() > 1e-2
         np.testing.assert_allclose(got, want, atol=1e-11 * np.abs(want).max())
 
 
+def test_second_derivatives(x64, small_blocks):
+    """Gradient of the squared gradient, as a penalty on it needs."""
+    call = Call(B=1, H=2, K=1, T=5, S=11, D=3, bias="TS", softcap=1.3)
+    arrays = [jnp.asarray(inputs(call)[n]) for n in ("q", "k", "bias")]
+    arrays += [drawn_sinks(call), drawn_columns(call)]
+    leaves = kinds(call)["lengths"] | {"key_lengths": np.array([9], np.int32)}
+
+    def twice(f):
+        squares = lambda *x: sum(jnp.sum(g**2) for g in jax.grad(f, (0, 1, 2, 3, 4))(*x))
+        return jax.jit(jax.grad(squares, (0, 1, 2, 3, 4)))(*arrays)
+
+    for got, want in zip(*map(twice, losses(call, leaves)), strict=True):
+        assert np.abs(want).max() > 1e-3
+        np.testing.assert_allclose(got, want, atol=1e-10 * np.abs(want).max())
+
+
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_nothing_leaks_into_statistics(poison):
+def test_nothing_leaks_into_statistics(small_blocks, poison):
     """Padding of either side, columns included, changes no statistic and no gradient."""
-    call = Call()
+    call = Call(T=9, S=11)
     arrays = {n: jnp.asarray(x, jnp.float32) for n, x in inputs(call).items()}
     mask = Mask.lengths(query=jnp.array([5, 2]), key=jnp.array([4, 0]))
     columns = jnp.ones((2, call.S, 2))
 
     @jax.jit
     def statistics(q, k, columns):
-        def total(q, k):
+        def total(q, k, columns):
             _, trace = attend(q, k, arrays["v"], mask=mask)
-            found = (
-                trace.rows(),
-                trace.rows(jnp.array([0, 3])),
-                trace.peak()[0],
-                trace.entropy(),
-                trace.entropy(normalized=True),
-                trace.expect(columns),
-            )
-            return sum(jnp.sum(x**2) for x in found), found
+            summary = trace.summary(columns)
+            found = trace.rows(), trace.rows(jnp.array([0, 3])), summary.normalized_entropy
+            found += summary.entropy, summary.peak, summary.expected
+            return sum(jnp.sum(x**2) for x in found), (*found, summary.peak_key, summary.visible)
 
-        gradients, found = jax.grad(total, (0, 1), has_aux=True)(q, k)
+        gradients, found = jax.grad(total, (0, 1, 2), has_aux=True)(q, k, columns)
         return *gradients, *found
 
     wanted = statistics(arrays["q"], arrays["k"], columns)
-    q = arrays["q"].at[1].set(poison)
+    q = arrays["q"].at[1].set(poison).at[0, 5:].set(poison)
     k, columns = (x.at[0, 4:].set(poison).at[1].set(poison) for x in (arrays["k"], columns))
     for found, want in zip(statistics(q, k, columns), wanted, strict=True):
         assert np.array_equal(found, want)
@@ -138,130 +209,101 @@ def test_nothing_leaks_into_statistics(poison):
         assert not np.asarray(want)[1].any()
 
 
-def cost(f, *arrays):
-    compiled = jax.jit(f).lower(*arrays).compile()
-    analysis = compiled.cost_analysis()
-    return analysis["flops"], compiled.memory_analysis().temp_size_in_bytes
-
-
-def without_trace(q, k, v, mask):
-    """The implementation itself, which has never heard of a trace."""
-    return xla.attend(q, k, v, mask, None, q.shape[3] ** -0.5, None)[0]
-
-
-def with_trace(q, k, v, mask):
-    return attend(q, k, v, mask=mask, implementation="xla")
-
-
-def plain(body):
-    return body
-
-
-def remat(body):
-    return jax.checkpoint(body)
-
-
-def scanned(body):
-    """Three layers; whatever the body returns beside x is stacked and dropped."""
-
-    def layers(x, k, v, mask):
-        return jax.lax.scan(lambda x, _: body(x, k, v, mask), x, length=3)
-
-    return layers
-
-
-def scanned_remat(body):
-    return scanned(jax.checkpoint(body))
-
-
-@pytest.mark.parametrize(
-    ("through", "gradient"),
-    [(plain, False), (plain, True), (remat, True), (scanned, False), (scanned_remat, True)],
-)
-def test_unused_costs_nothing(through, gradient):
-    """Flops and temporary bytes are those of the bare implementation, across scan and remat too."""
-    q, k, mask = (
-        jnp.ones((2, 5, 3, 11)),
-        jnp.ones((2, 7, 3, 11)),
-        Mask.lengths(key=jnp.array([3, 7])),
-    )
-
-    def program(body):
-        inner = through(body)
-
-        def loss(q, k, v, mask):
-            return jnp.sum(inner(q, k, v, mask)[0] ** 2)
-
-        return jax.grad(loss, (0, 1, 2)) if gradient else loss
-
-    bare = cost(program(lambda *call: (without_trace(*call), ())), q, k, k, mask)
-    assert bare[0] > 0
-    assert cost(program(with_trace), q, k, k, mask) == bare
-    assert (
-        cost(program(lambda *call: (attention(*call[:3], mask=call[3]), ())), q, k, k, mask) == bare
-    )
-
-    if through is plain:  # the comparison can tell: a trace that is used costs something
-
-        def used(*call):
-            out, trace = with_trace(*call)
-            return out + trace.entropy().swapaxes(1, 2)[..., None], ()
-
-        assert cost(program(used), q, k, k, mask)[0] > bare[0]
-
-
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_use_leaves_the_output_alone(implementation):
-    arrays = {n: jnp.asarray(x, jnp.float32) for n, x in inputs(Call()).items()}
-    q, k, v = (arrays[n] for n in "qkv")
-
-    @jax.jit
-    def unused(q, k, v):
-        return attend(q, k, v, mask=Mask.causal(1), implementation=implementation)[0]
-
-    @jax.jit
-    def used(q, k, v):
-        out, trace = attend(q, k, v, mask=Mask.causal(1), implementation=implementation)
-        return out, trace.rows(), trace.entropy(), trace.peak(), trace.expect(v[:, :, 0])
-
-    eps = float(jnp.finfo(jnp.float32).eps)
-    error = np.abs(unused(q, k, v) - used(q, k, v)[0]).max()
-    assert error <= 4 * eps * np.abs(v).max()
-
-
-def test_a_pytree_that_refers():
-    call = Call(bias="HTS", softcap=1.3)
+def test_cotangents_of_empty_rows_do_not_matter():
+    call = Call()
     arrays = {n: jnp.asarray(x, jnp.float32) for n, x in inputs(call).items()}
-    q, k, v, bias = (arrays[n] for n in ("q", "k", "v", "bias"))
-    _, trace = attend(q, k, v, mask=Mask.causal(2), bias=bias, softcap=1.3)
-    assert trace.q is q
-    assert trace.k is k
-    assert trace.bias is bias
-    assert len(jax.tree.leaves(trace)) == 5
-    assert trace.lse.shape == (2, 3, 5)
-    returned = jax.jit(lambda *x: attend(*x, mask=Mask.causal(2), bias=bias, softcap=1.3)[1])(
-        q, k, v
-    )
-    assert (returned.scale, returned.softcap) == (trace.scale, 1.3)
-    np.testing.assert_allclose(returned.entropy(), trace.entropy(), atol=1e-6)
+    mask = Mask.lengths(key=jnp.array([4, 0]))
 
-    # Stacked by a scan, a statistic of each layer is a vmap over the stack.
-    layers = jnp.stack([q, 2 * q])
-    _, stacked = jax.lax.scan(lambda c, q: (c, attend(q, k, v)[1]), None, layers)
-    wanted = np.stack([attend(x, k, v)[1].entropy() for x in layers])
-    np.testing.assert_allclose(jax.vmap(lambda t: t.entropy())(stacked), wanted, atol=1e-6)
+    def floats(q, k):
+        summary = attend(q, k, arrays["v"], mask=mask)[1].summary(jnp.ones((2, call.S, 2)))
+        return summary.entropy, summary.normalized_entropy, summary.peak, summary.expected
+
+    out, pull = jax.vjp(floats, arrays["q"], arrays["k"])
+    given = tuple(jnp.ones_like(x).at[1].set(jnp.nan) for x in out)
+    for gradient in pull(given):
+        assert np.isfinite(gradient).all()
+        assert not gradient[1].any()
+
+
+@pytest.mark.parametrize("offset", [0, 1000, -1000])
+def test_float32_entropy_of_4096_keys(offset):
+    """Whatever the logits' offset: neither it nor the rounding of the lse costs digits."""
+    rng = np.random.default_rng(0)
+    q, k = rng.standard_normal((1, 2, 2, 16)), rng.standard_normal((1, 4096, 2, 16))
+    q, k = (x.astype(np.float32) for x in (2 * q, k))
+    _, trace = attend(q, k, k, bias=jnp.full((1, 1, 1, 1), offset, jnp.float32))
+    s = np.einsum("bthd,bshd->bhts", q.astype(np.float64), k) / 4
+    p = np.exp(s - s.max(3, keepdims=True))
+    p /= p.sum(3, keepdims=True)
+    position = np.linspace(0, 1, 4096, dtype=np.float32)[None, :, None]
+    summary = jax.jit(lambda t, x: t.summary(x))(trace, position)
+    np.testing.assert_allclose(summary.entropy, -(p * np.log(p)).sum(3), atol=5e-6)
+    np.testing.assert_allclose(summary.peak, p.max(3), rtol=1e-5)
+    np.testing.assert_allclose(summary.expected, p @ position.astype(np.float64), rtol=1e-5)
 
 
 def test_half_precision_statistics_are_float32():
-    call = Call(S=101)
+    """Exact for the scores of the rounded q and k."""
+    call = Call(S=101, H=6)
     arrays = inputs(call, dtype=jnp.bfloat16)
     q, k, v = (jnp.asarray(arrays[n], jnp.bfloat16) for n in "qkv")
     _, trace = attend(q, k, v)
-    bias = {"bias": np.zeros((1, 1, 1, 1))}
-    p = weights(call, arrays | bias, np.ones((2, 3, 5, 101), bool))
-    assert trace.rows().dtype == trace.entropy().dtype == jnp.float32
-    np.testing.assert_allclose(trace.rows(), p, atol=1e-6)
-    np.testing.assert_allclose(trace.entropy(), -np.sum(p * np.log(p), 3), atol=5e-6)
-    position = jnp.broadcast_to(jnp.arange(101.0)[None, :, None], (2, 101, 1))
-    wanted = p @ np.arange(101.0)
-    np.testing.assert_allclose(trace.expect(position)[..., 0], wanted, atol=1e-4)
+    visible, columns = np.ones((2, 6, 5, 101), bool), np.arange(202.0).reshape(2, 101, 1)
+    exact = [np.asarray(arrays[n], np.float32) for n in "qk"]
+    wanted = statistics_of(weights(call, *exact, 0, None, visible), visible, columns)
+    found = jax.jit(statistics)(trace, jnp.asarray(columns, jnp.bfloat16).astype(jnp.float32))
+    columns = np.asarray(jnp.asarray(columns, jnp.bfloat16), np.float32)
+    wanted["expected"] = jnp.einsum("bhts,bsr->bhtr", wanted["rows"], columns)
+    for name, want in wanted.items():
+        assert found[name].dtype == (
+            jnp.int32 if "visible" in name or "key" in name else jnp.float32
+        )
+        np.testing.assert_allclose(found[name], want, rtol=1e-5, atol=1e-6, err_msg=name)
+    gradient = jax.grad(lambda q: attend(q, k, v)[1].entropy().sum())(q)
+    assert gradient.dtype == jnp.bfloat16
+
+
+def test_through_a_resampler(x64, small_blocks):
+    """Text looks at latents that have looked at patches: products of whole maps."""
+    words, latents = Call(H=6, T=5, S=11), Call(H=2, K=1, T=11, S=17)
+    mask = Mask.lengths(query=jnp.array([11, 7]), key=jnp.array([13, 17]))
+    q, k, _ = (jnp.asarray(inputs(words)[n]) for n in "qkv")
+    lq, lk, _ = (jnp.asarray(inputs(latents, seed=3)[n]) for n in "qkv")
+    columns = drawn_columns(latents)
+
+    @jax.jit
+    def found(q, k, lq, lk):
+        outer, inner = attend(q, k, k)[1], attend(lq, lk, lk, mask=mask)[1]
+        rows = outer.rows(jnp.array([4, 1]), through=inner)
+        return rows, outer.rows(through=inner), outer.expect(columns, through=inner)
+
+    rows, every, expected = found(q, k, lq, lk)
+    handed_on = attend(lq, lk, lk, mask=mask)[1].rows().mean(1)
+    wanted = jnp.einsum("bhtl,bls->bhts", attend(q, k, k)[1].rows(), handed_on)
+    np.testing.assert_allclose(every, wanted, atol=1e-12)
+    np.testing.assert_allclose(rows, wanted[:, :, jnp.array([4, 1])], atol=1e-12)
+    np.testing.assert_allclose(expected, jnp.einsum("bhts,bsr->bhtr", wanted, columns), atol=1e-12)
+    assert not np.asarray(rows)[0, :, :, 13:].any()
+    assert (np.asarray(rows)[1].sum(2) < 0.9).all()  # latents 7 to 10 see nothing
+
+    def total(through, *x):
+        if through:
+            return jnp.sum(jnp.sin(3 * found(*x)[0]))
+        handed_on = attend(*x[2:], x[3], mask=mask)[1].rows().mean(1)
+        outer = attend(*x[:2], x[1])[1].rows(jnp.array([4, 1]))
+        return jnp.sum(jnp.sin(3 * jnp.einsum("bhtl,bls->bhts", outer, handed_on)))
+
+    for got, want in zip(
+        *(jax.grad(partial(total, t), (0, 1, 2, 3))(q, k, lq, lk) for t in (True, False)),
+        strict=True,
+    ):
+        assert np.abs(want).max() > 1e-3
+        np.testing.assert_allclose(got, want, atol=1e-12)
+
+
+def test_through_says_what_it_wants():
+    x = jnp.ones((2, 5, 3, 4))
+    _, trace = attend(x, x, x)
+    _, other = attend(x[:, :3], x, x)
+    with pytest.raises(ValueError, match=r"its 3 queries \(B=2\) must be the 5 keys \(B=2\)"):
+        trace.rows(through=other)

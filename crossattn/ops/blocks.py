@@ -1,0 +1,71 @@
+"""Sizes of the blocks that `chunked` works on, chosen by shape."""
+
+from __future__ import annotations
+
+import dataclasses
+
+__all__ = ["Blocks"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """Sizes of the blocks that `chunked` works on.
+
+    Attributes:
+      examples: how many of the batch at once; a divisor of B.
+      heads: how many key heads at once, with the query heads that share them; a divisor of K.
+      queries: block of queries, at most T.
+      keys: block of keys, at most S.
+      products: dtype in which blocks are multiplied, None for the softmax's (float32 or float64);
+        sums are always in the latter.
+
+    >>> Blocks(examples=1, heads=3, queries=5, keys=7)
+    Blocks(examples=1, heads=3, queries=5, keys=7, products=None)
+    """
+
+    examples: int
+    heads: int
+    queries: int
+    keys: int
+    products: str | None = None
+
+    def __post_init__(self):
+        for name in ("examples", "heads", "queries", "keys"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Blocks.{name} is at least 1, got {getattr(self, name)}")
+
+    def fitted(self, B: int, T: int, S: int, K: int) -> Blocks:
+        """The same, none larger than what there is; ValueError where they do not divide it."""
+        for name, block, n in (("examples", self.examples, B), ("heads", self.heads, K)):
+            if n % block:
+                raise ValueError(f"Blocks.{name}={block} is not a divisor of {n}: write a divisor")
+        return dataclasses.replace(
+            self, queries=min(self.queries, max(T, 1)), keys=min(self.keys, max(S, 1))
+        )
+
+    @classmethod
+    def for_cpu(cls, B: int, T: int, S: int, H: int, K: int) -> Blocks:
+        """Scores of a block stay in the cache of one core: about 2^15 to 2^17 of them.
+
+        Few queries: all heads at once, since a block of keys (S, K, D) is contiguous then. Many:
+        one key head at a time, which leaves room for a block in which products are efficient.
+        """
+        keys, G = max(min(S, 256), 1), H // K
+        if T > 128:
+            queries = min(T, 1024, max(128, 2**17 // (keys * G)))
+            return cls(1, 1, queries, keys)
+        if S > 256:
+            keys = min(S, max(64, 2**15 // (H * T) // 64 * 64))
+        queries = max(T, 1)
+        heads = _divisor(K, 2**16 // (G * queries * keys))
+        examples = _divisor(max(B, 1), 2**14 // (H * queries * keys)) if heads == K else 1
+        return cls(examples, heads, queries, keys)
+
+    @classmethod
+    def for_accelerator(cls, B: int, T: int, S: int, K: int, products: str) -> Blocks:
+        """All examples and heads at once, for a device that is wide: few trips of the loops."""
+        return cls(max(B, 1), K, max(min(T, 1024), 1), max(min(S, 1024), 1), products)
+
+
+def _divisor(n: int, at_most: int) -> int:
+    return next(d for d in range(max(1, min(n, at_most)), 0, -1) if n % d == 0)

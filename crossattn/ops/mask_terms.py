@@ -1,0 +1,322 @@
+"""The terms of a `Mask`: each holds only what it needs and computes only the part asked for.
+
+Every term has the same four abilities:
+
+    visible(queries, keys)   booleans (B|1, H|1, R|1, C|1) of a `Part` of the queries and the keys
+    blocks(queries, keys)    (some, full), each (B|1, 1|rows, 1|columns), of a call `Cut` in blocks
+    split(B, T, S, parts)    the term of a call whose keys are cut into parts along the batch
+    padded(T, S)             the term of a call with so many queries and keys; lengths hide the rest
+
+Only `Dense` touches an array of T x S entries: its own.
+"""
+
+# The four methods are described above, once for all terms.
+# ruff: noqa: D102
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from crossattn.ops.mask_parts import Cut, Part, cut, grow, pairs, split_keys, starts, total, wide
+from crossattn.shapes import Array
+
+__all__ = ["Band", "Causal", "Dense", "Keys", "Lengths", "Media", "Segments", "Window"]
+
+# (argument as written, value, its axes as letters); "|1" axes of a dense mask may be 1.
+Argument = tuple[str, Any, str]
+Pair = tuple[Any, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """Only the first `query[b]` queries and the first `key[b]` keys are real."""
+
+    query: Any
+    key: Any
+
+    def arguments(self) -> Iterator[Argument]:
+        yield "Mask.lengths(query=...)", self.query, "B"
+        yield "Mask.lengths(key=...)", self.key, "B"
+
+    def visible(self, queries: Part, keys: Part) -> Array:
+        return self._real(queries.n, keys.n, queries.positions, keys.positions)[:, None]
+
+    def blocks(self, queries: Cut, keys: Cut) -> Pair:
+        some = self._real(queries.n, keys.n, queries.first[None], keys.first[None])
+        return some, self._real(queries.n, keys.n, queries.last[None], keys.last[None])
+
+    def _real(self, T: int, S: int, rows: Any, columns: Any) -> Array:
+        """(B|1, 1|R, 1|C) for positions (B|1, R) and (B|1, C)."""
+        out = jnp.ones((1, 1, 1), bool)
+        if self.key is not None:
+            out = (columns < cut(self.key, 0, S)[:, None])[:, None, :]
+        if self.query is not None:
+            out = out & (rows < cut(self.query, 0, T)[:, None])[:, :, None]
+        return out
+
+    def split(self, B: int, T: int, S: int, parts: int) -> Lengths:
+        query, key = self.query, self.key
+        if query is not None:
+            query = jnp.repeat(query, parts)
+        if key is not None:
+            key = jnp.repeat(cut(key, 0, S), parts) - starts(B, S, parts)
+            key = jnp.clip(key, 0, S // parts)
+        return Lengths(query, key)
+
+    def padded(self, T: int, S: int) -> Lengths:
+        return self
+
+
+class _Ids:
+    """An id for every query and every key."""
+
+    query: Any
+    key: Any
+
+    def split(self, B: int, T: int, S: int, parts: int) -> Any:
+        query = jnp.repeat(self.query, parts, axis=0)
+        return dataclasses.replace(self, query=query, key=split_keys(self.key, parts))
+
+    def padded(self, T: int, S: int) -> Any:
+        return dataclasses.replace(self, query=grow(self.query, 1, T), key=grow(self.key, 1, S))
+
+
+@dataclasses.dataclass(frozen=True)
+class Segments(_Ids):
+    """A query sees the keys with its own id."""
+
+    query: Any
+    key: Any
+
+    def arguments(self) -> Iterator[Argument]:
+        yield "Mask.segments(query=...)", self.query, "B T"
+        yield "Mask.segments(key=...)", self.key, "B S"
+
+    def visible(self, queries: Part, keys: Part) -> Array:
+        query, key = _comparable(queries.take(self.query), keys.take(self.key))
+        return pairs(jnp.equal, query, key)[:, None]
+
+    def blocks(self, queries: Cut, keys: Cut) -> Pair:
+        # Two intervals that do not meet share no id; two that are one and the same id share all.
+        query, key = _comparable(self.query, self.key)
+        low, high = queries.fold(jnp.min, query), queries.fold(jnp.max, query)
+        key_low, key_high = keys.fold(jnp.min, key), keys.fold(jnp.max, key)
+        some = pairs(jnp.less_equal, low, key_high) & pairs(jnp.greater_equal, high, key_low)
+        one = pairs(jnp.logical_and, low == high, key_low == key_high)
+        return some, one & pairs(jnp.equal, low, key_low)
+
+
+@dataclasses.dataclass(frozen=True)
+class Media(_Ids):
+    """A query sees its latest image, or every image so far; ids from 1, 0 = none."""
+
+    query: Any
+    key: Any
+    latest_only: bool = dataclasses.field(metadata={"static": True})
+
+    def arguments(self) -> Iterator[Argument]:
+        yield "Mask.media(query_media, ...)", self.query, "B T"
+        yield "Mask.media(..., key_media)", self.key, "B S"
+
+    def visible(self, queries: Part, keys: Part) -> Array:
+        query, key, top = _images(queries.take(self.query), keys.take(self.key))
+        # Whatever is no image gets an id that meets nothing: once a token, not once a pair.
+        if self.latest_only:
+            seen = pairs(jnp.equal, jnp.where(query == 0, -1, query), key)
+        else:
+            seen = pairs(jnp.greater_equal, query, jnp.where(key == 0, top, key))
+        return seen[:, None]
+
+    def blocks(self, queries: Cut, keys: Cut) -> Pair:
+        query, key, top = _images(self.query, self.key)
+        low, high = queries.fold(jnp.min, query), queries.fold(jnp.max, query)
+        key_low, key_high = keys.fold(jnp.min, key), keys.fold(jnp.max, key)
+        # The smallest id of an image, without the zeros.
+        image_low = keys.fold(jnp.min, jnp.where(key == 0, top, key))
+        some = pairs(jnp.greater_equal, high, image_low)
+        if not self.latest_only:
+            full = (key_low > 0)[:, None, :] & pairs(jnp.greater_equal, low, key_high)
+            return some, full
+        begun = queries.fold(jnp.min, jnp.where(query == 0, top, query))
+        some = some & pairs(jnp.less_equal, begun, key_high)
+        one = pairs(jnp.logical_and, low == high, key_low == key_high)
+        return some, one & pairs(jnp.equal, low, jnp.where(key_low == 0, -1, key_low))
+
+
+class Band:
+    """Query i sees the keys from `i + offset - left` to `i + offset + right`; None = unbounded."""
+
+    left: Any
+    right: Any
+    offset: Any
+    written: ClassVar[str]
+
+    def arguments(self) -> Iterator[Argument]:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            axes = "B" if value is not None and jnp.ndim(value) > 0 else ""
+            yield f"{self.written.split('(')[0]}({field.name})", value, axes
+
+    def visible(self, queries: Part, keys: Part) -> Array:
+        low, high = self._limits(queries.n, keys.n)
+        out = jnp.ones((1, 1, 1), bool)
+        if high is not None:
+            out = pairs(jnp.greater_equal, queries.positions + high[:, None], keys.positions)
+        if low is not None:
+            out = out & pairs(jnp.less_equal, queries.positions + low[:, None], keys.positions)
+        return out[:, None]
+
+    def blocks(self, queries: Cut, keys: Cut) -> Pair:
+        # `key - query` takes every value from `least` to `most` in a block.
+        least = (keys.first[None, :] - queries.last[:, None])[None]
+        most = (keys.last[None, :] - queries.first[:, None])[None]
+        low, high = self._limits(queries.n, keys.n)
+        some = full = jnp.ones((1, 1, 1), bool)
+        if high is not None:
+            some, full = high[:, None, None] >= least, high[:, None, None] >= most
+        if low is not None:
+            some, full = some & (low[:, None, None] <= most), full & (low[:, None, None] <= least)
+        if low is not None and high is not None:
+            some = some & (low <= high)[:, None, None]
+        return some, full
+
+    def _limits(self, T: int, S: int) -> Pair:
+        """Smallest and largest visible `key - query`, int32 (B|1,); None where unbounded.
+
+        Cut to [-T, S], which changes nothing, so that sums with positions cannot wrap.
+        """
+        offset = 0 if self.offset is None else self.offset
+        low, high = (
+            None if by is None else cut(total(offset, by, sign), -T, S)
+            for by, sign in ((self.left, -1), (self.right, 1))
+        )
+        return low, high
+
+    def padded(self, T: int, S: int) -> Any:
+        # Left out, the offset was 0, since T and S were equal; they need not be so any more.
+        return self if self.offset is not None else dataclasses.replace(self, offset=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Causal(Band):
+    """A band without a left end."""
+
+    offset: Any
+    left: ClassVar[None] = None
+    right: ClassVar[int] = 0
+    written: ClassVar[str] = "Mask.causal({})"
+
+    def split(self, B: int, T: int, S: int, parts: int) -> Causal:
+        _, high = self._limits(T, S)
+        high = jnp.broadcast_to(high, (B,))
+        return Causal(jnp.repeat(high, parts) - starts(B, S, parts))
+
+
+@dataclasses.dataclass(frozen=True)
+class Window(Band):
+    """A band."""
+
+    left: Any
+    right: Any
+    offset: Any
+    written: ClassVar[str] = "Mask.window(left, right, {})"
+
+    def split(self, B: int, T: int, S: int, parts: int) -> Window:
+        low, high = (
+            x if x is None else jnp.repeat(jnp.broadcast_to(x, (B,)), parts)
+            for x in self._limits(T, S)
+        )
+        return Window(None if low is None else -low, high, -starts(B, S, parts))
+
+
+@dataclasses.dataclass(frozen=True)
+class Keys:
+    """Key s of example b can be seen where `seen[b, s]`."""
+
+    seen: Any
+
+    def arguments(self) -> Iterator[Argument]:
+        yield "Mask.keys(...)", self.seen, "B S"
+
+    def visible(self, queries: Part, keys: Part) -> Array:
+        return keys.take(self.seen)[:, None, None, :]
+
+    def blocks(self, queries: Cut, keys: Cut) -> Pair:
+        return keys.fold(jnp.any, self.seen)[:, None, :], keys.fold(jnp.all, self.seen)[:, None, :]
+
+    def split(self, B: int, T: int, S: int, parts: int) -> Keys:
+        return Keys(split_keys(self.seen, parts))
+
+    def padded(self, T: int, S: int) -> Keys:
+        return Keys(grow(self.seen, 1, S))
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense:
+    """Any visibility, written out."""
+
+    seen: Any
+
+    def arguments(self) -> Iterator[Argument]:
+        yield "Mask.dense(...)", self.seen, "B|1 H|1 T|1 S|1"
+
+    def visible(self, queries: Part, keys: Part) -> Array:
+        return keys.take(queries.take(self.seen, 2), 3)
+
+    def blocks(self, queries: Cut, keys: Cut) -> Pair:
+        some = queries.fold(jnp.any, keys.fold(jnp.any, self.seen, 3), 2).any(1)
+        return some, queries.fold(jnp.all, keys.fold(jnp.all, self.seen, 3), 2).all(1)
+
+    def split(self, B: int, T: int, S: int, parts: int) -> Dense:
+        b, h, t, s = self.seen.shape
+        if s == 1:
+            return self if b == 1 else Dense(jnp.repeat(self.seen, parts, axis=0))
+        seen = jnp.moveaxis(self.seen.reshape(b, h, t, parts, s // parts), 3, 1)
+        seen = jnp.broadcast_to(seen, (B, *seen.shape[1:]))
+        return Dense(seen.reshape(B * parts, h, t, s // parts))
+
+    def padded(self, T: int, S: int) -> Dense:
+        seen = self.seen
+        for axis, n in ((2, T), (3, S)):
+            seen = seen if seen.shape[axis] == 1 else grow(seen, axis, n)
+        return Dense(seen)
+
+
+for _node in (Lengths, Segments, Media, Causal, Window, Keys, Dense):
+    _fields = dataclasses.fields(_node)  # type: ignore[arg-type]
+    jax.tree_util.register_dataclass(
+        _node,
+        data_fields=[field.name for field in _fields if not field.metadata],
+        meta_fields=[field.name for field in _fields if field.metadata],
+    )
+
+
+def _comparable(query: Array, key: Array) -> Pair:
+    """Both in one dtype in which they are equal exactly where the ids are."""
+    query, key = (x.astype(jnp.int32) if x.dtype.itemsize < 4 else x for x in (query, key))
+    common = np.promote_types(query.dtype, key.dtype)
+    if common.kind in "iu" and jax.dtypes.canonicalize_dtype(common) == common:
+        return query.astype(common), key.astype(common)
+    # uint32 beside signed ids without 64 bits, or uint64 beside them: what only one of the two can
+    # hold meets nothing, and becomes -2 or -1.
+    dtype = wide(query, key)
+
+    def cast(x: Array) -> Array:
+        if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
+            return jnp.where(x > jnp.iinfo(dtype).max, -2, x.astype(dtype))
+        return jnp.maximum(x.astype(dtype), -1)
+
+    return cast(query), cast(key)
+
+
+def _images(query: Array, key: Array) -> tuple[Array, Array, int]:
+    """Both in one dtype, 0 = none, and an id beyond all of theirs."""
+    dtype = wide(query, key)
+    top = int(jnp.iinfo(dtype).max)
+    return cut(query, 0, top - 1, dtype), cut(key, 0, top - 1, dtype), top

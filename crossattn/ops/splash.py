@@ -1,0 +1,321 @@
+"""Attention on TPUs by the Pallas kernels that come with jax, "splash attention".
+
+They are FlashAttention (Dao et al. 2022) with blocks that a static band hides left out and equal
+ids of queries and keys as the only other mask; they know no scale, no padding, no empty rows and no
+NaN behind a mask: all of that is done here. No T x S array exists in either direction.
+
+The three kernels (forward, dq, dk and dv) are called one by one, not through jax's own derivative
+rule: that rule takes neither a cotangent of lse nor a softmax that goes on over other keys, and
+would run the forward kernel again. The kernels take (logsumexp, delta) as given, which is the
+whole contract: p = exp(s - lse), ds = p (do v - (delta - dlse)). They are private functions of jax
+whose signatures are the same in jax 0.7.2, 0.10 and 0.12.
+
+A float32 product costs a TPU's matrix unit several passes in bfloat16 (precision HIGHEST). The
+kernels leave the precision open, so it is said around them. In bfloat16, products are taken in
+bfloat16 and summed in float32, and `scale * q` is rounded to bfloat16 once (exact for powers of 2).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax._src import config
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as schedules
+
+from crossattn.ops import fused_mask
+from crossattn.ops.mask import Mask
+from crossattn.ops.varying import alike
+from crossattn.shapes import Array, Float
+
+__all__ = ["KernelBlocks", "backward", "forward", "refuse"]
+
+LANES = 128  # of a TPU's vector registers: blocks of keys are multiples of it
+ROWS = 16  # of a bfloat16 tile: blocks of queries are multiples of it
+
+# What the kernels give a hidden score. The lse of a row without a visible key is near it, or less.
+HIDDEN = kernels.DEFAULT_MASK_VALUE
+NOTHING_SEEN = 0.5 * HIDDEN
+
+LARGEST_HEAD = 256
+LARGEST_SCHEDULE = 2**16
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelBlocks:
+    """How many queries and keys one step of a kernel works on, at most.
+
+    The defaults reach 77 % of the matrix unit's peak by the compiler's static schedule; fewer
+    queries or keys make one smaller block. `interpret` runs the kernels without a TPU, slowly.
+    """
+
+    query: int = 512
+    key: int = 1024
+    interpret: bool = False
+
+    def __post_init__(self) -> None:
+        for name, step in (("query", ROWS), ("key", LANES)):
+            size = getattr(self, name)
+            if size < step or size % step:
+                raise ValueError(f"KernelBlocks.{name} is a multiple of {step}, got {size}")
+
+
+BLOCKS = KernelBlocks()
+
+
+def refuse(
+    q: Any, k: Any, v: Any, mask: Mask, bias: Any, scale: float, softcap: float | None
+) -> str | None:
+    """Why the kernels cannot take this call, from shapes, dtypes and kinds of terms; else None."""
+    if 0 in (*q.shape, *k.shape, *v.shape):
+        return "an axis of size 0"
+    if q.dtype not in (jnp.float32, jnp.bfloat16):
+        return f"{q.dtype}: splash computes in bfloat16 and float32"
+    if bias is not None:
+        return "a bias: splash adds none to its scores"
+    if max(q.shape[3], v.shape[3]) > LARGEST_HEAD:
+        return f"heads of more than {LARGEST_HEAD}: a block of scores and keys exceeds the memory"
+    return fused_mask.reason(mask)
+
+
+def forward(
+    q: Float[Array, "B T H D"],
+    k: Float[Array, "B S K D"],
+    v: Float[Array, "B S K V"],
+    mask: Mask,
+    bias: None,
+    scale: float,
+    softcap: float | None,
+    *,
+    blocks: KernelBlocks = BLOCKS,
+) -> tuple[Float[Array, "B T H V"], Float[Array, "B H T"]]:
+    """(out in v.dtype, lse in float32) of a call that is not refused."""
+    T, S = q.shape[1], k.shape[1]
+    cut = _Cut.of(T, S, blocks, ROWS)
+    matched = fused_mask.ids(mask, q.shape[0], T, S, cut.S)
+    info, function = _schedule(mask, T, S, cut, matched)
+    q = _heads_first(_scaled(q, scale), cut.T)
+    k, v = _keys(mask, q.shape[0], T, k, v, cut.S)
+    layouts = _layouts(k, v)
+
+    def kernel(q, k, v, ids):
+        out, (lse,) = kernels._splash_attention_forward(
+            info,
+            q,
+            k,
+            v,
+            ids,
+            sinks=None,
+            is_mqa=False,
+            mask_value=HIDDEN,
+            attn_logits_soft_cap=softcap,
+            mask_function=function,
+            block_sizes=kernels.BlockSizes(block_q=cut.query, block_kv=cut.key, **layouts),
+            residual_checkpoint_name=None,
+            save_residuals=True,
+            interpret=blocks.interpret,
+        )
+        return out, lse
+
+    o, lse = _each(kernel, q, k, v, _segments(matched, cut.T))
+    o, lse = o[:, :, :T], lse[:, :, :T]
+    # Not `lse > NOTHING_SEEN`: a NaN that was seen is passed on.
+    seen = _real(~(lse <= NOTHING_SEEN), mask, T, S)
+    o = jnp.where(seen[..., None], o, 0).swapaxes(1, 2)
+    return o, jnp.where(seen, lse, -jnp.inf)
+
+
+def backward(
+    q: Float[Array, "B T H D"],
+    k: Float[Array, "B S K D"],
+    v: Float[Array, "B S K V"],
+    mask: Mask,
+    bias: None,
+    scale: float,
+    softcap: float | None,
+    o: Float[Array, "B T H V"],
+    lse: Float[Array, "B H T"],
+    do: Float[Array, "B T H V"],
+    dlse: Float[Array, "B H T"] | None,
+    *,
+    blocks: KernelBlocks = BLOCKS,
+) -> tuple[Array, Array, Array, None]:
+    """(dq, dk, dv, None) in the dtypes of q, k and v.
+
+    Exact also where o and lse are those of a softmax over these and further keys.
+    """
+    T, S = q.shape[1], k.shape[1]
+    # One row of lse a block lies along the lanes.
+    cut = _Cut.of(T, S, blocks, LANES)
+    matched = fused_mask.ids(mask, q.shape[0], T, S, cut.S)
+    seen = _real(~(lse == -jnp.inf), mask, T, S)
+    do, o, scaled = (
+        jnp.where(seen[..., None], x.swapaxes(1, 2), 0) for x in (do, o, _scaled(q, scale))
+    )
+    delta = (do.astype(jnp.float32) * o.astype(jnp.float32)).sum(3)
+    if dlse is not None:
+        delta = delta - jnp.where(seen, dlse, 0)
+    scaled, do, delta, lse = (
+        _pad(x, 2, cut.T) for x in (scaled, do, delta, jnp.where(seen, lse, 0))
+    )
+    k, v = _keys(mask, q.shape[0], T, k, v, cut.S)
+    options = {
+        "bq": cut.query,
+        "bkv": cut.key,
+        "is_mqa": False,
+        "mask_value": HIDDEN,
+        "attn_logits_soft_cap": softcap,
+        "interpret": blocks.interpret,
+    } | _layouts(k, v)
+    info, function = _schedule(mask, T, S, cut, matched)
+    info_dkv, function_dkv = _schedule(mask, T, S, cut, matched, by_keys=True)
+
+    def kernel(q, k, v, ids, lse, do, delta):
+        given = (q, k, v, ids, None, lse, do, delta)
+        dq = kernels._splash_attention_bwd_dq(
+            *given, mask_info=info, mask_function=function, **options
+        )
+        _, dk, dv = kernels._splash_attention_bwd_dkv(
+            *given,
+            mask_info=info_dkv,
+            mask_function=function_dkv,
+            bkv_compute=cut.key,
+            use_fused_bwd_kernel=False,
+            **options,
+        )
+        return dq, dk, dv
+
+    dq, dk, dv = _each(kernel, scaled, k, v, _segments(matched, cut.T), lse, do, delta)
+    dq = _scaled(dq[:, :, :T].swapaxes(1, 2), scale)
+    return dq, dk[:, :, :S].swapaxes(1, 2), dv[:, :, :S].swapaxes(1, 2), None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cut:
+    """Sizes of the blocks of one pass, and T and S padded to multiples of them."""
+
+    query: int
+    key: int
+    T: int
+    S: int
+
+    @classmethod
+    def of(cls, T: int, S: int, blocks: KernelBlocks, rows: int) -> _Cut:
+        query, T = _even(T, max(blocks.query, rows), rows)
+        key, S = _even(S, blocks.key, LANES)
+        return cls(query, key, T, S)
+
+
+def _even(n: int, most: int, step: int) -> tuple[int, int]:
+    """Block and padded size: as few blocks of at most `most` as can be, and no larger than needed.
+
+    >>> _even(4224, 1024, 128), _even(77, 1024, 128)
+    ((896, 4480), (128, 128))
+    """
+    count = -(-n // most)
+    block = -(-n // (count * step)) * step
+    return block, count * block
+
+
+def _schedule(
+    mask: Mask, T: int, S: int, cut: _Cut, matched: Any, by_keys: bool = False
+) -> tuple[schedules.MaskInfo, Callable[..., Any] | None]:
+    """Which blocks a kernel visits in which order, and the function that masks within a block.
+
+    `by_keys` is the order of the kernel of dk and dv: for each block of keys, blocks of queries.
+    """
+    window = fused_mask.window(mask, T, S)
+    if window is None and cut.S > S and matched is None:
+        window = fused_mask.Window(-cut.T, cut.S, S)
+    rows = None if window is None else np.arange(cut.T, dtype=np.int32)
+    whole = schedules.MaskInfo(None, None, None, None, rows), window
+    if cut.T // cut.query * (cut.S // cut.key) > LARGEST_SCHEDULE:
+        return whole
+    if matched is not None and matched[0].shape[0] == 1:
+        some, _ = mask.blocks(1, T, S, cut.query, cut.key)
+        order = np.arange(some.shape[1])[:, None] if by_keys else np.arange(some.shape[2])
+        visit = jnp.where(some, jnp.asarray(order, jnp.int32), 0)
+        return schedules.MaskInfo(visit, None, some.astype(jnp.int32), None, rows), window
+    if window is None:
+        return whole
+    kinds = window.kinds(cut.T, cut.S, cut.query, cut.key)
+    if (kinds == 2).all():
+        return schedules.MaskInfo(None, None, None, None, None), None
+    visit, kinds = (x.T if by_keys else x for x in _skip(kinds.T if by_keys else kinds))
+    return schedules.MaskInfo(visit[None], None, kinds[None], None, rows), window
+
+
+def _skip(kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(blocks to visit, their kinds), each (rows, steps): what is visible of a row is contiguous.
+
+    A row with fewer blocks than another waits at the first block of the next row, which is then
+    there when it is needed; kind 0 says that nothing is computed.
+    """
+    count = (kinds > 0).sum(1)[:, None]
+    first = (kinds > 0).argmax(1)[:, None]
+    step = np.arange(max(1, count.max()))[None]
+    visit = np.where(step < count, first + step, np.roll(first, -1, 0))
+    kinds = np.where(step < count, np.take_along_axis(kinds, visit, 1), 0)
+    return visit.astype(np.int32), kinds.astype(np.int32)
+
+
+def _scaled(x: Array, scale: float) -> Array:
+    return (x.astype(jnp.float32) * scale).astype(x.dtype)
+
+
+def _pad(x: Array, axis: int, n: int) -> Array:
+    return jnp.pad(x, [(0, n - x.shape[i] if i == axis else 0) for i in range(x.ndim)])
+
+
+def _heads_first(x: Array, n: int) -> Array:
+    return _pad(x.swapaxes(1, 2), 2, n)
+
+
+def _keys(mask: Mask, B: int, T: int, k: Array, v: Array, S_to: int) -> tuple[Array, Array]:
+    """(B,K,S_to,D), (B,K,S_to,V): what nobody sees becomes 0, since it may hold NaN."""
+    seen = fused_mask.seen_keys(mask, B, T, k.shape[1])
+    if seen is not None:
+        k, v = (jnp.where(seen[:, :, None, None], x, 0) for x in (k, v))
+    return _heads_first(k, S_to), _heads_first(v, S_to)
+
+
+def _layouts(k: Array, v: Array) -> dict[str, Any]:
+    """Along the lanes, heads of 64 would be padded to 128: keys and values copied, not read as is.
+
+    With the keys along the lanes instead, T = 64 queries of S = 16384 keys took 0.2 MiB beside
+    their inputs instead of 64 (forward), with 3 % fewer instructions (compiled for v5e, bfloat16).
+    """
+    layouts = kernels.QKVLayout
+    minor = (layouts.SEQ_MINOR if x.shape[-1] % LANES else layouts.HEAD_DIM_MINOR for x in (k, v))
+    return dict(
+        zip(("q_layout", "k_layout", "v_layout"), (layouts.HEAD_DIM_MINOR, *minor), strict=True)
+    )
+
+
+def _segments(ids: tuple[Array, Array] | None, T_to: int) -> kernels.SegmentIds | None:
+    return None if ids is None else kernels.SegmentIds(_pad(ids[0], 1, T_to), ids[1])
+
+
+def _real(seen: Array, mask: Mask, T: int, S: int) -> Array:
+    """Booleans (B, H, T) without the queries beyond their lengths."""
+    queries = fused_mask.padding(mask, T, S).queries
+    return seen if queries is None else seen & queries[:, None]
+
+
+def _each(kernel: Callable[..., Any], *arrays: Any) -> Any:
+    """kernel(...) of every example."""
+    exact = arrays[0].dtype == jnp.float32
+    # Kernels do not declare over which axes of a mesh their results vary: they are traced as if
+    # outside of `shard_map(check_vma=True)`, and what comes out is declared like what went in.
+    with jax.default_matmul_precision("highest" if exact else "default"), config._check_vma(False):
+        if arrays[0].shape[0] == 1:  # scalars of one example may steer what is skipped
+            out = kernel(*jax.tree.map(lambda x: x[0], arrays))
+            out = jax.tree.map(lambda x: x[None], out)
+        else:
+            out = jax.vmap(kernel)(*arrays)
+    return alike(out, arrays)

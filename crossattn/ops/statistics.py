@@ -1,0 +1,268 @@
+"""Sums over the keys of what an attention looked at: one pass over blocks, no T x S array.
+
+With the log-sum-exp of a query's scores known, one pass is enough: blocks of queries times blocks
+of keys make e = exp(x) with x = score - shift, and their sums make every statistic. The shift may
+be any number near the log-sum-exp, since it cancels: a weight is e / sum(e), the entropy is
+log sum(e) - sum(e x) / sum(e). So its rounding, coarse where the logits are far from 0, does no
+harm, and no gradient flows through it.
+
+The sums have their own backward, which makes the blocks again instead of keeping them (as Dao et
+al. 2022, "FlashAttention", does for the output). Second derivatives are those of the dense formula.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from crossattn.ops.blocks import Blocks
+from crossattn.ops.mask import Mask
+from crossattn.ops.reference import precision, scores
+from crossattn.ops.statistics_block import Block, add_columns, dot, read
+from crossattn.ops.tiles import Grid, Tile
+from crossattn.ops.varying import alike
+from crossattn.shapes import Array, Float
+
+__all__ = ["Sums", "sums"]
+
+
+class Sums(NamedTuple):
+    """Sums over the visible keys of a query; (B, H, T), and 0 where no key is visible."""
+
+    total: Any  # of e = exp(x), x = score - shift
+    surprise: Any  # of e x
+    top: Any  # the largest x; -inf where no key is visible
+    columns: Any  # of e column, (B, H, T, R); None without columns
+    visible: Any  # of 1, int32
+    at: Any  # the first key that has the largest x, int32
+
+
+# jit so that a call outside of one compiles once, not operation by operation; inlined within one.
+@partial(jax.jit, static_argnames=("scale", "softcap", "blocks"), inline=True)
+def sums(
+    q: Float[Array, "B T H D"],
+    k: Float[Array, "B S K D"],
+    mask: Mask,
+    bias: Float[Array, "#B #H #T #S"] | None,
+    shift: Float[Array, "B H T"],
+    columns: Float[Array, "B S R"] | None,
+    *,
+    scale: float,
+    softcap: float | None,
+    blocks: Blocks | None = None,
+) -> Sums:
+    """The sums of every query, in float32 (float64 for float64), and of `columns` if given.
+
+    `shift` must be near the log-sum-exp of the visible scores (anything finite where there are
+    none), and what is made of the sums must not depend on it. Differentiable in q, k, bias and
+    columns, in reverse mode, twice. `blocks` are chosen by platform and shape if None.
+    """
+    (B, T, H, _), (_, S, K, _) = q.shape, k.shape
+    inputs = (q, k, bias, jax.lax.stop_gradient(shift), columns)
+    q, k, bias, shift, columns = alike(inputs, inputs, mask)
+    if 0 in (B, T, H, S):
+        return _zeros(shift, columns)
+    if blocks is None:
+        plan = Blocks.for_cpu(B, T, S, H, K), _for_accelerator(B, T, S, H, K)
+    else:
+        plan = (blocks.fitted(B, T, S, K),) * 2
+    return _sums(_Call(scale, softcap, plan), q, k, mask, bias, shift, columns)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """What is static of a call; `plan` are its blocks on a CPU and elsewhere."""
+
+    scale: float
+    softcap: float | None
+    plan: tuple[Blocks, Blocks]
+
+    def lowered(self, run: Any, *arrays: Any) -> Any:
+        """`run` with the blocks of the platform that is compiled for."""
+        cpu, other = (partial(run, self, blocks) for blocks in self.plan)
+        if self.plan[0] == self.plan[1]:
+            return cpu(*arrays)
+        return jax.lax.platform_dependent(*arrays, cpu=cpu, default=other)
+
+    def read(self, *tile: Any) -> Block:
+        """A block, see `statistics_block.read`."""
+        return read(*tile, scale=self.scale, softcap=self.softcap)
+
+
+def _for_accelerator(B: int, T: int, S: int, H: int, K: int) -> Blocks:
+    """Wide blocks, few trips of the loops: all maps at once, of which 2^22 scores are 16 MiB."""
+    queries = min(T, 256 if S > 256 else 4096)
+    keys = 2**22 // (B * H * queries) // 128 * 128
+    return Blocks(B, K, queries, min(S, max(keys, 128)))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sums(call: _Call, q, k, mask, bias, shift, columns) -> Sums:
+    return call.lowered(_forward_pass, (q, k, mask, bias, shift, columns))
+
+
+def _forward(call, *inputs):
+    # The custom rule itself is called, not its body, so that second derivatives use it too.
+    out = _sums(call, *inputs)
+    return out, (inputs, out.at)
+
+
+def _backward(call, residuals, cotangents: Sums):
+    inputs, at = residuals
+    asked = cotangents._replace(visible=None, at=None)
+    dq, dk, dbias, dcolumns = _gradients(call, *inputs, at, asked)
+    return dq, dk, None, dbias, None, dcolumns
+
+
+_sums.defvjp(_forward, _backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _gradients(call: _Call, q, k, mask, bias, shift, columns, at, asked: Sums):
+    return call.lowered(_backward_pass, (q, k, mask, bias, shift, columns), at, asked)
+
+
+def _gradients_forward(call, *inputs):
+    return _gradients(call, *inputs), inputs
+
+
+def _gradients_backward(call, residuals, cotangents):
+    q, k, mask, bias, shift, columns, at, asked = residuals
+
+    def gradients(asked, *inputs):
+        return jax.vjp(partial(_dense, call, mask, shift, at), *inputs)[1](asked)
+
+    _, pull = jax.vjp(gradients, asked, q, k, bias, columns)
+    dasked, dq, dk, dbias, dcolumns = pull(cotangents)
+    return dq, dk, None, dbias, None, dcolumns, None, dasked
+
+
+_gradients.defvjp(_gradients_forward, _gradients_backward)
+
+
+def _dense(call: _Call, mask: Mask, shift, at, q, k, bias, columns) -> Sums:
+    """What can be differentiated of the sums, from T x S arrays."""
+    (B, T, _, _), S = q.shape, k.shape[1]
+    s, visible = scores(q, k, mask.visible(B, T, S), bias, call.scale, call.softcap)
+    x = jnp.where(visible, s - shift[..., None], 0)
+    e = jnp.where(visible, jnp.exp(x), 0)
+    top = jnp.take_along_axis(x, at[..., None], 3)[..., 0]
+    if columns is not None:
+        columns = jnp.where(visible.any((1, 2))[..., None], columns, 0)
+        columns = dot(e, jnp.broadcast_to(columns[:, None], (B, e.shape[1], *columns.shape[1:])))
+    return Sums(e.sum(3), (e * x).sum(3), top, columns, None, None)
+
+
+def _forward_pass(call: _Call, blocks: Blocks, inputs: tuple[Any, ...]) -> Sums:
+    q, k, mask, bias, shift, columns = inputs
+    grid = Grid.of(q, k, k, mask, bias, blocks)
+
+    def queries(tile: Tile, results: Sums) -> Sums:
+        qb, base = tile.queries(q), tile.rows(shift)
+
+        def keys(tile: Tile, masked: bool, now: Sums) -> Sums:
+            return _added(now, call.read(tile, masked, qb, base, columns))
+
+        new = tile.over_keys(keys, grid.alike(_zeros(base, columns)))
+        rows = (
+            None if n is None else (tile.write_rows if n.ndim == 3 else tile.write_queries)(o, n)
+            for o, n in zip(results, new, strict=True)
+        )
+        return Sums(*rows)
+
+    # Columns are written as queries are, heads second.
+    start = _zeros(shift, columns)
+    if columns is not None:
+        start = start._replace(columns=start.columns.swapaxes(1, 2))
+    out = grid.over_queries(queries, grid.alike(start))
+    return out if columns is None else out._replace(columns=out.columns.swapaxes(1, 2))
+
+
+def _backward_pass(call: _Call, blocks: Blocks, inputs: tuple[Any, ...], at, asked: Sums):
+    q, k, mask, bias, shift, columns = inputs
+    grid, dtype = Grid.of(q, k, k, mask, bias, blocks), precision(q.dtype)
+    asked = asked._replace(at=at)
+    if columns is not None:
+        asked = asked._replace(columns=asked.columns.swapaxes(1, 2))
+
+    def queries(tile: Tile, results):
+        qb, base, wanted = tile.queries(q), tile.rows(shift), _asked_of(tile, asked)
+
+        def keys(tile: Tile, masked: bool, now):
+            block = call.read(tile, masked, qb, base, columns)
+            ds, dcolumns = _of_scores(block, wanted)
+            dq, dk, dbias, dc = now
+            if dbias is not None:
+                dbias = tile.add_pairs(dbias, ds)
+            if dc is not None:
+                dc = add_columns(tile, dc, dcolumns)
+            ds = (ds if block.slope is None else ds * block.slope) * call.scale
+            dk = tile.add_keys(dk, dot(ds.swapaxes(2, 3), block.q))
+            return dq + dot(ds, block.k), dk, dbias, dc
+
+        dq_all, *rest = results
+        dq, *rest = tile.over_keys(keys, (grid.alike(jnp.zeros(qb.shape, dtype)), *rest))
+        return tile.write_queries(dq_all, dq), *rest
+
+    start = (
+        jnp.zeros(q.shape, q.dtype),
+        jnp.zeros(k.shape, grid.sum_dtype(k.dtype)),
+        None if bias is None else jnp.zeros(bias.shape, dtype),
+        None if columns is None else jnp.zeros_like(columns),
+    )
+    dq, dk, dbias, dcolumns = grid.over_queries(queries, grid.alike(start))
+    return dq, dk.astype(k.dtype), None if bias is None else dbias.astype(bias.dtype), dcolumns
+
+
+def _added(now: Sums, block: Block) -> Sums:
+    """The sums with those of one more block; blocks come in any order."""
+    x, e, count, visible = block.x, block.e, jnp.int32(block.x.shape[3]), block.visible
+    if visible is not None:
+        x, count = jnp.where(visible, x, -jnp.inf), visible.sum(3, dtype=jnp.int32)
+    top = x.max(3)
+    # argmax took twice the time of the whole pass on a CPU.
+    at = jnp.where(x == top[..., None], block.places, jnp.iinfo(jnp.int32).max).min(3)
+    at = jnp.where(top < now.top, now.at, jnp.where(top > now.top, at, jnp.minimum(at, now.at)))
+    columns = now.columns
+    if columns is not None:
+        b, _, _, c = e.shape
+        mass = dot(e.reshape(b, -1, c), block.columns)
+        columns = columns + mass.reshape(columns.shape)
+    return Sums(
+        now.total + e.sum(3),
+        now.surprise + (e * block.x).sum(3),
+        jnp.maximum(now.top, top),
+        columns,
+        now.visible + jnp.broadcast_to(count, now.visible.shape),
+        at,
+    )
+
+
+def _asked_of(tile: Tile, asked: Sums) -> Sums:
+    """Cotangents and places of the tile's queries, one a row: (b, k, rows, 1 | R)."""
+    row = lambda x: tile.rows(x)[..., None]
+    columns = None if asked.columns is None else tile.queries(asked.columns)
+    total, surprise, top, at = map(row, (asked.total, asked.surprise, asked.top, asked.at))
+    return Sums(total, surprise, top, columns, None, at)
+
+
+def _of_scores(block: Block, asked: Sums) -> tuple[Array, Any]:
+    """Gradients with respect to the block's scores, before soft-cap and scale, and its columns."""
+    x, e, dcolumns = block.x, block.e, None
+    grow = asked.total + asked.surprise * (1 + x)
+    if block.columns is not None:
+        mass = asked.columns.reshape(x.shape[0], -1, asked.columns.shape[3])
+        grow = grow + dot(mass, block.columns.swapaxes(1, 2)).reshape(x.shape)
+        dcolumns = dot(e.reshape(x.shape[0], -1, x.shape[3]).swapaxes(1, 2), mass)
+    ds = e * grow + jnp.where(block.places == asked.at, asked.top, 0)
+    return (ds if block.visible is None else jnp.where(block.visible, ds, 0)), dcolumns
+
+
+def _zeros(shift: Array, columns: Array | None) -> Sums:
+    zero, none = jnp.zeros_like(shift), jnp.zeros(shift.shape, jnp.int32)
+    mass = None if columns is None else jnp.zeros((*shift.shape, columns.shape[2]), shift.dtype)
+    return Sums(zero, zero, jnp.full_like(shift, -jnp.inf), mass, none, none)

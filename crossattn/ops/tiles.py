@@ -1,0 +1,268 @@
+"""A call cut into blocks: which of them are visited, how they are read and written.
+
+A group is `examples` x `heads`; for each group and block of queries the keys are visited block by
+block. A ragged last block is read from further left, so that all blocks have one shape; what it
+then shares with its neighbour counts as invisible.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from crossattn.ops.blocks import Blocks
+from crossattn.ops.mask import Mask, Span
+from crossattn.ops.reference import precision
+from crossattn.ops.varying import alike
+from crossattn.shapes import Array
+
+__all__ = ["Grid", "Tile"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A call cut into blocks; `order`, `full` and `some` say which blocks of keys to visit."""
+
+    inputs: tuple[Any, ...]  # q, k, v, mask, bias
+    blocks: Blocks
+    order: Any  # (B / examples | 1, nT, nS): the full blocks of keys first, then those with some
+    full: Any  # (B / examples | 1, nT): how many are full
+    some: Any  # (B / examples | 1, nT): how many hold a visible pair
+
+    @classmethod
+    def of(cls, q: Array, k: Array, v: Array, mask: Mask, bias: Any, blocks: Blocks) -> Grid:
+        """Cut the call; which blocks to visit is found from the mask without a T x S array."""
+        (B, T, _, _), S = q.shape, k.shape[1]
+        some, full = mask.blocks(B, T, S, blocks.queries, blocks.keys)
+        if bias is not None:
+            full = jnp.zeros_like(full)  # its entries of -inf hide
+        if some.shape[0] == B:
+            grouped = (B // blocks.examples, blocks.examples, *some.shape[1:])
+            some, full = some.reshape(grouped).any(1), full.reshape(grouped).all(1)
+        order = jnp.argsort(jnp.where(full, 0, jnp.where(some, 1, 2)), axis=2, stable=True)
+        order, full, some = (x.astype(jnp.int32) for x in (order, full.sum(2), some.sum(2)))
+        return cls((q, k, v, mask, bias), blocks, order, full, some)
+
+    @property
+    def masked(self) -> bool:
+        """Whether anything at all may be invisible."""
+        mask, bias = self.inputs[3:]
+        return bool(mask.terms) or bias is not None
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many blocks of queries and of keys there are."""
+        (_, T, _, _), (_, S, _, _) = self.inputs[0].shape, self.inputs[1].shape
+        return -(-T // self.blocks.queries), -(-S // self.blocks.keys)
+
+    @property
+    def ragged(self) -> tuple[bool, bool]:
+        """Whether the last block of queries, of keys, is smaller than the others."""
+        (_, T, _, _), (_, S, _, _) = self.inputs[0].shape, self.inputs[1].shape
+        return T % self.blocks.queries > 0, S % self.blocks.keys > 0
+
+    def alike(self, x: Any) -> Any:
+        """A loop's first carry, declared to vary over the mesh axes over which the inputs vary."""
+        return alike(x, *self.inputs)
+
+    def sum_dtype(self, dtype: Any) -> Any:
+        """In what to sum over blocks of queries; nothing is summed where there is one."""
+        return dtype if self._written_once else precision(dtype)
+
+    @property
+    def _written_once(self) -> bool:
+        return self.counts[0] == 1 and not self.ragged[1]
+
+    def over_queries(self, body: Callable[[Tile, Any], Any], results: Any) -> Any:
+        """`results = body(tile, results)` for every group and every block of its queries."""
+        B, K = self.inputs[0].shape[0], self.inputs[1].shape[2]
+        across = K // self.blocks.heads
+
+        def group(g, results):
+            b, h = g // across, g % across
+            return _loop(self.counts[0], lambda i, r: body(Tile(self, b, h, i), r), results)
+
+        return _loop(B // self.blocks.examples * across, group, results)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """Group b (of examples), h (of heads), block i of queries and, while keys are visited, j."""
+
+    grid: Grid
+    b: Any
+    h: Any
+    i: Any
+    j: Any = 0
+
+    def over_keys(self, body: Callable[[Tile, bool, Any], Any], carry: Any) -> Any:
+        """`carry = body(tile, masked, carry)` for every block of keys of which some is visible."""
+        grid, (_, n) = self.grid, self.grid.counts
+        at = lambda j, masked: lambda c: body(dataclasses.replace(self, j=j), masked, c)
+        if not grid.masked and not any(grid.ragged):
+            return _loop(n, lambda j, c: at(j, False)(c), carry)
+        if n <= 1:
+            return _loop(n, lambda j, c: at(j, True)(c), carry)
+        b = 0 if grid.order.shape[0] == 1 else self.b
+        visit = lambda masked: lambda m, c: at(grid.order[b, self.i, m], masked)(c)
+        full, some = grid.full[b, self.i], grid.some[b, self.i]
+        if grid.inputs[4] is None:
+            carry = jax.lax.fori_loop(jnp.int32(0), full, visit(False), carry)
+        return jax.lax.fori_loop(full, some, visit(True), carry)
+
+    # Where the tile lies: a ragged last block starts further left.
+
+    @property
+    def _sizes(self) -> tuple[int, int, int, int]:
+        """Examples, key heads, query heads to each, queries of a tile."""
+        q, k, blocks = *self.grid.inputs[:2], self.grid.blocks
+        return blocks.examples, blocks.heads, q.shape[2] // k.shape[2], blocks.queries
+
+    @property
+    def _row(self) -> Any:
+        T, block = self.grid.inputs[0].shape[1], self.grid.blocks.queries
+        return jnp.minimum(self.i * block, T - block) if self.grid.ragged[0] else self.i * block
+
+    @property
+    def _column(self) -> Any:
+        S, block = self.grid.inputs[1].shape[1], self.grid.blocks.keys
+        return jnp.minimum(self.j * block, S - block) if self.grid.ragged[1] else self.j * block
+
+    def _fresh_rows(self) -> Array:
+        at = self._row + jnp.arange(self.grid.blocks.queries, dtype=jnp.int32)
+        return at >= self.i * self.grid.blocks.queries
+
+    def _fresh_columns(self) -> Array:
+        at = self._column + jnp.arange(self.grid.blocks.keys, dtype=jnp.int32)
+        return at >= self.j * self.grid.blocks.keys
+
+    # Reading: heads first, query heads that share a key head as rows of one product.
+
+    def queries(self, x: Array) -> Array:
+        """x (B, T, H, X) at the tile: (examples, heads, rows, X)."""
+        nb, nk, G, tq = self._sizes
+        start = (self.b * nb, self._row, self.h * nk * G, 0)
+        part = _slice(x, start, (nb, tq, nk * G, x.shape[3]))
+        return self._product(part.swapaxes(1, 2).reshape(nb, nk, G * tq, x.shape[3]))
+
+    def keys(self, x: Array) -> Array:
+        """x (B, S, K, X) at the tile: (examples, heads, keys, X)."""
+        nb, nk, *_ = self._sizes
+        start, tk = (self.b * nb, self._column, self.h * nk, 0), self.grid.blocks.keys
+        return self._product(_slice(x, start, (nb, tk, nk, x.shape[3])).swapaxes(1, 2))
+
+    def rows(self, x: Array) -> Array:
+        """x (B, H, T) at the tile: (examples, heads, rows)."""
+        nb, nk, G, tq = self._sizes
+        start = (self.b * nb, self.h * nk * G, self._row)
+        return _slice(x, start, (nb, nk * G, tq)).reshape(nb, nk, G * tq)
+
+    def pairs(self, bias: Array | None) -> tuple[Array, Array | None]:
+        """What of the tile is visible, and its bias: (examples|1, heads|1, rows|1, keys|1)."""
+        (q, k, _, mask, _), (nb, nk, G, tq) = self.grid.inputs, self._sizes
+        B, T, S, tk = *q.shape[:2], k.shape[1], self.grid.blocks.keys
+        own = jax.tree.map(
+            lambda x: (
+                jax.lax.dynamic_slice_in_dim(x, self.b * nb, nb, 0)
+                if jnp.ndim(x) and x.shape[0] == B > nb
+                else x
+            ),
+            mask,
+        )
+        visible = own.visible(nb, T, S, Span(self._row, tq), Span(self._column, tk))
+        if visible.shape[1] > nk * G:
+            start = jnp.asarray(self.h * nk * G, jnp.int32)
+            visible = jax.lax.dynamic_slice_in_dim(visible, start, nk * G, 1)
+        if self.grid.ragged[0]:
+            visible = visible & self._fresh_rows()[None, None, :, None]
+        if self.grid.ragged[1]:
+            visible = visible & self._fresh_columns()[None, None, None, :]
+        if bias is None:
+            return self._grouped(visible), None
+        part = _slice(bias, *self._of_pairs(bias.shape))
+        return self._grouped(visible & (part != -jnp.inf)), self._grouped(part)
+
+    @staticmethod
+    def seen_keys(visible: Array) -> Array:
+        """Keys of the tile that any of its queries sees, (examples|1, heads|1, keys|1, 1)."""
+        return visible.any(2)[..., None]
+
+    # Writing.
+
+    def write_queries(self, out: Array, x: Array, add: bool = False) -> Array:
+        """x (examples, heads, rows, X) into out (B, T, H, X), or added to what is there."""
+        nb, nk, G, tq = self._sizes
+        x = x.reshape(nb, nk * G, tq, x.shape[3]).swapaxes(1, 2).astype(out.dtype)
+        start = (self.b * nb, self._row, self.h * nk * G, 0)
+        if add or self.grid.ragged[0]:
+            old = _slice(out, start, x.shape)
+            x = x + old if add else x
+            x = jnp.where(self._fresh_rows()[None, :, None, None], x, old)
+        return _update(out, x, start)
+
+    def write_rows(self, out: Array, x: Array) -> Array:
+        """x (examples, heads, rows) into out (B, H, T)."""
+        nb, nk, G, tq = self._sizes
+        x, start = x.reshape(nb, nk * G, tq), (self.b * nb, self.h * nk * G, self._row)
+        if self.grid.ragged[0]:
+            x = jnp.where(self._fresh_rows()[None, None], x, _slice(out, start, x.shape))
+        return _update(out, x, start)
+
+    def add_keys(self, out: Array, x: Array, add: bool = False) -> Array:
+        """x (examples, heads, keys, X) added to out (B, S, K, X), which is 0 unless `add`."""
+        x = x.swapaxes(1, 2).astype(out.dtype)
+        start = (self.b * self._sizes[0], self._column, self.h * self._sizes[1], 0)
+        if add or not self.grid._written_once:
+            x = x + _slice(out, start, x.shape)
+        return _update(out, x, start)
+
+    def add_pairs(self, out: Array, x: Array) -> Array:
+        """x (examples, heads, rows, keys) added to out (B|1, H|1, T|1, S|1), summed as it needs."""
+        nb, nk, G, tq = self._sizes
+        axes = tuple(axis for axis, n in enumerate(out.shape) if n == 1)
+        x = x.reshape(nb, nk * G, tq, x.shape[3]).sum(axes, keepdims=True)
+        start, _ = self._of_pairs(out.shape)
+        return _update(out, x + _slice(out, start, x.shape), start)
+
+    def _of_pairs(self, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+        """Start and sizes of the tile in an array (B|1, H|1, T|1, S|1)."""
+        nb, nk, G, tq = self._sizes
+        start = (self.b * nb, self.h * nk * G, self._row, self._column)
+        sizes = (nb, nk * G, tq, self.grid.blocks.keys)
+        full = [n > 1 for n in shape]
+        return (
+            tuple(x if f else 0 for x, f in zip(start, full, strict=True)),
+            tuple(n if f else 1 for n, f in zip(sizes, full, strict=True)),
+        )
+
+    def _grouped(self, x: Array) -> Array:
+        """(examples|1, query heads|1, queries|1, keys|1) as the scores of the tile lie."""
+        _, nk, G, tq = self._sizes
+        b, h, t, c = x.shape
+        if G == 1 or (h == 1 and t == 1):
+            return x
+        shape = (b, 1, G, tq, c) if h == 1 else (b, nk, G, tq, c)
+        x = x[:, :, None] if h == 1 else x.reshape(b, nk, G, t, c)
+        return jnp.broadcast_to(x, shape).reshape(b, shape[1], G * tq, c)
+
+    def _product(self, x: Array) -> Array:
+        return x.astype(self.grid.blocks.products or precision(x.dtype))
+
+
+def _loop(n: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+    """`fori_loop` without a loop where one trip or none is made."""
+    if n <= 1:
+        return body(0, carry) if n else carry
+    return jax.lax.fori_loop(jnp.int32(0), jnp.int32(n), body, carry)
+
+
+def _slice(x: Array, start: tuple[Any, ...], sizes: tuple[int, ...]) -> Array:
+    return jax.lax.dynamic_slice(x, [jnp.asarray(n, jnp.int32) for n in start], sizes)
+
+
+def _update(x: Array, part: Array, start: tuple[Any, ...]) -> Array:
+    return jax.lax.dynamic_update_slice(x, part, [jnp.asarray(n, jnp.int32) for n in start])

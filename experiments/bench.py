@@ -1,0 +1,218 @@
+"""Measure speed, memory and error on this machine, beside other libraries where installed.
+
+python -m experiments.bench attention
+python -m experiments.bench attention --shapes long 2,17,301,4,32 --pass forward --dtype float32
+python -m experiments.bench attention --peers jax.nn torch --threads 1 2
+python -m experiments.bench module --shapes question captioning
+python -m experiments.bench decode
+python -m experiments.bench masks --shapes resampler-50k --implementation chunked
+python -m experiments.bench length
+python -m experiments.bench attention --device gpu
+
+All contestants of a case are compiled and warmed up in one process, limited to --threads processor
+cores, and then make one call each in turn. A ratio is the median of the ratios within a round.
+"""
+
+import dataclasses
+import difflib
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from crossattn.files import write_atomically
+from crossattn.report.figures import png
+from crossattn.report.tables import Table, markdown, plain
+from experiments.benching import options as takes
+from experiments.benching.cases import Case
+from experiments.benching.measure import Budget
+from experiments.benching.picture import ratios
+from experiments.benching.process import Worker, WorkerError
+from experiments.benching.summary import (
+    details,
+    geometric_means,
+    overview,
+    reasons,
+    summarise,
+)
+from experiments.command_line import INTERRUPTED, fail, parse, plain_errors
+
+COMMAND = "bench"
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """One word of the command line.
+
+    Attributes:
+      options: what it takes; their `cases()` are measured.
+      ratio: what its ratios are, for table and figure.
+      by_shape: whether it has the same contestants for every shape, so that a row can be a shape.
+    """
+
+    options: Callable[[], Any]
+    ratio: str
+    by_shape: bool = False
+
+
+BENCHMARKS = {
+    "attention": Benchmark(takes.Attention, "time / crossattn's", by_shape=True),
+    "module": Benchmark(takes.Module, "time / crossattn's", by_shape=True),
+    "decode": Benchmark(takes.Decode, "time of a step / crossattn's"),
+    "masks": Benchmark(takes.Masks, "time / that of the visible keys alone"),
+    "length": Benchmark(takes.Length, "time of a key / that in the shortest context"),
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Parse, measure, write, print."""
+    name, given = configure(arguments)
+    folder = given.out or Path("results") / "bench" / name
+    records: list[dict[str, Any]] = []
+    about: dict[str, Any] = {
+        "benchmark": name,
+        "command": f"python -m experiments.bench {shlex.join(arguments)}",
+        "date": time.strftime("%Y-%m-%d"),
+        "processor": _processor(),
+        "workers": [],
+    }
+    with plain_errors(COMMAND, (WorkerError,)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            fail(COMMAND, f"cannot write {folder}: {error.strerror}")
+        try:
+            for record in measure(given, about["workers"]):
+                records.append(record)
+                _write_json(folder, about, records)
+        except KeyboardInterrupt:
+            safe = f"{folder}/results.json holds the {len(records)} cases that were measured"
+            said = safe if records else "nothing was measured"
+            print(f"\n{COMMAND}: interrupted; {said}", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
+        report(BENCHMARKS[name], folder, about, records)
+
+
+def configure(arguments: list[str]) -> tuple[str, Any]:
+    """The benchmark's name and its options."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        known = "\n".join(
+            f"  {name:10s} {(b.options.__doc__ or '').splitlines()[0]}"
+            for name, b in BENCHMARKS.items()
+        )
+        print(
+            f"{__doc__}\nBenchmarks:\n{known}\n\n"
+            "python -m experiments.bench BENCHMARK --help: options"
+        )
+        raise SystemExit(0)
+    name, *rest = arguments
+    if name not in BENCHMARKS:
+        near = difflib.get_close_matches(name, BENCHMARKS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(BENCHMARKS)}"
+        fail(COMMAND, f"there is no benchmark {name!r}: {hint}")
+    options = parse(f"{COMMAND} {name}", BENCHMARKS[name].options(), rest)
+    try:
+        options.check()
+    except ValueError as error:
+        fail(f"{COMMAND} {name}", str(error))
+    return name, options
+
+
+def measure(given: Any, workers: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """A record for each case; appends what each process says of itself to `workers`."""
+    cases: list[Case] = given.cases()
+    budget = Budget(given.seconds, given.repeats, min(Budget.fewest, given.repeats))
+    interval = 0.2 if sys.stderr.isatty() else 10.0
+    for threads in dict.fromkeys(case.threads for case in cases):
+        with Worker(given.device, threads) as worker:
+            workers.append({"threads": threads, **worker.about})
+            todo = [case for case in cases if case.threads == threads]
+            with tqdm(todo, unit="case", mininterval=interval) as bar:
+                for case in bar:
+                    bar.set_description(f"{case.shape.name}, {case.title}")
+                    yield summarise(case, worker.measure(case, budget, bar.set_postfix_str))
+
+
+def report(
+    benchmark: Benchmark, folder: Path, about: dict[str, Any], records: list[dict[str, Any]]
+) -> None:
+    """Write table.md and ratios.png beside results.json, and print the tables."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        groups.setdefault(record["title"], []).append(record)
+    figure = ratios(groups, by_shape=benchmark.by_shape, xlabel=benchmark.ratio)
+    write_atomically(folder / "ratios.png", png(figure))
+    heading = [f"# {about['benchmark']}", f"`{about['command']}`, {about['date']}."]
+    heading += [_where(about), f"Ratios are {benchmark.ratio}: the median over rounds."]
+    write_atomically(
+        folder / "table.md",
+        "\n\n".join([*heading, *_text(benchmark, groups, markdown, "## ", details_too=True)])
+        + "\n",
+    )
+    print("\n\n".join(_text(benchmark, groups, plain, "", details_too=False)))
+    print(f"\ntables: {folder / 'table.md'}")
+
+
+def _text(
+    benchmark: Benchmark,
+    groups: dict[str, list[dict[str, Any]]],
+    draw: Callable[[Table], str],
+    mark: str,
+    *,
+    details_too: bool,
+) -> Iterator[str]:
+    for title, records in groups.items():
+        yield f"{mark}{title}"
+        if benchmark.by_shape:
+            yield draw(overview(records))
+            if means := geometric_means(records):
+                yield "Geometric means but decode: " + "; ".join(means) + "."
+        if details_too or not benchmark.by_shape:
+            for record in records:
+                B, T, S, H, D = (record["shape"][letter] for letter in "BTSHD")
+                rounds = f"B={B} T={T} S={S} H={H} D={D}, {record['rounds']} rounds"
+                yield f"{mark and '### '}{record['shape']['name']}: {rounds}"
+                yield draw(details(record))
+        if missing := reasons(records):
+            yield "\n".join(f"{mark and '* '}{line}" for line in missing)
+
+
+def _where(about: dict[str, Any]) -> str:
+    """The machine and the versions, in words."""
+    first = about["workers"][0]
+    where = [about["processor"]]
+    if first["device"] != "cpu":
+        where.append(first["device"])
+    for worker in about["workers"]:
+        one = f"{worker['threads']} thread{'s' * (worker['threads'] > 1)}"
+        if worker["cores"] is None:
+            where.append(f"{one} of torch only (this system cannot limit those of jax)")
+        else:
+            where.append(f"{one} on core {', '.join(map(str, worker['cores']))}")
+    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
+    return f"{'; '.join(where)}; {versions}."
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _write_json(folder: Path, about: dict[str, Any], records: list[dict[str, Any]]) -> None:
+    content = json.dumps({**about, "cases": records}, indent=1, allow_nan=False)
+    write_atomically(folder / "results.json", content + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,310 @@
+"""The benchmarks as a user types them, on tiny shapes: no assertion is about a time."""
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from crossattn import attend
+from crossattn.ops.attention import IMPLEMENTATIONS
+from experiments import bench
+from experiments.benching import masked
+from experiments.benching.cases import SHAPES, Case, Shape, parse_shape
+from experiments.benching.measure import Budget, Program, UnavailableError, contest
+from experiments.benching.operation import with_gradients
+from experiments.benching.truth import Truth
+
+TINY = Shape("tiny", 2, 3, 7, 2, 5)
+QUICK = ["--dtype", "float32", "--seconds", "0", "--repeats", "2"]
+
+# Stand in for libraries that may or may not be installed where the tests run.
+ABSENT = "raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')"
+DEADLY = """
+import os, signal
+def dot_product_attention(q, k, v):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def peers(tmp_path, monkeypatch):
+    """A torch that is not installed and a tokamax that takes its process with it."""
+    for name, source in (("torch", ABSENT), ("tokamax", DEADLY)):
+        (tmp_path / "site" / name).mkdir(parents=True)
+        (tmp_path / "site" / name / "__init__.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+
+
+def measured(out, *arguments):
+    """results.json of a command that must end well; its contestants by case."""
+    bench.main([*arguments, *QUICK, "--out", str(out)])
+    found = json.loads((out / "results.json").read_text())
+    assert (out / "ratios.png").read_bytes()[:4] == b"\x89PNG"
+    assert (out / "ratios.png").stat().st_size > 5_000
+    return found
+
+
+def check_times(record, rounds=2):
+    for name, found in record["contestants"].items():
+        assert "reason" not in found, (name, found)
+        assert len(found["seconds"]) == record["rounds"] == rounds
+        assert all(0 < s < 100 for s in found["seconds"]), name
+        low, high = found["quartiles"]
+        assert low <= found["median"] <= high
+        assert found["ratio_quartiles"][0] <= found["ratio"] <= found["ratio_quartiles"][1]
+
+
+def test_attention_measures_everyone_and_says_who_is_missing(tmp_path, peers, capsys):
+    out = tmp_path / "out"
+    options = ["--shapes", "2,3,7,2,5", "--implementation", "reference"]
+    found = measured(out, "attention", *options, "--peers", "jax.nn", "linen", "nnx", "torch")
+    assert [record["direction"] for record in found["cases"]] == ["forward", "backward"]
+    for record in found["cases"]:
+        assert record["contestants"].pop("torch") == {"reason": "not installed"}
+        assert record["contestants"]["crossattn"]["chosen"] in IMPLEMENTATIONS
+        names = ["crossattn", "crossattn[reference]", "jax.nn", "linen", "nnx"]
+        assert list(record["contestants"]) == names
+        check_times(record)
+        for name, contestant in record["contestants"].items():
+            assert 0 <= contestant["error"] < 1e-6, name
+            assert contestant["temporary_bytes"] >= 0
+            assert contestant["beside"] == "crossattn"
+    (worker,) = found["workers"]
+    assert worker["versions"]["jax"] == jax.__version__
+    if hasattr(os, "sched_getaffinity"):
+        assert worker["cores"] == sorted(os.sched_getaffinity(0))[:1]
+    table, shown = (out / "table.md").read_text(), capsys.readouterr().out
+    for text in (table, shown):
+        assert "torch: not installed" in text
+        assert re.search(r"jax\.nn / crossattn \d+\.\d\d \(1 shape\)", text)
+    assert "forward + backward, float32, 1 thread" in table
+    assert "B=2 T=3 S=7 H=2 D=5, 2 rounds" in table
+
+
+def test_who_kills_the_process_is_left_out_and_the_others_are_measured(tmp_path, peers):
+    options = ["--shapes", "2,3,7,2,5", "--pass", "forward", "--peers", "tokamax", "jax.nn"]
+    (record,) = measured(tmp_path / "out", "attention", *options)["cases"]
+    killed = record["contestants"].pop("tokamax")
+    assert killed == {"reason": "the process was killed (SIGKILL)"}
+    check_times(record)
+    assert list(record["contestants"]) == ["crossattn", "jax.nn"]
+
+
+def test_module_compares_equal_modules(tmp_path):
+    options = ["--shapes", "2,3,7,2,5", "--pass", "backward"]
+    (record,) = measured(tmp_path / "out", "module", *options)["cases"]
+    assert list(record["contestants"]) == ["crossattn", "linen"]
+    check_times(record)
+    assert all(c["error"] < 1e-6 for c in record["contestants"].values())
+
+
+def test_decode_compares_equal_steps(tmp_path, capsys):
+    out = tmp_path / "out"
+    (record,) = measured(out, "decode", "--shapes", "2,1,7,2,5", "--steps", "2")["cases"]
+    assert set(record["contestants"]) == {
+        f"{who}, {form}"
+        for who in ("crossattn", "linen", "nnx")
+        for form in ("steps", "jitted steps", "scanned")
+    }
+    check_times(record)
+    # All made the same 2 steps from the same parameters.
+    assert all(c["error"] < 1e-6 for c in record["contestants"].values())
+    assert record["contestants"]["nnx, scanned"]["beside"] == "crossattn, scanned"
+    assert record["contestants"]["linen, steps"]["beside"] == "crossattn, jitted steps"
+    assert "ms a step" in capsys.readouterr().out
+
+
+def test_masks_are_beside_their_visible_keys(tmp_path):
+    shapes = ["--shapes", "1,11,11,2,3", "3,2,17,2,3", "--pass", "forward"]
+    square, ragged = measured(tmp_path / "out", "masks", *shapes)["cases"]
+    for record in (square, ragged):
+        check_times(record)
+        assert all(c["error"] < 1e-6 for c in record["contestants"].values())
+    assert set(masked.KINDS) - {masked.RAGGED} < set(square["contestants"])
+    beside = {name: found["beside"] for name, found in square["contestants"].items()}
+    assert beside["lengths, first 1/8"] == "1 keys alone"
+    assert beside["keys, scattered 1/2"] == "5 keys alone"
+    assert beside["causal"] == "6 keys alone"
+    assert list(ragged["contestants"]) == [masked.EVERYTHING, masked.RAGGED]
+
+
+def test_length_is_per_key(tmp_path, capsys):
+    options = ["--shape", "1,3,1,2,5", "--sizes", "16411", "4099", "--pass", "backward"]
+    (record,) = measured(tmp_path / "out", "length", *options)["cases"]
+    check_times(record)
+    assert {c["beside"] for c in record["contestants"].values()} == {"16411"}
+    assert all(c["error"] < 1e-6 for c in record["contestants"].values())
+    assert "ns a key" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["atention"], "there is no benchmark 'atention': did you mean attention?"),
+        (["attention", "--shapes", "capitioning"], "did you mean captioning?"),
+        (["attention", "--shapes", "zzz"], "choose one of captioning, question"),
+        (["attention", "--shapes", "1,2,3"], "'1,2,3' is no shape: write five positive numbers"),
+        (["attention", "--shapes", "1,2,0,2,2"], "five positive numbers B,T,S,H,D"),
+        (["attention", "--shapes"], "--shapes takes at least one shape"),
+        (["attention", "--dtype", "float8"], "float8"),
+        (["attention", "--stesp", "3"], "--stesp"),
+        (["attention", "--threads", "4096"], "(available cores), got 4096"),
+        (["attention", "--repeats", "0"], "--repeats must be at least 1, got 0"),
+        (["attention", "--seconds", "nan"], "--seconds must not be negative, got nan"),
+        (["attention", "--peers", "tourch"], "did you mean torch?"),
+        (["attention", "--implementation", "fast"], "--implementation 'fast' is unknown"),
+        (["attention", "--device", "abacus"], "abacus"),
+        (["attention", "--out", "/proc/nowhere"], "cannot write /proc/nowhere"),
+        (["attention", "--out", "FILE"], "cannot write"),
+        (["decode", "--steps", "0"], "--steps must be at least 1, got 0"),
+        (["masks", "--shapes", "1,2,3,2,2"], "fewer than 8 keys"),
+        (["length", "--sizes", "7", "7"], "--sizes takes different positive numbers"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, said, tmp_path, capsys):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(SystemExit) as end:
+        bench.main([str(tmp_path / "file") if word == "FILE" else word for word in arguments])
+    assert end.value.code == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
+    assert shown.startswith("bench")
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+@pytest.mark.skipif(
+    any(d.platform != "cpu" for d in jax.devices()), reason="there is an accelerator here"
+)
+def test_a_device_that_is_not_there_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        bench.main(["attention", "--device", "gpu", "--out", str(tmp_path / "out")])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "bench: jax finds no gpu here\n"
+
+
+def test_help_names_the_benchmarks_and_the_options(capsys):
+    for arguments, said in ((["--help"], "masks"), (["attention", "--help"], "--shapes")):
+        with pytest.raises(SystemExit) as end:
+            bench.main(arguments)
+        assert end.value.code == 0
+        assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", re.findall(r"python -m experiments\.bench (.*)", bench.__doc__))
+def test_the_commands_that_help_shows_can_be_parsed(command, monkeypatch):
+    monkeypatch.setattr("experiments.benching.options.available_cores", lambda: [0, 1])
+    name, options = bench.configure(shlex.split(command))
+    assert name == command.split()[0]
+    cases = options.cases()
+    assert cases
+    for case in cases:
+        assert case == Case.from_json(json.loads(json.dumps(dataclasses.asdict(case))))
+
+
+def test_every_shape_of_the_issue_has_its_name():
+    assert {name: shape.sizes for name, shape in SHAPES.items()} == {
+        "captioning": (16, 32, 196, 8, 64),
+        "question": (64, 16, 49, 4, 32),
+        "image-to-text": (2, 4096, 77, 8, 40),
+        "resampler": (8, 64, 4096, 8, 64),
+        "resampler-50k": (1, 64, 50000, 8, 64),
+        "long": (1, 4096, 4096, 8, 64),
+        "video": (1, 128, 65536, 8, 64),
+        "decode": (16, 1, 576, 8, 64),
+    }
+    assert str(parse_shape("2,17,301,4,32")) == "2,17,301,4,32"
+
+
+def fake(log, name, *, units=1, error=0.0):
+    def run():
+        log.append(name)
+        return name
+
+    return Program(run, lambda result: error, units, 7)
+
+
+def case_of(*names):
+    return Case("operation", TINY, "forward", "float32", names)
+
+
+def test_contestants_take_turns():
+    log = []
+    builders = {
+        "ours": lambda: fake(log, "ours"),
+        "theirs": lambda: fake(log, "theirs", units=10**9),
+        "wrong": lambda: fake(log, "wrong", error=float("nan")),
+    }
+
+    def build(name):
+        if name not in builders:
+            raise UnavailableError("no such thing")
+        return builders[name]()
+
+    names = ("ours", "theirs", "wrong", "absent", "deadly")
+    budget = Budget(seconds=0, most=7, fewest=3)
+    result = contest(case_of(*names), build, budget, lambda name: None, {"deadly": "it kills"})
+    found = result["contestants"]
+    assert result["rounds"] == 3
+    assert found["wrong"] == {"reason": "its result is not finite"}
+    assert found["absent"] == {"reason": "no such thing"}
+    assert found["deadly"] == {"reason": "it kills"}
+    assert len(found["ours"]["seconds"]) == len(found["theirs"]["seconds"]) == 3
+    # A time is that of a unit.
+    assert max(found["theirs"]["seconds"]) < 1e-8 < min(found["ours"]["seconds"])
+    # After the warm-up of each, in every round each once.
+    turns = [x for x in log if x != "wrong"][4:]
+    assert [sorted(turns[i : i + 2]) for i in range(0, 6, 2)] == [["ours", "theirs"]] * 3
+    # Never more rounds than allowed, however much time is left.
+    result = contest(case_of("ours"), build, Budget(60, 7, 3), lambda name: None, {})
+    assert result["rounds"] == 7
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_truth_agrees_with_the_definition(whole, monkeypatch, x64):
+    if not whole:
+        monkeypatch.setattr("experiments.benching.truth.WHOLE", 1)
+        monkeypatch.setattr("experiments.benching.truth.EDGE", 1)
+    monkeypatch.setattr("experiments.benching.truth.BLOCK", 14)  # two queries at once
+    rng = np.random.default_rng(0)
+    B, T, S, H, D = TINY.sizes
+    q, do = rng.standard_normal((2, B, T, H, D))
+    k, v = rng.standard_normal((2, B, S, H, D))
+    seen = rng.random((B, T, S)) < 0.7
+    seen[:, :, 2] = True
+
+    def call(q, k, v):
+        mask = jnp.asarray(seen[:, None])
+        return attend(q, k, v, mask=mask, implementation="reference")[0]
+
+    found = list(jax.jit(with_gradients(call))(*map(jnp.asarray, (q, k, v, do))))
+    truth = Truth.of(q, k, v, do, visible=lambda rows, b: seen[b][rows])
+    assert ("dk" in truth.expected) == whole
+    assert truth.error(found[:1]) < 1e-14
+    assert truth.error(found) < 1e-14
+    # An error is seen, and relative to the largest of its kind.
+    found[1] = found[1].at[1, 2, 1, 4].add(0.5 * np.abs(truth.expected["dq"]).max())
+    largest = max(np.abs(x).max() for n, x in truth.expected.items() if n != "out")
+    assert truth.error(found) == pytest.approx(
+        0.5 * np.abs(truth.expected["dq"]).max() / largest, rel=1e-6
+    )
+    found[2] = found[2] * jnp.nan
+    assert np.isnan(truth.error(found)) == whole
+
+
+@pytest.mark.parametrize("name", masked.KINDS)
+def test_a_kind_of_mask_means_what_it_is_checked_against(name):
+    B = 3 if name == masked.RAGGED else 1
+    T, S = (17, 17) if name in masked.SQUARE else (5, 19)
+    kind = masked.kind(name, Shape("tiny", B, T, S, 2, 3), seed=0)
+    dense = np.asarray(kind.mask(*kind.arrays).dense_array(B, T, S))
+    rows = np.arange(T)
+    wanted = [np.broadcast_to(kind.visible(rows, b), (T, S)) for b in range(B)]
+    assert np.array_equal(dense[:, 0], np.stack(wanted))
+    assert np.stack(wanted).sum(2).mean() == pytest.approx(kind.keys)
