@@ -15,6 +15,7 @@ cores, and then make one call each in turn. A ratio is the median of the ratios 
 
 import dataclasses
 import difflib
+import functools
 import json
 import platform
 import shlex
@@ -30,7 +31,7 @@ from crossattn.files import write_atomically
 from crossattn.report.figures import png
 from crossattn.report.tables import Table, markdown, plain
 from experiments.benching import options as takes
-from experiments.benching.cases import Case
+from experiments.benching.cases import SHAPES, Case
 from experiments.benching.measure import Budget
 from experiments.benching.picture import ratios
 from experiments.benching.process import Worker, WorkerError
@@ -92,7 +93,7 @@ def main(arguments: list[str]) -> None:
                 records.append(record)
                 _write_json(folder, about, records)
         except KeyboardInterrupt:
-            safe = f"{folder}/results.json holds the {len(records)} cases that were measured"
+            safe = f"what was measured is in {folder / 'results.json'}"
             said = safe if records else "nothing was measured"
             print(f"\n{COMMAND}: interrupted; {said}", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
@@ -106,8 +107,9 @@ def configure(arguments: list[str]) -> tuple[str, Any]:
             f"  {name:10s} {(b.options.__doc__ or '').splitlines()[0]}"
             for name, b in BENCHMARKS.items()
         )
+        shapes = "\n".join(f"  {shape}" for shape in SHAPES.values())
         print(
-            f"{__doc__}\nBenchmarks:\n{known}\n\n"
+            f"{__doc__}\nBenchmarks:\n{known}\n\nShapes, as B,T,S,H,D:\n{shapes}\n\n"
             "python -m experiments.bench BENCHMARK --help: options"
         )
         raise SystemExit(0)
@@ -128,15 +130,16 @@ def measure(given: Any, workers: list[dict[str, Any]]) -> Iterator[dict[str, Any
     """A record for each case; appends what each process says of itself to `workers`."""
     cases: list[Case] = given.cases()
     budget = Budget(given.seconds, given.repeats, min(Budget.fewest, given.repeats))
-    interval = 0.2 if sys.stderr.isatty() else 10.0
+    seen = sys.stderr.isatty()
     for threads in dict.fromkeys(case.threads for case in cases):
         with Worker(given.device, threads) as worker:
             workers.append({"threads": threads, **worker.about})
             todo = [case for case in cases if case.threads == threads]
-            with tqdm(todo, unit="case", mininterval=interval) as bar:
+            with tqdm(todo, unit="case", mininterval=0.2 if seen else 10.0) as bar:
+                announce = functools.partial(bar.set_postfix_str, refresh=seen)
                 for case in bar:
-                    bar.set_description(f"{case.shape.name}, {case.title}")
-                    yield summarise(case, worker.measure(case, budget, bar.set_postfix_str))
+                    bar.set_description(f"{case.shape.name}, {case.title}", refresh=seen)
+                    yield summarise(case, worker.measure(case, budget, announce))
 
 
 def report(

@@ -108,6 +108,8 @@ class CrossAttention(nn.Module):
                 "context is required: pass an array (B, S, N) or block.project(context); "
                 "for self-attention use SelfAttention"
             )
+        # A decoding step reads each key once; heads first, the dense products need no copy.
+        step = isinstance(context, Projected) and x.shape[1] <= 8
         if not isinstance(context, Projected):
             context = self.project(context)
         queries = self.query(x).reshape(*x.shape[:2], self.heads, self.size)
@@ -117,6 +119,7 @@ class CrossAttention(nn.Module):
             context.values.transpose(0, 2, 1, 3),
             mask=_given(mask) & _given(context.mask),
             bias=bias,
+            implementation="xla" if step else None,
         )
         return self.out(out.reshape(*x.shape[:2], -1)), trace
 

@@ -51,7 +51,7 @@ def forward(
             m_old, z, o = carry
             kb, vb = tile.keys(k), tile.keys(v)
             visible, added = tile.pairs(bias) if masked else (None, None)
-            if masked:
+            if visible is not None:
                 seen = tile.seen_keys(visible)
                 kb, vb = jnp.where(seen, kb, 0), jnp.where(seen, vb, 0)
             s, _ = scores(_dot(qb, kb, 3, 3), visible, added)
@@ -112,7 +112,7 @@ def backward(
             dq, dk, dv, dbias = carry
             kb, vb, qs, dos = tile.keys(k), tile.keys(v), qb, dob
             visible, added = tile.pairs(bias) if masked else (None, None)
-            if masked:
+            if visible is not None:
                 seen, read = tile.seen_keys(visible), ~empty.swapaxes(2, 3)
                 kb, vb = jnp.where(seen, kb, 0), jnp.where(seen, vb, 0)
                 qs, dos = jnp.where(read, qb, 0), jnp.where(read, dob, 0)

@@ -35,7 +35,12 @@ EVEN = 2  # and T and S of this: jax refuses the gradient of odd ones
 def refuse(
     q: Any, k: Any, v: Any, mask: Mask, bias: Any, scale: float, softcap: float | None
 ) -> str | None:
-    """Why cuDNN cannot take this call, from its static side and what is installed; else None."""
+    """Why cuDNN cannot take this call, from its static side and what is installed; else None.
+
+    >>> x = jax.ShapeDtypeStruct((1, 64, 8, 64), jnp.float32)
+    >>> refuse(x, x, x, Mask(), None, 0.125, None)
+    'float32: cuDNN computes in bfloat16 and float16'
+    """
     if 0 in (*q.shape, *k.shape, *v.shape):
         return "an axis of size 0"
     if q.dtype not in (jnp.bfloat16, jnp.float16):
@@ -69,10 +74,11 @@ def _refuse_machine(q: Any, k: Any, v: Any) -> str | None:
         return "jax has no cuDNN here: pip install 'crossattn[cuda]' on a machine with a GPU"
     if not library.check_compute_capability("8.0"):
         return "no NVIDIA GPU of compute capability 8.0 (Ampere) or later is JAX's default device"
-    padded = (jax.eval_shape(lambda x: _padded(x, _width(q, v)), x) for x in (q, k, v))
+    q, k, v = jax.eval_shape(lambda *xs: [_padded(x, _width(q, v)) for x in xs], q, k, v)
     layout = library.AttentionLayout.BTNH.value
+    has_bias, is_training = False, True
     try:
-        library.check_is_flash_attention(*padded, layout, version, False, True)
+        library.check_is_flash_attention(q, k, v, layout, version, has_bias, is_training)
     except NotImplementedError as error:
         return str(error)
     return None
@@ -90,7 +96,8 @@ def forward(
     """(out in v.dtype, lse in float32) of a call that is not refused."""
     call, rows, keys = _given(mask, q, k, scale)
     T, V, width = q.shape[1], v.shape[3], _width(q, v)
-    o, lse = _forward(*(_padded(x, width) for x in (q, _only(keys, k), _only(keys, v))), call)
+    k, v = (_padded(_only(keys, x), width) for x in (k, v))
+    o, lse = _forward(_padded(q, width), k, v, call)
     o, lse = alike((o[:, :T, :, :V], lse[:, :, :T]), q, k, v)
     if rows is None:
         return o, lse
@@ -153,11 +160,11 @@ class _Call(NamedTuple):
         if real.queries is None and real.keys is None and hidden:
             return cls(scale, window is not None, left, None)
         counts = (None if x is None else x.sum(1, dtype=jnp.int32) for x in real)
-        lengths = tuple(
+        query, key = (
             jnp.full((B,), n, jnp.int32) if count is None else jnp.maximum(count, 1)
             for count, n in zip(counts, (T, S), strict=True)
         )
-        return cls(scale, window is not None, left, lengths)
+        return cls(scale, window is not None, left, (query, key))
 
     @property
     def mask_type(self) -> library.MaskType:

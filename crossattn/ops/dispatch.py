@@ -196,7 +196,8 @@ class Choice(NamedTuple):
 
 def choose(platform: str, *call: Any) -> tuple[Choice, list[tuple[Row, str]]]:
     """The implementation for a platform, and why each row above it was not taken."""
-    sizes, passed = sizes_of(*call[:2]), []
+    sizes = sizes_of(*call[:2])
+    passed: list[tuple[Row, str]] = []
     for row in TABLE[platform]:
         reason = refusal(row.implementation, *call) if row.covers(sizes) else "not its range"
         if reason is None:
@@ -226,9 +227,9 @@ def _named(platform: str, name: str, *call: Any) -> Choice:
         return Choice(platform, name)
     q, k, v, mask, bias, scale, softcap, _ = call
     cut = partial(merge.split, parts=_parts(sizes_of(q, k)))
-    part = jax.eval_shape(cut, q, k, v, mask, bias)
+    part: tuple[Any, ...] = jax.eval_shape(cut, q, k, v, mask, bias)
     fused = {"cuda": "cudnn", "tpu": "splash"}.get(platform)
-    fits = fused and refusal(fused, *part, scale, softcap, None) is None
+    fits = fused and refusal(fused, *(*part, scale, softcap, None)) is None
     return Choice(platform, name, fused if fits else "chunked")
 
 

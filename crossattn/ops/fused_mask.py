@@ -97,7 +97,8 @@ def window(mask: Mask, T: int, S: int) -> Window | None:
 
 def padding(mask: Mask, T: int, S: int) -> Padding:
     """Lengths and `Mask.keys` of a mask, all together."""
-    queries, keys = [], []
+    queries: list[Array] = []
+    keys: list[Array] = []
     for term in mask.terms:
         if isinstance(term, Lengths):
             for out, length, n in ((queries, term.query, T), (keys, term.key, S)):

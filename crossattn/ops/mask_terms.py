@@ -73,6 +73,7 @@ class Lengths:
         return self
 
 
+@dataclasses.dataclass(frozen=True)
 class _Ids:
     """An id for every query and every key."""
 
@@ -200,7 +201,9 @@ class Band:
 
     def padded(self, T: int, S: int) -> Any:
         # Left out, the offset was 0, since T and S were equal; they need not be so any more.
-        return self if self.offset is not None else dataclasses.replace(self, offset=0)
+        if self.offset is not None:
+            return self
+        return dataclasses.replace(self, offset=0)  # type: ignore[type-var]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,8 +211,8 @@ class Causal(Band):
     """A band without a left end."""
 
     offset: Any
-    left: ClassVar[None] = None
-    right: ClassVar[int] = 0
+    left: ClassVar[None] = None  # type: ignore[misc]
+    right: ClassVar[int] = 0  # type: ignore[misc]
     written: ClassVar[str] = "Mask.causal({})"
 
     def split(self, B: int, T: int, S: int, parts: int) -> Causal:

@@ -17,52 +17,28 @@ bfloat16 and summed in float32, and `scale * q` is rounded to bfloat16 once (exa
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax._src import config
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
-from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as schedules
 
 from crossattn.ops import fused_mask
 from crossattn.ops.mask import Mask
+from crossattn.ops.splash_schedule import LANES, ROWS, Cut, KernelBlocks, schedule
 from crossattn.ops.varying import alike
 from crossattn.shapes import Array, Float
 
 __all__ = ["KernelBlocks", "backward", "forward", "refuse"]
 
-LANES = 128  # of a TPU's vector registers: blocks of keys are multiples of it
-ROWS = 16  # of a bfloat16 tile: blocks of queries are multiples of it
-
 # What the kernels give a hidden score. The lse of a row without a visible key is near it, or less.
 HIDDEN = kernels.DEFAULT_MASK_VALUE
 NOTHING_SEEN = 0.5 * HIDDEN
 
+# Larger heads need more memory for a block than the compilers of v5e allow it.
 LARGEST_HEAD = 256
-LARGEST_SCHEDULE = 2**16
-
-
-@dataclasses.dataclass(frozen=True)
-class KernelBlocks:
-    """How many queries and keys one step of a kernel works on, at most.
-
-    The defaults reach 77 % of the matrix unit's peak by the compiler's static schedule; fewer
-    queries or keys make one smaller block. `interpret` runs the kernels without a TPU, slowly.
-    """
-
-    query: int = 512
-    key: int = 1024
-    interpret: bool = False
-
-    def __post_init__(self) -> None:
-        for name, step in (("query", ROWS), ("key", LANES)):
-            size = getattr(self, name)
-            if size < step or size % step:
-                raise ValueError(f"KernelBlocks.{name} is a multiple of {step}, got {size}")
 
 
 BLOCKS = KernelBlocks()
@@ -71,7 +47,12 @@ BLOCKS = KernelBlocks()
 def refuse(
     q: Any, k: Any, v: Any, mask: Mask, bias: Any, scale: float, softcap: float | None
 ) -> str | None:
-    """Why the kernels cannot take this call, from shapes, dtypes and kinds of terms; else None."""
+    """Why the kernels cannot take this call, from its static side and the mesh; else None.
+
+    >>> x = jax.ShapeDtypeStruct((1, 64, 8, 64), jnp.float16)
+    >>> refuse(x, x, x, Mask(), None, 0.125, None)
+    'float16: splash computes in bfloat16 and float32'
+    """
     if 0 in (*q.shape, *k.shape, *v.shape):
         return "an axis of size 0"
     if q.dtype not in (jnp.float32, jnp.bfloat16):
@@ -80,7 +61,20 @@ def refuse(
         return "a bias: splash adds none to its scores"
     if max(q.shape[3], v.shape[3]) > LARGEST_HEAD:
         return f"heads of more than {LARGEST_HEAD}: a block of scores and keys exceeds the memory"
-    return fused_mask.reason(mask)
+    return fused_mask.reason(mask) or _refuse_mesh()
+
+
+def _refuse_mesh() -> str | None:
+    """JAX partitions no TPU kernel by itself: what `jax.set_mesh` tells of it is told here.
+
+    A mesh that only the arguments of `jax.jit` know is not seen, and is JAX's error when it lowers.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    manual = jax.sharding.AxisType.Manual
+    names = [n for n, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind != manual]
+    if names and mesh.size > 1:
+        return f"TPU kernels are not partitioned over {names}: jax.shard_map the call over all axes"
+    return None
 
 
 def forward(
@@ -96,30 +90,17 @@ def forward(
 ) -> tuple[Float[Array, "B T H V"], Float[Array, "B H T"]]:
     """(out in v.dtype, lse in float32) of a call that is not refused."""
     T, S = q.shape[1], k.shape[1]
-    cut = _Cut.of(T, S, blocks, ROWS)
+    cut = Cut.of(T, S, blocks, ROWS)
     matched = fused_mask.ids(mask, q.shape[0], T, S, cut.S)
-    info, function = _schedule(mask, T, S, cut, matched)
+    info, function = schedule(mask, T, S, cut, matched)
     q = _heads_first(_scaled(q, scale), cut.T)
     k, v = _keys(mask, q.shape[0], T, k, v, cut.S)
-    layouts = _layouts(k, v)
+    sizes = kernels.BlockSizes(block_q=cut.query, block_kv=cut.key, **_layouts(k, v))
+    options: Any = _options(softcap, blocks) | {"mask_function": function, "block_sizes": sizes}
+    options |= {"save_residuals": True, "residual_checkpoint_name": None}
 
     def kernel(q, k, v, ids):
-        out, (lse,) = kernels._splash_attention_forward(
-            info,
-            q,
-            k,
-            v,
-            ids,
-            sinks=None,
-            is_mqa=False,
-            mask_value=HIDDEN,
-            attn_logits_soft_cap=softcap,
-            mask_function=function,
-            block_sizes=kernels.BlockSizes(block_q=cut.query, block_kv=cut.key, **layouts),
-            residual_checkpoint_name=None,
-            save_residuals=True,
-            interpret=blocks.interpret,
-        )
+        out, (lse,) = kernels._splash_attention_forward(info, q, k, v, ids, None, **options)
         return out, lse
 
     o, lse = _each(kernel, q, k, v, _segments(matched, cut.T))
@@ -151,7 +132,7 @@ def backward(
     """
     T, S = q.shape[1], k.shape[1]
     # One row of lse a block lies along the lanes.
-    cut = _Cut.of(T, S, blocks, LANES)
+    cut = Cut.of(T, S, blocks, LANES)
     matched = fused_mask.ids(mask, q.shape[0], T, S, cut.S)
     seen = _real(~(lse == -jnp.inf), mask, T, S)
     do, o, scaled = (
@@ -164,16 +145,9 @@ def backward(
         _pad(x, 2, cut.T) for x in (scaled, do, delta, jnp.where(seen, lse, 0))
     )
     k, v = _keys(mask, q.shape[0], T, k, v, cut.S)
-    options = {
-        "bq": cut.query,
-        "bkv": cut.key,
-        "is_mqa": False,
-        "mask_value": HIDDEN,
-        "attn_logits_soft_cap": softcap,
-        "interpret": blocks.interpret,
-    } | _layouts(k, v)
-    info, function = _schedule(mask, T, S, cut, matched)
-    info_dkv, function_dkv = _schedule(mask, T, S, cut, matched, by_keys=True)
+    options = _options(softcap, blocks) | {"bq": cut.query, "bkv": cut.key} | _layouts(k, v)
+    info, function = schedule(mask, T, S, cut, matched)
+    info_dkv, function_dkv = schedule(mask, T, S, cut, matched, by_keys=True)
 
     def kernel(q, k, v, ids, lse, do, delta):
         given = (q, k, v, ids, None, lse, do, delta)
@@ -195,75 +169,6 @@ def backward(
     return dq, dk[:, :, :S].swapaxes(1, 2), dv[:, :, :S].swapaxes(1, 2), None
 
 
-@dataclasses.dataclass(frozen=True)
-class _Cut:
-    """Sizes of the blocks of one pass, and T and S padded to multiples of them."""
-
-    query: int
-    key: int
-    T: int
-    S: int
-
-    @classmethod
-    def of(cls, T: int, S: int, blocks: KernelBlocks, rows: int) -> _Cut:
-        query, T = _even(T, max(blocks.query, rows), rows)
-        key, S = _even(S, blocks.key, LANES)
-        return cls(query, key, T, S)
-
-
-def _even(n: int, most: int, step: int) -> tuple[int, int]:
-    """Block and padded size: as few blocks of at most `most` as can be, and no larger than needed.
-
-    >>> _even(4224, 1024, 128), _even(77, 1024, 128)
-    ((896, 4480), (128, 128))
-    """
-    count = -(-n // most)
-    block = -(-n // (count * step)) * step
-    return block, count * block
-
-
-def _schedule(
-    mask: Mask, T: int, S: int, cut: _Cut, matched: Any, by_keys: bool = False
-) -> tuple[schedules.MaskInfo, Callable[..., Any] | None]:
-    """Which blocks a kernel visits in which order, and the function that masks within a block.
-
-    `by_keys` is the order of the kernel of dk and dv: for each block of keys, blocks of queries.
-    """
-    window = fused_mask.window(mask, T, S)
-    if window is None and cut.S > S and matched is None:
-        window = fused_mask.Window(-cut.T, cut.S, S)
-    rows = None if window is None else np.arange(cut.T, dtype=np.int32)
-    whole = schedules.MaskInfo(None, None, None, None, rows), window
-    if cut.T // cut.query * (cut.S // cut.key) > LARGEST_SCHEDULE:
-        return whole
-    if matched is not None and matched[0].shape[0] == 1:
-        some, _ = mask.blocks(1, T, S, cut.query, cut.key)
-        order = np.arange(some.shape[1])[:, None] if by_keys else np.arange(some.shape[2])
-        visit = jnp.where(some, jnp.asarray(order, jnp.int32), 0)
-        return schedules.MaskInfo(visit, None, some.astype(jnp.int32), None, rows), window
-    if window is None:
-        return whole
-    kinds = window.kinds(cut.T, cut.S, cut.query, cut.key)
-    if (kinds == 2).all():
-        return schedules.MaskInfo(None, None, None, None, None), None
-    visit, kinds = (x.T if by_keys else x for x in _skip(kinds.T if by_keys else kinds))
-    return schedules.MaskInfo(visit[None], None, kinds[None], None, rows), window
-
-
-def _skip(kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(blocks to visit, their kinds), each (rows, steps): what is visible of a row is contiguous.
-
-    A row with fewer blocks than another waits at the first block of the next row, which is then
-    there when it is needed; kind 0 says that nothing is computed.
-    """
-    count = (kinds > 0).sum(1)[:, None]
-    first = (kinds > 0).argmax(1)[:, None]
-    step = np.arange(max(1, count.max()))[None]
-    visit = np.where(step < count, first + step, np.roll(first, -1, 0))
-    kinds = np.where(step < count, np.take_along_axis(kinds, visit, 1), 0)
-    return visit.astype(np.int32), kinds.astype(np.int32)
-
-
 def _scaled(x: Array, scale: float) -> Array:
     return (x.astype(jnp.float32) * scale).astype(x.dtype)
 
@@ -282,6 +187,16 @@ def _keys(mask: Mask, B: int, T: int, k: Array, v: Array, S_to: int) -> tuple[Ar
     if seen is not None:
         k, v = (jnp.where(seen[:, :, None, None], x, 0) for x in (k, v))
     return _heads_first(k, S_to), _heads_first(v, S_to)
+
+
+def _options(softcap: float | None, blocks: KernelBlocks) -> dict[str, Any]:
+    """What all three kernels are told."""
+    return {
+        "is_mqa": False,
+        "mask_value": HIDDEN,
+        "attn_logits_soft_cap": softcap,
+        "interpret": blocks.interpret,
+    }
 
 
 def _layouts(k: Array, v: Array) -> dict[str, Any]:

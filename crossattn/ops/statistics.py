@@ -97,7 +97,7 @@ def _for_accelerator(B: int, T: int, S: int, H: int, K: int) -> Blocks:
     """Wide blocks, few trips of the loops: all maps at once, of which 2^22 scores are 16 MiB."""
     queries = min(T, 256 if S > 256 else 4096)
     keys = 2**22 // (B * H * queries) // 128 * 128
-    return Blocks(B, K, queries, min(S, max(keys, 128)))
+    return Blocks(B, K, queries, min(S, max(keys, 128), 4096))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -163,8 +163,9 @@ class Tile:
 
     def pairs(self, bias: Array | None) -> tuple[Array, Array | None]:
         """What of the tile is visible, and its bias: (examples|1, heads|1, rows|1, keys|1)."""
-        (q, k, _, mask, _), (nb, nk, G, tq) = self.grid.inputs, self._sizes
-        B, T, S, tk = *q.shape[:2], k.shape[1], self.grid.blocks.keys
+        q, k, _, mask, _ = self.grid.inputs
+        nb, nk, G, tq = self._sizes
+        (B, T), S, tk = q.shape[:2], k.shape[1], self.grid.blocks.keys
         own = jax.tree.map(
             lambda x: (
                 jax.lax.dynamic_slice_in_dim(x, self.b * nb, nb, 0)

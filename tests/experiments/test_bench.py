@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,9 @@ import pytest
 from crossattn import attend
 from crossattn.ops.attention import IMPLEMENTATIONS
 from experiments import bench
-from experiments.benching import masked
+from experiments.benching import decoding, masked
 from experiments.benching.cases import SHAPES, Case, Shape, parse_shape
-from experiments.benching.measure import Budget, Program, UnavailableError, contest
+from experiments.benching.measure import Budget, Program, UnavailableError, contest, jax_program
 from experiments.benching.operation import with_gradients
 from experiments.benching.truth import Truth
 
@@ -264,6 +265,29 @@ def test_contestants_take_turns():
     # Never more rounds than allowed, however much time is left.
     result = contest(case_of("ours"), build, Budget(60, 7, 3), lambda name: None, {})
     assert result["rounds"] == 7
+
+
+@pytest.mark.parametrize("form", decoding.FORMS)
+def test_a_run_makes_the_steps_that_its_time_is_divided_by(form):
+    arguments = (jnp.float32(2), jnp.float32(1), jnp.float32(1))
+    program = decoding._program(form, lambda w, x, c: w * x + c, arguments, 3, lambda result: None)
+    assert program.units == 3
+    assert program.run() == 15
+
+
+def test_a_run_makes_the_calls_that_its_time_is_divided_by():
+    program = jax_program(lambda x: x, 1.0, error=lambda result: None, units=5, calls=3)
+    assert program.units == 15
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="the system does not say")
+def test_what_does_not_fit_into_memory_is_refused_beforehand():
+    def huge(x):
+        y = jnp.broadcast_to(x, (2**20, 2**24)).at[0].add(x)
+        return jnp.sort(y, 0)[0]
+
+    with pytest.raises(UnavailableError, match=r"needs \d+\.\d GiB beside its inputs, \d+\.\d GiB"):
+        jax_program(huge, jnp.ones(1), error=lambda result: None)
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -10,6 +10,7 @@ import pytest
 
 from crossattn import Mask
 from crossattn.ops import fused_mask, reference, splash
+from crossattn.ops.splash_schedule import Cut, schedule
 
 BLOCKS = splash.KernelBlocks(query=16, key=128, interpret=True)
 SCALE = 0.3
@@ -187,8 +188,8 @@ def test_long_context_leaves_little_in_the_program():
     run = lambda q: splash.forward(q, q, q, mask, None, SCALE, None)
     program = jax.make_jaxpr(run)(shape)
     assert sum(np.size(x) for x in program.consts) < 2**20
-    schedule, _ = splash._schedule(mask, 65536, 65536, splash._Cut(512, 1024, 65536, 65536), None)
-    assert schedule.data_next.shape == (1, 128, 2)  # of 64 blocks of keys for each of queries
+    found, _ = schedule(mask, 65536, 65536, Cut(512, 1024, 65536, 65536), None)
+    assert found.data_next.shape == (1, 128, 2)  # of 64 blocks of keys for each of queries
 
 
 @pytest.mark.parametrize("by_keys", [False, True])
@@ -198,8 +199,8 @@ def test_schedules_visit_what_is_visible_once_in_order(by_keys):
         T, S, query, key = (int(x) for x in rng.integers(1, 40, 4))
         low, high = sorted(int(x) for x in rng.integers(-40, 40, 2))
         mask = Mask.window(-low, high, 0)
-        cut = splash._Cut(query, key, -(-T // query) * query, -(-S // key) * key)
-        info, band = splash._schedule(mask, T, S, cut, None, by_keys)
+        cut = Cut(query, key, -(-T // query) * query, -(-S // key) * key)
+        info, band = schedule(mask, T, S, cut, None, by_keys)
         i, j = np.arange(cut.T)[:, None], np.arange(cut.S)[None]
         dense = (i < T) & (j < S) & (j - i >= low) & (j - i <= high)
         blocks = dense.reshape(cut.T // query, query, cut.S // key, key).any((1, 3))
@@ -258,6 +259,27 @@ SEGMENTS = Mask.segments(ids(4), ids(6))
 def test_refusals_say_why(call, reason):
     found = refused(**call)
     assert found == reason if reason is None else reason in found
+
+
+def test_a_mesh_that_would_partition_the_kernel_is_a_refusal():
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    specs = jax.sharding.PartitionSpec("x")
+
+    def shown(x):
+        seen.append(refused())
+        return x
+
+    def sharded(**axes):
+        jax.jit(jax.shard_map(shown, in_specs=specs, out_specs=specs, **axes))(np.zeros(8))
+
+    seen = []
+    with jax.set_mesh(mesh):
+        jax.jit(shown)(np.zeros(8))
+        sharded()
+        sharded(axis_names={"x"})
+    assert "['x', 'y']" in seen[0]
+    assert seen[1] is None
+    assert "['y']" in seen[2]
 
 
 def test_ids_of_hidden_keys_are_free_ids():

@@ -9,13 +9,12 @@ from cases import Call, build, drawn, inputs, kinds
 from crossattn import Mask, attend
 from crossattn.ops import trace as trace_module
 from crossattn.ops.blocks import Blocks
-from crossattn.ops.trace import Trace
 
-# The second is three ragged blocks each way.
+# Whether with sinks. The second is three ragged blocks each way.
 CALLS = (
-    Call(H=6, bias="HS"),
-    Call(T=17, S=19, bias="BHTS", softcap=1.3),
-    Call(H=4, K=1, T=3, S=1, bias="BT"),
+    (Call(H=6, T=1, S=23, bias="HS"), False),
+    (Call(T=17, S=19, bias="BHTS", softcap=1.3), True),
+    (Call(H=4, K=1, T=23, S=1, bias="BT"), False),
 )
 
 
@@ -33,13 +32,9 @@ def drawn_sinks(call):
     return jnp.asarray(np.random.default_rng(7).standard_normal(call.H))
 
 
-def traces(call, q, k, bias, sinks, mask):
-    """Of the call, and of the call with one more logit a head that takes weight from the keys."""
+def traced(call, q, k, bias, sinks, mask):
     v = jnp.zeros((*k.shape[:3], 1), k.dtype)
-    _, trace = attend(q, k, v, mask=mask, bias=bias, softcap=call.softcap)
-    lse = jnp.logaddexp(trace.lse, sinks[None, :, None])
-    parts = trace.q, trace.k, trace.mask, trace.bias, lse, trace.scale, trace.softcap
-    return trace, Trace(*parts, key_lse=trace.lse)
+    return attend(q, k, v, mask=mask, bias=bias, softcap=call.softcap, sinks=sinks)[1]
 
 
 def weights(call, q, k, bias, sinks, visible):
@@ -74,37 +69,27 @@ def statistics(trace, columns):
     return {"rows": trace.rows(), "normalized": summary.normalized_entropy} | summary._asdict()
 
 
-@pytest.mark.parametrize("call", CALLS, ids=str)
-def test_statistics(x64, small_blocks, call):
-    """Every statistic of every kind of mask, with and without sinks, against whole arrays."""
-    arrays, columns, sinks = inputs(call), drawn_columns(call), drawn_sinks(call)
-    given = [jnp.asarray(arrays[n]) for n in ("q", "k", "bias")]
-    shared, own = np.array([call.T - 1, 0]), np.array([[0, call.T - 1], [call.T // 2, 0]])
+@pytest.mark.parametrize(("call", "sinking"), CALLS, ids=str)
+def test_statistics(x64, small_blocks, call, sinking):
+    """Every statistic of every kind of mask against whole arrays; sinks take weight from keys."""
+    arrays, columns = inputs(call), drawn_columns(call)
+    sinks = drawn_sinks(call) if sinking else None
+    shared, own = jnp.array([call.T - 1, 0]), jnp.array([[0, call.T - 1], [call.T // 2, 0]])
 
     @jax.jit
     def compared(q, k, bias, leaves, visible):
-        found, wanted = [], []
-        for trace, sink in zip(
-            traces(call, q, k, bias, sinks, build(leaves)), (None, sinks), strict=True
-        ):
-            p = weights(call, q, k, bias, sink, visible)
-            chosen = {
-                "shared": trace.rows(jnp.asarray(shared)),
-                "own": trace.rows(jnp.asarray(own)),
-            }
-            found.append(statistics(trace, columns) | chosen | {"valid": trace.valid})
-            of_own = jax.vmap(lambda p, r: p[:, r])(p, jnp.asarray(own))
-            chosen = {"shared": p[:, :, shared], "own": of_own}
-            whole = statistics_of(p, visible, columns)
-            wanted.append(whole | chosen | {"valid": visible.any(3)})
-        return found, wanted
+        trace = traced(call, q, k, bias, sinks, build(leaves))
+        p = weights(call, q, k, bias, sinks, visible)
+        found, wanted = statistics(trace, columns), statistics_of(p, visible, columns)
+        found |= {"valid": trace.valid, "shared": trace.rows(shared), "own": trace.rows(own)}
+        of_own = jax.vmap(lambda p, r: p[:, r])(p, own)
+        return found, wanted | {"valid": visible.any(3), "shared": p[:, :, shared], "own": of_own}
 
+    given = [jnp.asarray(arrays[n]) for n in ("q", "k", "bias")]
     for kind, leaves in kinds(call).items():
         found, wanted = compared(*given, leaves, drawn(leaves))
-        for i, name in ((i, name) for i in (0, 1) for name in wanted[i]):
-            np.testing.assert_allclose(
-                found[i][name], wanted[i][name], atol=1e-12, err_msg=f"{kind}: {name}"
-            )
+        for name, want in wanted.items():
+            np.testing.assert_allclose(found[name], want, atol=1e-12, err_msg=f"{kind}: {name}")
 
 
 def test_shorthands_are_parts_of_the_summary():
@@ -128,37 +113,37 @@ def loss(found, seed=11):
     return sum(jnp.sum(rng.standard_normal(found[n].shape) * jnp.sin(found[n])) for n in names)
 
 
-def losses(call, leaves):
-    """(through traces, from whole arrays), functions of q, k, bias, sinks and columns."""
+def losses(call, leaves, sinking):
+    """(through a trace, from whole arrays), functions of q, k, bias, columns and sinks."""
     visible = jnp.asarray(drawn(leaves))
 
-    def found(q, k, bias, sinks, columns):
-        both = traces(call, q, k, bias, sinks, build(leaves))
-        return sum(loss(statistics(trace, columns)) for trace in both)
+    def found(q, k, bias, columns, sinks):
+        sinks = sinks if sinking else None
+        return loss(statistics(traced(call, q, k, bias, sinks, build(leaves)), columns))
 
-    def wanted(q, k, bias, sinks, columns):
-        return sum(
-            loss(statistics_of(weights(call, q, k, bias, sink, visible), visible, columns))
-            for sink in (None, sinks)
-        )
+    def wanted(q, k, bias, columns, sinks):
+        p = weights(call, q, k, bias, sinks if sinking else None, visible)
+        return loss(statistics_of(p, visible, columns))
 
     return found, wanted
 
 
 GRADIENTS = (
-    (CALLS[1], "together"),
-    (CALLS[1], "causal"),
-    (Call(H=6, K=2, T=11, S=13, bias="HS"), "lengths"),
-    (Call(K=1, T=11, S=3, bias="BT"), "everything"),
+    (CALLS[1][0], "together", True),
+    (Call(H=6, K=2, T=11, S=13, bias="HS"), "lengths", False),
+    (Call(K=1, T=11, S=3, bias="BS"), "everything", False),
 )
 
 
-@pytest.mark.parametrize(("call", "kind"), GRADIENTS, ids=str)
-def test_gradients(x64, small_blocks, call, kind):
-    """Against autodiff of whole arrays; they reach q, k, the bias, the sinks and the columns."""
+@pytest.mark.parametrize(("call", "kind", "sinking"), GRADIENTS, ids=str)
+def test_gradients(x64, small_blocks, call, kind, sinking):
+    """Against autodiff of whole arrays; they reach q, k, the bias, the columns and the sinks."""
     arrays = [jnp.asarray(inputs(call)[n]) for n in ("q", "k", "bias")]
-    arrays += [drawn_sinks(call), drawn_columns(call)]
-    both = [jax.jit(jax.grad(f, (0, 1, 2, 3, 4))) for f in losses(call, kinds(call)[kind])]
+    arrays += [drawn_columns(call), drawn_sinks(call)]
+    both = [
+        jax.jit(jax.grad(f, tuple(range(4 + sinking))))
+        for f in losses(call, kinds(call)[kind], sinking)
+    ]
     for got, want in zip(*(f(*arrays) for f in both), strict=True):
         assert np.abs(want).max() > 1e-2
         np.testing.assert_allclose(got, want, atol=1e-11 * np.abs(want).max())
@@ -168,20 +153,19 @@ def test_second_derivatives(x64, small_blocks):
     """Gradient of the squared gradient, as a penalty on it needs."""
     call = Call(B=1, H=2, K=1, T=5, S=11, D=3, bias="TS", softcap=1.3)
     arrays = [jnp.asarray(inputs(call)[n]) for n in ("q", "k", "bias")]
-    arrays += [drawn_sinks(call), drawn_columns(call)]
+    arrays += [drawn_columns(call), drawn_sinks(call)]
     leaves = kinds(call)["lengths"] | {"key_lengths": np.array([9], np.int32)}
 
     def twice(f):
         squares = lambda *x: sum(jnp.sum(g**2) for g in jax.grad(f, (0, 1, 2, 3, 4))(*x))
         return jax.jit(jax.grad(squares, (0, 1, 2, 3, 4)))(*arrays)
 
-    for got, want in zip(*map(twice, losses(call, leaves)), strict=True):
+    for got, want in zip(*map(twice, losses(call, leaves, sinking=True)), strict=True):
         assert np.abs(want).max() > 1e-3
         np.testing.assert_allclose(got, want, atol=1e-10 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_nothing_leaks_into_statistics(small_blocks, poison):
+def test_nothing_leaks_into_statistics(small_blocks):
     """Padding of either side, columns included, changes no statistic and no gradient."""
     call = Call(T=9, S=11)
     arrays = {n: jnp.asarray(x, jnp.float32) for n, x in inputs(call).items()}
@@ -201,12 +185,14 @@ def test_nothing_leaks_into_statistics(small_blocks, poison):
         return *gradients, *found
 
     wanted = statistics(arrays["q"], arrays["k"], columns)
-    q = arrays["q"].at[1].set(poison).at[0, 5:].set(poison)
-    k, columns = (x.at[0, 4:].set(poison).at[1].set(poison) for x in (arrays["k"], columns))
-    for found, want in zip(statistics(q, k, columns), wanted, strict=True):
-        assert np.array_equal(found, want)
+    for want in wanted:
         assert np.isfinite(want).all()
         assert not np.asarray(want)[1].any()
+    for poison in (np.nan, np.inf):
+        q = arrays["q"].at[1].set(poison).at[0, 5:].set(poison)
+        k, c = (x.at[0, 4:].set(poison).at[1].set(poison) for x in (arrays["k"], columns))
+        for found, want in zip(statistics(q, k, c), wanted, strict=True):
+            assert np.array_equal(found, want)
 
 
 def test_cotangents_of_empty_rows_do_not_matter():
@@ -218,9 +204,12 @@ def test_cotangents_of_empty_rows_do_not_matter():
         summary = attend(q, k, arrays["v"], mask=mask)[1].summary(jnp.ones((2, call.S, 2)))
         return summary.entropy, summary.normalized_entropy, summary.peak, summary.expected
 
-    out, pull = jax.vjp(floats, arrays["q"], arrays["k"])
-    given = tuple(jnp.ones_like(x).at[1].set(jnp.nan) for x in out)
-    for gradient in pull(given):
+    @jax.jit
+    def gradients(q, k):
+        out, pull = jax.vjp(floats, q, k)
+        return pull(tuple(jnp.ones_like(x).at[1].set(jnp.nan) for x in out))
+
+    for gradient in gradients(arrays["q"], arrays["k"]):
         assert np.isfinite(gradient).all()
         assert not gradient[1].any()
 
@@ -231,15 +220,17 @@ def test_float32_entropy_of_4096_keys(offset):
     rng = np.random.default_rng(0)
     q, k = rng.standard_normal((1, 2, 2, 16)), rng.standard_normal((1, 4096, 2, 16))
     q, k = (x.astype(np.float32) for x in (2 * q, k))
-    _, trace = attend(q, k, k, bias=jnp.full((1, 1, 1, 1), offset, jnp.float32))
+    _, trace = attend(
+        *map(jnp.asarray, (q, k, k)), bias=jnp.full((1, 1, 1, 1), offset, jnp.float32)
+    )
     s = np.einsum("bthd,bshd->bhts", q.astype(np.float64), k) / 4
     p = np.exp(s - s.max(3, keepdims=True))
     p /= p.sum(3, keepdims=True)
-    position = np.linspace(0, 1, 4096, dtype=np.float32)[None, :, None]
+    position = jnp.linspace(0, 1, 4096)[None, :, None]
     summary = jax.jit(lambda t, x: t.summary(x))(trace, position)
     np.testing.assert_allclose(summary.entropy, -(p * np.log(p)).sum(3), atol=5e-6)
     np.testing.assert_allclose(summary.peak, p.max(3), rtol=1e-5)
-    np.testing.assert_allclose(summary.expected, p @ position.astype(np.float64), rtol=1e-5)
+    np.testing.assert_allclose(summary.expected, p @ np.asarray(position, np.float64), rtol=1e-5)
 
 
 def test_half_precision_statistics_are_float32():
@@ -259,11 +250,9 @@ def test_half_precision_statistics_are_float32():
             jnp.int32 if "visible" in name or "key" in name else jnp.float32
         )
         np.testing.assert_allclose(found[name], want, rtol=1e-5, atol=1e-6, err_msg=name)
-    gradient = jax.grad(lambda q: attend(q, k, v)[1].entropy().sum())(q)
-    assert gradient.dtype == jnp.bfloat16
 
 
-def test_through_a_resampler(x64, small_blocks):
+def test_through_a_resampler(x64):
     """Text looks at latents that have looked at patches: products of whole maps."""
     words, latents = Call(H=6, T=5, S=11), Call(H=2, K=1, T=11, S=17)
     mask = Mask.lengths(query=jnp.array([11, 7]), key=jnp.array([13, 17]))
@@ -271,34 +260,31 @@ def test_through_a_resampler(x64, small_blocks):
     lq, lk, _ = (jnp.asarray(inputs(latents, seed=3)[n]) for n in "qkv")
     columns = drawn_columns(latents)
 
-    @jax.jit
-    def found(q, k, lq, lk):
+    chosen = jnp.array([4, 1])
+
+    def composed(q, k, lq, lk):
         outer, inner = attend(q, k, k)[1], attend(lq, lk, lk, mask=mask)[1]
-        rows = outer.rows(jnp.array([4, 1]), through=inner)
-        return rows, outer.rows(through=inner), outer.expect(columns, through=inner)
+        return (
+            outer.rows(through=inner),
+            outer.expect(columns, through=inner),
+            outer.rows(chosen, through=inner),
+        )
 
-    rows, every, expected = found(q, k, lq, lk)
-    handed_on = attend(lq, lk, lk, mask=mask)[1].rows().mean(1)
-    wanted = jnp.einsum("bhtl,bls->bhts", attend(q, k, k)[1].rows(), handed_on)
-    np.testing.assert_allclose(every, wanted, atol=1e-12)
-    np.testing.assert_allclose(rows, wanted[:, :, jnp.array([4, 1])], atol=1e-12)
-    np.testing.assert_allclose(expected, jnp.einsum("bhts,bsr->bhtr", wanted, columns), atol=1e-12)
-    assert not np.asarray(rows)[0, :, :, 13:].any()
-    assert (np.asarray(rows)[1].sum(2) < 0.9).all()  # latents 7 to 10 see nothing
+    def whole(q, k, lq, lk):
+        outer, inner = attend(q, k, k)[1], attend(lq, lk, lk, mask=mask)[1]
+        rows = jnp.einsum("bhtl,bls->bhts", outer.rows(), inner.rows().mean(1))
+        return rows, jnp.einsum("bhts,bsr->bhtr", rows, columns), rows[:, :, chosen]
 
-    def total(through, *x):
-        if through:
-            return jnp.sum(jnp.sin(3 * found(*x)[0]))
-        handed_on = attend(*x[2:], x[3], mask=mask)[1].rows().mean(1)
-        outer = attend(*x[:2], x[1])[1].rows(jnp.array([4, 1]))
-        return jnp.sum(jnp.sin(3 * jnp.einsum("bhtl,bls->bhts", outer, handed_on)))
+    def everything(f):
+        total = lambda *x: (sum(jnp.sum(jnp.sin(3 * y)) for y in f(*x)), f(*x))
+        return jax.jit(jax.grad(total, (0, 1, 2, 3), has_aux=True))(q, k, lq, lk)
 
-    for got, want in zip(
-        *(jax.grad(partial(total, t), (0, 1, 2, 3))(q, k, lq, lk) for t in (True, False)),
-        strict=True,
-    ):
+    for got, want in zip(*map(jax.tree.leaves, map(everything, (composed, whole))), strict=True):
         assert np.abs(want).max() > 1e-3
         np.testing.assert_allclose(got, want, atol=1e-12)
+    rows = np.asarray(whole(q, k, lq, lk)[0])
+    assert not rows[0, :, :, 13:].any()
+    assert (rows[1].sum(2) < 0.9).all()  # latents 7 to 10 see nothing and hand nothing on
 
 
 def test_through_says_what_it_wants():

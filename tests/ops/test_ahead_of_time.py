@@ -1,0 +1,67 @@
+"""TPU programs, compiled without a TPU: the kernels are legal there, and no T x S array is made."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Topology, T, S, D, dtype, implementation (None: the table's).
+LONG = [
+    ("v5e:2x4", 4096, 4096, 64, "bfloat16", None),
+    ("v5e:2x4", 64, 16384, 128, "bfloat16", None),
+    ("v6e:2x4", 64, 16384, 128, "float32", None),
+    ("tpu7x:2x2x1", 64, 16384, 128, "bfloat16", None),
+]
+RAGGED = [
+    ("v5e:2x4", 4096, 77, 40, "float32", "splash"),
+    ("v6e:2x4", 4096, 77, 40, "bfloat16", "splash"),
+    ("v5e:2x4", 16, 197, 64, "bfloat16", "splash"),
+    ("tpu7x:2x2x1", 16, 197, 64, "float32", "splash"),
+]
+CASES = [*LONG, *RAGGED, ("v5e:2x4", 16, 197, 64, "bfloat16", None)]
+
+
+@pytest.fixture(scope="module")
+def programs():
+    """{case: what is found}, all of one process: the compiler takes 10 s and 490 MB to start."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("the TPU compiler is not here: pip install 'crossattn[tpu]'")
+    environment = {n: x for n, x in os.environ.items() if n not in ("XLA_FLAGS", "JAX_PLATFORMS")}
+    child = subprocess.run(
+        [sys.executable, Path(__file__).with_name("tpu_programs.py")],
+        input=json.dumps(CASES),
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        cwd=ROOT,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr[-3000:]
+    return dict(zip(CASES, json.loads(child.stdout.splitlines()[-1]), strict=True))
+
+
+@pytest.mark.parametrize("case", LONG, ids=str)
+def test_the_choice_for_long_contexts_is_the_kernel_and_makes_no_scores(programs, case):
+    found = programs[case]
+    assert found["kernels"] == ["dkv", "dq", "fwd"]
+    assert found["scores"] == []
+    assert found["temporary"] < found["dense"] / 4
+
+
+@pytest.mark.parametrize("case", RAGGED, ids=str)
+def test_ragged_sizes_are_legal(programs, case):
+    assert programs[case]["kernels"] == ["dkv", "dq", "fwd"]
+    assert programs[case]["scores"] == []
+
+
+def test_scores_would_be_found(programs):
+    """Few of them are the dense implementation's by the table: what is looked for is there."""
+    assert programs[CASES[-1]]["kernels"] == []
+    assert programs[CASES[-1]]["scores"]

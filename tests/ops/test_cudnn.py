@@ -1,0 +1,229 @@
+"""Without a GPU: what surrounds the kernels, with the kernels' formulas in plain operations in
+their place, and the programs that would run, compared with jax.nn's own."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from crossattn import Mask
+from crossattn.ops import cudnn, reference
+
+SCALE, NONE = 0.3, Mask()
+NAMES = ("o", "lse", "dq", "dk", "dv")
+
+
+def scores(q, k, call):
+    """(B,H,T,S): hidden ones -inf; float32 products of what the kernel is given."""
+    (_, T, H, D), (_, S, K, _) = q.shape, k.shape
+    assert D % 8 == T % 2 == S % 2 == 0
+    k = jnp.repeat(k, H // K, 2).astype(jnp.float32)
+    s = jnp.einsum("BTHD,BSHD->BHTS", q.astype(jnp.float32), k) * call.scale
+    i, j = jnp.arange(T)[:, None], jnp.arange(S)[None]
+    seen = jnp.ones((1, T, S), bool)
+    if call.causal:
+        seen = (i >= j)[None] & (seen if call.left is None else (j > i - call.left)[None])
+    if call.lengths is not None:
+        query, key = (x[:, None, None] for x in call.lengths)
+        seen = seen & (i[None] < query) & (j[None] < key)
+    return jnp.where(seen[:, None], s, -jnp.inf)
+
+
+def kernel_forward(q, k, v, call):
+    """What lies beyond a length is garbage here, as it may be there."""
+    s = scores(q, k, call)
+    lse = jax.nn.logsumexp(s, 3)
+    v = jnp.repeat(v, q.shape[2] // v.shape[2], 2).astype(jnp.float32)
+    o = jnp.einsum("BHTS,BSHD->BTHD", jnp.exp(s - lse[..., None]), v)
+    return o.astype(q.dtype), jnp.where(lse == -jnp.inf, jnp.nan, lse)
+
+
+def kernel_backward(q, k, v, o, lse, do, call):
+    G, half = q.shape[2] // k.shape[2], q.dtype
+    kf, vf = (jnp.repeat(x, G, 2).astype(jnp.float32) for x in (k, v))
+    q, o, do = (x.astype(jnp.float32) for x in (q, o, do))
+    p = jnp.exp(scores(q, k, call) - lse[..., None])
+    delta = (do * o).sum(3).swapaxes(1, 2)[..., None]
+    ds = p * (jnp.einsum("BTHD,BSHD->BHTS", do, vf) - delta) * call.scale
+    shared = lambda x: x.reshape(*x.shape[:2], k.shape[2], G, x.shape[3]).sum(3)
+    dq = jnp.einsum("BHTS,BSHD->BTHD", ds, kf)
+    dk = shared(jnp.einsum("BHTS,BTHD->BSHD", ds, q))
+    dv = shared(jnp.einsum("BHTS,BTHD->BSHD", p, do))
+    if call.lengths is not None:
+        beyond = jnp.arange(k.shape[1])[None] >= call.lengths[1][:, None]
+        dk = jnp.where(beyond[..., None, None], jnp.nan, dk)
+    return [x.astype(half) for x in (dq, dk, dv)]
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    monkeypatch.setattr(cudnn, "_forward", kernel_forward)
+    monkeypatch.setattr(cudnn, "_backward", kernel_backward)
+
+
+def draw(B, T, S, H, K, D, V, seed=0):
+    shapes = {"q": (B, T, H, D), "k": (B, S, K, D), "v": (B, S, K, V)}
+    shapes |= {"out": (B, T, H, V), "lse": (B, H, T)}
+    rng = np.random.default_rng(seed)
+    drawn = {n: rng.standard_normal(x).astype(np.float32) for n, x in shapes.items()}
+    return {n: x if n == "lse" else x.astype(jnp.bfloat16) for n, x in drawn.items()}
+
+
+def poisoned(arrays, visible):
+    rows, columns = visible.any(3).any(1), visible.any(2).any(1)
+    out = {n: x.copy() for n, x in arrays.items()}
+    out["q"][~rows], out["out"][~rows] = np.nan, np.nan
+    out["lse"].swapaxes(1, 2)[~rows] = np.inf
+    out["k"][~columns], out["v"][~columns] = np.nan, np.inf
+    return out
+
+
+@functools.partial(jax.jit, static_argnames="band")
+def ours(arrays, lengths, *, band=NONE):
+    call = (*(arrays[n] for n in "qkv"), built(lengths, band), None, SCALE, None)
+    o, lse = cudnn.forward(*call)
+    gradients = cudnn.backward(*call, o, lse, arrays["out"], arrays["lse"])[:3]
+    return dict(zip(NAMES, (o, lse, *gradients), strict=True))
+
+
+@functools.partial(jax.jit, static_argnames="band")
+def definition(arrays, lengths, *, band=NONE):
+    q, k, v, out = (arrays[n].astype(jnp.float32) for n in ("q", "k", "v", "out"))
+    results = lambda *x: reference.attend(*x, built(lengths, band), None, SCALE, None)
+    (o, lse), pull = jax.vjp(results, q, k, v)
+    gradients = pull((out, jnp.where(lse == -jnp.inf, 0, arrays["lse"])))
+    return dict(zip(NAMES, (o, lse, *gradients), strict=True))
+
+
+def built(lengths, band):
+    return band & Mask.lengths(**lengths) if lengths else band
+
+
+def check(sizes, lengths, band=NONE):
+    arrays = draw(*sizes)
+    visible = np.asarray(built(lengths, band).dense_array(*sizes[:3]))
+    found = ours(poisoned(arrays, visible), lengths, band=band)
+    wanted = definition(arrays, lengths, band=band)
+    for name, want in wanted.items():
+        got, empty = np.asarray(found[name], np.float32), np.isneginf(want)
+        assert np.array_equal(np.isneginf(got), empty), name
+        error = np.abs(np.where(empty, 0, got) - np.where(empty, 0, want)).max()
+        assert error <= (1e-4 if name == "lse" else 2e-2 * np.abs(want).max()), f"{name}: {error}"
+
+
+@pytest.mark.parametrize("band", [NONE, Mask.causal(0)], ids=["full", "causal"])
+@pytest.mark.parametrize(("T", "S"), [(5, 7), (7, 5)])
+def test_odd_sizes_lengths_and_poison(stand_in, band, T, S):
+    """The last example has no key at all; odd T, S and head sizes are padded."""
+    sizes = (3, T, S, 4, 2, 11, 13)
+    check(sizes, {}, band)
+    some = np.array([S, 3, 0], np.int32)
+    check(sizes, {"key": some}, band)
+    check(sizes, {"key": some, "query": np.array([2, T, T], np.int32)}, band)
+
+
+def test_window_to_the_left(stand_in):
+    check((2, 5, 9, 2, 2, 8, 8), {}, Mask.window(2, 0, 0))
+
+
+def test_a_softmax_over_further_keys(stand_in):
+    """Backward takes the global out and lse, here of twice the keys, of which these are half."""
+    arrays = draw(2, 6, 8, 2, 2, 8, 8)
+    arrays = {n: jnp.asarray(x) for n, x in arrays.items()}
+    call = (*(arrays[n] for n in "qkv"), NONE, None, SCALE, None)
+    o, lse = cudnn.forward(*call)
+    found = cudnn.backward(*call, o, lse + jnp.log(2.0), arrays["out"], None)[:3]
+    wanted = definition(arrays | {"lse": jnp.zeros_like(arrays["lse"])}, {})
+    for got, name in zip(found, ("dq", "dk", "dv"), strict=True):
+        want = wanted[name] / 2
+        assert np.abs(np.asarray(got, np.float32) - want).max() <= 2e-2 * np.abs(want).max()
+
+
+PROGRAMS = [
+    ({}, NONE, {}),
+    ({"key": "lengths"}, NONE, {"key_value_seq_lengths": "lengths"}),
+    ({}, Mask.causal(0), {"is_causal": True}),
+    ({"query": "lengths"}, Mask.causal(0), {"is_causal": True, "query_seq_lengths": "lengths"}),
+    ({}, Mask.window(1, 0, 0), {"is_causal": True, "local_window_size": (1, 0)}),
+]
+
+
+@pytest.mark.parametrize(("lengths", "band", "options"), PROGRAMS)
+def test_the_program_calls_cudnn_as_jax_does(monkeypatch, lengths, band, options):
+    """The two calls of cuDNN, with all that they are told, are those of jax.nn and its gradient."""
+    monkeypatch.setattr(cudnn.library, "check_cudnn_version", lambda: 91000)
+    arrays = draw(2, 4, 6, 4, 2, 16, 16) | {"lengths": np.array([3, 2], np.int32)}
+    given = lambda x, names: {n: x[of] if of == "lengths" else of for n, of in names.items()}
+
+    def ours(x):
+        mask = built(given(x, lengths), band)
+        call = (x["q"], x["k"], x["v"], mask, None, SCALE, None)
+        o, lse = cudnn.forward(*call)
+        return o, lse, cudnn.backward(*call, o, lse, x["out"], None)[:3]
+
+    def theirs(x):
+        attend = functools.partial(
+            jax.nn.dot_product_attention,
+            scale=SCALE,
+            implementation="cudnn",
+            **given(x, options),
+        )
+        o, pull = jax.vjp(attend, x["q"], x["k"], x["v"])
+        return o, pull(x["out"])
+
+    assert calls(ours, arrays) == calls(theirs, arrays)
+    assert len(calls(ours, arrays)) == 2
+
+
+def calls(f, arrays):
+    text = jax.jit(f).trace(arrays).lower(lowering_platforms=("cuda",)).as_text()
+    return [re.sub(r"%\w+(#\d+)?", "", x) for x in text.splitlines() if "@__cudnn$" in x]
+
+
+def refused(*, q=(1, 4, 2, 8), k=(1, 6, 2, 8), dtype=jnp.bfloat16, mask=NONE, bias=None, cap=None):
+    q, k = (jax.ShapeDtypeStruct(shape, dtype) for shape in (q, k))
+    return cudnn.refuse(q, k, k, mask, bias, SCALE, cap)
+
+
+LENGTHS = Mask.lengths(key=np.array([3]))
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ({}, None),
+        ({"mask": LENGTHS & Mask.causal(0), "dtype": jnp.float16}, None),
+        ({"mask": Mask.window(1, 0, 0)}, None),
+        ({"mask": Mask.window(None, 9, 0)}, None),  # hides nothing
+        ({"q": (1, 5, 2, 121), "k": (1, 7, 2, 121)}, None),
+        ({"q": (1, 5, 2, 129), "k": (1, 7, 2, 129)}, "head dim"),
+        ({"dtype": jnp.float32}, "float32: cuDNN computes in bfloat16 and float16"),
+        ({"k": (1, 0, 2, 8)}, "size 0"),
+        ({"cap": 1.5}, "soft-cap"),
+        ({"bias": np.zeros((1, 1, 1, 1))}, "a bias"),
+        ({"mask": Mask.keys(np.ones((1, 6), bool))}, "only lengths"),
+        ({"mask": Mask.causal(1)}, "causal(0) only"),
+        ({"mask": Mask.causal(np.array(0))}, "Python integers"),
+        ({"mask": Mask.window(1, 1, 0)}, "causal(0) only"),
+        ({"mask": Mask.window(1, 0, 0) & LENGTHS}, "with lengths"),
+        ({"mask": Mask.window(1, 0, 0), "q": (1, 9, 2, 8)}, "more queries than keys"),
+    ],
+)
+def test_refusals_say_why(monkeypatch, call, reason):
+    monkeypatch.setattr(cudnn.library, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(cudnn.library, "check_compute_capability", lambda c: c == "8.0")
+    found = refused(**call)
+    assert found == reason if reason is None else reason in found
+
+
+def test_a_machine_without_a_gpu_is_a_refusal(monkeypatch):
+    def missing():
+        raise RuntimeError("cuDNN is not detected.")
+
+    monkeypatch.setattr(cudnn.library, "check_cudnn_version", missing)
+    assert "pip install 'crossattn[cuda]'" in refused()
+    monkeypatch.setattr(cudnn.library, "check_cudnn_version", lambda: 91000)
+    assert "8.0" in refused()  # this process runs on a CPU

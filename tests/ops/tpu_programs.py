@@ -1,0 +1,59 @@
+"""Compiles attention and its gradient for TPUs that are not here, and says what the programs hold.
+
+Run by test_ahead_of_time.py in a process of its own: the compiler ends it when it fails. Standard
+input: a JSON list of [topology, T, S, D, dtype, implementation or null]. Standard output: a JSON
+list of what is found, one dictionary for each.
+"""
+
+import json
+import os
+import re
+import sys
+
+os.environ |= {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_LOG_DIR": "disabled",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from crossattn import attention
+
+B, H, K = 1, 3, 1
+
+
+def compiled(topology, T, S, D, dtype, implementation):
+    devices = topologies.get_topology_desc(topology_name=topology, platform="tpu").devices
+    mesh = Mesh(np.array(devices[:1]), ("x",))
+    query, key = (
+        jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, PartitionSpec()))
+        for shape in ((B, T, H, D), (B, S, K, D))
+    )
+
+    def both(q, k, v, cotangent):
+        out, pull = jax.vjp(lambda *x: attention(*x, implementation=implementation), q, k, v)
+        return out, pull(cotangent)
+
+    return jax.jit(both).lower(query, key, key, query).compile()
+
+
+def found(topology, T, S, *rest):
+    program = compiled(topology, T, S, *rest)
+    text = program.as_text()
+    return {
+        "kernels": sorted(set(re.findall(r"splash_mha_([a-z]+)", text))),
+        "scores": sorted(set(re.findall(rf"\w+\[(?:\d+,)*(?:{T}|{T * H // K}),{S}\]", text))),
+        "temporary": program.memory_analysis().temp_size_in_bytes,
+        "dense": 2 * B * H * T * S,  # bytes of the scores in bfloat16
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps([found(*case) for case in json.load(sys.stdin)]))
