@@ -29,7 +29,7 @@ ablate: setup
 	$(RUN) -m experiments.ablate fusion
 
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -11,6 +11,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from crossattn.ops import dispatch, reference
+from crossattn.ops.arguments import as_mask, check, checked_dropout, checked_sinks, number
 from crossattn.ops.blocks import Blocks
 from crossattn.ops.dispatch import IMPLEMENTATIONS, Choice, RefusalError
 from crossattn.ops.mask import Mask
@@ -19,8 +20,6 @@ from crossattn.ops.varying import alike
 from crossattn.shapes import Array, Bool, Float
 
 __all__ = ["IMPLEMENTATIONS", "RefusalError", "attend", "attention", "explain"]
-
-DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 def attend(
@@ -74,23 +73,23 @@ def attend(
     >>> out.shape, bool(jnp.all(out[1] == 0)), trace.valid[:, 0, 0].tolist()
     ((2, 5, 3, 8), True, [True, False])
     """
-    mask = _as_mask(mask)
-    _check(q, k, v, bias)
+    mask = as_mask(mask)
+    check(q, k, v, bias)
     (B, T, H, D), S = q.shape, k.shape[1]
     mask.check(B, H, T, S)
-    scale = float(D**-0.5) if scale is None else _number("scale", scale)
+    scale = float(D**-0.5) if scale is None else number("scale", scale)
     if softcap is not None:
-        softcap = _number("softcap", softcap)
+        softcap = number("softcap", softcap)
         if not softcap > 0:
             raise ValueError(
                 f"softcap must be positive, got {softcap}: write softcap=None for no cap"
             )
-    dropout = _checked_dropout(dropout)
+    dropout = checked_dropout(dropout)
     q, k, v, bias = alike((q, k, v, bias), q, k, v, bias, mask)
     out, lse, q, k = _run(implementation, q, k, v, mask, bias, scale, softcap, dropout)
     if sinks is None:
         return out, Trace(q, k, mask, bias, lse, scale, softcap)
-    total = jnp.logaddexp(lse, _checked_sinks(sinks, q.shape[2], lse)[None, :, None])
+    total = jnp.logaddexp(lse, checked_sinks(sinks, q.shape[2], lse)[None, :, None])
     share = jnp.exp(lse - total).swapaxes(1, 2)[..., None]
     out = (out.astype(share.dtype) * share).astype(out.dtype)
     return out, Trace(q, k, mask, bias, total, scale, softcap, lse)
@@ -131,7 +130,7 @@ def explain(
     cpu: chunked (otherwise)
       not xla: not its range (up to 2^18 scores: they stay in the cache)
     """
-    call = (q, k, v, _as_mask(mask), bias, 1.0, softcap, dropout)
+    call = (q, k, v, as_mask(mask), bias, 1.0, softcap, dropout)
     lines = []
     for platform, rows in dispatch.TABLE.items():
         chosen, passed = dispatch.choose(platform, *call)
@@ -263,86 +262,3 @@ def _lowered(static: _Static, direction: int, inputs, dropout, *more):
     if not branches:
         return branch(default)(inputs, dropout, *more)
     return jax.lax.platform_dependent(inputs, dropout, *more, **branches, default=branch(default))
-
-
-def _as_mask(mask: Any) -> Mask:
-    if mask is None:
-        return Mask()
-    return mask if isinstance(mask, Mask) else Mask.dense(mask)
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except TypeError as error:  # a traced array
-        raise TypeError(
-            f"{name} is a Python number, got {value}: multiply q instead of tracing it"
-        ) from error
-
-
-def _checked_dropout(dropout: Any) -> Any:
-    if dropout is None:
-        return None
-    if not (isinstance(dropout, tuple) and len(dropout) == 2):
-        raise TypeError(f"dropout is (rate, key), got {dropout}: write dropout=(0.1, key)")
-    rate, key = dropout
-    rate = _number("dropout rate", rate)
-    if not 0 <= rate < 1:
-        raise ValueError(f"dropout rate must be in [0, 1), got {rate}")
-    return (rate, key) if rate else None
-
-
-def _checked_sinks(sinks: Any, H: int, lse: Array) -> Array:
-    if sinks.shape != (H,) or not jnp.issubdtype(sinks.dtype, jnp.floating):
-        raise ValueError(
-            f"sinks are floats (H,) = ({H},), one for each query head; got "
-            f"{sinks.dtype}{list(sinks.shape)}"
-        )
-    return sinks.astype(lse.dtype)
-
-
-def _check(q: Any, k: Any, v: Any, bias: Any) -> None:
-    if k is None or v is None:
-        raise TypeError(
-            "context is required, got None for k or v: write attend(q, k, v) with the keys and "
-            "values of the context (those of the queries' own stream for self-attention)"
-        )
-    said = f"q {q.dtype}{list(q.shape)}, k {k.dtype}{list(k.shape)}, v {v.dtype}{list(v.shape)}"
-    if not (q.ndim == k.ndim == v.ndim == 4):
-        raise ValueError(
-            f"{said}: write q (B, T, H, D), k (B, S, K, D), v (B, S, K, V); "
-            "x[:, :, None] makes (B, T, D) one head"
-        )
-    if not (q.dtype == k.dtype == v.dtype):
-        raise TypeError(f"{said}: the dtypes differ; write k.astype(q.dtype), v.astype(q.dtype)")
-    if q.dtype.name not in DTYPES:
-        raise TypeError(f"{said}: attention takes {', '.join(DTYPES)}; write q.astype(jnp.float32)")
-    (B, T, H, D), (_, S, K, _) = q.shape, k.shape
-    if k.shape[0] != B or v.shape[0] != B:
-        raise ValueError(
-            f"{said}: the batch sizes (axis 0) differ; every query needs its own example's context"
-        )
-    if v.shape[1:3] != (S, K):
-        raise ValueError(
-            f"{said}: k and v differ in length or heads; write both as (B, S={S}, K={K}, ...)"
-        )
-    if k.shape[3] != D:
-        raise ValueError(f"{said}: the head sizes of q and k differ; project both to D={D}")
-    if K == 0 or H % K:
-        raise ValueError(f"{said}: {H} query heads are not a multiple of {K} key heads")
-    if bias is not None:
-        _check_bias(bias, {"B": B, "H": H, "T": T, "S": S})
-
-
-def _check_bias(bias: Any, sizes: dict[str, int]) -> None:
-    if not jnp.issubdtype(bias.dtype, jnp.floating):
-        raise TypeError(
-            f"bias takes floats, got {bias.dtype}: write mask=Mask.dense(...) to hide keys"
-        )
-    wanted = tuple(sizes.values())
-    if bias.ndim != 4 or any(n not in (1, w) for n, w in zip(bias.shape, wanted, strict=True)):
-        said = ", ".join(f"{letter}={n}" for letter, n in sizes.items())
-        raise ValueError(
-            f"bias has shape {bias.shape} but this call takes (B|1, H|1, T|1, S|1) with {said}; "
-            "bias[None] adds an axis"
-        )

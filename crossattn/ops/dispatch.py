@@ -139,16 +139,16 @@ TABLE: dict[str, tuple[Row, ...]] = {
             lambda n: n.S >= 4096 and n.tiles < 132,
         ),
         Row("cudnn", "S >= 512 and T >= 128", lambda n: n.S >= 512 and n.T >= 128),
-        Row("xla", "up to 2^26 scores", lambda n: n.scores <= 2**26),
+        Row("xla", "up to 2^22 scores", lambda n: n.scores <= 2**22),
         Row("chunked", *_ALWAYS),
     ),
     "tpu": (
         Row("splash", "S >= 1024 and T >= 16", lambda n: n.S >= 1024 and n.T >= 16),
-        Row("xla", "up to 2^24 scores", lambda n: n.scores <= 2**24),
+        Row("xla", "up to 2^20 scores", lambda n: n.scores <= 2**20),
         Row("chunked", *_ALWAYS),
     ),
     "default": (
-        Row("xla", "up to 2^24 scores", lambda n: n.scores <= 2**24),
+        Row("xla", "up to 2^20 scores", lambda n: n.scores <= 2**20),
         Row("chunked", *_ALWAYS),
     ),
 }

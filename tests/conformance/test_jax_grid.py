@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from calling import assert_judged, refusals, run
-from cases import IMPLEMENTATIONS
+from calling import NAMED, assert_judged, refusals, run
 from definition import judge
 
 from crossattn import Mask
@@ -64,7 +63,7 @@ def unmapped(arrays, mapped):
     return [{name: x[n] for name, x in arrays.items()} for n in range(3)]
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", NAMED)
 @pytest.mark.parametrize(("dtype", "group", "mapped", "shape"), GRID)
 def test_dtypes_groups_and_vmap(dtype, group, mapped, shape, implementation):
     arrays = inputs(*shape, H // group, dtype, outer=(3,) if mapped else ())
@@ -116,7 +115,7 @@ def test_masks_are_of_all_shapes():
     assert ("causal",) not in empty
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", NAMED)
 @pytest.mark.parametrize("mode", MODES, ids=" and ".join)
 def test_masks(mode, implementation):
     """T != S, and written as users write it: the terms that there are and no more."""
@@ -126,7 +125,7 @@ def test_masks(mode, implementation):
     assert_judged(found, arrays, visible, jnp.bfloat16)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", NAMED)
 @pytest.mark.parametrize("mode", MODES, ids=" and ".join)
 def test_masks_of_squares(mode, implementation):
     """T == S, with a term of every kind, most of which hide nothing: one compilation for all."""
@@ -159,7 +158,7 @@ def test_the_judge_agrees_with_jax_where_rows_have_keys(mode, shape):
     np.testing.assert_allclose(np.asarray(out)[full], wanted[full], atol=1e-5)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", NAMED)
 @pytest.mark.parametrize(("batch", "mapped"), [(1, True), (16, False)])
 def test_gradient_of_a_bias_per_example(batch, mapped, implementation):
     """q = k = v, a bias (B, H, S, S) and a mask (1, 1, 1, S) that hides nothing."""

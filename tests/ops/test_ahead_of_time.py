@@ -11,20 +11,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Topology, T, S, D, dtype, implementation (None: the table's).
+# Topology, T, S, D, dtype, implementation (None: the table's), queries sharded.
 LONG = [
-    ("v5e:2x4", 4096, 4096, 64, "bfloat16", None),
-    ("v5e:2x4", 64, 16384, 128, "bfloat16", None),
-    ("v6e:2x4", 64, 16384, 128, "float32", None),
-    ("tpu7x:2x2x1", 64, 16384, 128, "bfloat16", None),
+    ("v5e:2x4", 4096, 4096, 64, "bfloat16", None, False),
+    ("v5e:2x4", 64, 16384, 128, "bfloat16", None, False),
+    ("v6e:2x4", 64, 16384, 128, "float32", None, False),
+    ("tpu7x:2x2x1", 64, 16384, 128, "bfloat16", None, False),
 ]
 RAGGED = [
-    ("v5e:2x4", 4096, 77, 40, "float32", "splash"),
-    ("v6e:2x4", 4096, 77, 40, "bfloat16", "splash"),
-    ("v5e:2x4", 16, 197, 64, "bfloat16", "splash"),
-    ("tpu7x:2x2x1", 16, 197, 64, "float32", "splash"),
+    ("v5e:2x4", 4096, 77, 40, "float32", "splash", False),
+    ("v6e:2x4", 4096, 77, 40, "bfloat16", "splash", False),
+    ("v5e:2x4", 16, 197, 64, "bfloat16", "splash", False),
+    ("tpu7x:2x2x1", 16, 197, 64, "float32", "splash", False),
 ]
-CASES = [*LONG, *RAGGED, ("v5e:2x4", 16, 197, 64, "bfloat16", None)]
+SHARDED = ("v5e:2x4", 1024, 2048, 128, "bfloat16", None, True)
+DENSE = ("v5e:2x4", 16, 197, 64, "bfloat16", None, False)
+CASES = [*LONG, *RAGGED, SHARDED, DENSE]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,12 @@ def test_ragged_sizes_are_legal(programs, case):
     assert programs[case]["scores"] == []
 
 
+def test_kernels_go_into_shard_map_with_its_checks(programs):
+    """They declare no axes over which their results vary; that is done around them."""
+    assert programs[SHARDED]["kernels"] == ["dkv", "dq", "fwd"]
+
+
 def test_scores_would_be_found(programs):
     """Few of them are the dense implementation's by the table: what is looked for is there."""
-    assert programs[CASES[-1]]["kernels"] == []
-    assert programs[CASES[-1]]["scores"]
+    assert programs[DENSE]["kernels"] == []
+    assert programs[DENSE]["scores"]

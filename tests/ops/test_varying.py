@@ -43,7 +43,7 @@ def test_only_missing_axes_are_added_and_gradients_are_those_of_a_copy():
         assert alike(w, a, w) is w
         return jax.lax.psum((w * a).sum(), ("x", "y"))
 
-    w, a = np.ones((4, 6), np.float32), np.arange(24, dtype=np.float32).reshape(4, 6)
+    a = np.arange(24, dtype=np.float32).reshape(4, 6)
     gradient = shard_mapped(jax.grad(loss), SPECS["x"], SPECS["xy"], out=SPECS["x"])
     ones = np.ones((4, 3), np.float32)
     folded = a[:, :3] + a[:, 3:]

@@ -1,8 +1,9 @@
 """Compiles attention and its gradient for TPUs that are not here, and says what the programs hold.
 
 Run by test_ahead_of_time.py in a process of its own: the compiler ends it when it fails. Standard
-input: a JSON list of [topology, T, S, D, dtype, implementation or null]. Standard output: a JSON
-list of what is found, one dictionary for each.
+input: a JSON list of [topology, T, S, D, dtype, implementation or null, sharded]; sharded: the
+queries over all chips within `jax.shard_map`. Standard output: a JSON list of what is found, one
+dictionary for each.
 """
 
 import json
@@ -22,25 +23,30 @@ os.environ |= {
 import jax
 import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from crossattn import attention
 
 B, H, K = 1, 3, 1
 
 
-def compiled(topology, T, S, D, dtype, implementation):
+def compiled(topology, T, S, D, dtype, implementation, sharded):
     devices = topologies.get_topology_desc(topology_name=topology, platform="tpu").devices
-    mesh = Mesh(np.array(devices[:1]), ("x",))
+    devices = np.array(devices if sharded else devices[:1])
+    mesh = Mesh(devices, ("x",), axis_types=(AxisType.Auto,))
+    split, same = PartitionSpec(None, "x"), PartitionSpec()
     query, key = (
-        jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, PartitionSpec()))
-        for shape in ((B, T, H, D), (B, S, K, D))
+        jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
+        for shape, spec in (((B, T, H, D), split), ((B, S, K, D), same))
     )
 
     def both(q, k, v, cotangent):
         out, pull = jax.vjp(lambda *x: attention(*x, implementation=implementation), q, k, v)
-        return out, pull(cotangent)
+        return out, *pull(cotangent)
 
+    if sharded:
+        specs = (split, same, same, split), (split, split, same, same)
+        both = jax.shard_map(both, mesh=mesh, in_specs=specs[0], out_specs=specs[1])
     return jax.jit(both).lower(query, key, key, query).compile()
 
 

@@ -1,0 +1,102 @@
+"""What a call is checked for before anything is computed; each message says what to write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from crossattn.ops.mask import Mask
+from crossattn.shapes import Array
+
+__all__ = ["as_mask", "check", "checked_dropout", "checked_sinks", "number"]
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+
+def as_mask(mask: Any) -> Mask:
+    """Booleans are a dense mask, None hides nothing."""
+    if mask is None:
+        return Mask()
+    return mask if isinstance(mask, Mask) else Mask.dense(mask)
+
+
+def number(name: str, value: Any) -> float:
+    """A Python number, or TypeError for a traced array."""
+    try:
+        return float(value)
+    except TypeError as error:  # a traced array
+        raise TypeError(
+            f"{name} is a Python number, got {value}: multiply q instead of tracing it"
+        ) from error
+
+
+def checked_dropout(dropout: Any) -> Any:
+    """(rate, key), or None where nothing is dropped."""
+    if dropout is None:
+        return None
+    if not (isinstance(dropout, tuple) and len(dropout) == 2):
+        raise TypeError(f"dropout is (rate, key), got {dropout}: write dropout=(0.1, key)")
+    rate, key = dropout
+    rate = number("dropout rate", rate)
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout rate must be in [0, 1), got {rate}")
+    return (rate, key) if rate else None
+
+
+def checked_sinks(sinks: Any, H: int, lse: Array) -> Array:
+    """One float for each query head, in the dtype of lse."""
+    if sinks.shape != (H,) or not jnp.issubdtype(sinks.dtype, jnp.floating):
+        raise ValueError(
+            f"sinks are floats (H,) = ({H},), one for each query head; got "
+            f"{sinks.dtype}{list(sinks.shape)}"
+        )
+    return sinks.astype(lse.dtype)
+
+
+def check(q: Any, k: Any, v: Any, bias: Any) -> None:
+    """Raise ValueError or TypeError, with what to write, where the arrays do not fit."""
+    if k is None or v is None:
+        raise TypeError(
+            "context is required, got None for k or v: write attend(q, k, v) with the keys and "
+            "values of the context (those of the queries' own stream for self-attention)"
+        )
+    said = f"q {q.dtype}{list(q.shape)}, k {k.dtype}{list(k.shape)}, v {v.dtype}{list(v.shape)}"
+    if not (q.ndim == k.ndim == v.ndim == 4):
+        raise ValueError(
+            f"{said}: write q (B, T, H, D), k (B, S, K, D), v (B, S, K, V); "
+            "x[:, :, None] makes (B, T, D) one head"
+        )
+    if not (q.dtype == k.dtype == v.dtype):
+        raise TypeError(f"{said}: the dtypes differ; write k.astype(q.dtype), v.astype(q.dtype)")
+    if q.dtype.name not in DTYPES:
+        raise TypeError(f"{said}: attention takes {', '.join(DTYPES)}; write q.astype(jnp.float32)")
+    (B, T, H, D), (_, S, K, _) = q.shape, k.shape
+    if k.shape[0] != B or v.shape[0] != B:
+        raise ValueError(
+            f"{said}: the batch sizes (axis 0) differ; every query needs its own example's context"
+        )
+    if v.shape[1:3] != (S, K):
+        raise ValueError(
+            f"{said}: k and v differ in length or heads; write both as (B, S={S}, K={K}, ...)"
+        )
+    if k.shape[3] != D:
+        raise ValueError(f"{said}: the head sizes of q and k differ; project both to D={D}")
+    if K == 0 or H % K:
+        raise ValueError(f"{said}: {H} query heads are not a multiple of {K} key heads")
+    if bias is not None:
+        _check_bias(bias, {"B": B, "H": H, "T": T, "S": S})
+
+
+def _check_bias(bias: Any, sizes: dict[str, int]) -> None:
+    if not jnp.issubdtype(bias.dtype, jnp.floating):
+        raise TypeError(
+            f"bias takes floats, got {bias.dtype}: write mask=Mask.dense(...) to hide keys"
+        )
+    wanted = tuple(sizes.values())
+    if bias.ndim != 4 or any(n not in (1, w) for n, w in zip(bias.shape, wanted, strict=True)):
+        said = ", ".join(f"{letter}={n}" for letter, n in sizes.items())
+        raise ValueError(
+            f"bias has shape {bias.shape} but this call takes (B|1, H|1, T|1, S|1) with {said}; "
+            "bias[None] adds an axis"
+        )
