@@ -1,6 +1,8 @@
 """Strict for everything: 8 CPU devices, strict promotion, checked annotations."""
 
 import os
+import sys
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -12,6 +14,9 @@ os.environ.setdefault(
 import jax
 import pytest
 from jaxtyping import install_import_hook
+
+# tests/conformance takes its cases and tolerances from tests/ops.
+sys.path.insert(0, str(Path(__file__).parent / "ops"))
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
