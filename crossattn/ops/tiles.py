@@ -262,8 +262,22 @@ def _loop(n: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
 
 
 def _slice(x: Array, start: tuple[Any, ...], sizes: tuple[int, ...]) -> Array:
-    return jax.lax.dynamic_slice(x, [jnp.asarray(n, jnp.int32) for n in start], sizes)
+    start = [jnp.asarray(n, jnp.int32) for n in start]
+    return _as(jax.lax.dynamic_slice(_bits(x), start, sizes), x.dtype)
 
 
 def _update(x: Array, part: Array, start: tuple[Any, ...]) -> Array:
-    return jax.lax.dynamic_update_slice(x, part, [jnp.asarray(n, jnp.int32) for n in start])
+    start = [jnp.asarray(n, jnp.int32) for n in start]
+    return _as(jax.lax.dynamic_update_slice(_bits(x), _bits(part), start), x.dtype)
+
+
+def _bits(x: Array) -> Array:
+    """bfloat16 as the integers that it is stored in.
+
+    XLA's CPU compiler slices no bfloat16: it would keep a float32 copy of the whole array beside.
+    """
+    return _as(x, jnp.uint16) if x.dtype == jnp.bfloat16 else x
+
+
+def _as(x: Array, dtype: Any) -> Array:
+    return x if x.dtype == dtype else jax.lax.bitcast_convert_type(x, dtype)

@@ -298,6 +298,12 @@ def test_nothing_of_size_T_S_in_either_direction():
     assert memory.temp_size_in_bytes < 4 * 65_536 * 2 * 8  # one copy of the queries
 
 
+def test_bfloat16_is_not_kept_as_float32():
+    q, k = (jax.ShapeDtypeStruct((1, n, 2, 8), jnp.bfloat16) for n in (16, 65_536))
+    memory = jax.jit(attention).lower(q, k, k).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 1.1 * 2 * (2 * 65_536 * 2 * 8)  # keys and values once
+
+
 def test_merge_joins_parts():
     """Parts over disjoint keys, an empty one among them, give the whole, with its gradients."""
     arrays = {n: jnp.asarray(x, jnp.float32) for n, x in inputs(Call()).items()}
