@@ -7,9 +7,10 @@ only the question reaches 67.0 %.
 Command:   python -m experiments.ablate easy_vqa
 """
 
-from configs.fusion import SUITE as FUSION
 from crossattn.train.run import Data, Model, Optimiser, Run
 from crossattn.train.suite import Suite
+
+from .fusion import SUITE as FUSION
 
 SUITE = Suite(
     name="easy_vqa",

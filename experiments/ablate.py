@@ -2,17 +2,16 @@
 
 python -m experiments.ablate fusion
 python -m experiments.ablate fusion --quick
+python -m experiments.ablate fusion --dry-run
+python -m experiments.ablate fusion --variants blind mean-pool --seeds 3
 python -m experiments.ablate easy_vqa --seeds 3 --steps 3000 --out results/longer
 """
 
 import dataclasses
-import difflib
-import importlib
+import functools
 import json
 import os
-import pkgutil
 import platform
-import shlex
 import sys
 import threading
 import time
@@ -24,104 +23,130 @@ import jax
 import tyro
 from tqdm import tqdm
 
-import configs
+from crossattn.data.tfds_records import DataError
 from crossattn.files import write_atomically
 from crossattn.report.comparisons import compare_variants
 from crossattn.report.document import write_report
 from crossattn.report.tables import terminal
 from crossattn.train import ablation
-from crossattn.train.ablation import Finished, Folder, FolderError
+from crossattn.train.ablation import Finished, Listener
+from crossattn.train.checkpoint import CheckpointError
+from crossattn.train.folder import Folder, FolderError, pending
 from crossattn.train.loop import NonFiniteLossError
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Source, load
 from crossattn.train.suite import Suite
-from experiments import lanes
-from experiments.command_line import fail, parse, plain_errors
-from experiments.exhibition import gallery
+
+from . import lanes, planning, suites
+from .command_line import fail, manual, nearest, parse, plain_errors, typed
+from .exhibition import gallery
+from .interrupts import gently, standing
 
 COMMAND = "ablate"
 QUICK_SEEDS = 3
+Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 CACHE = Path.home() / ".cache" / "crossattn" / "compiled"
+# What a user can do something about.
+EXPECTED = (FolderError, CheckpointError, DataError, NonFiniteLossError, ModuleNotFoundError)
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Train and measure every variant of a suite with every seed, and write a report.
 
-    What is finished never runs again: the same command resumes an interrupted suite.
+    What is finished never runs again: the same command goes on where one ended.
     """
 
     run: Annotated[Run, tyro.conf.arg(name="")]
     """What all variants share."""
+    variants: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="(default: all)")
+    ] = ()
+    """Run and report only these variants, and the baseline."""
     seeds: int = 5
     """Seeds of every variant: 0, 1, and so on. Fewer than 5 seldom allow a claim."""
-    quick: bool = False
+    quick: Flag = False
     """A smoke run of a minute or two: 3 seeds, few steps, little data. Not for conclusions."""
-    out: Path | None = None
-    """Folder of the results; results/SUITE when not given (results/SUITE-quick with --quick)."""
-    sweep: bool = False
+    sweep: Flag = False
     """First choose each variant's learning rate on validation data, with a seed of its own."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FOLDER",
+            help_behavior_hint="(default: results/SUITE, with --quick results/SUITE-quick)",
+        ),
+    ] = None
+    """Where the results go."""
+    dry_run: Flag = False
+    """Only show what would run, what it costs and how long it takes; write nothing."""
 
     def __post_init__(self):
         if self.seeds < 1:
             raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
 
 
-def suites() -> list[str]:
-    """Names of the suites under configs/."""
-    return sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
-
-
 def main(arguments: list[str]) -> None:
     """Parse, run, report."""
-    suite, options = configure(arguments)
+    whole, options = configure(arguments)
+    suite = whole.only(options.variants) if options.variants else whole
     name = f"{suite.name}-quick" if options.quick else suite.name
     folder = Folder(options.out or Path("results") / name)
-    expected = (FolderError, NonFiniteLossError, ModuleNotFoundError)
-    with plain_errors(COMMAND, expected):
-        folder.check(suite, options.seeds)
+    command = typed(COMMAND, arguments)
+    safe = functools.partial(standing, suite, folder, options.seeds, command)
+    with gently(COMMAND), plain_errors(COMMAND, EXPECTED, safe=safe):
+        folder.check(whole)
         lanes.prepare()
-        if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-            jax.config.update("jax_compilation_cache_dir", str(CACHE))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        try:
-            source = load(suite.base)
-            ablation.check_source(suite, source)
-        except ValueError as error:
-            fail(COMMAND, str(error))
-        folder.claim(suite)
-        work(suite, source, folder, options)
-        finished = ablation.collect(suite, folder, options.seeds)
-        results = summarise(suite, folder, finished)
-        report(suite, source, folder, results, finished, arguments)
+        if options.dry_run:
+            planning.show(suite, _source(suite), folder, options.seeds)
+            return
+        with folder.hold(command):
+            folder.check(whole)  # another process may have been here in between
+            folder.check_room(sum(len(more) for _, more in pending(suite, folder, options.seeds)))
+            if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+                jax.config.update("jax_compilation_cache_dir", str(CACHE))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+            source = _source(suite)
+            folder.claim(whole)
+            work(suite, source, folder, options)
+            finished = ablation.collect(suite, folder, options.seeds)
+            results = summarise(suite, folder, finished)
+            report(suite, source, folder, results, finished, command, _left_out(whole, suite))
+
+
+def _source(suite: Suite) -> Source:
+    try:
+        source = load(suite.base)
+        ablation.check_source(suite, source)
+    except ValueError as error:
+        fail(COMMAND, str(error))
+    return source
 
 
 def configure(arguments: list[str]) -> tuple[Suite, Options]:
     """The suite with the overrides of the command line, and the options."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        known = "\n".join(f"  {name:10s} {_suite(name).title}" for name in suites())
-        print(f"{__doc__}\nSuites:\n{known}\n\npython -m experiments.ablate SUITE --help: options")
+        known = "\n".join(f"  {name:10s} {suites.find(name).title}" for name in suites.names())
+        said = f"{manual(__doc__)}\nSuites:\n{known}\n\n{typed(COMMAND)} SUITE --help: options"
+        print(said)
         raise SystemExit(0)
     name, *rest = arguments
-    if name not in suites():
-        near = difflib.get_close_matches(name, suites(), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(suites())}"
-        fail(COMMAND, f"there is no suite {name!r}: {hint}")
-    suite = _suite(name)
+    try:
+        suite = suites.find(name)
+    except ValueError as error:
+        fail(COMMAND, str(error))
     quick = "--quick" in rest
     base = replace(suite.base, suite.quick) if quick else suite.base
     default = Options(run=base, seeds=QUICK_SEEDS if quick else Options.seeds)
-    options = parse(COMMAND, default, rest)
+    options = parse(COMMAND, default, rest, subject=[name])
+    for variant in options.variants:
+        if variant not in suite.variants:
+            fail(COMMAND, f"{name} has no variant {variant!r}: {nearest(variant, suite.variants)}")
     for field in {field for changes in suite.variants.values() for field in changes}:
         if _value(options.run, field) != _value(base, field):
             fail(COMMAND, f"--{field} is what the suite {name} varies: leave it out")
     if options.sweep and options.run.optimiser.learning_rate != base.optimiser.learning_rate:
         fail(COMMAND, "--optimiser.learning-rate is what --sweep chooses: leave one of them out")
     return dataclasses.replace(suite, base=options.run, sweep=options.sweep), options
-
-
-def _suite(name: str) -> Suite:
-    return importlib.import_module(f"configs.{name}").SUITE
 
 
 def _value(run: Run, field: str) -> Any:
@@ -133,7 +158,7 @@ def _value(run: Run, field: str) -> Any:
 
 def work(suite: Suite, source: Source, folder: Folder, options: Options) -> None:
     """Run what is not finished, a variant per device, under one progress bar."""
-    todo = list(ablation.pending(suite, folder, options.seeds))
+    todo = list(pending(suite, folder, options.seeds))
     runs = sum(len(seeds) for _, seeds in todo)
     if done := len(suite.variants) * options.seeds - runs:
         print(f"{done} runs are finished, {runs} to go", file=sys.stderr)
@@ -142,9 +167,13 @@ def work(suite: Suite, source: Source, folder: Folder, options: Options) -> None
     interval = 0.2 if sys.stderr.isatty() else 10.0
     with tqdm(total=total, unit="step", desc="compiling", mininterval=interval) as bar:
 
+        def notify(message: str) -> None:
+            bar.write(f"{COMMAND}: {message}", file=sys.stderr)
+
         def train(variant: str, seeds: list[int], check: Callable[[], None]) -> None:
             progress = _Bar(bar, check)
-            ablation.run_variant(suite, variant, seeds, source, folder, progress=progress)
+            listener = Listener(progress, notify)
+            ablation.run_variant(suite, variant, seeds, source, folder, listener=listener)
 
         lanes.spread(train, todo)
 
@@ -204,13 +233,26 @@ def summarise(suite: Suite, folder: Folder, finished: Finished) -> dict[str, Any
     return results
 
 
+def _left_out(whole: Suite, suite: Suite) -> list[str]:
+    """What a report of some variants must say of the others."""
+    others = [variant for variant in whole.variants if variant not in suite.variants]
+    if not others:
+        return []
+    return [
+        f"This report covers {len(suite.variants)} of the suite's {len(whole.variants)} variants; "
+        f"{', '.join(others)} {'was' if len(others) == 1 else 'were'} left out on request, and so "
+        "were the claims about them."
+    ]
+
+
 def report(
     suite: Suite,
     source: Source,
     folder: Folder,
     results: dict[str, Any],
     finished: Finished,
-    arguments: list[str],
+    command: str,
+    left_out: list[str],
 ) -> None:
     """Write report.md with its figures, and print the tables."""
     path = write_report(
@@ -220,8 +262,8 @@ def report(
         claims=suite.claims,
         curves=finished.curves,
         shown=gallery(source, folder.run(suite.baseline, 0) / "maps.npz"),
-        notes=suite.notes,
-        command=f"python -m experiments.ablate {shlex.join(arguments)}",
+        notes=(*suite.notes, *left_out),
+        command=command,
     )
     print(terminal(results))
     print(f"\nreport: {path}")

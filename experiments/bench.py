@@ -14,11 +14,9 @@ cores, and then make one call each in turn. A ratio is the median of the ratios 
 """
 
 import dataclasses
-import difflib
 import functools
 import json
 import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -30,19 +28,20 @@ from tqdm import tqdm
 from crossattn.files import write_atomically
 from crossattn.report.figures import png
 from crossattn.report.tables import Table, markdown, plain
-from experiments.benching import options as takes
-from experiments.benching.cases import SHAPES, Case
-from experiments.benching.measure import Budget
-from experiments.benching.picture import ratios
-from experiments.benching.process import Worker, WorkerError
-from experiments.benching.summary import (
+
+from .benching import options as takes
+from .benching.cases import SHAPES, Case
+from .benching.measure import Budget
+from .benching.picture import ratios
+from .benching.process import Worker, WorkerError
+from .benching.summary import (
     details,
     geometric_means,
     overview,
     reasons,
     summarise,
 )
-from experiments.command_line import INTERRUPTED, fail, parse, plain_errors
+from .command_line import INTERRUPTED, fail, manual, nearest, parse, plain_errors, typed
 
 COMMAND = "bench"
 
@@ -78,7 +77,7 @@ def main(arguments: list[str]) -> None:
     records: list[dict[str, Any]] = []
     about: dict[str, Any] = {
         "benchmark": name,
-        "command": f"python -m experiments.bench {shlex.join(arguments)}",
+        "command": typed(COMMAND, arguments),
         "date": time.strftime("%Y-%m-%d"),
         "processor": _processor(),
         "workers": [],
@@ -109,15 +108,13 @@ def configure(arguments: list[str]) -> tuple[str, Any]:
         )
         shapes = "\n".join(f"  {shape}" for shape in SHAPES.values())
         print(
-            f"{__doc__}\nBenchmarks:\n{known}\n\nShapes, as B,T,S,H,D:\n{shapes}\n\n"
-            "python -m experiments.bench BENCHMARK --help: options"
+            f"{manual(__doc__)}\nBenchmarks:\n{known}\n\nShapes, as B,T,S,H,D:\n{shapes}\n\n"
+            f"{typed(COMMAND)} BENCHMARK --help: options"
         )
         raise SystemExit(0)
     name, *rest = arguments
     if name not in BENCHMARKS:
-        near = difflib.get_close_matches(name, BENCHMARKS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(BENCHMARKS)}"
-        fail(COMMAND, f"there is no benchmark {name!r}: {hint}")
+        fail(COMMAND, f"there is no benchmark {name!r}: {nearest(name, BENCHMARKS)}")
     options = parse(f"{COMMAND} {name}", BENCHMARKS[name].options(), rest)
     try:
         options.check()

@@ -1,12 +1,14 @@
 """What all commands share: parsing into dataclasses, and errors as one clear line (exit code 2)."""
 
 import contextlib
+import difflib
 import io
 import logging
 import os
 import re
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NoReturn, TypeVar
 
 import tyro
@@ -15,6 +17,38 @@ Options = TypeVar("Options")
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+SAFE = "interrupted; finished runs and checkpoints are safe, the same command goes on"
+# A wheel carries this package under a name that cannot clash, and a command beside it.
+INSTALLED = __package__ != "experiments"
+
+
+def typed(command: str, arguments: Sequence[str] = ()) -> str:
+    """What a user types to run a command.
+
+    Example:
+      >>> typed("ablate", ["fusion", "--out", "my results"])
+      "python -m experiments.ablate fusion --out 'my results'"
+    """
+    start = f"crossattn {command}" if INSTALLED else f"python -m experiments.{command}"
+    return " ".join([start, *map(shlex.quote, arguments)])
+
+
+def manual(documentation: str | None) -> str:
+    """A module's documentation with its commands as this user types them."""
+    text = documentation or ""
+    return text.replace("python -m experiments.", "crossattn ") if INSTALLED else text
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What a user may have meant.
+
+    Example:
+      >>> nearest("fusoin", ["easy_vqa", "fusion"]), nearest("zzz", ["a", "b"])
+      ('did you mean fusion?', 'choose one of a, b')
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
 
 
 def fail(command: str, message: str) -> NoReturn:
@@ -23,27 +57,50 @@ def fail(command: str, message: str) -> NoReturn:
     raise SystemExit(BAD_INPUT)
 
 
-def parse(command: str, default: Options, arguments: Sequence[str]) -> Options:
+def parse(
+    command: str, default: Options, arguments: Sequence[str], *, subject: Sequence[str] = ()
+) -> Options:
     """Fill a dataclass from the command line; its values in `default` are the defaults.
 
     What cannot be parsed ends the command with one line that names the option and what it takes.
+    `subject` stands between the command and its options.
     """
     said = io.StringIO()
+    # tyro draws its boxes as this encoding allows.
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8")
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(shown):
             return tyro.cli(
                 type(default),
                 args=list(arguments),
                 default=default,
-                prog=f"python -m experiments.{command}",
+                prog=typed(command, subject),
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as end:
         if end.code in (0, None):
+            shown.seek(0)
+            print(_titled(shown.read()), end="")
             raise
         fail(command, _one_line(said.getvalue()))
     except ValueError as error:
         fail(command, str(error))
+
+
+def _titled(manual: str) -> str:
+    """The boxes of tyro's --help under the names of what they hold.
+
+    Example:
+      >>> print(_titled("╭─ options ────────╮\\n╭─ data options ───╮"))
+      ╭─ what to run ────╮
+      ╭─ data ───────────╮
+    """
+
+    def title(box: re.Match[str]) -> str:
+        start = f"{box[1]}{box[2].strip() or 'what to run'} "
+        return start.ljust(len(box[0]) - 1, box[3][-1]) + box[4]
+
+    return re.sub(r"(?m)^(╭─ | )([\w.]* ?)options ([─ ]+)([╮ ])$", title, manual)
 
 
 def _one_line(box: str) -> str:
@@ -71,19 +128,26 @@ def _one_line(box: str) -> str:
 
 
 @contextlib.contextmanager
-def plain_errors(command: str, expected: tuple[type[BaseException], ...]) -> Iterator[None]:
-    """Turn expected errors, and a disk that is full or closed to us, into one line."""
+def plain_errors(
+    command: str,
+    expected: tuple[type[BaseException], ...],
+    *,
+    safe: Callable[[], str] = lambda: SAFE,
+) -> Iterator[None]:
+    """Turn expected errors, and a disk that is full or closed to us, into one line.
+
+    Args:
+      command: begins the line.
+      expected: errors whose message is for the user.
+      safe: says after an interruption what is safe, and how to go on.
+    """
     # Orbax logs with a traceback what it then raises, and so do the futures that it leaves behind.
     for name in ("absl", "asyncio", "concurrent.futures"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     except KeyboardInterrupt:
-        print(
-            f"\n{command}: interrupted; finished runs and checkpoints are safe, "
-            "the same command goes on",
-            file=sys.stderr,
-        )
+        print(f"\n{command}: {safe()}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except expected as error:
         fail(command, str(error))

@@ -64,8 +64,8 @@ def spread(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> No
 
     devices = jax.local_devices()[: max(1, len(arguments))]
     with ThreadPoolExecutor(len(devices)) as pool:
-        lanes = [pool.submit(lane, device) for device in devices]
         try:
+            lanes = [pool.submit(lane, device) for device in devices]
             errors = [lane.exception() for lane in lanes]
         except BaseException:
             stop.set()

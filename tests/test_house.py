@@ -1,5 +1,6 @@
 """The wheel installs in a clean environment; README's commands and code run."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -17,7 +18,12 @@ def test_wheel_installs_and_imports_in_a_clean_environment(tmp_path):
     subprocess.run(build, check=True, capture_output=True, timeout=300)
     (wheel,) = tmp_path.glob("crossattn-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names} == {"crossattn", f"{wheel.name[:15]}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {
+        "crossattn",
+        "crossattn_configs",
+        "crossattn_experiments",
+        f"{wheel.name[:15]}.dist-info",
+    }
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
     # The environment sees this one's dependencies, but not this checkout.
@@ -40,6 +46,42 @@ def test_wheel_installs_and_imports_in_a_clean_environment(tmp_path):
         timeout=300,
     )
     assert clean.stdout.startswith(str(site))
+
+    # The command finds the suites that came with it, and names itself as its user types it.
+    entry = "from crossattn_experiments.__main__ import main; main()"
+    command = subprocess.run(
+        [tmp_path / "clean" / "bin" / "python", "-c", entry, "ablate", "--help"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "crossattn = crossattn_experiments.__main__:main" in _entry_points(wheel)
+    assert "\ncrossattn ablate fusion\n" in command.stdout
+    assert "easy_vqa" in command.stdout
+    assert "python -m" not in command.stdout
+
+
+def _entry_points(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        return archive.read(name).decode()
+
+
+def test_an_editable_install_knows_the_names_of_the_wheel(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    for name in ("configs", "experiments"):
+        (tmp_path / f"crossattn_{name}.py").write_text(hook.LINK)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        linked = importlib.import_module("crossattn_configs.fusion")
+        assert Path(linked.__file__) == ROOT / "configs" / "fusion.py"
+    finally:
+        for name in [name for name in sys.modules if name.startswith("crossattn_configs")]:
+            del sys.modules[name]
 
 
 def _site_packages():

@@ -10,7 +10,7 @@ import numpy as np
 
 from crossattn.data import scene_images
 from crossattn.data.scene_language import COLOURS, SHAPES, Pair, Question
-from crossattn.data.scene_layout import MOST, lay_out
+from crossattn.data.scene_layout import GROUND, MOST, lay_out
 from crossattn.data.scene_questions import Case, arrange, cases, swap_pairs
 from crossattn.data.stream import Stream
 
@@ -93,6 +93,12 @@ class Scenes:
     def coverage(self) -> np.ndarray:
         """(N, O, P) float32: the fraction of patch p that object o covers."""
         return scene_images.coverage(self.shape, self.radius, self.centre, self.size)
+
+    @property
+    def layout(self) -> np.ndarray:
+        """(N, O, 3) float32: x, y and radius of object o in sides of the image; 0 for no object."""
+        parts = [self.centre, self.radius[..., None]]
+        return (np.concatenate(parts, axis=-1) / GROUND).astype(np.float32)
 
     def render(self, indices: np.ndarray) -> np.ndarray:
         """Paint the scenes `indices`, (n, size, size, 3) uint8.

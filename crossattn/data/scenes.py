@@ -92,6 +92,7 @@ def examples(
     perception: str = "oracle",
     noise: float = 0.1,
     size: int = 64,
+    layout: bool = False,
 ) -> Examples:
     """Draw `count` scenes with their texts.
 
@@ -107,6 +108,8 @@ def examples(
         noise: standard deviation of the noise of oracle features, whose clean values lie mostly
             between 0 and 1.
         size: pixels along one side, 32 or 64.
+        layout: whether the place and size of the objects, without colour and shape, come as a third
+            modality.
 
     Returns:
         rows of questions (and phrases of reference) in the order of their scenes, then rows of
@@ -141,6 +144,7 @@ def examples(
     return Examples(
         images=images,
         coverage=drawn.coverage,
+        layout=drawn.layout if layout else None,
         **arrays,  # type: ignore[arg-type]
         vocabulary=VOCABULARY,
         kinds=KINDS,

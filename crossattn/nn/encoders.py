@@ -8,7 +8,9 @@ from flax import linen as nn
 from crossattn.nn.linear import Dense
 from crossattn.shapes import Array, Float, UInt8
 
-Perception = Literal["oracle", "patch", "window", "conv"]
+Perception = Literal["oracle", "features", "patch", "window", "conv"]
+# What comes as vectors already: exact symbols, or what another encoder made.
+VECTORS = ("oracle", "features")
 
 
 def cells(pixels: UInt8[Array, "B h w C"], size: int) -> Float[Array, "B rows columns F"]:
@@ -42,8 +44,9 @@ class PatchEncoder(nn.Module):
 
     Attributes:
       width: M.
-      perception: "oracle" reads symbolic features (B, P, F) of each patch; the others read pictures
-        (B, h, w, 3) in uint8 through two dense layers with a GELU between them: "patch" sees
+      perception: "oracle" reads symbolic features (B, P, F) of each patch, "features" those that
+        another encoder made; the others read pictures (B, h, w, 3) in uint8 through two dense
+        layers with a GELU between them: "patch" sees
         strictly one cell a token, "window" 2 x 2 neighbouring cells, "conv" 3 x 3 cells and then
         the 3 x 3 neighbourhood of that.
       cell: side of a cell in pixels.
@@ -65,14 +68,15 @@ class PatchEncoder(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> Float[Array, "B P M"]:
         """Encode symbolic features (B, P, F) or pictures (B, h, w, 3)."""
-        rank = 3 if self.perception == "oracle" else 4
+        rank = 3 if self.perception in VECTORS else 4
         if self.perception not in get_args(Perception) or images.ndim != rank:
             raise ValueError(
                 f"perception {self.perception!r} does not read an array of shape {images.shape}: "
-                "'oracle' reads (B, P, F), 'patch', 'window' and 'conv' read (B, h, w, 3)"
+                "'oracle' and 'features' read (B, P, F), 'patch', 'window' and 'conv' "
+                "read (B, h, w, 3)"
             )
         x = Dense(self.width, name="embed")(self._patches(images))
-        if self.perception != "oracle":
+        if self.perception not in VECTORS:
             reach = 3 if self.perception == "conv" else 1
             x = Dense(self.width, name="mix")(windows(nn.gelu(x), reach, same=True))
         x = x.reshape(x.shape[0], -1, self.width)
@@ -80,7 +84,7 @@ class PatchEncoder(nn.Module):
         return nn.LayerNorm(name="norm")(x + position[None])
 
     def _patches(self, images):
-        if self.perception == "oracle":
+        if self.perception in VECTORS:
             return images
         grid = cells(images, self.cell)
         if self.perception == "patch":

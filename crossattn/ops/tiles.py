@@ -262,13 +262,15 @@ def _loop(n: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
 
 
 def _slice(x: Array, start: tuple[Any, ...], sizes: tuple[int, ...]) -> Array:
-    start = [jnp.asarray(n, jnp.int32) for n in start]
-    return _as(jax.lax.dynamic_slice(_bits(x), start, sizes), x.dtype)
+    return _as(jax.lax.dynamic_slice(_bits(x), _indices(start), sizes), x.dtype)
 
 
 def _update(x: Array, part: Array, start: tuple[Any, ...]) -> Array:
-    start = [jnp.asarray(n, jnp.int32) for n in start]
-    return _as(jax.lax.dynamic_update_slice(_bits(x), _bits(part), start), x.dtype)
+    return _as(jax.lax.dynamic_update_slice(_bits(x), _bits(part), _indices(start)), x.dtype)
+
+
+def _indices(start: tuple[Any, ...]) -> list[Array]:
+    return [jnp.asarray(n, jnp.int32) for n in start]
 
 
 def _bits(x: Array) -> Array:

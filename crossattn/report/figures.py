@@ -24,7 +24,17 @@ from crossattn.report.runs import (
 )
 from crossattn.report.tables import p_value
 
-__all__ = ["Curves", "accuracy_by_split", "forest", "knockout", "learning_curves", "png"]
+__all__ = [
+    "Curves",
+    "accuracy_by_split",
+    "forest",
+    "knockout",
+    "learning_curves",
+    "legend",
+    "png",
+    "style_of",
+    "tidy",
+]
 
 Runs = Sequence[Mapping[str, Any]]
 # variant -> seed -> {"step": [...], "loss": [...], "accuracy": [...]}
@@ -36,6 +46,10 @@ ROW = 0.16
 FONT = 8
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F")
 MARKERS = "osD^vPX*"
+DASHES = (0, (4, 3))
+# Panels of `accuracy_by_split` that stand side by side.
+PANELS_ACROSS = 3
+MARKERS_ON_A_CURVE = 6
 
 # Conditions are no variants: the same colours would say that they were.
 FIRST_KNOCKOUT_COLOUR = 4
@@ -68,17 +82,17 @@ def learning_curves(curves: Curves) -> Figure:
     """
     logged = {name for by_seed in curves.values() for seed in by_seed.values() for name in seed}
     names = [name for name in ("loss", "accuracy") if name in logged]
-    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.7 + 0.18 * -(-len(curves) // 4)), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
         for index, by_seed in enumerate(curves.values()):
             _curve(axes, [seed for seed in by_seed.values() if name in seed], name, index)
         axes.set_xlabel("training step", fontsize=FONT)
         axes.set_ylabel(f"training {name}", fontsize=FONT)
-        _tidy(axes)
+        tidy(axes)
         if name == "loss":
             _log_axis(axes)
-    _legend(figure, list(curves), line=True)
+    legend(figure, list(curves), line=True)
     return figure
 
 
@@ -91,7 +105,7 @@ def _log_axis(axes):
 
 
 def _curve(axes, seeds, name, index):
-    colour = COLOURS[index % len(COLOURS)]
+    colour, marker = style_of(index)
     for seed in seeds:
         axes.plot(seed["step"], seed[name], color=colour, linewidth=0.5, alpha=0.35)
     steps = sorted(set.intersection(*(set(seed["step"]) for seed in seeds))) if seeds else []
@@ -100,7 +114,13 @@ def _curve(axes, seeds, name, index):
     logged = [dict(zip(seed["step"], seed[name], strict=True)) for seed in seeds]
     values = np.array([[seed[step] for step in steps] for seed in logged])
     mean, spread = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else 0.0
-    axes.plot(steps, mean, color=colour, linewidth=1.6)
+    # Markers start at different steps, or they would hide each other while curves lie together.
+    every = max(1, len(steps) // MARKERS_ON_A_CURVE)
+    marks = (index * every // len(COLOURS), every)
+    axes.plot(
+        steps, mean, marker, linestyle="-", color=colour, linewidth=1.4, markersize=4,
+        markevery=marks,
+    )  # fmt: skip
     # On the log axis of a loss a band that reaches 0 would have no lower edge.
     lower = np.maximum(mean - spread, values.min(0))
     axes.fill_between(steps, lower, mean + spread, color=colour, alpha=0.15, linewidth=0)
@@ -114,6 +134,8 @@ def forest(comparisons: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(WIDTH, 0.9 + 0.42 * len(comparisons)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.8)
+    # A line with a projecting cap would seem to cross a 0 that its interval just leaves out.
+    line: dict[str, Any] = {"linewidth": 1.6, "solid_capstyle": "butt"}
     for row, found in enumerate(comparisons):
         axes.scatter(
             found["seed_differences"],
@@ -123,7 +145,7 @@ def forest(comparisons: Sequence[Mapping[str, Any]]) -> Figure:
             linewidths=0,
         )
         if found["low"] is not None:
-            axes.plot([found["low"], found["high"]], [row, row], color=COLOURS[2], linewidth=1.6)
+            axes.plot([found["low"], found["high"]], [row, row], color=COLOURS[2], **line)
         face = COLOURS[2] if winner_of(found) else "white"
         axes.plot(found["difference"], row, "s", color=COLOURS[2], markerfacecolor=face)
         text = f"Holm p {p_value(found['p_holm'])}"
@@ -133,22 +155,32 @@ def forest(comparisons: Sequence[Mapping[str, Any]]) -> Figure:
     )
     axes.set_ylim(len(comparisons) - 0.5, -0.5)
     axes.set_xlabel(f"difference of {comparisons[0]['metric']}", fontsize=FONT)
-    _tidy(axes)
+    tidy(axes)
     return figure
 
 
 def accuracy_by_split(runs: Runs, metrics: Sequence[str], *, chance: Mapping[str, float]) -> Figure:
-    """Every metric of every variant: seeds, mean with 95 % interval; chance is an upright tick."""
+    """A panel for each metric: every variant's seeds, mean and 95 % interval; chance is dashed."""
     variants = variants_of(runs)
-    figure = _rows_figure(len(metrics), len(variants))
-    axes = figure.subplots()
-    for row, metric in enumerate(metrics):
-        _points(axes, [metric_values(runs, variant, metric) for variant in variants], row)
+    rows = -(-len(metrics) // PANELS_ACROSS)
+    high = 0.55 + ROW * len(variants)
+    figure = Figure(figsize=(WIDTH, 0.3 + rows * high), layout="constrained")
+    grid = figure.subplots(rows, PANELS_ACROSS, squeeze=False)
+    for place, (axes, metric) in enumerate(zip(grid.ravel(), metrics, strict=False)):
+        for row, variant in enumerate(variants):
+            _point(axes, metric_values(runs, variant, metric), row, style_of(row), room=0.8)
         level = chance_of(chance, metric)
         if level is not None:
-            axes.plot([level, level], [row - 0.42, row + 0.42], color="black", linewidth=1.2)
-    _rows_axes(axes, metrics, "mean over seeds with 95 % interval; black tick: chance")
-    _legend(figure, variants)
+            axes.axvline(level, color="black", linewidth=1, linestyle=DASHES)
+        axes.set_title(metric, fontsize=FONT)
+        axes.set_yticks(range(len(variants)), [] if place % PANELS_ACROSS else variants)
+        axes.set_ylim(len(variants) - 0.4, -0.6)
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_xticks(np.linspace(0, 1, 6))
+        tidy(axes)
+    for axes in grid.ravel()[len(metrics) :]:
+        axes.remove()
+    figure.supxlabel("mean over seeds with 95 % interval; dashed: chance", fontsize=FONT)
     return figure
 
 
@@ -163,9 +195,9 @@ def knockout(runs: Runs, *, chance: Mapping[str, float]) -> Figure:
         _points(axes, columns, row, first_colour=FIRST_KNOCKOUT_COLOUR)
     level = chance_of(chance, "knockout/truth")
     if level is not None:
-        axes.axvline(level, color="black", linewidth=1, linestyle=(0, (4, 3)))
+        axes.axvline(level, color="black", linewidth=1, linestyle=DASHES)
     _rows_axes(axes, variants, "accuracy, mean over seeds with 95 % interval; dashed: chance")
-    _legend(figure, [KNOCKOUTS[kind] for kind in kinds], first_colour=FIRST_KNOCKOUT_COLOUR)
+    legend(figure, [KNOCKOUTS[kind] for kind in kinds], first_colour=FIRST_KNOCKOUT_COLOUR)
     return figure
 
 
@@ -174,20 +206,24 @@ def _rows_figure(groups, points):
 
 
 def _points(axes, columns, row, *, first_colour=0):
-    """One line for each array of values within a row: mean and interval, seeds as dots below."""
+    """One line for each array of values within a row."""
     step = 0.84 / len(columns)
     for index, values in enumerate(columns):
-        if not len(values):
-            continue
-        style = index + first_colour
-        colour, marker = COLOURS[style % len(COLOURS)], MARKERS[style % len(MARKERS)]
         place = row - 0.42 + step * (index + 0.4)
-        mean, low, high = mean_with_interval(values)
-        below = np.full(len(values), place + 0.36 * step)
-        axes.scatter(values, below, s=5, color=colour, alpha=0.5, linewidths=0)
-        if len(values) > 1:
-            axes.plot([low, high], [place, place], color=colour, linewidth=1.3)
-        axes.plot(mean, place, marker, color=colour, markersize=4.5)
+        _point(axes, values, place, style_of(index + first_colour), room=step)
+
+
+def _point(axes, values, place, style, *, room):
+    """Mean and interval on a line, seeds as dots below; `room` is the distance of two lines."""
+    if not len(values):
+        return
+    colour, marker = style
+    mean, low, high = mean_with_interval(values)
+    below = np.full(len(values), place + 0.36 * room)
+    axes.scatter(values, below, s=5, color=colour, alpha=0.5, linewidths=0)
+    if len(values) > 1:
+        axes.plot([low, high], [place, place], color=colour, linewidth=1.3)
+    axes.plot(mean, place, marker, color=colour, markersize=4.5)
 
 
 def _rows_axes(axes, labels, xlabel):
@@ -197,24 +233,38 @@ def _rows_axes(axes, labels, xlabel):
     for edge in np.arange(0.5, len(labels) - 1):
         axes.axhline(edge, color="0.85", linewidth=0.6)
     axes.set_xlabel(xlabel, fontsize=FONT)
-    _tidy(axes)
+    tidy(axes)
 
 
-def _tidy(axes):
+def style_of(index: int) -> tuple[str, str]:
+    """Colour and marker of the variant at a place in its suite.
+
+    Example:
+        >>> style_of(0), style_of(8) == style_of(0)
+        (('#000000', 'o'), True)
+    """
+    return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+
+
+def tidy(axes: Any) -> None:
+    """Small labels, no frame at the top and right, and a faint upright grid."""
     axes.tick_params(labelsize=FONT)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
 
 
-def _legend(figure, labels, *, line=False, first_colour=0):
-    """A legend above the panels, where it hides nothing."""
+def legend(
+    figure: Figure, labels: Sequence[str], *, line: bool = False, first_colour: int = 0
+) -> None:
+    """A legend above the panels, where it hides nothing; `line`: its markers stand on lines."""
     handles = [
         Line2D(
             [],
             [],
-            color=COLOURS[style % len(COLOURS)],
-            marker="" if line else MARKERS[style % len(MARKERS)],
+            color=style_of(style)[0],
+            marker=style_of(style)[1],
+            markersize=5,
             linestyle="-" if line else "",
             label=label,
         )

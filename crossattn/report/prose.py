@@ -1,17 +1,5 @@
 """What a report says in words about its figures, tables and numbers."""
 
-__all__ = [
-    "FIGURES",
-    "INTERQUARTILE_MEAN",
-    "METHODS",
-    "NO_SWEEP",
-    "ONE_SEED",
-    "SIGN_FLIP",
-    "SWEEP",
-    "TABLES",
-    "VERDICTS",
-]
-
 
 def _line(text):
     """One line: some viewers of Markdown keep line breaks."""
@@ -24,9 +12,21 @@ Differences between variants: the mean (square), its corrected interval (line) a
 difference (dots). A filled square leaves 0 outside its interval and a winner is named; an open
 square names none.
 """),
+    "scatter": _line("""
+The primary metric against pointing at the answer: each seed (dots), and the mean with its 95 %
+interval over seeds in both directions. Dashed: chance. At the upper right a model answers and looks
+at the region that it answers about; at the upper left it answers without looking there. Variants
+in the strip have no attention over patches that could point.
+"""),
     "accuracy": _line("""
 Every metric by split and question type: each seed (faint dots), the mean and its 95 % interval over
-seeds. A black tick is the level that a model reaches without seeing the image.
+seeds. Dashed: the level that a model reaches without seeing the image.
+"""),
+    "heads": _line("""
+Pointing at the answer by layer and head, mean over seeds: how often the patch that a head attends
+to most lies on the true region. Layers and heads count from 0, and the colour bar marks chance. A
+head that stands out here was not chosen on other data: it is no estimate of how well a chosen head
+points.
 """),
     "learning": _line("""
 Learning curves: every seed (thin), their mean, and one standard deviation around it (band).
@@ -44,6 +44,52 @@ what that position says next.
 """),
 }
 
+MAIN = "Size, cost and primary metric of every variant, and its difference to the baseline."
+
+ALIGNMENT = "Attention against truth, and causal use: who looks, and who uses what is seen."
+
+CLAIMS = "The verdict on every declared claim."
+
+COMPARISONS = "Every comparison of the primary metric."
+
+COST = "What was counted and timed of each variant."
+
+KNOCKOUT = _line("""
+Accuracy of colour and shape answers with regions of the picture hidden from attention: nothing, the
+true region, a random region of equal size, all but the true region; in all layers at once, or in
+the one that the column names.
+""")
+
+SPLIT = "Accuracy on the split `{split}` by question type."
+
+# Groups of metrics that are no split of questions.
+SPLITS = {
+    "swap": _line("""
+Pairs of scenes whose captions use the same words: how often the right caption (text), the right
+image (image) or both (group) score higher.
+"""),
+    "caption": "Captions written word by word: slots that name the right thing, and exact matches.",
+    "others": "Splits with one number each.",
+}
+
+READINGS = {
+    "answer": "Pointing and mass by layer where an answer is predicted, mean over heads.",
+    "consumed": "Pointing and mass by layer where a word is the input, mean over heads.",
+    "predicted": "Pointing and mass by layer where a caption's word is predicted, mean over heads.",
+}
+
+CELLS = "Mean over seeds ± half the 95 % interval; the first row is chance, where it is known."
+
+FIXED_PATCH = _line("""
+Whoever always points at the one patch that is right most often reaches {level:.3f} at the answer.
+""")
+
+FILES = _line("""
+Beside this report lie `report.html` (the same in one file), `figures/`, `tables/` (every table as
+CSV and LaTeX, the methods as `methods.tex`, and `runs.csv` with every number of every run) and
+`results.json`.
+""")
+
 TABLES = _line("""
 Differences are to the baseline, paired by seed and item, with an interval corrected for the number
 of comparisons; other intervals are Student's over seeds at 95 %. Pointing: how often the patch that
@@ -52,12 +98,14 @@ beside its chance level. Step: median time of a training step while another vari
 it. Intact, no truth, no random: accuracy with the whole picture, without the
 true region, and without a random region of equal size. A variant attends if pointing exceeds
 chance, and uses the region if losing the truth costs more than losing a random one, each with a
-95 % interval over seeds. A dash: the variant has no such number.
+95 % interval over seeds. Image mass: the share of the attention that falls on the image where it
+may also fall on text. A dash: the variant has no such number.
 """)
 
 VERDICTS = _line("""
-Supported: a winner is named and it is the claimed one. Not supported: the opposite was found.
-Inconclusive: the corrected interval contains 0, or there is only one seed.
+Supported: the variant on the left is better, its corrected interval above 0 and its Holm p-value
+below 0.05. Not supported: the opposite was found, by the same rule. Inconclusive: neither; the
+difference may be 0, or go either way within its interval, or there is only one seed.
 """)
 
 INTERQUARTILE_MEAN = _line("""

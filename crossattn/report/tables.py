@@ -1,35 +1,28 @@
-"""The tables of a report, as Markdown and as plain text for the terminal.
+"""The main tables of a report, and any table as Markdown and as plain text for the terminal.
 
 `results` is the content of results.json: {suite, primary, runs, comparisons, chance, environment}.
 A table is a pair (header, rows) of strings; a dash stands where a variant has no such number.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from crossattn.report.comparisons import winner_of
-from crossattn.report.runs import (
-    chance_of,
-    mean_with_interval,
-    metric_values,
-    normalised_iqm,
-    tasks_of,
-    variants_of,
-    variants_with,
-)
+from crossattn.report.comparisons import judge, winner_of
+from crossattn.report.runs import chance_of, mean_with_interval, metric_values, variants_of
+from crossattn.report.statistics import ALPHA
 
 __all__ = [
     "DASH",
     "alignment_table",
     "baseline_of",
+    "claim_table",
     "comparison_table",
     "cost_table",
-    "iqm_table",
     "main_table",
     "markdown",
-    "metric_table",
     "metrics_of",
     "plain",
     "reading",
@@ -38,6 +31,7 @@ __all__ = [
 ]
 
 Results = Mapping[str, Any]
+Comparisons = Sequence[Mapping[str, Any]]
 Table = tuple[list[str], list[list[str]]]
 
 DASH = "-"
@@ -120,8 +114,14 @@ def main_table(results: Results) -> Table:
 
 
 def alignment_table(results: Results) -> Table:
-    """Pointing beside chance, knock-outs, captions, and whether attention is used."""
+    """Pointing beside chance, knock-outs, captions, and whether attention is used.
+
+    The share of the attention that falls on the image has a column where any variant's attention
+    may also fall on something else.
+    """
+    shared = metrics_of(results, ["image_mass"])
     columns = {
+        **({"image mass": "image_mass/answer"} if shared else {}),
         "intact": "knockout/intact",
         "no truth": "knockout/truth",
         "no random": "knockout/random",
@@ -184,31 +184,6 @@ def comparison_table(results: Results) -> Table:
     return header, rows
 
 
-def metric_table(results: Results, metrics: Sequence[str]) -> Table:
-    """A row for each metric: its chance level, and every variant's mean ± half a 95 % interval."""
-    runs = results["runs"]
-    variants = variants_with(runs, metrics)
-    rows = []
-    for metric in metrics:
-        chance = chance_of(results["chance"], metric)
-        cells = [_with_half_width(metric_values(runs, variant, metric)) for variant in variants]
-        rows.append([f"`{metric}`", DASH if chance is None else f"{chance:.3f}", *cells])
-    return ["metric", "chance", *variants], rows
-
-
-def iqm_table(results: Results, metrics: Sequence[str]) -> Table:
-    """Interquartile means over question types and seeds of the metrics that have question types."""
-    runs, chance = results["runs"], results["chance"]
-    variants = variants_of(runs)
-    splits = [metric for metric in metrics if len(tasks_of(runs, metric)) > 1]
-    rows = []
-    for split in splits:
-        found = [normalised_iqm(runs, variant, split, chance=chance) for variant in variants]
-        if any(found):
-            rows.append([f"`{split}`", *(_interval(*x) if x else DASH for x in found)])
-    return ["metric", *variants], rows
-
-
 def cost_table(results: Results) -> Table:
     """All that was timed or counted of each variant."""
     timings = _timings(results)
@@ -218,6 +193,20 @@ def cost_table(results: Results) -> Table:
         for variant, timing in timings.items()
     ]
     return ["variant", *names], rows
+
+
+def claim_table(claims: Sequence[Sequence[str]], comparisons: Comparisons) -> Table:
+    """The verdict on every claim, its difference with the corrected interval, and its p-value."""
+    rows = [
+        [
+            f"{verdict.better} > {verdict.worse}",
+            verdict.verdict,
+            signed_interval(dataclasses.asdict(verdict)),
+            p_value(verdict.p_holm),
+        ]
+        for verdict in judge(claims, comparisons)
+    ]
+    return ["claim", "verdict", "difference [corrected]", "Holm p"], rows
 
 
 def signed_interval(found: Mapping[str, Any]) -> str:
@@ -233,15 +222,18 @@ def signed_interval(found: Mapping[str, Any]) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """A p-value with three digits.
+    """A p-value with three digits, or four where three would put it on the other side of ALPHA.
 
     Example:
-        >>> p_value(0.0499), p_value(0.0001), p_value(None)
-        ('0.050', '<0.001', '-')
+        >>> p_value(0.0321), p_value(0.04996), p_value(0.0001), p_value(None)
+        ('0.032', '0.0499', '<0.001', '-')
     """
     if p is None:
         return DASH
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
+    if p < 0.001:
+        return "<0.001"
+    # Cut, not rounded: 0.04999 is below 0.05 however many digits are shown.
+    return f"{int(1e4 * p) / 1e4:.4f}" if round(p, 3) == ALPHA > p else f"{p:.3f}"
 
 
 def _against(results, variant, baseline):
@@ -273,13 +265,6 @@ def _interval(mean, low, high):
 
 def _plain_mean(values):
     return f"{values.mean():.3f}" if len(values) else DASH
-
-
-def _with_half_width(values):
-    if len(values) < 2:
-        return _plain_mean(values)
-    mean, _, high = mean_with_interval(values)
-    return f"{mean:.3f} ± {high - mean:.3f}"
 
 
 def _amount(value):

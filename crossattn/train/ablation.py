@@ -2,149 +2,44 @@
 
 import dataclasses
 import functools
-import importlib.metadata
 import io
 import json
-import platform
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import flax
-import jax
 import numpy as np
 
 from crossattn.files import write_atomically
 from crossattn.nn.blocks import count_parameters
 from crossattn.train import exhibits
 from crossattn.train.evaluate import Evaluator
-from crossattn.train.log import read_lines
-from crossattn.train.loop import Feed, NonFiniteLossError, Programs, fit
+from crossattn.train.feed import Feed
+from crossattn.train.folder import Folder
+from crossattn.train.log import Log, read_lines
+from crossattn.train.loop import NonFiniteLossError, Programs, fit
 from crossattn.train.measure import measure, questions, right_answers
+from crossattn.train.record import Record, versions, write_record
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Source
+from crossattn.train.step import State
 from crossattn.train.suite import Suite
-
-# What a run of a few hundred thousand parameters leaves on the disk, checkpoints included.
-BYTES_PER_RUN = 4_000_000
 
 # The seed of sweep runs is none that a suite reports.
 SWEEP_SEED = 1_000_003
 
-Progress = Callable[[str, int, dict[str, float]], None]
-
-
-class FolderError(ValueError):
-    """The output folder holds something else."""
-
 
 @dataclasses.dataclass(frozen=True)
-class Folder:
-    """Where a suite's results lie: `suite.json`, `runs/VARIANT/seedN/`, `results.json`, ..."""
+class Listener:
+    """Who hears of the runs.
 
-    path: Path
+    Attributes:
+      progress: called after each step with the run's label, the step and its metrics.
+      notify: called with what a user should know.
+    """
 
-    def check(self, suite: Suite, seeds: int) -> None:
-        """Make sure that this suite's results may be written here, and have room.
-
-        Raises:
-          FolderError: it cannot be written, is too full, or holds another suite, other settings, or
-            files of something else.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FolderError(
-                f"cannot write into {self.path}: {error.strerror}; choose another folder with --out"
-            ) from None
-        left = sum(len(more) for _, more in pending(suite, self, seeds))
-        free, needed = shutil.disk_usage(self.path).free, BYTES_PER_RUN * left
-        if free < needed:
-            raise FolderError(
-                f"{self.path} has {free / 1e6:.1f} MB left, {left} runs need about "
-                f"{needed / 1e6:.0f} MB: make room, or choose another folder with --out"
-            )
-        if not self._identity.exists():
-            if any(not entry.name.startswith(".") for entry in self.path.iterdir()):
-                raise FolderError(
-                    f"{self.path} is not empty and holds no suite: choose a new folder with --out"
-                )
-            return
-        try:
-            there = json.loads(self._identity.read_text())
-            name, settings = there["suite"], there["settings"]
-            fingerprint = there["fingerprint"]
-        except (ValueError, KeyError, TypeError):
-            raise FolderError(
-                f"{self._identity} is damaged: choose another folder with --out"
-            ) from None
-        if name != suite.name:
-            raise FolderError(
-                f"{self.path} holds the suite {name}, not {suite.name}: "
-                "choose another folder with --out"
-            )
-        if fingerprint != suite.fingerprint():
-            raise FolderError(
-                f"{self.path} holds {name} with other settings "
-                f"({_differences(settings, _settings(suite))}): "
-                "type the same options again, or choose another folder with --out"
-            )
-
-    def claim(self, suite: Suite) -> None:
-        """Make a checked folder this suite's."""
-        identity = {
-            "suite": suite.name,
-            "fingerprint": suite.fingerprint(),
-            "settings": _settings(suite),
-        }
-        write_atomically(self._identity, json.dumps(identity, indent=2) + "\n")
-
-    @property
-    def _identity(self) -> Path:
-        return self.path / "suite.json"
-
-    def run(self, variant: str, seed: int) -> Path:
-        """Folder of one run."""
-        return self.path / "runs" / variant / f"seed{seed}"
-
-    def finished(self, variant: str, seed: int) -> bool:
-        """Whether a run never needs to run again: its metrics are written last."""
-        try:
-            json.loads((self.run(variant, seed) / "metrics.json").read_text())
-        except (OSError, ValueError):
-            return False
-        return True
-
-
-def _settings(suite: Suite) -> dict[str, Any]:
-    settings = {**dataclasses.asdict(suite.base), "sweep": suite.sweep}
-    return json.loads(json.dumps(settings))
-
-
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:
-    old, new = _flat(there), _flat(here)
-    changed = [name for name in new if old.get(name) != new[name]]
-    said = [f"{name} is {old.get(name)} there and {new[name]} here" for name in changed]
-    return "; ".join(said) or "its variants have changed"
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def pending(suite: Suite, folder: Folder, seeds: int) -> Iterator[tuple[str, list[int]]]:
-    """Variants with the seeds that still have to run."""
-    for variant in suite.variants:
-        left = [seed for seed in range(seeds) if not folder.finished(variant, seed)]
-        if left:
-            yield variant, left
+    progress: Callable[[str, int, dict[str, float]], None] = lambda label, step, metrics: None
+    notify: Callable[[str], None] = lambda message: None
 
 
 def check_source(suite: Suite, source: Source) -> None:
@@ -153,7 +48,7 @@ def check_source(suite: Suite, source: Source) -> None:
     Raises:
       ValueError: the batches do not fit the data, or there is nothing to measure the suite by.
     """
-    Feed(suite.base, source.train, 0)
+    source.feed(suite.base, 0)
     split = suite.primary.split("/")[0]
     if split not in source.splits:
         raise ValueError(
@@ -172,26 +67,29 @@ def run_variant(
     source: Source,
     folder: Folder,
     *,
-    progress: Progress = lambda label, step, metrics: None,
+    listener: Listener = Listener(),
 ) -> None:
     """Train and measure the given seeds of a variant through one set of compiled programs."""
     run = suite.run(variant)
-    programs = Programs(run, source.train)
+    programs = Programs(run, len(source.vocabulary))
     evaluator = Evaluator(programs.model)
     if suite.sweep:
-        run = _with_best_rate(suite, variant, run, programs, evaluator, source, folder, progress)
+        run = _with_best_rate(suite, variant, run, programs, evaluator, source, folder, listener)
     for seed in seeds:
         where = folder.run(variant, seed)
         label = f"{variant} seed {seed}"
-        feed = Feed(run, source.train, seed)
-        state = fit(programs, feed, where, progress=functools.partial(progress, label))
-        progress(f"{label}, evaluating", run.steps, {})
+        feed = source.feed(run, seed)
+        write_record(where, Record(suite.name, variant, seed, run, versions()))
+        state = _fit(programs, feed, where, label, listener)
+        listener.progress(f"{label}, evaluating", run.steps, {})
         evidence = measure(evaluator, state.params, source.splits, main=source.main)
         items = {name: evidence.items[name] for name in evidence.items if name == suite.primary}
         _save_arrays(where / "items.npz", items)
         if evaluator.patches_seen:
             maps = exhibits.attention(evaluator, state.params, source, evidence.layer)
             _save_arrays(where / "maps.npz", {"weights": maps})
+        with Log(where / "log.jsonl", resume_at=run.steps) as log:
+            log.write(run.steps, event="measured")
         record = {
             "variant": variant,
             "seed": seed,
@@ -205,6 +103,12 @@ def run_variant(
         write_atomically(where / "metrics.json", json.dumps(record, indent=1) + "\n")
 
 
+def _fit(programs: Programs, feed: Feed, where: Path, label: str, listener: Listener) -> State:
+    """Train one run under its label."""
+    progress = functools.partial(listener.progress, label)
+    return fit(programs, feed, where, progress=progress, notify=listener.notify)
+
+
 def _with_best_rate(
     suite: Suite,
     variant: str,
@@ -213,7 +117,7 @@ def _with_best_rate(
     evaluator: Evaluator,
     source: Source,
     folder: Folder,
-    progress: Progress,
+    listener: Listener,
 ) -> Run:
     """The run with the learning rate that answers validation questions best (sweep seed)."""
     file = folder.path / "sweep" / variant / "chosen.json"
@@ -223,9 +127,10 @@ def _with_best_rate(
             candidate = replace(run, {"optimiser.learning_rate": rate})
             where = file.parent / f"rate{rate:g}"
             label = f"{variant} rate {rate:g}"
-            feed = Feed(candidate, source.train, SWEEP_SEED)
+            feed = source.feed(candidate, SWEEP_SEED)
+            write_record(where, Record(suite.name, variant, SWEEP_SEED, candidate, versions()))
             try:
-                state = fit(programs, feed, where, progress=functools.partial(progress, label))
+                state = _fit(programs, feed, where, label, listener)
             except NonFiniteLossError:
                 scores[rate] = None
                 continue
@@ -303,6 +208,19 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
     return finished
 
 
+def pace(folder: Path) -> float | None:
+    """Median seconds per step of a run, from its log; None where too little was logged."""
+    return _pace([line for line in read_lines(folder / "log.jsonl") if "loss" in line])
+
+
+def evaluation_seconds(folder: Path) -> float | None:
+    """What measuring a run took after its last step, from its log."""
+    lines = read_lines(folder / "log.jsonl")
+    trained = [line["time"] for line in lines if "loss" in line]
+    measured = [line["time"] for line in lines if line.get("event") == "measured"]
+    return measured[0] - trained[-1] if trained and measured else None
+
+
 def _pace(lines: list[dict[str, Any]]) -> float | None:
     """Median seconds per step between logged lines: neither compilation nor a pause counts."""
     if len(lines) < 2:
@@ -310,14 +228,3 @@ def _pace(lines: list[dict[str, Any]]) -> float | None:
     times = np.array([line["time"] for line in lines])
     steps = np.array([line["step"] for line in lines])
     return float(np.median(np.diff(times) / np.diff(steps)))
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    return {
-        "python": platform.python_version(),
-        "crossattn": importlib.metadata.version("crossattn"),
-        "jax": jax.__version__,
-        "flax": flax.__version__,
-        "numpy": np.__version__,
-    }

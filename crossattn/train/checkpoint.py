@@ -1,13 +1,38 @@
 """Checkpoints: asynchronous, atomic, with the position in the data (Orbax)."""
 
+import contextlib
+import gc
+import shutil
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 
 from crossattn.train.step import State
+
+
+class CheckpointError(ValueError):
+    """No checkpoint fits: damaged, or of another model."""
+
+
+class Restored(NamedTuple):
+    """What a checkpoint held.
+
+    Attributes:
+      step: number of finished steps.
+      state: after them.
+      position: where the data stood.
+      damaged: steps of newer checkpoints that cannot be read.
+    """
+
+    step: int
+    state: State
+    position: dict[str, int]
+    damaged: tuple[int, ...]
 
 
 class Checkpoints:
@@ -21,10 +46,16 @@ class Checkpoints:
     _turn: ClassVar[threading.RLock] = threading.RLock()
     _saving: ClassVar["Checkpoints | None"] = None
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, read_only: bool = False):
+        """Checkpoints in a folder, which is created where it is missing and may be written."""
         self.folder = folder.absolute()
         self.error: Exception | None = None
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else 2,
+            enable_async_checkpointing=not read_only,
+            create=not read_only,
+            read_only=read_only,
+        )
         self.manager = ocp.CheckpointManager(
             self.folder, options=options, item_names=("state", "position")
         )
@@ -69,15 +100,118 @@ class Checkpoints:
         if self.error is not None:
             raise self.error
 
-    def restore(self, like: Any) -> tuple[State, dict[str, int]]:
-        """The newest checkpoint, with the shapes, dtypes and placement of `like`."""
+    def restore(self, like: Any, *, step: int | None = None) -> Restored:
+        """The newest checkpoint that can be read, with the shapes, dtypes and placement of `like`.
+
+        Args:
+          like: a state of arrays, or of their shapes with shardings.
+          step: read the checkpoint of this step and no other.
+
+        Raises:
+          CheckpointError: the newest is of another model (never a reason to take an older one), or
+            none can be read.
+        """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        tried: list[int] = []
         with self._turn:
             self._finish()
-            restored = self.manager.restore(
-                self.latest(),
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract), position=ocp.args.JsonRestore()
-                ),
+            for there in sorted(self.manager.all_steps() if step is None else [step], reverse=True):
+                found = self._read(there, abstract)
+                if found is not None:
+                    return Restored(there, found["state"], found["position"], tuple(tried))
+                tried.append(there)
+        if not tried:
+            raise CheckpointError(f"{self.folder} holds no checkpoint")
+        steps = ", ".join(map(str, tried))
+        raise CheckpointError(
+            f"no checkpoint in {self.folder} can be read (damaged: {steps}): to train this run "
+            f"from its beginning, remove {self.folder.parent} and type the same command again"
+        )
+
+    def _read(self, step: int, abstract: Any) -> Any:
+        """A checkpoint's items; None where it is damaged."""
+        try:
+            with _quiet():
+                return self.manager.restore(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardRestore(abstract), position=ocp.args.JsonRestore()
+                    ),
+                )
+        except PermissionError:
+            raise
+        except Exception:  # a damaged file raises whatever its reader stumbles over
+            difference = self._difference(step, abstract)
+        if difference:
+            raise CheckpointError(
+                f"{self.folder / str(step)} is a checkpoint of another model: {difference}"
             )
-        return restored["state"], restored["position"]
+        return None
+
+    def _difference(self, step: int, abstract: Any) -> str:
+        """The first array that is another one in a checkpoint; "" if none is, or nobody knows."""
+        try:
+            with _quiet():
+                tree = self.manager.item_metadata(step)["state"].tree
+        except Exception:
+            return ""
+        there, here = _shapes(tree), _shapes(abstract)
+        # Parameters come first: what the optimiser keeps has their shapes.
+        for name in sorted({*there, *here}, key=lambda name: (not name.startswith("params"), name)):
+            if there.get(name) != here.get(name):
+                was, wanted = (tree.get(name, "missing") for tree in (there, here))
+                return f"{name} is {was} there and {wanted} here"
+        return ""
+
+    def set_aside(self, step: int) -> Path:
+        """Move a damaged checkpoint out of the way of later ones; returns its new place."""
+        aside = self.folder.parent / "damaged" / str(step)
+        with self._turn:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.parent.mkdir(exist_ok=True)
+            (self.folder / str(step)).rename(aside)
+            self.manager.reload()
+        return aside
+
+
+def newest(folder: Path) -> int | None:
+    """Step of the newest checkpoint in a folder by the names in it: nothing is opened.
+
+    Example:
+      >>> newest(Path("nowhere")) is None
+      True
+    """
+    if not folder.is_dir():
+        return None
+    return max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=None)
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes by names, which are the same for a tree and for what Orbax says of a saved one."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
+    return {
+        "/".join(map(_name, path)): tuple(leaf.shape)
+        for path, leaf in leaves
+        if hasattr(leaf, "shape")
+    }
+
+
+def _name(key: Any) -> str:
+    return str(next(getattr(key, kind) for kind in ("name", "key", "idx") if hasattr(key, kind)))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to ourselves what coroutines print that a failed read leaves behind."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        yield
+    except Exception as error:
+        # Their frames must be gone before the hook is back.
+        said = error.with_traceback(None)
+        said.__context__ = said.__cause__ = None
+        gc.collect()
+        raise said from None
+    finally:
+        sys.unraisablehook = hook

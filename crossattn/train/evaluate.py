@@ -10,9 +10,9 @@ import numpy as np
 
 from crossattn.data.batches import gather
 from crossattn.data.examples import Examples
-from crossattn.models.decoder import VisionLanguageDecoder
-from crossattn.ops import Trace
-from crossattn.shapes import Array, Bool, Float
+from crossattn.models.decoder import POOLED, VisionLanguageDecoder
+from crossattn.models.sight import Sight
+from crossattn.shapes import Array, Bool
 from crossattn.train.step import Batch, forward
 
 ROWS_PER_BATCH = 128
@@ -24,63 +24,88 @@ class Predictions(NamedTuple):
     Attributes:
       words: (E, T) the most likely word at each position given the true words before it.
       log_likelihood: (E,) of all words to predict.
-      attention: (L, E, T-1, P) mean over heads, by the position that attends; None for variants
-        that do not attend to patches.
+      look: what each layer saw by the position that attends, (L, E, ...); None for variants that
+        do not attend to patches.
     """
 
     words: np.ndarray
     log_likelihood: np.ndarray
-    attention: np.ndarray | None
+    look: "Look | None"
 
 
-def mean_over_heads(trace: Trace) -> Float[Array, "B T S"]:
-    """The attention map of a layer."""
-    return trace.rows().mean(axis=1)
+class Look(NamedTuple):
+    """Where the words of a layer look in the image.
+
+    Attributes:
+      attention: (B, T, P) mean over heads.
+      peak: (B, T, H) int16, the patch that each head attends to most, -1 where it sees none.
+      mass: (B, T) share of the weight that falls on patches, mean over heads.
+    """
+
+    attention: Any
+    peak: Any
+    mass: Any
+
+    def first(self, count: int) -> "Look":
+        """The first rows of what several layers saw, (L, B, ...), on the host."""
+        return Look(*(np.asarray(part)[:, :count] for part in self))
+
+
+def look_at(sight: Sight) -> Look:
+    """What is kept of each layer."""
+    rows = sight.rows()
+    peak = jnp.where(rows.any(axis=-1), jnp.argmax(rows, axis=-1), -1).astype(jnp.int16)
+    return Look(rows.mean(axis=1), peak.swapaxes(1, 2), sight.mass().mean(axis=1))
 
 
 def evaluation_step(
-    model: VisionLanguageDecoder, params: Any, batch: Batch, visible: Bool[Array, "B P"]
-) -> tuple[Array, Array, Array]:
-    """Most likely words (B, T-1), log-likelihood of the targets (B,), attention (L, B, T-1, S)."""
-    logits, attention = forward(model, params, batch, visible, mean_over_heads)
+    model: VisionLanguageDecoder, params: Any, batch: Batch, visible: Bool[Array, "*L B P"]
+) -> tuple[Array, Array, Look]:
+    """Most likely words (B, T-1), log-likelihood of the targets (B,), looks (L, B, T-1, ...)."""
+    logits, look = forward(model, params, batch, visible, look_at)
     log_probability = jax.nn.log_softmax(logits)
     words = batch.tokens[:, 1:]
     of_word = jnp.take_along_axis(log_probability, words[..., None], axis=-1)[..., 0]
     likelihood = jnp.where(batch.target[:, 1:], of_word, 0.0).sum(axis=1)
-    return jnp.argmax(logits, axis=-1), likelihood, attention
+    return jnp.argmax(logits, axis=-1), likelihood, look
 
 
 class Evaluator:
     """Predicts with the parameters of any seed of one variant."""
 
     def __init__(self, model: VisionLanguageDecoder):
-        self.patches_seen = model.fusion in ("cross-attention", "oracle-attention")
+        self.layers = model.layers
+        self.patches_seen = model.fusion not in POOLED
         self.program = jax.jit(functools.partial(evaluation_step, model))
 
     def predict(
         self,
         params: Any,
         examples: Examples,
-        visible: Bool[np.ndarray, "E P"] | None = None,
+        visible: Bool[np.ndarray, "*L E P"] | None = None,
         *,
         attention: bool = True,
     ) -> Predictions:
-        """Predict all rows; `visible` (E, P) knocks out patches; the maps are kept on request."""
-        count, patches = len(examples), examples.coverage.shape[-1]
-        words, likelihood, maps = [], [], []
+        """Predict all rows; what the layers look at is kept on request.
+
+        `visible` knocks patches out: (E, P) in all layers, (L, E, P) in each.
+        """
+        count = len(examples)
+        shape = (self.layers, count, examples.coverage.shape[-1])
+        visible = np.broadcast_to(np.ones((), bool) if visible is None else visible, shape)
+        words, likelihood, looks = [], [], []
         for start in range(0, count, ROWS_PER_BATCH):
             # The last batch is filled up with its first row: one shape, one program.
             rows = np.arange(start, min(start + ROWS_PER_BATCH, count))
             filled = np.concatenate([rows, np.full(ROWS_PER_BATCH - len(rows), rows[0])])
-            seen = visible[filled] if visible is not None else np.ones((len(filled), patches), bool)
-            result = self.program(params, Batch(**gather(examples, filled)), seen)
-            best, batch_likelihood, weights = (np.asarray(part) for part in result)
-            words.append(best[: len(rows)])
-            likelihood.append(batch_likelihood[: len(rows)])
+            batch = Batch(**gather(examples, filled))
+            best, batch_likelihood, look = self.program(params, batch, visible[:, filled])
+            words.append(np.asarray(best)[: len(rows)])
+            likelihood.append(np.asarray(batch_likelihood)[: len(rows)])
             if attention and self.patches_seen:
-                maps.append(weights[:, : len(rows)])
+                looks.append(look.first(len(rows)))
         predicted = np.pad(np.concatenate(words), ((0, 0), (1, 0)))
-        kept = np.concatenate(maps, axis=1) if maps else None
+        kept = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *looks) if looks else None
         return Predictions(predicted, np.concatenate(likelihood), kept)
 
     def write(self, params: Any, examples: Examples) -> np.ndarray:

@@ -19,7 +19,7 @@ def rows(examples: Examples) -> np.ndarray:
         candidates = np.flatnonzero((examples.kind == kind) & pointing)
         if len(candidates):
             chosen.append(random.choice(candidates))
-    return np.array(chosen)
+    return np.array(chosen, int)
 
 
 def shown(examples: Examples) -> np.ndarray:
@@ -37,7 +37,7 @@ def shown(examples: Examples) -> np.ndarray:
 def attention(evaluator: Evaluator, params: object, source: Source, layer: int) -> np.ndarray:
     """Attention (G, T-1, P) of the shown rows in one layer, mean over heads."""
     examples = source.splits[source.main]
-    maps = evaluator.predict(params, examples.rows(rows(examples))).attention
-    if maps is None:
+    look = evaluator.predict(params, examples.rows(rows(examples))).look
+    if look is None:
         raise ValueError("this variant does not attend to patches")
-    return maps[layer]
+    return look.attention[layer]

@@ -8,13 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from crossattn.data.batches import Order, flip, gather
-from crossattn.data.examples import Examples
 from crossattn.train import step as steps
-from crossattn.train.checkpoint import Checkpoints
+from crossattn.train.checkpoint import CheckpointError, Checkpoints
+from crossattn.train.feed import Feed
 from crossattn.train.log import Log
 from crossattn.train.run import Run
-from crossattn.train.step import Batch, State
+from crossattn.train.step import State
 
 LOG_EVERY = 10
 
@@ -30,37 +29,15 @@ class Programs:
     does not depend on which other seeds run.
     """
 
-    def __init__(self, run: Run, examples: Examples):
+    def __init__(self, run: Run, words: int):
+        """Programs of a run whose vocabulary has `words` words."""
         self.run = run
-        self.model = steps.model_of(run, len(examples.vocabulary))
+        self.model = steps.model_of(run, words)
         optimiser = steps.optimiser_of(run.optimiser, run.steps)
         self.create = jax.jit(functools.partial(steps.create, self.model, optimiser))
         self.step = jax.jit(
             functools.partial(steps.train_step, self.model, optimiser), donate_argnums=0
         )
-
-
-class Feed:
-    """Batches of a run as a pure function of the step."""
-
-    def __init__(self, run: Run, examples: Examples, seed: int):
-        self.run, self.examples, self.seed = run, examples, seed
-        self.learning_rate = np.float32(run.optimiser.learning_rate)
-        self.order = Order(
-            examples.image,
-            batch_size=run.batch_size,
-            texts_per_image=run.data.texts_per_image,
-            seed=seed,
-        )
-
-    def batch(self, step: int) -> Batch:
-        """The batch of a step."""
-        texts = self.run.data.texts_per_image
-        arrays = gather(self.examples, self.order.rows(step), texts_per_image=texts)
-        if self.run.data.flip:
-            chosen = np.random.default_rng((self.seed, 1, step)).random(len(arrays["images"])) < 0.5
-            arrays = flip(arrays, self.examples.grid, chosen)
-        return Batch(**arrays)
 
 
 def fit(
@@ -69,6 +46,7 @@ def fit(
     folder: Path,
     *,
     progress: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+    notify: Callable[[str], None] = lambda message: None,
 ) -> State:
     """Train one seed of one variant to its last step, from its newest checkpoint if there is one.
 
@@ -78,34 +56,40 @@ def fit(
       folder: gets `log.jsonl` and `checkpoints/`.
       progress: called after each step with the number of finished steps and the metrics of the
         step before.
+      notify: called with what a user should know: a damaged checkpoint was passed over.
 
     Returns:
       The state after the last step.
 
     Raises:
       NonFiniteLossError: names the step and the last good checkpoint.
+      CheckpointError: a checkpoint is of another model or of other data, or none can be read.
     """
     run = programs.run
     folder.mkdir(parents=True, exist_ok=True)
     with Checkpoints(folder / "checkpoints") as checkpoints:
         state = programs.create(feed.seed, feed.batch(0))
-        start = checkpoints.latest() or 0
-        if start:
-            state, position = checkpoints.restore(state)
-            if position != feed.order.position(start):
-                raise ValueError(
+        start, damaged = 0, tuple[int, ...]()
+        if checkpoints.latest() is not None:
+            start, state, position, damaged = checkpoints.restore(state)
+            if position != feed.position(start):
+                raise CheckpointError(
                     f"{folder}: the checkpoint stands at {position} of the data, "
-                    f"this run would stand at {feed.order.position(start)}"
+                    f"this run would stand at {feed.position(start)}"
                 )
         with Log(folder / "log.jsonl", resume_at=start) as log:
-            log.write(start, event="resume" if start else "start", **feed.order.position(start))
+            for step in damaged:
+                aside = checkpoints.set_aside(step)
+                log.write(start, event="damaged-checkpoint", checkpoint=step)
+                notify(f"{aside} is a damaged checkpoint: going on from step {start} instead")
+            log.write(start, event="resume" if start else "start", **feed.position(start))
             watch = _Watch(log, checkpoints)
-            for step in range(start, run.steps):
-                state, metrics = programs.step(state, feed.batch(step), feed.learning_rate)
+            for step, batch in zip(range(start, run.steps), feed.batches(start), strict=False):
+                state, metrics = programs.step(state, batch, feed.learning_rate)
                 progress(step + 1, watch.push(step + 1, metrics))
                 if (step + 1) % run.checkpoint_every == 0 or step + 1 == run.steps:
                     watch.flush()
-                    checkpoints.save(step + 1, state, feed.order.position(step + 1))
+                    checkpoints.save(step + 1, state, feed.position(step + 1))
     return state
 
 

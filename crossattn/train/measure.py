@@ -1,8 +1,10 @@
 """The evidence of one trained model: task, attention against truth, causal use, foils."""
 
 import dataclasses
+import itertools
 from typing import Any
 
+import jax
 import numpy as np
 
 from crossattn.align import (
@@ -14,7 +16,7 @@ from crossattn.align import (
     swap_scores,
 )
 from crossattn.data.examples import ROLES, Examples
-from crossattn.train.evaluate import Evaluator, Predictions, knockouts
+from crossattn.train.evaluate import Evaluator, Look, Predictions, knockouts
 
 # Words whose region is exact; relation words point weakly, function words nowhere.
 STRONG = tuple(ROLES.index(role) for role in ("colour", "shape"))
@@ -42,7 +44,12 @@ class Evidence:
 
 
 def measure(
-    evaluator: Evaluator, params: Any, splits: dict[str, Examples], *, main: str
+    evaluator: Evaluator,
+    params: Any,
+    splits: dict[str, Examples],
+    *,
+    main: str,
+    by_layer: bool = False,
 ) -> Evidence:
     """All evidence about one model.
 
@@ -52,6 +59,7 @@ def measure(
       splits: evaluation splits; "validation" chooses the layer that pointing is read from, "swap"
         holds pairs, all others hold questions and captions.
       main: the split on which attention and causal use are measured.
+      by_layer: whether regions are knocked out in single layers, too.
     """
     evidence = Evidence({}, {}, {})
     predictions = {}
@@ -63,7 +71,7 @@ def measure(
         elif name != "validation":
             _answers(evidence, name, examples, predictions[name])
     _attention(evidence, splits, predictions, main)
-    _knockout(evidence, evaluator, params, splits[main])
+    _knockout(evidence, evaluator, params, splits[main], by_layer=by_layer)
     _captions(evidence, evaluator, params, splits[main])
     return evidence
 
@@ -119,58 +127,105 @@ def positions(examples: Examples) -> dict[str, tuple[np.ndarray, np.ndarray, np.
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Words:
+    """Words of known region in one split, and what the model looked at for them.
+
+    Attributes:
+      coverage: (N, P) share of each patch that the region covers.
+      region: (N, P) patches that belong to it.
+      look: of the positions that attend, (L, N, ...).
+    """
+
+    coverage: np.ndarray
+    region: np.ndarray
+    look: Look
+
+    def hits(self) -> np.ndarray:
+        """(L, N): whether the mean over heads peaks on the region."""
+        weights = self.look.attention
+        return pointing(weights, np.broadcast_to(self.region, weights.shape))
+
+    def hits_by_head(self) -> np.ndarray:
+        """(L, N, H): whether each head peaks on the region."""
+        peak = self.look.peak.astype(int)
+        return (peak >= 0) & np.take_along_axis(self.region[None], peak, axis=-1)
+
+    def mass(self) -> np.ndarray:
+        """(L, N): share of the attention inside the region."""
+        weights = self.look.attention
+        return mass_in_region(weights, np.broadcast_to(self.coverage, weights.shape))
+
+
+def _words(examples: Examples, look: Look) -> dict[str, _Words]:
+    """By how they meet attention (`positions`); without those of which no region is known."""
+    found = {}
+    regions = examples.regions()
+    for name, (rows, queries, words) in positions(examples).items():
+        coverage = regions[rows, words]
+        region = coverage >= examples.covered
+        known = region.any(axis=-1)
+        if known.any():
+            mine = jax.tree.map(lambda x, r=rows, q=queries, k=known: x[:, r, q][:, k], look)
+            found[name] = _Words(coverage[known], region[known], mine)
+    return found
+
+
 def _attention(
     evidence: Evidence,
     splits: dict[str, Examples],
     predictions: dict[str, Predictions],
     main: str,
 ) -> None:
-    """Pointing and mass per layer, and at the answer in the layer chosen on validation data."""
-    layers = {}
+    """Pointing and mass per layer and head; at the answer in the layer chosen on validation."""
+    known = {}
     for split in ("validation", main):
-        maps = predictions[split].attention
-        if maps is None:
+        look = predictions[split].look
+        if look is None:
             return
-        regions = splits[split].regions()
-        for name, (rows, queries, words) in positions(splits[split]).items():
-            coverage = regions[rows, words]
-            region = coverage >= splits[split].covered
-            known = region.any(axis=-1)
-            if not known.any():
-                continue
-            weights = maps[:, rows, queries][:, known]
-            hits = pointing(weights, np.broadcast_to(region[known], weights.shape))
-            layers[split, name] = (
-                hits,
-                mass_in_region(weights, np.broadcast_to(coverage[known], weights.shape)),
-                float(np.mean(pointing_chance(region[known]))),
-            )
-    for (split, name), (hits, mass, chance) in layers.items():
-        if split == main:
-            for layer in range(len(hits)):
-                evidence.add(f"pointing/{name}/layer{layer}", hits[layer], chance)
-                evidence.add(f"mass/{name}/layer{layer}", mass[layer])
-    best = int(layers["validation", "answer"][0].mean(axis=1).argmax())
-    hits, mass, chance = layers[main, "answer"]
-    rows, _, words = positions(splits[main])["answer"]
-    fixed = splits[main].regions(rows)[np.arange(len(rows)), words] >= splits[main].covered
+        known[split] = _words(splits[split], look)
+    for name, words in known[main].items():
+        chance = float(np.mean(pointing_chance(words.region)))
+        hits, by_head, mass = words.hits(), words.hits_by_head(), words.mass()
+        for layer in range(len(hits)):
+            evidence.add(f"pointing/{name}/layer{layer}", hits[layer], chance)
+            evidence.add(f"mass/{name}/layer{layer}", mass[layer])
+            for head in range(by_head.shape[-1]):
+                label = f"pointing/{name}/layer{layer}/head{head}"
+                evidence.add(label, by_head[layer, :, head], chance)
+    if not all("answer" in words for words in known.values()):
+        return
+    evidence.layer = best = int(known["validation"]["answer"].hits().mean(axis=1).argmax())
+    answers = known[main]["answer"]
+    chance = float(np.mean(pointing_chance(answers.region)))
     # What always pointing at the best single patch would reach.
-    evidence.metrics["pointing/fixed_patch"] = float(fixed.mean(axis=0).max())
-    evidence.add("pointing/answer", hits[best], chance)
-    evidence.add("mass/answer", mass[best])
-    evidence.layer = best
+    evidence.metrics["pointing/fixed_patch"] = float(answers.region.mean(axis=0).max())
+    evidence.add("pointing/answer", answers.hits()[best], chance)
+    evidence.add("mass/answer", answers.mass()[best])
+    # Where the softmax covers more than the image; elsewhere it is 1 and says nothing.
+    if (share := answers.look.mass[best]).min() < 1 - 1e-4:
+        evidence.add("image_mass/answer", share)
 
 
-def _knockout(evidence: Evidence, evaluator: Evaluator, params: Any, examples: Examples) -> None:
+def _knockout(
+    evidence: Evidence, evaluator: Evaluator, params: Any, examples: Examples, *, by_layer: bool
+) -> None:
     """Accuracy of colour and shape answers without the true region, without as much elsewhere."""
     rows = positions(examples)["answer"][0]
     truth = examples.regions(rows)[np.arange(len(rows)), examples.answer[rows]] > 0
     # Outside of a region over half the picture there is no random region of equal size.
-    small = 2 * truth.sum(axis=1) <= truth.shape[1]
-    asked, truth = examples.rows(rows[small]), truth[small]
+    fair = truth.any(axis=1) & (2 * truth.sum(axis=1) <= truth.shape[1])
+    if not fair.any():
+        return
+    asked, truth = examples.rows(rows[fair]), truth[fair]
     every = np.arange(len(asked))
     chance = float(np.mean([examples.chance[examples.kinds[kind]] for kind in asked.kind]))
     visible = {"intact": np.ones_like(truth), **knockouts(truth, np.random.default_rng(0))}
+    if by_layer:
+        for layer, name in itertools.product(range(evaluator.layers), ("truth", "random")):
+            own = np.ones((evaluator.layers, *truth.shape), bool)
+            own[layer] = visible[name]
+            visible[f"{name}/layer{layer}"] = own
     for name, seen in visible.items():
         said = evaluator.predict(params, asked, seen, attention=False)
         evidence.add(f"knockout/{name}", right_answers(asked, said, every), chance)

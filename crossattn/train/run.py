@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
-from crossattn.models.decoder import Fusion
+from crossattn.models.decoder import Context, Fusion
 from crossattn.nn.encoders import Perception
 
 Task = Literal["question", "caption", "refer"]
@@ -19,25 +19,44 @@ def _positive(**fields: int | float) -> None:
 class Data:
     """What the model learns from."""
 
-    source: Literal["scenes", "easy_vqa"] = "scenes"
-    """Where examples come from: generated scenes, or the package easy-vqa."""
+    source: Literal["scenes", "easy_vqa", "tfds"] = "scenes"
+    """Where examples come from: generated scenes, the package easy-vqa, or a TFDS directory."""
     images: int = 10_000
-    """Number of training images; scenes come in multiples of 100, 0 means all (easy_vqa)."""
+    """Number of training images; scenes come in multiples of 100, 0 means all (not scenes)."""
     evaluation_images: int = 1_000
-    """Number of images in each evaluation split; 0 means all (easy_vqa)."""
+    """Number of images in each evaluation split; 0 means all (not scenes)."""
     texts_per_image: int = 2
     """Texts of each image in a batch: the image is encoded once for all of them."""
     tasks: tuple[Task, ...] = ("question", "caption")
-    """Texts that scenes carry."""
+    """Texts to learn, of those that the source has (easy_vqa has questions only)."""
+    features: str = ""
+    """Folder of train.npy and one file for each split, (images, patches, width): what another
+    encoder makes of the images (perception features; experiments.evaluate --features writes it)."""
     noise: float = 0.1
     """Standard deviation of the noise on symbolic features (perception oracle)."""
     flip: bool = False
     """Mirror training pictures from left to right at random (pictures only)."""
     seed: int = 0
     """Seed of generated data: all variants and seeds of a suite share it."""
+    directory: str = ""
+    """Prepared TFDS directory, that of one version: with dataset_info.json and shards (tfds)."""
+    image_size: int = 64
+    """Side of the square that pictures are squeezed into, in pixels; a multiple of 8 (tfds)."""
+    image_feature: str = ""
+    """Path of the picture among the features; found by its name when not given (tfds)."""
+    question_feature: str = ""
+    """Path of the question, like question_answer/question; found when not given (tfds)."""
+    answer_feature: str = ""
+    """Path of the answer; found beside the question when not given (tfds)."""
+    caption_feature: str = ""
+    """Path of the caption, like captions/text; found by its name when not given (tfds)."""
 
     def __post_init__(self):
-        _positive(texts_per_image=self.texts_per_image)
+        _positive(texts_per_image=self.texts_per_image, image_size=self.image_size)
+        if self.image_size % 8:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of 8")
+        if self.source != "tfds" and self.directory:
+            raise ValueError(f"directory is for source tfds, not for {self.source}")
         if self.images < 0 or self.evaluation_images < 0:
             raise ValueError("images and evaluation_images cannot be negative")
 
@@ -50,6 +69,10 @@ class Model:
     """How text and image are joined."""
     perception: Perception = "oracle"
     """What the model perceives of an image: symbolic patches, or pixels in three ways."""
+    contexts: tuple[Context, ...] = ("image",)
+    """Modalities beside the text: the image, the layout of its objects (scenes only), or both."""
+    latents: int = 16
+    """Latents of the fusion resampler: how many tokens it makes of an image."""
     width: int = 64
     """M, width of both streams."""
     layers: int = 2
@@ -60,7 +83,10 @@ class Model:
     """Hidden width of the feed-forward layers, in units of the width."""
 
     def __post_init__(self):
-        _positive(width=self.width, layers=self.layers, heads=self.heads, expansion=self.expansion)
+        _positive(width=self.width, layers=self.layers, heads=self.heads)
+        _positive(expansion=self.expansion, latents=self.latents)
+        if not self.contexts or len(set(self.contexts)) < len(self.contexts):
+            raise ValueError(f"contexts are one or more different modalities, got {self.contexts}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
 

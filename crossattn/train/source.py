@@ -2,11 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from crossattn.data import easy_vqa, scenes
 from crossattn.data.examples import Examples
+from crossattn.train import features
+from crossattn.train.feed import Feed
 from crossattn.train.run import Run
 
 
@@ -15,7 +18,9 @@ class Source:
     """What a run learns from and is judged by; the same for all variants and seeds of a suite.
 
     Attributes:
-      train: training examples.
+      vocabulary: the words, by token.
+      feed: a run and a seed to the batches of that seed; a ValueError where the data do not fill
+        one batch.
       splits: evaluation splits; "validation" chooses layers (and learning rates).
       main: the split on which attention, causal use and captions are measured.
       pictures: image numbers (n,) of the main split to pixels (n, h, w, 3) in uint8.
@@ -23,7 +28,8 @@ class Source:
       window: cells along a side of what a patch sees; patches overlap where it is over 1.
     """
 
-    train: Examples
+    vocabulary: tuple[str, ...]
+    feed: Callable[[Run, int], Feed]
     splits: dict[str, Examples]
     main: str
     pictures: Callable[[np.ndarray], np.ndarray]
@@ -35,29 +41,54 @@ def load(run: Run) -> Source:
     """Read or generate the data that a run names, cut to the length that its texts need.
 
     Raises:
-      ValueError: where the numbers of images, the tasks or the perception do not fit the source.
-      ModuleNotFoundError: where the source is an extra that is not installed.
+      ValueError: where the numbers of images, the tasks or the perception do not fit the source, or
+        a directory cannot be read.
+      ModuleNotFoundError: where the source needs a package that is not installed.
     """
-    source = _scenes(run) if run.data.source == "scenes" else _easy_vqa(run)
-    every = (source.train, *source.splits.values())
+    if run.data.source == "tfds":
+        # Here, because what the other file builds is a Source.
+        from crossattn.train import source_tfds
+
+        return source_tfds.load(run)
+    return _scenes(run) if run.data.source == "scenes" else _easy_vqa(run)
+
+
+def _in_memory(run: Run, train: Examples, splits: dict[str, Examples], **rest: Any) -> Source:
+    """A source of which all parts are held in memory, cut to the length that its texts need."""
+    if run.model.perception == "features":
+        train = features.put(train, run.data.features, "train")
+        splits = {
+            name: features.put(part, run.data.features, name) for name, part in splits.items()
+        }
+    every = (train, *splits.values())
     length = 1 + max(int(np.flatnonzero(part.target.any(axis=0))[-1]) for part in every)
-    splits = {name: part.cut(length) for name, part in source.splits.items()}
-    return dataclasses.replace(source, train=source.train.cut(length), splits=splits)
+    train = train.cut(length)
+    return Source(
+        vocabulary=train.vocabulary,
+        feed=lambda run, seed: Feed(run, train, seed),
+        splits={name: part.cut(length) for name, part in splits.items()},
+        **rest,
+    )
 
 
 def _scenes(run: Run) -> Source:
     data, perception = run.data, run.model.perception
-    if perception not in scenes.PERCEPTIONS:
+    if perception not in (known := (*scenes.PERCEPTIONS, "features")):
         raise ValueError(
-            f"model.perception {perception!r} is not for scenes: choose one of "
-            f"{', '.join(scenes.PERCEPTIONS)}"
+            f"model.perception {perception!r} is not for scenes: choose one of {', '.join(known)}"
         )
     if data.flip:
         raise ValueError("data.flip is not for scenes: their answers know left from right")
 
     def examples(split: str, count: int, tasks: tuple[str, ...]) -> Examples:
         return scenes.examples(
-            split, count, seed=data.seed, tasks=tasks, perception=perception, noise=data.noise
+            split,
+            count,
+            seed=data.seed,
+            tasks=tasks,
+            perception="oracle" if perception == "features" else perception,
+            noise=data.noise,
+            layout="layout" in run.model.contexts,
         )
 
     count, questions = data.evaluation_images, ("question",)
@@ -72,15 +103,24 @@ def _scenes(run: Run) -> Source:
     }
     train = examples("train", data.images, data.tasks)
     drawn = scenes.generate("iid", count, seed=data.seed, tasks=data.tasks)
-    return Source(train, splits, "iid", drawn.render, lambda images: drawn.masks[images])
+    return _in_memory(
+        run,
+        train,
+        splits,
+        main="iid",
+        pictures=drawn.render,
+        masks=lambda images: drawn.masks[images],
+    )
 
 
 def _easy_vqa(run: Run) -> Source:
     data, model = run.data, run.model
-    windows = {"patch": 1, "window": 2}
+    # Features stand on the grid of the default perception, "window".
+    windows = {"patch": 1, "window": 2, "features": 2}
     if model.perception not in windows:
         raise ValueError(
-            f"model.perception {model.perception!r} is not for easy_vqa: choose patch or window"
+            f"model.perception {model.perception!r} is not for easy_vqa: choose one of "
+            f"{', '.join(windows)}"
         )
 
     window = windows[model.perception]
@@ -93,11 +133,12 @@ def _easy_vqa(run: Run) -> Source:
         "test": examples("test", data.evaluation_images),
     }
     test = splits["test"].images
-    return Source(
+    return _in_memory(
+        run,
         examples("train", data.images),
         splits,
-        "test",
-        lambda images: test[images],
-        lambda images: easy_vqa.region(test[images]).astype(np.uint8),
-        window,
+        main="test",
+        pictures=lambda images: test[images],
+        masks=lambda images: easy_vqa.region(test[images]).astype(np.uint8),
+        window=window,
     )

@@ -30,6 +30,7 @@ class Batch(NamedTuple):
       objects: (B, T, O) bool, objects that each word refers to.
       images: (I, P, F) float32 or (I, h, w, 3) uint8.
       coverage: (I, O, P) float32, share of each patch that each object covers.
+      layout: (I, O, 3) float32, place and size of each object, or None: see `scenes`.
     """
 
     tokens: Any
@@ -37,6 +38,7 @@ class Batch(NamedTuple):
     objects: Any
     images: Any
     coverage: Any
+    layout: Any = None
 
 
 def model_of(run: Run, vocabulary: int, cell: int = 8) -> VisionLanguageDecoder:
@@ -49,6 +51,8 @@ def model_of(run: Run, vocabulary: int, cell: int = 8) -> VisionLanguageDecoder:
         heads=model.heads,
         expansion=model.expansion,
         fusion=model.fusion,
+        latents=model.latents,
+        contexts=model.contexts,
         perception=model.perception,
         cell=cell,
     )
@@ -66,7 +70,7 @@ def forward(
     params: Any,
     batch: Batch,
     visible: Array | None = None,
-    observe: Callable[[Any], Any] = lambda trace: None,
+    observe: Callable[[Any], Any] = lambda sight: None,
 ) -> tuple[Float[Array, "B T V"], Any]:
     """Logits of the next word at positions 0 .. T-2, and what `observe` saw of each layer.
 
@@ -78,8 +82,16 @@ def forward(
     truth = jnp.where(ahead, touched[:, 1:], touched[:, :-1])
     if visible is None:
         visible = jnp.ones((batch.coverage.shape[0], batch.coverage.shape[-1]), bool)
+    prompt = jnp.cumsum(batch.target, axis=1)[:, :-1] == 0
     return model.apply(
-        params, batch.tokens[:, :-1], batch.images, visible=visible, truth=truth, observe=observe
+        params,
+        batch.tokens[:, :-1],
+        batch.images,
+        visible=visible,
+        truth=truth,
+        prompt=prompt,
+        layout=batch.layout,
+        observe=observe,
     )
 
 
@@ -133,6 +145,8 @@ def create(model: VisionLanguageDecoder, optimiser: Any, seed: Any, batch: Batch
         jax.ShapeDtypeStruct(batch.images.shape, batch.images.dtype),
         visible=jax.ShapeDtypeStruct((images, P), jnp.bool),
         truth=jax.ShapeDtypeStruct((B, T - 1, P), jnp.bool),
+        prompt=jax.ShapeDtypeStruct((B, T - 1), jnp.bool),
+        layout=jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch.layout),
     )
     with jax.numpy_dtype_promotion("standard"):
         return State(jnp.zeros((), jnp.int32), params, optimiser.init(params))

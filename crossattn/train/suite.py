@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Collection
 from typing import Any
 
 from crossattn.train.run import Run, replace
@@ -50,6 +51,19 @@ class Suite:
     def run(self, variant: str) -> Run:
         """The run of a variant."""
         return replace(self.base, self.variants[variant])
+
+    def only(self, names: Collection[str]) -> "Suite":
+        """The suite with some of its variants, and always the baseline.
+
+        Its runs are those of the whole suite; its fingerprint is not: whoever checks a folder asks
+        the whole suite.
+        """
+        kept = {name for name in self.variants if name in names or name == self.baseline}
+        return dataclasses.replace(
+            self,
+            variants={name: self.variants[name] for name in self.variants if name in kept},
+            claims=tuple(claim for claim in self.claims if kept.issuperset(claim)),
+        )
 
     def fingerprint(self) -> str:
         """A short name of everything that decides the results but the seeds."""

@@ -68,7 +68,7 @@ class Case:
     """Contestants that are timed in turns, in one process.
 
     Attributes:
-      benchmark: the module of `experiments.benching` that builds the contestants.
+      benchmark: the module of this package that builds the contestants.
       shape: of the inputs.
       direction: "forward", or "backward" for forward and backward together.
       dtype: of the inputs.

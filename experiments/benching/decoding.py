@@ -14,11 +14,12 @@ import jax
 import numpy as np
 
 from crossattn.nn import CrossAttention
-from experiments.benching.cases import Case
-from experiments.benching.layer import apply_functions, by_heads, parameters, project
-from experiments.benching.measure import Program, jax_program
-from experiments.benching.operation import OURS, normal
-from experiments.benching.truth import Truth, attention
+
+from .cases import Case
+from .layer import apply_functions, by_heads, parameters, project
+from .measure import Program, jax_program
+from .operation import OURS, normal
+from .truth import Truth, attention
 
 __all__ = ["BESIDE", "CONTESTANTS", "SCANNED", "prepare"]
 

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossattn.nn import CrossAttention
-from experiments.benching.cases import Case
-from experiments.benching.measure import Program, jax_program
-from experiments.benching.operation import OURS, normal, with_gradients
-from experiments.benching.truth import Truth, attention, checked_rows
+
+from .cases import Case
+from .measure import Program, jax_program
+from .operation import OURS, normal, with_gradients
+from .truth import Truth, attention, checked_rows
 
 __all__ = ["apply_functions", "parameters", "prepare", "project"]
 

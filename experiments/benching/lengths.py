@@ -9,10 +9,11 @@ from collections.abc import Callable
 import jax
 
 import crossattn
-from experiments.benching.cases import Case
-from experiments.benching.measure import Program, jax_program
-from experiments.benching.operation import first_keys, inputs, with_gradients
-from experiments.benching.truth import Truth
+
+from .cases import Case
+from .measure import Program, jax_program
+from .operation import first_keys, inputs, with_gradients
+from .truth import Truth
 
 __all__ = ["LONGEST_BACKWARD", "SIZES", "prepare"]
 

@@ -12,10 +12,11 @@ import numpy as np
 
 import crossattn
 from crossattn import Mask
-from experiments.benching.cases import Case, Shape
-from experiments.benching.measure import Program, jax_program
-from experiments.benching.operation import first_keys, inputs, with_gradients
-from experiments.benching.truth import Truth
+
+from .cases import Case, Shape
+from .measure import Program, jax_program
+from .operation import first_keys, inputs, with_gradients
+from .truth import Truth
 
 __all__ = ["EVERYTHING", "KINDS", "Kind", "contestants", "kind", "prepare"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from experiments.benching.cases import Case
+from .cases import Case
 
 __all__ = ["Budget", "Program", "UnavailableError", "contest", "jax_program"]
 

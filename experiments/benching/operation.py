@@ -16,9 +16,10 @@ import numpy as np
 
 import crossattn
 from crossattn.ops.attention import explain
-from experiments.benching.cases import Case
-from experiments.benching.measure import Program, UnavailableError, jax_program
-from experiments.benching.truth import Truth
+
+from .cases import Case
+from .measure import Program, UnavailableError, jax_program
+from .truth import Truth
 
 __all__ = ["OURS", "first_keys", "inputs", "normal", "prepare", "with_gradients"]
 

@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 import tyro
 
 from crossattn.ops.attention import IMPLEMENTATIONS
-from experiments.benching import decoding, lengths, masked
-from experiments.benching.cases import SHAPES, Case, Shape, parse_shape
-from experiments.benching.operation import OURS
-from experiments.benching.process import available_cores
+
+from . import decoding, lengths, masked
+from .cases import SHAPES, Case, Shape, parse_shape
+from .operation import OURS
+from .process import available_cores
 
 __all__ = ["Attention", "Common", "Decode", "Length", "Masks", "Module"]
 

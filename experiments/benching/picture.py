@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from crossattn.report.figures import COLOURS, FONT, MARKERS, ROW, WIDTH
-from experiments.benching.cases import Shape
+
+from .cases import Shape
 
 __all__ = ["ratios"]
 

@@ -1,4 +1,4 @@
-"""The other end of `experiments.benching.worker`: starts it on chosen cores, survives its death."""
+"""The other end of `worker.py`: starts it on chosen cores, survives its death."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.benching.cases import Case
-from experiments.benching.measure import Budget
+from .cases import Case
+from .measure import Budget
 
 __all__ = ["CAN_LIMIT", "Worker", "WorkerError", "available_cores"]
 
@@ -92,7 +92,7 @@ class Worker:
             environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         with _only(self.cores):
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "experiments.benching.worker", self.device],
+                [sys.executable, "-m", f"{__package__}.worker", self.device],
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from crossattn.report.tables import DASH, Table
-from experiments.benching.cases import Case, Shape
+
+from .cases import Case, Shape
 
 __all__ = ["details", "geometric_means", "overview", "ratio", "reasons", "summarise"]
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import jax
 
-from experiments.benching.cases import Case
-from experiments.benching.measure import Budget, contest
-from experiments.benching.process import CAN_LIMIT, available_cores
+from .cases import Case
+from .measure import Budget, contest
+from .process import CAN_LIMIT, available_cores
 
 LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "tokamax", "torch")
 
@@ -43,7 +43,7 @@ def main(device: str) -> None:
             request = json.loads(line)
             case = Case.from_json(request["case"])
             send(about="the inputs")
-            benchmark = importlib.import_module(f"experiments.benching.{case.benchmark}")
+            benchmark = importlib.import_module(f".{case.benchmark}", __package__)
             result = contest(
                 case,
                 benchmark.prepare(case),

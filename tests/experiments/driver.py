@@ -12,11 +12,10 @@ import types
 
 import jax
 
-import configs
 from crossattn.train import ablation
 from crossattn.train.run import Data, Model, Run
 from crossattn.train.suite import Suite
-from experiments import ablate, lanes
+from experiments import ablate, lanes, suites
 
 SUITE = Suite(
     name="tiny",
@@ -45,9 +44,18 @@ def install() -> None:
     module = types.ModuleType("configs.tiny")
     module.SUITE = SUITE
     sys.modules["configs.tiny"] = module
-    configs.tiny = module
-    known = ablate.suites
-    ablate.suites = lambda: [*known(), "tiny"]
+    known = suites.names()
+    if "tiny" not in known:
+        suites.names = lambda: [*known, "tiny"]
+
+
+# As many as the tests have: compiled programs are found again by device and number of devices.
+DEVICES = 8
+
+
+def two_lanes():
+    """The devices of both lanes: the same one, so that all runs find one compiled program."""
+    return [jax.devices()[0]] * 2
 
 
 class _FatalBar(ablate._Bar):
@@ -83,5 +91,6 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     jax.config.update("jax_platforms", "cpu")
-    lanes.prepare()
+    jax.config.update("jax_num_cpu_devices", DEVICES)
+    lanes.jax.local_devices = two_lanes
     main(sys.argv[1:])

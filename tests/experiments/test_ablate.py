@@ -1,5 +1,7 @@
-"""The command as a user types it: results, resuming, killing, and one clear line for each error."""
+"""Suites from the first step to the report: resumed, killed, interrupted, planned, measured."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -8,10 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
-from experiments import ablate
-from experiments.command_line import plain_errors
+from crossattn.train.record import read_record
+from experiments import ablate, evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
@@ -20,44 +23,78 @@ import driver  # noqa: E402
 
 driver.install()
 
+VARIANTS = ("blind", "cross-attention")
 
-@pytest.fixture(scope="module")
+
+@pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+    """Programs are compiled once for all tests, here and in the processes that get killed."""
+    folder = str(tmp_path_factory.mktemp("cache"))
+    before = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    jax.config.update("jax_compilation_cache_dir", folder)
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR")
+    if before is not None:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = before
 
 
-@pytest.fixture(scope="module")
-def command(cache):
-    """Run the driver in a process of its own."""
-
-    def run(kill_after, *options):
-        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONPATH": "."}
-        script = [sys.executable, "tests/experiments/driver.py", str(kill_after), *options]
-        return subprocess.run(
-            script, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-        )
-
-    return run
+def killed(steps, *options):
+    """Run the driver in a process that kills itself."""
+    script = [sys.executable, "tests/experiments/driver.py", str(steps), *options]
+    environment = {**os.environ, "PYTHONPATH": "."}
+    done = subprocess.run(
+        script, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-@pytest.fixture(scope="module")
-def finished(command, tmp_path_factory):
-    out = tmp_path_factory.mktemp("finished") / "out"
-    done = command(0, "--seeds", "3", "--out", str(out))
-    assert done.returncode == 0, done.stderr
-    return out, done
+def typed(*arguments, report=False):
+    """Run the command here; returns what it said. Figures take longer than all the rest."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr("jax.local_devices", driver.two_lanes)
+        if not report:
+            patch.setattr(ablate, "write_report", only_notes)
+        ablate.main(["tiny", *map(str, arguments)])
+    assert "Traceback" not in err.getvalue()
+    return out.getvalue(), err.getvalue()
+
+
+def only_notes(results, out, *, notes, **_):
+    (out / "report.md").write_text("\n".join(notes))
+    return out / "report.md"
 
 
 def results(out):
     return json.loads((out / "results.json").read_text())
 
 
+def covered(out):
+    return {(run["variant"], run["seed"]) for run in results(out)["runs"]}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """First the baseline alone, then the rest: it just adds."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    first = typed("--seeds", 2, "--variants", "cross-attention", "--out", out)
+    assert covered(out) == {("cross-attention", 0), ("cross-attention", 1)}
+    assert "covers 1 of the suite's 2 variants; blind was left" in (out / "report.md").read_text()
+    second = typed("--seeds", 2, "--out", out, report=True)
+    return out, first, second
+
+
 def test_results_and_report(finished):
-    out, done = finished
+    out, _, (said, err) = finished
     found = results(out)
-    assert {(run["variant"], run["seed"]) for run in found["runs"]} == {
-        (variant, seed) for variant in ("blind", "cross-attention") for seed in range(3)
-    }
+    assert "2 runs are finished, 2 to go" in err
+    assert covered(out) == {(variant, seed) for variant in VARIANTS for seed in range(2)}
     assert found["primary"] == "iid/accuracy"
     comparison = found["comparisons"][0]
     assert {"variant", "baseline", "metric", "difference", "low", "high", "p_holm"} <= set(
@@ -68,169 +105,137 @@ def test_results_and_report(finished):
     assert found["learning_rate_sweep"] == {}
     report = (out / "report.md").read_text()
     assert "No learning-rate sweep" in report
+    assert "left out on request" not in report
     for figure in ("differences", "gallery", "learning"):
         assert (out / "figures" / f"{figure}.png").stat().st_size > 10_000
-    assert "cross-attention" in done.stdout
-    assert "Traceback" not in done.stderr
+    assert "cross-attention" in said
 
 
-def test_what_is_finished_never_runs_again(command, finished):
-    out, _ = finished
+def test_every_run_says_what_it_is(finished):
+    for variant in VARIANTS:
+        record = read_record(finished[0] / "runs" / variant / "seed1")
+        assert record.run == driver.SUITE.run(variant)
+        assert (record.suite, record.variant, record.seed) == ("tiny", variant, 1)
+        assert record.versions["jax"] == jax.__version__
+
+
+def test_what_is_finished_never_runs_again(finished, monkeypatch):
+    def fatal(*arguments, **named):
+        raise AssertionError("a step was run")
+
+    out, *_ = finished
+    monkeypatch.setattr("crossattn.train.ablation.fit", fatal)
     before = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*/metrics.json")}
-    again = command(1, "--seeds", "3", "--out", str(out))  # a single step would be fatal
-    assert again.returncode == 0, again.stderr
-    assert "6 runs are finished, 0 to go" in again.stderr
+    assert "4 runs are finished, 0 to go" in typed("--seeds", 2, "--out", out)[1]
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_killed_at_random_and_resumed_equals_uninterrupted(command, finished, tmp_path):
+def test_killed_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    # After so many of 138 steps, on whatever lane; -2: while the second run is being saved.
-    for steps in (17, -2, 29, 11):
-        killed = command(steps, "--seeds", "3", "--out", str(out))
-        assert killed.returncode == -signal.SIGKILL
-        assert not (out / "results.json").exists()
-    assert command(0, "--seeds", "3", "--out", str(out)).returncode == 0
+    options = ("--seeds", "2", "--out", str(out))
+    killed(17, *options)  # after 17 of 92 steps, on whatever lane
+    with monkeypatch.context() as patch:
+        patch.setattr(ablate, "_Bar", Interrupting)
+        patch.setattr("jax.local_devices", driver.two_lanes)
+        with contextlib.redirect_stderr(io.StringIO()) as err, pytest.raises(SystemExit) as end:
+            ablate.main(["tiny", *options])
+    assert end.value.code == 130
+    assert "0 of 4 runs are finished" in err.getvalue()
+    assert "goes on from step " in err.getvalue()
+    assert f"to go on: python -m experiments.ablate tiny --seeds 2 --out {out}" in err.getvalue()
+    killed(-2, *options)  # while the second file of arrays is being saved
+    assert not (out / "results.json").exists()
+    typed(*options)
     assert results(out)["runs"] == results(finished[0])["runs"]
     assert results(out)["comparisons"] == results(finished[0])["comparisons"]
     logs = [path.read_text() for path in out.glob("runs/*/*/log.jsonl")]
     lines = [json.loads(line) for log in logs for line in log.splitlines()]
-    resumed = [line["step"] for line in lines if line.get("event") == "resume"]
-    assert resumed
+    assert [line["step"] for line in lines if line.get("event") == "resume"]
 
 
-def test_sweep_is_reported_with_its_choice(command, tmp_path):
+class Interrupting(ablate._Bar):
+    """Somebody presses Ctrl-C after seven steps."""
+
+    steps = 0
+
+    def __call__(self, label, step, metrics):
+        super().__call__(label, step, metrics)
+        Interrupting.steps += 1
+        if Interrupting.steps == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_sweep_is_reported_with_its_choice(tmp_path):
     out = tmp_path / "out"
-    done = command(0, "--seeds", "1", "--quick", "--sweep", "--out", str(out))
-    assert done.returncode == 0, done.stderr
+    typed("--seeds", 1, "--sweep", "--variants", "cross-attention", "--out", out)
     sweep = results(out)["learning_rate_sweep"]
-    assert set(sweep) == {"blind", "cross-attention"}
-    assert sweep["blind"]["learning_rate"] in driver.SUITE.learning_rates
-    assert set(sweep["blind"]["validation_accuracy"]) == {"0.001", "0.01"}
-    assert "No learning-rate sweep" not in (out / "report.md").read_text()
-    # One seed allows no claim.
-    assert results(out)["comparisons"][0]["low"] is None
+    assert set(sweep) == {"cross-attention"}
+    found = sweep["cross-attention"]
+    assert found["learning_rate"] in driver.SUITE.learning_rates
+    assert set(found["validation_accuracy"]) == {"0.001", "0.01"}
+    # What was chosen is what is written down.
+    run = read_record(out / "runs" / "cross-attention" / "seed0").run
+    assert run.optimiser.learning_rate == found["learning_rate"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["fusoin"], "there is no suite 'fusoin': did you mean fusion?"),
-        (["zzz"], "choose one of easy_vqa, fusion"),
-        (["tiny", "--stesp", "3"], "--stesp"),
-        (["tiny", "--steps", "many"], "--steps"),
-        (["tiny", "--steps", "-4"], "steps must be positive, got -4"),
-        (["tiny", "--model.perception", "eyes"], "eyes"),
-        (["tiny", "--seeds", "0"], "--seeds must be at least 1, got 0"),
-        (["tiny", "--model.fusion", "mean-pool"], "--model.fusion is what the suite tiny varies"),
-        (["tiny", "--data.images", "101", "--out", "OUT"], "multiple of 100"),
-        (["tiny", "--model.perception", "window", "--out", "OUT"], "not for scenes"),
-        (["tiny", "--out", "/proc/nowhere"], "cannot write"),
-        (["tiny", "--out", "FILE"], "cannot write"),
-        (["tiny", "--out", "OTHER"], "holds the suite other, not tiny"),
-        (["tiny", "--out", "FOREIGN"], "is not empty and holds no suite"),
-        (["tiny", "--out", "DAMAGED"], "suite.json is damaged"),
-        (["tiny", "--steps", "22", "--out", "OURS"], "steps is 23 there and 22 here"),
-        (["tiny", "--sweep", "--out", "OURS"], "sweep is False there and True here"),
-        (["tiny", "--sweep", "--optimiser.learning-rate", "1.0"], "what --sweep chooses"),
-        (["tiny", "--data.flip", "--out", "OUT"], "data.flip is not for scenes"),
-        (["tiny", "--data.tasks", "caption", "--out", "OUT"], "no questions to evaluate"),
-        (["tiny", "--batch-size", "4000", "--out", "OUT"], "do not fill one batch"),
-        (
-            [
-                "fusion",
-                "--data.source",
-                "easy_vqa",
-                "--model.perception",
-                "window",
-                "--data.images",
-                "40",
-                "--data.evaluation-images",
-                "30",
-                "--out",
-                "OUT",
-            ],
-            "needs the split 'pairs'",
-        ),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(arguments, said, tmp_path, finished, capsys):
-    (tmp_path / "other").mkdir()
-    other = {"suite": "other", "fingerprint": "x", "settings": {}}
-    (tmp_path / "other" / "suite.json").write_text(json.dumps(other))
-    (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / "suite.json").write_text('{"suite": ')
-    (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "thesis.tex").write_text("precious")
-    (tmp_path / "file").write_text("precious")
-    places = {
-        "OUT": tmp_path / "out",
-        "OTHER": tmp_path / "other",
-        "DAMAGED": tmp_path / "damaged",
-        "FOREIGN": tmp_path / "foreign",
-        "FILE": tmp_path / "file",
-        "OURS": finished[0],
-    }
-    before = results(finished[0])
+def test_a_dry_run_writes_nothing(tmp_path, finished):
+    said, _ = typed("--quick", "--dry-run", "--out", tmp_path / "new" / "out")
+    assert list(tmp_path.iterdir()) == []
+    assert "6 runs of 7 steps to do" in said
+    assert f"Results go to {tmp_path}/new/out. Nothing was written." in said
+    before = sorted(path.stat().st_mtime_ns for path in finished[0].rglob("*"))
+    said, _ = typed("--seeds", 3, "--dry-run", "--out", finished[0])
+    assert sorted(path.stat().st_mtime_ns for path in finished[0].rglob("*")) == before
+    rows = {line.split()[0]: line.split()[1:] for line in said.splitlines() if line}
+    parameters = results(finished[0])["environment"]["timings"]["blind"]["parameters"]
+    assert rows["blind"][:3] == ["1", "2", f"{parameters:,}"]
+    assert rows["cross-attention"][3] == "1.00"
+    assert 0.1 < float(rows["blind"][3]) < 1
+    assert "an estimate, from the finished runs here" in said
+
+
+@pytest.fixture(scope="module")
+def measured(finished, tmp_path_factory):
+    out = tmp_path_factory.mktemp("measured")
+    run = finished[0] / "runs" / "cross-attention" / "seed1"
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        evaluate.main([str(run), "--out", str(out)])
+    return run, out, said.getvalue()
+
+
+def test_evaluate_measures_what_the_suite_measured_and_more(measured):
+    run, out, said = measured
+    ours = json.loads((out / "metrics.json").read_text())
+    theirs = json.loads((run / "metrics.json").read_text())
+    assert {name: ours["metrics"][name] for name in theirs["metrics"]} == theirs["metrics"]
+    assert (ours["step"], ours["split"]) == (23, "iid")
+    assert {"knockout/truth/layer0", "pointing/answer/layer0/head1"} <= set(ours["metrics"])
+    report = (out / "report.md").read_text()
+    for figure in ("gallery", "heads", "layers"):
+        assert f"figures/{figure}.png" in report
+        assert (out / "figures" / f"{figure}.png").stat().st_size > 5_000
+    assert "truth, layer 0" in said
+    assert f"report: {out}/report.md" in said
+
+
+def test_evaluate_passes_over_a_damaged_checkpoint(finished, measured, tmp_path, capsys):
+    suite = shutil.copytree(finished[0], tmp_path / "suite")
+    run = suite / "runs" / "blind" / "seed0"
+    shutil.rmtree(run / "checkpoints" / "23" / "state")
+    before = sorted(path for path in suite.rglob("*") if "evaluation" not in path.parts)
+    evaluate.main([str(suite), "--variant", "blind", "--seed", "0", "--on", "pairs"])
+    shown = capsys.readouterr()
+    assert "checkpoints/23 is damaged: measuring that of step 20 instead" in shown.err
+    content = json.loads((run / "evaluation" / "pairs" / "metrics.json").read_text())
+    assert (content["step"], content["split"], content["variant"]) == (20, "pairs", "blind")
+    # The run itself is as it was.
+    assert sorted(path for path in suite.rglob("*") if "evaluation" not in path.parts) == before
+    # Its settings changed by hand, it is no checkpoint of that model.
+    record = run / "run.json"
+    record.write_text(record.read_text().replace('"width": 8', '"width": 16'))
     with pytest.raises(SystemExit) as end:
-        ablate.main([str(places.get(word, word)) for word in arguments])
+        evaluate.main([str(run / "checkpoints" / "20")])
     shown = capsys.readouterr()
     assert end.value.code == 2
-    assert said in shown.err
+    assert "20 is a checkpoint of another model: params/params/" in shown.err
     assert shown.err.count("\n") == 1
-    assert shown.err.startswith("ablate: ")
-    assert "Traceback" not in shown.err
-    assert not (tmp_path / "out" / "suite.json").exists()
-    assert (tmp_path / "file").read_text() == "precious"
-    assert [p.name for p in (tmp_path / "foreign").iterdir()] == ["thesis.tex"]
-    assert results(finished[0]) == before
-
-
-def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
-    free = shutil.disk_usage(tmp_path)._replace(free=3_000_000)
-    monkeypatch.setattr("shutil.disk_usage", lambda path: free)
-    with pytest.raises(SystemExit) as end:
-        ablate.main(["tiny", "--seeds", "2", "--out", str(tmp_path / "out")])
-    assert end.value.code == 2
-    said = capsys.readouterr().err
-    assert "has 3.0 MB left, 4 runs need about 16 MB" in said
-    assert said.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (OSError(28, "No space left on device", "log.jsonl"), "log.jsonl: No space left on device"),
-        (ValueError("wrapped [os_error_code='28']"), "No space left on device"),
-        (ValueError("a defect of ours"), None),
-    ],
-)
-def test_what_the_system_said_is_found(error, said, capsys):
-    if said is None:
-        with pytest.raises(ValueError, match="defect"), plain_errors("ablate", ()):
-            raise error
-        return
-    with pytest.raises(SystemExit) as end, plain_errors("ablate", ()):
-        raise RuntimeError("saving failed") from error
-    assert end.value.code == 2
-    assert said in capsys.readouterr().err
-
-
-def test_interrupting_says_what_is_safe(capsys):
-    with pytest.raises(SystemExit) as end, plain_errors("ablate", ()):
-        raise KeyboardInterrupt
-    assert end.value.code == 130
-    assert "the same command goes on" in capsys.readouterr().err
-
-
-def test_help_names_the_suites_and_the_options(capsys):
-    with pytest.raises(SystemExit) as end:
-        ablate.main(["--help"])
-    assert end.value.code == 0
-    assert "easy_vqa" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as end:
-        ablate.main(["fusion", "--help"])
-    assert end.value.code == 0
-    shown = capsys.readouterr().out
-    assert "--optimiser.learning-rate" in shown
-    assert "Peak learning rate" in shown

@@ -41,7 +41,7 @@ def test_how_far_a_context_token_sees(perception, reach):
 
 
 def test_errors_name_what_is_read():
-    with pytest.raises(ValueError, match="'oracle' reads"):
+    with pytest.raises(ValueError, match="'oracle' and 'features' read"):
         PatchEncoder(width=5).init(jax.random.key(0), pictures)
     with pytest.raises(ValueError, match="do not divide by 5"):
         cells(pictures, 5)

@@ -3,18 +3,23 @@
 import copy
 import re
 
-import numpy as np
 import pytest
-from made_up import BASELINE, CLAIMS, LEVELS, PRIMARY, make_results
+from made_up import (
+    ALL_LEVELS,
+    BASELINE,
+    CLAIMS,
+    LEVELS,
+    PRIMARY,
+    make_results,
+)
 
-from crossattn.report import figures, tables
+from crossattn.report import details, tables
 from crossattn.report.comparisons import winner_of
 from crossattn.report.document import write_report
-from crossattn.report.gallery import Gallery, gallery, mass_inside
 from crossattn.report.runs import metric_values
 
 COMMAND = "python -m experiments.ablate fusion"
-FIGURES = {"accuracy", "differences", "gallery", "knockout", "learning"}
+FIGURES = {"accuracy", "differences", "gallery", "heads", "knockout", "learning", "scatter"}
 
 
 def written(results, folder, **details):
@@ -43,7 +48,12 @@ def report(suite, curves, shown, tmp_path_factory):
 
 def test_files_are_complete(report):
     text, folder = report
-    assert {path.name for path in folder.iterdir()} == {"report.md", "figures"}
+    assert {path.name for path in folder.iterdir()} == {
+        "report.md",
+        "report.html",
+        "figures",
+        "tables",
+    }
     pictures = list((folder / "figures").iterdir())
     assert {path.stem for path in pictures} == FIGURES
     for path in pictures:
@@ -76,11 +86,50 @@ def test_pointing_stands_beside_its_chance_level(report, suite):
     rows, runs = rows_of(report[0]), suite[0]["runs"]
     mean = metric_values(runs, BASELINE, "pointing/answer").mean()
     assert rows[BASELINE][1][0] == f"{mean:.3f} (0.067)"
-    layer = rows["`pointing/predicted/layer1`"][0]
-    assert layer[0] == "0.074"
-    for cell, variant in zip(layer[1:], (BASELINE, "oracle-attention"), strict=True):
+    table = details.attention_table(suite[0], "predicted")
+    header, (first, *variants) = table
+    assert header == ["variant", "pointing 0", "pointing 1", "mass 0", "mass 1"]
+    assert first == ["chance", "0.074", "0.074", "-", "-"]
+    assert [row[0] for row in variants] == [BASELINE, "oracle-attention"]
+    for variant, _, cell, *_ in variants:
         values = metric_values(runs, variant, "pointing/predicted/layer1")
         assert cell.startswith(f"{values.mean():.3f} ±")
+    assert tables.markdown(table) in report[0]
+
+
+def test_every_split_has_a_table_of_its_question_types(headline):
+    found = details.split_tables(headline)
+    assert list(found) == ["iid", "pairs", "caption", "swap", "others"]
+    header, rows = found["iid"]
+    assert header == ["variant", "all", "colour", "shape", "count", "open", "exist", "relation"]
+    assert [row[0] for row in rows] == ["chance", *ALL_LEVELS]
+    assert rows[0][1:] == ["-", "0.167", "0.167", "0.333", "0.200", "0.500", "0.500"]
+    values = metric_values(headline["runs"], "resampler", "iid/accuracy/exist")
+    assert rows[7][6].startswith(f"{values.mean():.3f} ±")
+    assert found["others"][0] == ["variant", "count", "relations"]
+    assert found["caption"][1][0][0] == "blind"  # chance is not known
+
+
+def test_image_mass_is_a_column_where_a_variant_has_it(headline, suite):
+    header, rows = tables.alignment_table(headline)
+    assert header.index("image mass") == 2
+    shown = {row[0]: row[2] for row in rows}
+    mean = metric_values(headline["runs"], "single-stream", "image_mass/answer").mean()
+    assert shown == dict.fromkeys(ALL_LEVELS, "-") | {"single-stream": f"{mean:.3f}"}
+    assert "image mass" not in tables.alignment_table(suite[0])[0]
+
+
+def test_knockouts_of_single_layers_have_columns(suite):
+    results = copy.deepcopy(suite[0])
+    for run in results["runs"]:
+        if run["variant"] == BASELINE:
+            run["metrics"] |= {"knockout/truth/layer1": 0.5, "knockout/random/layer1": 0.625}
+    header, rows = details.knockout_table(results)
+    assert header[-2:] == ["truth, layer 1", "random, layer 1"]
+    assert rows[0] == ["chance", *["0.310"] * 6]
+    shown = {row[0]: row[-2:] for row in rows}
+    assert shown[BASELINE] == ["0.500 ± 0.000", "0.625 ± 0.000"]
+    assert shown["mean-pool"] == ["-", "-"]
 
 
 def test_what_a_variant_lacks_is_a_dash(report):
@@ -106,8 +155,10 @@ def test_no_winner_where_the_interval_contains_zero(report, suite):
 
 def test_claims_have_verdicts(report):
     rows = rows_of(report[0])
-    assert rows["cross-attention > mean-pool"][0][0] == "**supported**"
-    assert rows["blind > oracle-attention"][0][0] == "**not supported**"
+    assert rows["cross-attention > mean-pool"][0][0] == "supported"
+    assert rows["blind > oracle-attention"][0][0] == "not supported"
+    said = "declared 3 claims on `pairs/accuracy` before it ran: 2 supported, 1 not supported."
+    assert said in report[0]
 
 
 def test_methods_are_told(report):
@@ -122,19 +173,22 @@ def test_methods_are_told(report):
     assert "- cores: 2" in text
 
 
-def test_sweep_is_told(suite, tmp_path):
-    text = written({**suite[0], "learning_rate_sweep": True}, tmp_path)
+def test_sweep_is_told(suite, tmp_path, undrawn):
+    sweep = {"blind": {"learning_rate": 0.002}, "mean-pool": {"learning_rate": 0.008}}
+    text = written({**suite[0], "learning_rate_sweep": sweep}, tmp_path)
     assert "was chosen by a sweep" in text
+    assert "on validation data: 0.002 (blind) and 0.008 (mean-pool)." in text
+    assert "not tuned" not in text
     assert "No learning-rate sweep" not in text
 
 
-def test_one_seed_allows_no_claim(tmp_path, shown):
+def test_one_seed_allows_no_claim(tmp_path, shown, blank):
     results, _ = make_results(seeds=1)
     text = written(results, tmp_path, claims=CLAIMS, shown=shown)
     assert "One seed allows no claim: no winner is named." in text
     assert "is better than" not in text
     assert "nan" not in text
-    assert rows_of(text)["mean-pool > blind"][0][0] == "**inconclusive**"
+    assert rows_of(text)["mean-pool > blind"][0][0] == "inconclusive"
     assert "one seed" in rows_of(text)[BASELINE][1]
 
 
@@ -148,7 +202,7 @@ def test_one_variant_and_no_attention(tmp_path):
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"accuracy"}
 
 
-def test_report_is_replaced_whole(suite, tmp_path, monkeypatch):
+def test_report_is_replaced_whole(suite, tmp_path, monkeypatch, undrawn):
     before = written(suite[0], tmp_path)
 
     def fail(*_):
@@ -158,17 +212,18 @@ def test_report_is_replaced_whole(suite, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         written({**suite[0], "suite": "other"}, tmp_path)
     assert (tmp_path / "report.md").read_text() == before
-    assert len(list((tmp_path / "figures").iterdir())) == 3
+    assert len(list((tmp_path / "figures").iterdir())) == len(FIGURES)
 
 
-def test_same_report_every_time(suite, tmp_path):
-    assert written(suite[0], tmp_path) == written(copy.deepcopy(suite[0]), tmp_path)
+def test_same_report_every_time(suite, tmp_path, undrawn):
+    texts = [written(copy.deepcopy(suite[0]), tmp_path) for _ in range(2)]
+    assert texts[0] == texts[1]
 
 
-def test_terminal_tables_fit(suite):
-    text = tables.terminal(suite[0])
+def test_terminal_tables_fit(headline):
+    text = tables.terminal(headline)
     assert max(map(len, text.splitlines())) <= 120
-    assert all(text.count(f"\n{variant} ") == 2 for variant in LEVELS)
+    assert all(text.count(f"\n{variant} ") == 2 for variant in ALL_LEVELS)
 
 
 @pytest.mark.parametrize(
@@ -192,66 +247,3 @@ def test_reading_needs_attention_and_use(pointing, random, wanted):
 
 def test_cells_cannot_break_a_table():
     assert tables.markdown((["a|b"], [])).splitlines()[0] == "| a\\|b |"
-
-
-def test_forest_shows_every_seed_and_marks_winners(suite):
-    comparisons = suite[0]["comparisons"]
-    axes = figures.forest(comparisons).axes[0]
-    dots = [c.get_offsets()[:, 0].tolist() for c in axes.collections if len(c.get_offsets()) == 5]
-    assert dots == [found["seed_differences"] for found in comparisons]
-    squares = [line for line in axes.lines if line.get_marker() == "s"]
-    filled = [square.get_markerfacecolor() != "white" for square in squares]
-    assert filled == [winner_of(found) is not None for found in comparisons]
-
-
-def test_learning_curves_use_the_steps_that_all_seeds_have():
-    seeds = {
-        0: {"step": [0, 10, 20], "loss": [4.0, 2.0, 1.0]},
-        1: {"step": [0, 20], "loss": [2.0, 3.0]},
-    }
-    axes = figures.learning_curves({"a": seeds, "b": {0: seeds[0]}}).axes
-    assert len(axes) == 1
-    mean = axes[0].lines[2]
-    assert (mean.get_xdata().tolist(), mean.get_ydata().tolist()) == ([0, 20], [3, 2])
-
-
-def test_gallery_shows_masses_and_readings(shown):
-    figure = gallery(shown)
-    titles = [axes.get_title() for axes in figure.axes]
-    coverage = shown.outlines[0, 0].reshape(8, 8, 8, 8).mean((1, 3)).ravel()
-    mass = (shown.weights[0, 0] * coverage).sum()
-    assert titles[1] == f"red\nconsumed\nmass {mass:.2f}"
-    assert titles[5].endswith("no region")
-    assert "predicted" in titles[3]
-
-
-def test_mass_of_all_attention_inside_is_one():
-    weights = np.zeros((2, 3))
-    weights[1, 2] = 1
-    outline = np.zeros((4, 9), bool)
-    outline[2:, 6:] = True
-    assert mass_inside(weights, outline) == 1
-    assert mass_inside(weights, ~outline) == 0
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"grid": (8, 7)}, r"weights must be \(3, 5, 56\), got \(3, 5, 64\)"),
-        ({"outlines": np.zeros((3, 5, 32, 64), bool)}, r"outlines must be \(3, 5, 64, 64\)"),
-        ({"captions": ["one"]}, "3 pictures need as many"),
-        ({"words": [["a"] * 6, [], []]}, "6 words but weights of 5"),
-        (
-            {
-                "grid": (1, 64),
-                "pixels": np.zeros((3, 64, 63, 3), np.uint8),
-                "outlines": np.zeros((3, 5, 64, 63), bool),
-            },
-            "do not divide",
-        ),
-    ],
-)
-def test_gallery_refuses_what_does_not_fit(shown, change, message):
-    fields = {name: getattr(shown, name) for name in shown.__dataclass_fields__}
-    with pytest.raises(ValueError, match=message):
-        Gallery(**{**fields, **change})

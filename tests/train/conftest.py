@@ -29,7 +29,7 @@ def examples():
 
 @pytest.fixture(scope="package")
 def programs(run, examples):
-    return Programs(run, examples)
+    return Programs(run, len(examples.vocabulary))
 
 
 @pytest.fixture

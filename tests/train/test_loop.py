@@ -1,6 +1,7 @@
 """Training: resumed equals uninterrupted, one program for all seeds, no step on NaN."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 
 from crossattn.files import write_atomically
 from crossattn.train.checkpoint import Checkpoints
+from crossattn.train.feed import Feed
 from crossattn.train.log import Log, read_lines
-from crossattn.train.loop import Feed, NonFiniteLossError, fit
+from crossattn.train.loop import NonFiniteLossError, fit
 from crossattn.train.run import replace
 
 
@@ -53,7 +55,24 @@ def test_a_finished_run_is_restored_not_repeated(uninterrupted, programs, run, e
     assert same(again, state)
     with Checkpoints(folder / "checkpoints") as checkpoints:
         assert checkpoints.latest() == run.steps
-        assert checkpoints.restore(state)[1] == {"epoch": 0, "batch": 13}
+        assert checkpoints.restore(state).position == {"epoch": 0, "batch": 13}
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(
+    uninterrupted, programs, run, examples, tmp_path, same
+):
+    folder = shutil.copytree(uninterrupted[0], tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints" / "13" / "state")
+    said: list[str] = []
+    state = fit(programs, Feed(run, examples, 0), folder, notify=said.append)
+    assert same(state, uninterrupted[1])
+    assert said == [f"{folder}/damaged/13 is a damaged checkpoint: going on from step 12 instead"]
+    events = [line for line in read_lines(folder / "log.jsonl") if "event" in line]
+    assert [(line["event"], line["step"]) for line in events[1:]] == [
+        ("damaged-checkpoint", 12),
+        ("resume", 12),
+    ]
+    assert events[1]["checkpoint"] == 13
 
 
 def test_seeds_and_learning_rates_share_one_program(programs, run, examples, tmp_path, same):

@@ -7,7 +7,7 @@ import pytest
 
 from crossattn.align import pointing_chance
 from crossattn.data import scenes
-from crossattn.train.evaluate import Evaluator, Predictions, knockouts
+from crossattn.train.evaluate import Evaluator, Look, Predictions, knockouts
 from crossattn.train.measure import measure, positions
 from crossattn.train.run import replace
 from crossattn.train.step import model_of
@@ -25,19 +25,25 @@ class Knowing(Evaluator):
 
     def __init__(self, *, needs_sight=True, attends=True):
         self.needs_sight, self.attends, self.patches_seen = needs_sight, attends, True
+        self.layers = 2
 
     def predict(self, params, examples, visible=None, *, attention=True):
         regions = examples.regions()
         words = examples.tokens.copy()
         if visible is not None and self.needs_sight:
             answered = regions[np.arange(len(examples)), examples.answer] > 0
-            words[(answered & ~visible).any(axis=1)] = 0
+            # It looks in its second layer alone.
+            words[(answered & ~np.broadcast_to(visible, (2, *answered.shape))[1]).any(axis=1)] = 0
         likelihood = -np.abs(regions.sum(axis=(1, 2)) - 1)
         # Attention of a position: the region of the word that follows, shifted aside if blind.
         maps = np.roll(regions, -1, axis=1)[:, :-1]
         if not self.attends:
             maps = np.where(maps > 0, 0, 1.0)
-        return Predictions(words, likelihood, np.stack([np.zeros_like(maps), maps]))
+        maps = np.stack([np.zeros_like(maps), maps])
+        # The first head peaks as the mean does, the second nowhere.
+        peak = np.where(maps.any(-1), maps.argmax(-1), -1)
+        look = Look(maps, np.stack([peak, np.full_like(peak, -1)], axis=-1), np.ones(peak.shape))
+        return Predictions(words, likelihood, look)
 
     def write(self, params, examples):
         return examples.tokens
@@ -51,11 +57,30 @@ def test_an_all_knowing_model(splits):
     assert metrics["knockout/truth"] == 0
     assert metrics["pointing/answer"] == metrics["pointing/predicted/layer1"] == 1
     assert metrics["pointing/answer/layer0"] == 0
+    assert [metrics[f"pointing/answer/layer1/head{head}"] for head in (0, 1)] == [1, 0]
+    assert "image_mass/answer" not in metrics
     assert evidence.layer == 1
     assert evidence.chance["iid/accuracy/colour"] == 0.2
     assert evidence.chance["iid/accuracy"] == pytest.approx((0.2 + 0.2 + 0.5 + 0.25 + 0.5) / 5)
     assert 0.05 < evidence.chance["pointing/answer"] < 0.09
     assert set(evidence.items["iid/accuracy"]) == {1.0}
+
+
+def test_knock_outs_in_single_layers(splits):
+    metrics = measure(Knowing(), None, splits, main="iid", by_layer=True).metrics
+    assert metrics["knockout/truth/layer0"] == 1
+    assert metrics["knockout/truth/layer1"] == 0
+    assert metrics["knockout/random/layer1"] == 1
+
+
+def test_without_known_regions_only_answers_are_measured(splits):
+    bare = {
+        name: dataclasses.replace(part, objects=np.zeros_like(part.objects))
+        for name, part in splits.items()
+    }
+    metrics = measure(Knowing(), None, bare, main="iid").metrics
+    assert "iid/accuracy" in metrics
+    assert not [name for name in metrics if name.startswith(("pointing", "mass", "knockout"))]
 
 
 def test_attending_and_using_are_told_apart(splits):
@@ -99,7 +124,7 @@ def test_evaluator_fills_the_last_batch_and_writes(programs, run, examples):
     few = evaluator.predict(params, examples.rows(np.arange(131, 134)))
     assert whole.words.shape == examples.tokens.shape
     np.testing.assert_allclose(few.log_likelihood, whole.log_likelihood[131:134], atol=1e-5)
-    np.testing.assert_allclose(few.attention, whole.attention[:, 131:134], atol=1e-6)
+    np.testing.assert_allclose(few.look.attention, whole.look.attention[:, 131:134], atol=1e-6)
     assert evaluator.program._cache_size() == 1
 
     captions = examples.rows(np.flatnonzero(examples.answer == 0)[:5])
@@ -116,6 +141,6 @@ def test_pooled_variants_have_no_map(run, examples):
 
 
 def _batch(run, examples):
-    from crossattn.train.loop import Feed
+    from crossattn.train.feed import Feed
 
     return Feed(run, examples, 0).batch(0)

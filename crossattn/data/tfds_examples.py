@@ -1,0 +1,133 @@
+"""Examples of a TFDS directory: pictures decoded and resized, texts as tokens, boxes as regions."""
+
+import dataclasses
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from crossattn.data.easy_vqa import coverage
+from crossattn.data.examples import Examples
+from crossattn.data.tfds_language import KINDS, Rows, Survey, normalised
+from crossattn.data.tfds_records import DataError
+from crossattn.data.tfds_text import Record, Split
+from crossattn.shapes import Bool
+
+__all__ = ["CELL", "Geometry", "areas", "examples", "picture"]
+
+# Side of the cells that the image encoder reads, in pixels.
+CELL = 8
+# A patch belongs to a region from this share on; boxes can be smaller than a patch.
+COVERED = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """Pictures of `size` x `size` pixels, seen through windows of `window` x `window` cells."""
+
+    size: int = 64
+    window: int = 1
+
+    def __post_init__(self):
+        if self.size % CELL or self.size // CELL < self.window:
+            raise ValueError(
+                f"pictures of {self.size} pixels a side are no multiple of the cell of {CELL}, "
+                f"or smaller than a window of {self.window} cells"
+            )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        side = self.size // CELL - self.window + 1
+        return side, side
+
+
+def picture(encoded: bytes, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """Decode a PNG or JPEG file and squeeze it into a square, so that shares of its sides stay.
+
+    Raises:
+        DataError: the file is truncated or is no picture.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded)) as file:
+            file.draft("RGB", (size, size))  # a large JPEG is decoded at a fraction of its size
+            resized = file.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"holds a picture that cannot be decoded: {error}") from None
+    return np.asarray(resized)
+
+
+def areas(
+    record: Record, labels: Sequence[int] | np.ndarray, size: int
+) -> Bool[np.ndarray, "O size size"]:
+    """Pixels that the boxes of each label cover together; none for a label of -1.
+
+    A box covers every pixel that it touches, so that a small one does not vanish.
+    """
+    inside = np.zeros((len(labels), size, size), bool)
+    for label, box in zip(record.labels, record.boxes, strict=True):
+        for thing in np.flatnonzero(np.asarray(labels) == label):
+            top, left = np.floor(np.clip(box[:2], 0, 1) * size).astype(int)
+            bottom, right = np.ceil(np.clip(box[2:], 0, 1) * size).astype(int)
+            inside[thing, top:bottom, left:right] = True
+    return inside
+
+
+def load(split: Split, index: int, survey: Survey, geometry: Geometry) -> dict[str, np.ndarray]:
+    """Read one record with all its texts: the fields of `Rows`, its pixels, areas and coverage.
+
+    Raises:
+        DataError: names the file and the record that cannot be read.
+    """
+    record = split[index]
+    rows = survey.language.rows(record)
+    try:
+        pixels = picture(record.image, geometry.size)
+    except DataError as error:
+        raise DataError(f"{split.where(index)} {error}") from None
+    inside = areas(record, rows.labels, geometry.size)
+    return {
+        **{field.name: getattr(rows, field.name) for field in dataclasses.fields(Rows)},
+        "images": pixels,
+        "areas": inside,
+        "coverage": coverage(inside, cell=CELL, window=geometry.window),
+    }
+
+
+def examples(
+    split: Split, chosen: Sequence[int] | np.ndarray, survey: Survey, geometry: Geometry
+) -> tuple[Examples, np.ndarray]:
+    """Hold the chosen records of a split in memory, those without a text left out.
+
+    Returns:
+        The examples, and where their objects are: (N, size, size) uint8, 0 ground, o + 1 for
+        object o, the later one where two overlap.
+
+    Raises:
+        DataError: a record cannot be read, or no record has a text.
+    """
+    found, asked = [], []
+    for index in chosen:
+        record = split[int(index)]
+        if len(record):
+            found.append(load(split, int(index), survey, geometry))
+            asked += normalised(record)
+    if not found:
+        raise DataError(f"{split.records.files[0]} and its neighbours hold no text to evaluate on")
+    things = np.arange(1, survey.language.things + 1, dtype=np.uint8)[:, None, None]
+    counts = [len(one["tokens"]) for one in found]
+    rows = ("tokens", "target", "objects", "role", "kind", "answer")
+    held = Examples(
+        images=np.stack([one["images"] for one in found]),
+        coverage=np.stack([one["coverage"] for one in found]),
+        image=np.repeat(np.arange(len(found), dtype=np.int32), counts),
+        vocabulary=survey.language.vocabulary,
+        kinds=KINDS,
+        grid=geometry.grid,
+        chance=survey.chance(asked),
+        covered=COVERED,
+        **{name: np.concatenate([one[name] for one in found]) for name in rows},
+    )
+    return held, np.stack([(one["areas"] * things).max(axis=0) for one in found])

@@ -1,0 +1,245 @@
+"""What the texts of a TFDS directory become: a vocabulary, and rows of tokens with their regions.
+
+A row is `<bos>`, the words of a question and its answer, which is one token of its own and the only
+target; or `<bos>`, the words of a caption and `<eos>`, all of them targets. Words that the training
+texts do not have are `<unknown>`. Where boxes with class labels are given, the words that spell a
+label point to the union of its boxes in the picture, and have the role of a shape: they name what
+an object is.
+"""
+
+import dataclasses
+import functools
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from crossattn.data.examples import ROLES
+from crossattn.data.tfds_text import Record, words
+
+__all__ = ["KINDS", "Language", "Rows", "Survey", "normalised", "survey"]
+
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unknown>")
+PAD, BOS, EOS, UNKNOWN = range(len(SPECIAL))
+KINDS = ("yes/no", "number", "other", "caption")
+
+# Where a directory lacks a split, every tenth picture of `train` is set aside for it.
+HELD_OUT_EVERY = 10
+HELD_OUT_PLACE = {"validation": 0, "test": 5}
+# A pass over the texts that takes longer than this shows its progress.
+PATIENCE_SECONDS = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The E texts of one picture; the fields are those of `Examples`.
+
+    `labels` are those that the O objects stand for, -1 where there is none.
+    """
+
+    tokens: np.ndarray
+    target: np.ndarray
+    objects: np.ndarray
+    role: np.ndarray
+    kind: np.ndarray
+    answer: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Language:
+    """How texts become tokens.
+
+    Attributes:
+        vocabulary: the words, by token.
+        length: T; longer texts lose words before the answer, or the end of the caption.
+        things: O, labels that the texts of one picture can point to; at least 1.
+        label_names: the words of each label.
+    """
+
+    vocabulary: tuple[str, ...]
+    length: int
+    things: int
+    label_names: tuple[tuple[str, ...], ...]
+
+    @functools.cached_property
+    def _tokens(self) -> dict[str, int]:
+        return {word: token for token, word in enumerate(self.vocabulary)}
+
+    @functools.cached_property
+    def _phrases(self) -> dict[tuple[str, ...], int]:
+        return _phrases(self.label_names)
+
+    def rows(self, record: Record) -> Rows:
+        """Tokens of all texts of a record, its questions first."""
+        texts = [(words(question), answer) for question, answer in record.questions]
+        texts += [(words(caption), "") for caption in record.captions]
+        shape = (len(texts), self.length)
+        tokens, role = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
+        target, kind = np.zeros(shape, bool), np.zeros(len(texts), np.int8)
+        objects = np.zeros((*shape, self.things), bool)
+        place = np.zeros(len(texts), np.int32)
+        slots: dict[int, int] = {}
+        for row, (said, answer) in enumerate(texts):
+            spelt = self._spell(said, answer)
+            end = len(spelt)
+            tokens[row, :end] = [self._tokens.get(word, UNKNOWN) for word in spelt]
+            place[row] = end - 1 if answer else 0
+            target[row, end - 1 if answer else 1 : end] = True
+            kind[row] = KINDS.index(_kind(answer))
+            if answer:
+                role[row, end - 1] = _answer_role(answer)
+            for start, stop, label in _mentions(spelt, self._phrases):
+                role[row, start:stop] = ROLES.index("shape")
+                if label in record.labels and (label in slots or len(slots) < self.things):
+                    objects[row, start:stop, slots.setdefault(label, len(slots))] = True
+        labels = np.full(self.things, -1, np.int32)
+        labels[: len(slots)] = list(slots)
+        return Rows(tokens, target, objects, role, kind, place, labels)
+
+    def _spell(self, said: list[str], answer: str) -> list[str]:
+        if answer:
+            return ["<bos>", *said[: self.length - 2], answer]
+        return ["<bos>", *said, "<eos>"][: self.length]
+
+
+def _phrases(names: tuple[tuple[str, ...], ...]) -> dict[tuple[str, ...], int]:
+    """Label by its words, and by its words as one token, as an answer spells it."""
+    phrases = {name: label for label, name in enumerate(names) if name}
+    return phrases | {(" ".join(name),): label for name, label in phrases.items()}
+
+
+def _mentions(
+    spelt: list[str], phrases: dict[tuple[str, ...], int]
+) -> Iterable[tuple[int, int, int]]:
+    """Where the words of labels stand: (start, stop, label), the longest label at each place."""
+    lengths = sorted({len(phrase) for phrase in phrases}, reverse=True)
+    start = 0
+    while start < len(spelt):
+        for length in lengths:
+            label = phrases.get(tuple(spelt[start : start + length]))
+            if label is not None and start + length <= len(spelt):
+                yield start, start + length, label
+                start += length - 1
+                break
+        start += 1
+
+
+def _kind(answer: str) -> str:
+    if not answer:
+        return "caption"
+    if answer in ("yes", "no"):
+        return "yes/no"
+    return "number" if answer.isdigit() else "other"
+
+
+def _answer_role(answer: str) -> int:
+    roles = {"yes/no": "verdict", "number": "count", "other": "none"}
+    return ROLES.index(roles[_kind(answer)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What one pass over the texts of `train` finds.
+
+    Attributes:
+        language: of the records to train on.
+        trained: numbers of the records to train on; each has a text.
+        held_out: part to the numbers of the records that were set aside for it.
+        asked: (question, answer) to how often it was trained on.
+    """
+
+    language: Language
+    trained: np.ndarray
+    held_out: dict[str, np.ndarray]
+    asked: Counter[tuple[str, str]]
+
+    def chance(self, rows: list[tuple[str, str]]) -> dict[str, float]:
+        """Accuracy on (question, answer) pairs, by kind, of the best guess without the picture.
+
+        The guess is the commonest answer to the same question in training, and the commonest of
+        all to a question that is new.
+        """
+        counts: dict[str, Counter[str]] = {}
+        overall: Counter[str] = Counter()
+        wanted = {question for question, _ in rows}
+        for (question, answer), count in self.asked.items():
+            overall[answer] += count
+            if question in wanted:
+                counts.setdefault(question, Counter())[answer] += count
+        best = {question: _commonest(answers) for question, answers in counts.items()}
+        fallback = _commonest(overall)
+        right: dict[str, list[bool]] = {}
+        for question, answer in rows:
+            right.setdefault(_kind(answer), []).append(best.get(question, fallback) == answer)
+        return {kind: float(np.mean(values)) for kind, values in right.items()}
+
+
+def _commonest(answers: Counter[str]) -> str:
+    return min(answers, key=lambda answer: (-answers[answer], answer), default="")
+
+
+def survey(
+    train: Sequence[Record],
+    aside: tuple[str, ...],
+    label_names: tuple[tuple[str, ...], ...],
+    limit: int = 0,
+) -> Survey:
+    """Read the texts of `train` once, its pictures undecoded.
+
+    Args:
+        train: the records.
+        aside: parts to set aside records for, of "validation" and "test". Pictures are numbered in
+            the order in which they first occur, and every tenth goes to each part with all the
+            records that show the very same file: no picture is trained on that is evaluated on.
+        label_names: the words of each class label; empty without boxes.
+        limit: how many records to train on, the first ones; 0 means all.
+    """
+    places = {HELD_OUT_PLACE[part]: part for part in aside}
+    held_out: dict[str, list[int]] = {part: [] for part in aside}
+    numbers: dict[int, int] = {}
+    trained: list[int] = []
+    tally = _Tally(label_names)
+    for index in tqdm(range(len(train)), desc="reading texts", delay=PATIENCE_SECONDS):
+        record = train[index]
+        number = numbers.setdefault(zlib.crc32(record.image), len(numbers))
+        part = places.get(number % HELD_OUT_EVERY)
+        if part is not None:
+            held_out[part].append(index)
+        elif len(record) and not 0 < limit <= len(trained):
+            trained.append(index)
+            tally.add(record)
+    vocabulary = (*SPECIAL, *sorted(tally.lexicon - set(SPECIAL)))
+    return Survey(
+        language=Language(vocabulary, tally.length, tally.things, label_names),
+        trained=np.array(trained, np.int64),
+        held_out={part: np.array(found, np.int64) for part, found in held_out.items()},
+        asked=tally.asked,
+    )
+
+
+class _Tally:
+    """What the texts of some records need: words, length, objects; and what they ask."""
+
+    def __init__(self, label_names: tuple[tuple[str, ...], ...]):
+        self.phrases = _phrases(label_names)
+        self.lexicon: set[str] = set()
+        self.asked: Counter[tuple[str, str]] = Counter()
+        self.length, self.things = 2, 1
+
+    def add(self, record: Record) -> None:
+        texts = [[*words(question), answer] for question, answer in record.questions]
+        texts += [[*words(caption), "<eos>"] for caption in record.captions]
+        for text in texts:
+            self.lexicon.update(text)
+            self.length = max(self.length, 1 + len(text))
+        mentioned = {label for text in texts for *_, label in _mentions(text, self.phrases)}
+        self.things = max(self.things, len(mentioned & set(record.labels)))
+        self.asked.update(normalised(record))
+
+
+def normalised(record: Record) -> list[tuple[str, str]]:
+    """Questions of a record, spelt so that equal ones are equal, with their answers."""
+    return [(" ".join(words(question)), answer) for question, answer in record.questions]

@@ -1,0 +1,49 @@
+"""A few learned latents read a context of any length."""
+
+from flax import linen as nn
+
+from crossattn.nn.attention import CrossAttention
+from crossattn.nn.blocks import FeedForward
+from crossattn.ops import Mask, Trace
+from crossattn.shapes import Array, Float
+
+
+class Resampler(nn.Module):
+    """l += A(LN l, context); l += F(LN l); LN (Perceiver: Jaegle et al. 2021, one layer of it).
+
+    Attributes:
+      latents: R, tokens that come out.
+      width: M.
+      heads: H.
+      expansion: hidden width of the feed-forward layer, in units of M.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> module = Resampler(latents=3, width=8, heads=2)
+      >>> (latents, trace), _ = module.init_with_output(jax.random.key(0), jnp.ones((2, 50, 5)))
+      >>> latents.shape, trace.rows().shape
+      ((2, 3, 8), (2, 2, 3, 50))
+    """
+
+    latents: int
+    width: int
+    heads: int
+    expansion: int = 4
+
+    @nn.compact
+    def __call__(
+        self, context: Float[Array, "B S N"], *, mask: Mask | None = None
+    ) -> tuple[Float[Array, "B R M"], Trace]:
+        """Returns the latents and the trace by which a reader of them looks through them."""
+        shape = (self.latents, self.width)
+        # As large as the words and positions of a stream, of which latents are the beginning.
+        start = self.param("latents", nn.initializers.normal(0.1), shape)
+        x = start[None].repeat(context.shape[0], axis=0)
+        y, trace = CrossAttention(self.width, self.heads, name="cross_attention")(
+            nn.LayerNorm(name="cross_norm")(x), context, mask=mask
+        )
+        x = x + y
+        y = FeedForward(self.expansion, name="feed_forward")(
+            nn.LayerNorm(name="feed_forward_norm")(x)
+        )
+        return nn.LayerNorm(name="norm")(x + y), trace

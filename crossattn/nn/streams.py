@@ -1,0 +1,265 @@
+"""Text and context in one stream, or in two streams that read each other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from crossattn.nn.attention import CrossAttention, SelfAttention
+from crossattn.nn.blocks import FeedForward, scan_layers
+from crossattn.nn.linear import Dense
+from crossattn.ops import Mask, Trace, attend
+from crossattn.shapes import Array, Bool, Float
+
+Streams = tuple[Float[Array, "B T M"], Float[Array, "B S M"]]
+
+
+class CoAttention(nn.Module):
+    """Two streams read each other, each with its own weights (ViLBERT: Lu et al. 2019; METER).
+
+    Attributes:
+      width: M of both streams.
+      heads: H.
+    """
+
+    width: int
+    heads: int
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T M"],
+        context: Float[Array, "B S M"],
+        *,
+        mask: Mask,
+        back: Mask,
+    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S M"], Trace]:
+        """What x reads under `mask`, what the context reads of x under `back`, the former's trace.
+
+        Both read the other as it came in.
+        """
+        read, trace = CrossAttention(self.width, self.heads, name="forth")(x, context, mask=mask)
+        answer, _ = CrossAttention(self.width, self.heads, name="back")(context, x, mask=back)
+        return read, answer, trace
+
+
+class BidirectionalAttention(nn.Module):
+    """Two streams read each other through one product of references (GLIP: Li et al. 2022).
+
+    The logits of one direction are those of the other transposed; each direction takes its own
+    softmax, over its own keys, and has its own values.
+
+    Attributes:
+      width: M of both streams.
+      heads: H.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from crossattn import Mask
+      >>> x, context = jnp.ones((2, 3, 8)), jnp.ones((2, 5, 8))
+      >>> module = BidirectionalAttention(width=8, heads=2)
+      >>> (read, answer, _), _ = module.init_with_output(
+      ...     jax.random.key(0), x, context, mask=Mask(), back=Mask())
+      >>> read.shape, answer.shape
+      ((2, 3, 8), (2, 5, 8))
+    """
+
+    width: int
+    heads: int
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T M"],
+        context: Float[Array, "B S M"],
+        *,
+        mask: Mask,
+        back: Mask,
+    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S M"], Trace]:
+        """As `CoAttention`."""
+
+        def heads(stream, name):
+            projected = Dense(self.width, name=name)(stream)
+            return projected.reshape(*stream.shape[:2], self.heads, self.width // self.heads)
+
+        here, there = heads(x, "reference"), heads(context, "context_reference")
+        read, trace = attend(here, there, heads(context, "context_value"), mask=mask)
+        answer, _ = attend(there, here, heads(x, "value"), mask=back)
+        return (
+            Dense(self.width, name="out")(read.reshape(x.shape)),
+            Dense(self.width, name="context_out")(answer.reshape(context.shape)),
+            trace,
+        )
+
+
+class TwoStreamBlock(nn.Module):
+    """x += SA(LN x); then x and context read the old other; then each += F(LN).
+
+    Attributes:
+      width: M of both streams.
+      heads: H.
+      expansion: hidden width of both feed-forward layers, in units of M.
+      exchange: how the streams read each other: `CoAttention` or `BidirectionalAttention`.
+    """
+
+    width: int
+    heads: int
+    expansion: int = 4
+    exchange: Callable[..., Any] = CoAttention
+
+    @nn.compact
+    def __call__(
+        self, streams: Streams, *, self_mask: Mask, mask: Mask, back: Mask
+    ) -> tuple[Streams, Trace]:
+        """Returns both streams and the trace of x reading the context."""
+        x, context = streams
+        y, _ = SelfAttention(self.width, self.heads, name="self_attention")(
+            nn.LayerNorm(name="self_norm")(x), mask=self_mask
+        )
+        x = x + y
+        read, answer, trace = self.exchange(self.width, self.heads, name="exchange")(
+            nn.LayerNorm(name="cross_norm")(x),
+            nn.LayerNorm(name="context_norm")(context),
+            mask=mask,
+            back=back,
+        )
+        return (self._fed(x + read, ""), self._fed(context + answer, "context_")), trace
+
+    def _fed(self, x: Array, prefix: str) -> Array:
+        normed = nn.LayerNorm(name=f"{prefix}feed_forward_norm")(x)
+        return x + FeedForward(self.expansion, name=f"{prefix}feed_forward")(normed)
+
+
+class TwoStreamStack(nn.Module):
+    """`layers` two-stream blocks under one `scan`.
+
+    Attributes: as `TwoStreamBlock`, and the number of layers.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    expansion: int = 4
+    exchange: Callable[..., Any] = CoAttention
+
+    @nn.compact
+    def __call__(
+        self,
+        streams: Streams,
+        *,
+        prompt: Bool[Array, "B T"],
+        seen: Bool[Array, "L B S"],
+        mask: Mask,
+        observe: Callable[[Trace], Any] = lambda trace: None,
+    ) -> tuple[Streams, Any]:
+        """Run the stack; the text is causal.
+
+        Args:
+          streams: text (B, T, M) and context (B, S, M).
+          prompt: words that the context may read. A word to predict must not be among them: it
+            would come back through the context to the position that predicts it.
+          seen: context tokens that the text may read in each layer.
+          mask: what it may see besides.
+          observe: as in `DecoderStack`.
+
+        Returns:
+          Both streams, and what was observed with a leading axis L.
+        """
+
+        def step(block, streams, prompt, mask, seen):
+            mask = mask & Mask.keys(seen)
+            back = Mask.keys(prompt)
+            streams, trace = block(streams, self_mask=Mask.causal(0), mask=mask, back=back)
+            return streams, observe(trace)
+
+        block = TwoStreamBlock(self.width, self.heads, self.expansion, self.exchange, name="blocks")
+        return scan_layers(step, block, streams, (prompt, mask), (seen,), layers=self.layers)
+
+
+class PrefixBlock(nn.Module):
+    """x += SA(LN x); x += F(LN x), of all tokens in one stream (GIT: Wang et al. 2022).
+
+    Attributes:
+      width: M.
+      heads: H.
+      expansion: hidden width of the feed-forward layer, in units of M.
+    """
+
+    width: int
+    heads: int
+    expansion: int = 4
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T M"], *, mask: Mask) -> tuple[Array, Trace]:
+        """Returns the stream and the trace of its self-attention."""
+        y, trace = SelfAttention(self.width, self.heads, name="self_attention")(
+            nn.LayerNorm(name="self_norm")(x), mask=mask
+        )
+        x = x + y
+        feed_forward = FeedForward(self.expansion, name="feed_forward")
+        return x + feed_forward(nn.LayerNorm(name="feed_forward_norm")(x)), trace
+
+
+class PrefixStack(nn.Module):
+    """`layers` prefix blocks under one `scan`: context tokens first, then the texts about them.
+
+    The texts of one context stand behind it side by side and do not see one another: the context
+    is computed once for all of them.
+
+    Attributes: as `PrefixBlock`, and the number of layers.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    expansion: int = 4
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T M"],
+        context: Float[Array, "I S M"],
+        *,
+        seen: Bool[Array, "L I S"],
+        observe: Callable[[Trace], Any] = lambda trace: None,
+    ) -> tuple[Float[Array, "B T M"], Any]:
+        """Run the stack.
+
+        Args:
+          x: texts (B, T, M), B a multiple of I.
+          context: (I, S, M); its tokens see one another, and no text.
+          seen: context tokens that may be read in each layer.
+          observe: as in `DecoderStack`; the trace has S + B T / I queries and keys.
+
+        Returns:
+          The texts (B, T, M), and what was observed with a leading axis L.
+        """
+        (B, T, M), (I, S, _) = x.shape, context.shape  # noqa: E741 - I counts contexts
+        pattern = prefix_pattern(S, T, texts=B // I)
+
+        def step(block, stream, pattern, seen):
+            words = jnp.ones((I, stream.shape[1] - S), bool)
+            mask = Mask.dense(pattern[None, None]) & Mask.keys(jnp.concatenate([seen, words], 1))
+            stream, trace = block(stream, mask=mask)
+            return stream, observe(trace)
+
+        block = PrefixBlock(self.width, self.heads, self.expansion, name="blocks")
+        stream = jnp.concatenate([context, x.reshape(I, -1, M)], axis=1)
+        stream, kept = scan_layers(step, block, stream, (pattern,), (seen,), layers=self.layers)
+        return stream[:, S:].reshape(B, T, M), kept
+
+
+def prefix_pattern(S: int, T: int, *, texts: int) -> Bool[Array, "N N"]:
+    """Who sees whom among S context tokens and `texts` texts of T words behind them.
+
+    Example:
+      >>> prefix_pattern(1, 2, texts=2).astype(int).tolist()
+      [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 0, 1, 0], [1, 0, 0, 1, 1]]
+    """
+    place = jnp.arange(S + texts * T)
+    text = jnp.where(place < S, 0, 1 + (place - S) // T)
+    own = text[:, None] == text[None, :]
+    past = place[:, None] >= place[None, :]
+    is_context = (text == 0)[None, :]
+    return is_context | (own & past)

@@ -1,0 +1,181 @@
+"""Figures of where variants look: accuracy against pointing, and pointing by layer and head."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from crossattn.report.figures import DASHES, FONT, WIDTH, Runs, legend, style_of, tidy
+from crossattn.report.runs import chance_of, mean_with_interval, metric_values, variants_of
+from crossattn.shapes import Float
+
+__all__ = ["head_grid", "heads_of", "scatter"]
+
+POINTING = "pointing/answer"
+# Perceptually uniform, and the same to readers who do not tell red from green.
+COLOURS = "cividis"
+# So much of a cell's width may its number take, in points of font size per inch of cell.
+FONT_PER_INCH = 24
+# Cells that stand side by side in a row of panels.
+CELLS_ACROSS = 16
+
+
+def scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -> Figure | None:
+    """The primary metric against pointing at the answer: a marker for each variant.
+
+    Small dots are seeds, lines are 95 % intervals over seeds in both directions. Variants that do
+    not attend to patches stand in a strip at the left. None where no variant points at anything.
+    """
+    variants = variants_of(runs)
+    points = {name: metric_values(runs, name, POINTING) for name in variants}
+    if not any(len(values) for values in points.values()):
+        return None
+    strip = [name for name in variants if not len(points[name])]
+    legend_lines = -(-len(variants) // 4)
+    figure = Figure(figsize=(WIDTH, 4.0 + 0.18 * legend_lines), layout="constrained")
+    side, main = figure.subplots(
+        1, 2, sharey=True, width_ratios=[0.4 + 0.35 * max(1, len(strip)), 5]
+    )
+    for index, name in enumerate(variants):
+        own = metric_values(runs, name, primary)
+        if name in strip:
+            place = strip.index(name)
+            _cross(side, index, np.full(len(own), float(place)), own)
+        else:
+            _cross(main, index, points[name], own)
+    _scatter_axes(main, side, primary, len(strip))
+    _chance_lines(main, side, chance_of(chance, POINTING), chance_of(chance, primary))
+    if not strip:
+        side.remove()
+        main.set_ylabel(primary, fontsize=FONT)
+    legend(figure, variants)
+    return figure
+
+
+def _cross(axes, index, x, y):
+    """Seeds as dots, and their means as a marker with an interval in both directions."""
+    colour, marker = style_of(index)
+    axes.scatter(x, y, s=7, color=colour, alpha=0.5, linewidths=0)
+    (x_mean, *x_limits), (y_mean, *y_limits) = mean_with_interval(x), mean_with_interval(y)
+    if len(x) > 1:
+        axes.plot(x_limits, [y_mean, y_mean], color=colour, linewidth=1.2)
+        axes.plot([x_mean, x_mean], y_limits, color=colour, linewidth=1.2)
+    edge = {"markeredgecolor": "white", "markeredgewidth": 0.5, "zorder": 3}
+    axes.plot(x_mean, y_mean, marker, color=colour, markersize=8, **edge)
+
+
+def _scatter_axes(main, side, primary, strip):
+    main.set_xlabel("pointing at the answer's region", fontsize=FONT)
+    main.set_xlim(-0.03, 1.03)
+    # Two seeds may have an interval of several times the scale.
+    seeds = np.concatenate(
+        [dots.get_offsets()[:, 1] for dots in (*main.collections, *side.collections)]
+    )
+    if seeds.min() >= 0 and seeds.max() <= 1:
+        main.set_ylim(-0.03, 1.03)
+    side.set_ylabel(primary, fontsize=FONT)
+    side.set_xlim(-0.7, max(1, strip) - 0.3)
+    side.set_xticks([])
+    side.set_xlabel("does not attend\nto patches", fontsize=FONT)
+    for axes in (main, side):
+        tidy(axes)
+        axes.grid(axis="y", color="0.9", linewidth=0.5)
+
+
+def _chance_lines(axes, side, pointing, primary):
+    """Dashed lines, with their names where no variant can stand: outside of the axes."""
+    dashes = {"color": "black", "linewidth": 0.9, "linestyle": DASHES, "zorder": 1}
+    words = {"fontsize": FONT - 1, "color": "0.25"}
+    if pointing is not None:
+        axes.axvline(pointing, **dashes)
+        place = axes.get_xaxis_transform()
+        words |= {"transform": place, "ha": "center", "va": "bottom"}
+        axes.text(pointing, 1.01, f"chance {pointing:.3f}", **words)
+    if primary is not None:
+        for panel in (axes, side):
+            panel.axhline(primary, **dashes)
+        place = axes.get_yaxis_transform()
+        words |= {"transform": place, "ha": "left", "va": "center"}
+        axes.text(1.01, primary, f"chance\n{primary:.3f}", **words)
+
+
+def heads_of(runs: Runs, variant: str) -> Float[np.ndarray, "layers heads"] | None:
+    """Pointing at the answer by layer and head, mean over seeds; NaN where a layer has no such.
+
+    None where the variant has no such numbers.
+
+    Example:
+        >>> names = [f"pointing/answer/layer0/head{h}" for h in range(2)]
+        >>> runs = [{"variant": "a", "seed": 0, "metrics": dict(zip(names, [0.25, 0.75]))}]
+        >>> heads_of(runs, "a")
+        array([[0.25, 0.75]])
+    """
+    own = next(run["metrics"] for run in runs if run["variant"] == variant)
+    found = {}
+    for metric in own:
+        if match := re.fullmatch(rf"{POINTING}/layer(\d+)/head(\d+)", metric):
+            found[int(match[1]), int(match[2])] = metric_values(runs, variant, metric).mean()
+    if not found:
+        return None
+    grid = np.full(np.array(list(found)).max(0) + 1, np.nan)
+    for place, value in found.items():
+        grid[place] = value
+    return grid
+
+
+def head_grid(runs: Runs, *, chance: Mapping[str, float]) -> Figure | None:
+    """Pointing at the answer by layer and head: a heat map for each variant, on one scale.
+
+    The colour bar marks chance. Variants without such numbers are left out; None without any.
+    """
+    grids = {name: heads_of(runs, name) for name in variants_of(runs)}
+    shown = {name: grid for name, grid in grids.items() if grid is not None}
+    if not shown:
+        return None
+    layers, heads = (max(grid.shape[axis] for grid in shown.values()) for axis in (0, 1))
+    columns = min(len(shown), max(1, CELLS_ACROSS // heads))
+    rows = -(-len(shown) // columns)
+    cell = (WIDTH - 0.9 - 0.35 * columns) / (columns * heads)
+    height = max(0.26, min(cell, 0.4))
+    figure = Figure(figsize=(WIDTH, 0.55 + rows * (0.5 + height * layers)), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    image = None
+    for axes, (name, grid) in zip(panels, shown.items(), strict=False):
+        image = _heat_map(axes, name, grid, font=min(FONT - 1, FONT_PER_INCH * cell))
+    for axes in panels[len(shown) :]:
+        axes.remove()
+    _colour_bar(figure, image, chance_of(chance, POINTING))
+    return figure
+
+
+def _heat_map(axes, name, grid, *, font):
+    image = axes.imshow(grid, cmap=COLOURS, norm=Normalize(0, 1), aspect="auto")
+    for (layer, head), value in np.ndenumerate(grid):
+        if not np.isnan(value):
+            # White on the dark half of the map, black on the light one.
+            ink = "white" if value < 0.5 else "black"
+            axes.text(
+                head, layer, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=font
+            )
+    axes.set_title(name, fontsize=FONT)
+    axes.set_xticks(range(grid.shape[1]))
+    axes.set_yticks(range(grid.shape[0]))
+    axes.set_xlabel("head", fontsize=FONT - 1)
+    axes.set_ylabel("layer", fontsize=FONT - 1)
+    axes.tick_params(labelsize=FONT - 1, length=2)
+    return image
+
+
+def _colour_bar(figure: Any, image: Any, level: float | None) -> None:
+    bar = figure.colorbar(image, ax=figure.axes, fraction=0.05, pad=0.02, aspect=15)
+    bar.set_label("pointing at the answer", fontsize=FONT)
+    bar.ax.tick_params(labelsize=FONT - 1)
+    if level is None:
+        return
+    # The map is dark at both usual places of chance: white is seen, and the name stands beside it.
+    bar.ax.axhline(level, color="white", linewidth=1.6)
+    ticks = [tick for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0) if abs(tick - level) > 0.1]
+    bar.set_ticks([*ticks, level], labels=[*(f"{tick:.1f}" for tick in ticks), "chance"])

@@ -1,0 +1,196 @@
+"""The folder of a suite's results: whose it is, and what in it is finished."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from crossattn.files import write_atomically
+from crossattn.train.checkpoint import newest
+from crossattn.train.suite import Suite
+
+# What a run of a few hundred thousand parameters leaves on the disk, checkpoints included.
+BYTES_PER_RUN = 4_000_000
+LOCK = ".lock"
+
+
+class FolderError(ValueError):
+    """The output folder holds something else."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """Where a suite's results lie: `suite.json`, `runs/VARIANT/seedN/`, `results.json`, ..."""
+
+    path: Path
+
+    def check(self, suite: Suite) -> None:
+        """Make sure that this suite's results may lie here; reads only.
+
+        Raises:
+          FolderError: it is no folder, or holds another suite, other settings, or foreign files.
+        """
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise self._cannot_write("it is no folder")
+        if not self._identity.exists():
+            if any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+                raise FolderError(
+                    f"{self.path} is not empty and holds no suite: choose a new folder with --out"
+                )
+            return
+        try:
+            there = json.loads(self._identity.read_text())
+            name, settings = there["suite"], there["settings"]
+            fingerprint = there["fingerprint"]
+        except (ValueError, KeyError, TypeError):
+            raise FolderError(
+                f"{self._identity} is damaged: choose another folder with --out"
+            ) from None
+        if name != suite.name:
+            raise FolderError(
+                f"{self.path} holds the suite {name}, not {suite.name}: "
+                "choose another folder with --out"
+            )
+        if fingerprint != suite.fingerprint():
+            raise FolderError(
+                f"{self.path} holds {name} with other settings "
+                f"({_differences(settings, _settings(suite))}): "
+                "type the same options again, or choose another folder with --out"
+            )
+
+    def check_room(self, runs: int) -> None:
+        """Make sure that the disk has room for so many more runs; reads only.
+
+        Raises:
+          FolderError: it has not.
+        """
+        there = next(
+            place for place in (self.path, *self.path.absolute().parents) if place.exists()
+        )
+        free, needed = shutil.disk_usage(there).free, BYTES_PER_RUN * runs
+        if free < needed:
+            raise FolderError(
+                f"{self.path} has {free / 1e6:.1f} MB left, {runs} runs need about "
+                f"{needed / 1e6:.0f} MB: make room, or choose another folder with --out"
+            )
+
+    @contextlib.contextmanager
+    def hold(self, command: str) -> Iterator[None]:
+        """Create the folder and keep other processes from writing into it.
+
+        The lock is `flock` on a file that stays open, not the file's existence: the system lets go
+        of it when a process ends in whatever way, so that no stale lock needs a decision about
+        which processes of which host are alive, and network file systems pass it on between hosts.
+        The file is never removed: a process that waits at a removed file would hold a lock that
+        nobody else sees.
+
+        Args:
+          command: what a second process is told that this one runs.
+
+        Raises:
+          FolderError: another process holds the folder, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / LOCK).open("a+")
+        except OSError as error:
+            raise self._cannot_write(error.strerror or str(error)) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise FolderError(
+                    f"{self.path} is in use by {_holder(file.read())}: wait for it to end, "
+                    "or choose another folder with --out"
+                ) from None
+            except OSError as error:
+                raise self._cannot_write(f"it cannot be locked ({error.strerror})") from None
+            file.truncate(0)
+            about = {"process": os.getpid(), "host": platform.node(), "command": command}
+            file.write(json.dumps({**about, "since": time.strftime("%Y-%m-%d %H:%M:%S")}) + "\n")
+            file.flush()
+            yield
+
+    def _cannot_write(self, reason: str) -> FolderError:
+        return FolderError(
+            f"cannot write into {self.path}: {reason}; choose another folder with --out"
+        )
+
+    def claim(self, suite: Suite) -> None:
+        """Make a checked folder this suite's."""
+        identity = {
+            "suite": suite.name,
+            "fingerprint": suite.fingerprint(),
+            "settings": _settings(suite),
+        }
+        write_atomically(self._identity, json.dumps(identity, indent=2) + "\n")
+
+    @property
+    def _identity(self) -> Path:
+        return self.path / "suite.json"
+
+    def run(self, variant: str, seed: int) -> Path:
+        """Folder of one run."""
+        return self.path / "runs" / variant / f"seed{seed}"
+
+    def checkpoint(self, variant: str, seed: int) -> int | None:
+        """Step of a run's newest checkpoint."""
+        return newest(self.run(variant, seed) / "checkpoints")
+
+    def finished(self, variant: str, seed: int) -> bool:
+        """Whether a run never needs to run again: its metrics are written last."""
+        try:
+            json.loads((self.run(variant, seed) / "metrics.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return True
+
+
+def _holder(written: str) -> str:
+    """Who holds a lock, in words, by what was written into its file."""
+    try:
+        about = json.loads(written)
+        who, since = f"process {about['process']} on {about['host']}", about["since"]
+        return f"{who} since {since} ({about['command']})"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def _settings(suite: Suite) -> dict[str, Any]:
+    settings = {**dataclasses.asdict(suite.base), "sweep": suite.sweep}
+    return json.loads(json.dumps(settings))
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:
+    old, new = _flat(there), _flat(here)
+    changed = [name for name in new if old.get(name) != new[name]]
+    said = [f"{name} is {old.get(name)} there and {new[name]} here" for name in changed]
+    return "; ".join(said) or "its variants have changed"
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def pending(suite: Suite, folder: Folder, seeds: int) -> Iterator[tuple[str, list[int]]]:
+    """Variants with the seeds that still have to run."""
+    for variant in suite.variants:
+        left = [seed for seed in range(seeds) if not folder.finished(variant, seed)]
+        if left:
+            yield variant, left

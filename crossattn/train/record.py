@@ -1,0 +1,140 @@
+"""run.json: what it takes to build a run's model and data again from its folder alone."""
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+
+from crossattn.files import write_atomically
+from crossattn.train.run import Run
+
+FILE = "run.json"
+# To be raised where the meaning of a field changes but not its name.
+FORMAT = 1
+
+
+class RecordError(ValueError):
+    """run.json is missing, damaged, or of another version."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One run of a suite.
+
+    Attributes:
+      suite: name of the suite.
+      variant: of the suite; its changes are in `run` already.
+      seed: of initialisation and data order.
+      run: all settings.
+      versions: of the libraries that began the run.
+    """
+
+    suite: str
+    variant: str
+    seed: int
+    run: Run
+    versions: dict[str, str]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {
+        "python": platform.python_version(),
+        "crossattn": importlib.metadata.version("crossattn"),
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write run.json, unless the folder has one: the versions are those that began the run."""
+    path = folder / FILE
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {"format": FORMAT, **dataclasses.asdict(record)}
+        write_atomically(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_record(folder: Path) -> Record:
+    """The run of a folder.
+
+    Raises:
+      RecordError: there is no run.json, or none that this version understands.
+
+    Example:
+      >>> import tempfile
+      >>> folder = Path(tempfile.mkdtemp())
+      >>> write_record(folder, Record("fusion", "blind", 3, Run(steps=7), versions()))
+      >>> read_record(folder).run == Run(steps=7)
+      True
+    """
+    path = folder / FILE
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise RecordError(f"{path} is damaged: it is no JSON") from None
+    if not isinstance(content, dict) or "format" not in content:
+        raise RecordError(f"{path} is damaged: it describes no run")
+    wrote = _writer(content)
+    if content.pop("format") != FORMAT:
+        raise RecordError(f"{path} has another format than this crossattn reads{wrote}")
+    try:
+        return _build(Record, content, "")
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"{path} is damaged or of another version: {error}{wrote}") from None
+
+
+def _writer(content: dict[str, Any]) -> str:
+    """Which version wrote a record, where it says so and is not this one."""
+    there = content.get("versions")
+    wrote = there.get("crossattn") if isinstance(there, dict) else None
+    here = importlib.metadata.version("crossattn")
+    return f" (written by crossattn {wrote}, this is {here})" if wrote and wrote != here else ""
+
+
+def _build(hint: Any, value: Any, name: str) -> Any:
+    """A value of an annotated type from what JSON made of it: tuples and dataclasses come back."""
+    if dataclasses.is_dataclass(hint):
+        return _build_dataclass(typing.cast(type, hint), value, name)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_build(arguments[0], item, name) for item in value)
+    if origin is dict and isinstance(value, dict):
+        return value
+    if origin is typing.Literal and value in arguments:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _build(next(one for one in arguments if one is not type(None)), value, name)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if isinstance(hint, type) and type(value) is hint:
+        return value
+    raise ValueError(f"{name} cannot be {value!r}")
+
+
+def _build_dataclass(hint: type, value: Any, name: str) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name or 'the run'} cannot be {value!r}")
+    hints = typing.get_type_hints(hint)
+    dot = f"{name}." if name else ""
+    for field in dict.fromkeys((*hints, *value)):
+        if field not in value:
+            raise ValueError(f"{dot}{field} is missing")
+        if field not in hints:
+            raise ValueError(f"{dot}{field} is unknown")
+    return hint(**{field: _build(hints[field], value[field], dot + field) for field in hints})

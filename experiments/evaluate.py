@@ -1,0 +1,216 @@
+"""Measure a checkpoint: answers, attention against truth, knock-outs layer by layer.
+
+python -m experiments.evaluate results/fusion/runs/cross-attention/seed0
+python -m experiments.evaluate results/fusion --variant resampler --seed 3
+python -m experiments.evaluate results/fusion/runs/blind/seed0/checkpoints/400 --on pairs
+python -m experiments.evaluate results/fusion --variant cross-attention --seed 0 --features DIR
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from crossattn.data.tfds_records import DataError
+from crossattn.files import write_atomically
+from crossattn.nn import PatchEncoder
+from crossattn.report.gallery import Gallery
+from crossattn.report.tables import plain
+from crossattn.train import exhibits, features, record
+from crossattn.train.checkpoint import CheckpointError, Checkpoints, Restored, newest
+from crossattn.train.evaluate import Evaluator
+from crossattn.train.loop import Programs
+from crossattn.train.measure import Evidence, measure, questions
+from crossattn.train.record import Record, RecordError
+from crossattn.train.source import Source, load
+
+from . import evaluating
+from .command_line import fail, manual, nearest, parse, plain_errors
+from .exhibition import gallery
+from .interrupts import gently
+
+COMMAND = "evaluate"
+EXPECTED = (RecordError, CheckpointError, DataError, ModuleNotFoundError)
+NOTHING_LOST = "interrupted; the run is as it was, and nothing was written"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Measure a checkpoint of any run, and write metrics.json, report.md and report.html.
+
+    The run itself is only read: its model and its data are rebuilt from its run.json.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of a run, of a suite (with --variant and --seed), or of one checkpoint."""
+    on: Annotated[
+        str | None, tyro.conf.arg(metavar="SPLIT", help_behavior_hint="(default: the main split)")
+    ] = None
+    """The split on which attention, knock-outs and captions are measured."""
+    variant: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
+    """Which variant of a suite's folder."""
+    seed: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    """Which seed of a suite's folder."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: RUN/evaluation/SPLIT)"),
+    ] = None
+    """Where the results go."""
+    features: Annotated[
+        Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: none)")
+    ] = None
+    """Write what the run's encoder makes of every image instead, as context for other runs
+    (--model.perception features --data.features FOLDER)."""
+
+
+def main(arguments: list[str]) -> None:
+    """Parse, restore, measure, write, print."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"{manual(__doc__)}", flush=True)
+    options = parse(COMMAND, Options(tyro.MISSING), arguments or ["--help"])
+    with gently(COMMAND), plain_errors(COMMAND, EXPECTED, safe=lambda: NOTHING_LOST):
+        folder, step = resolve(options)
+        of = record.read_record(folder)
+        try:
+            source = load(of.run)
+        except ValueError as error:
+            fail(COMMAND, f"{folder}: {error}")
+        split = chosen_split(source, options.on)
+        programs = Programs(of.run, len(source.vocabulary))
+        restored = restore(folder, step, programs, source, of)
+        params = restored.state.params
+        if options.features is not None:
+            write_features(options.features, programs, params, source, of)
+            return
+        evaluator = Evaluator(programs.model)
+        evidence = measure(evaluator, params, source.splits, main=split, by_layer=True)
+        name = split if step is None else f"{split}-step{step}"
+        out = options.out or folder / "evaluation" / name
+        out.mkdir(parents=True, exist_ok=True)
+        shown = pictures(evaluator, params, source, split, evidence, out)
+        content = described(of, restored.step, split, evidence)
+        tables = evaluating.write(out, content, shown)
+        write_atomically(out / "metrics.json", json.dumps(content, indent=1) + "\n")
+        for table in tables:
+            print(f"{table.caption}\n\n{plain(table.table)}\n")
+        print(f"report: {out / 'report.md'}")
+
+
+def resolve(options: Options) -> tuple[Path, int | None]:
+    """The folder of the run, and the step where one checkpoint is meant."""
+    folder, step = options.run, None
+    if not folder.is_dir():
+        fail(COMMAND, f"there is no folder {folder}")
+    if folder.name.isdigit() and folder.absolute().parent.name == "checkpoints":
+        folder, step = folder.absolute().parent, int(folder.name)
+    if folder.name == "checkpoints":
+        folder = folder.parent
+    if (folder / "runs").is_dir():
+        return _of_suite(folder, options), None
+    if options.variant is not None or options.seed is not None:
+        fail(COMMAND, f"{folder} is no suite's folder: leave out --variant and --seed")
+    if not (folder / record.FILE).exists():
+        fail(
+            COMMAND,
+            f"{folder} is no run, it has no {record.FILE}: give a folder like "
+            "results/SUITE/runs/VARIANT/seed0, or results/SUITE with --variant and --seed",
+        )
+    return folder, step
+
+
+def _of_suite(folder: Path, options: Options) -> Path:
+    variants = sorted(path.name for path in (folder / "runs").iterdir() if path.is_dir())
+    if options.variant is None:
+        fail(COMMAND, f"{folder} holds a suite: add --variant ({', '.join(variants)}) and --seed")
+    if options.variant not in variants:
+        hint = nearest(options.variant, variants)
+        fail(COMMAND, f"{folder} has no variant {options.variant!r}: {hint}")
+    within = folder / "runs" / options.variant
+    seeds = sorted(path.name.removeprefix("seed") for path in within.glob("seed*"))
+    if options.seed is None or str(options.seed) not in seeds:
+        fail(COMMAND, f"{within} has the seeds {', '.join(seeds)}: add --seed with one of them")
+    return within / f"seed{options.seed}"
+
+
+def chosen_split(source: Source, name: str | None) -> str:
+    """The split to measure on; it needs questions."""
+    known = [split for split in source.splits if len(questions(source.splits[split]))]
+    if name is None:
+        return source.main
+    if name not in known:
+        what = "has no questions" if name in source.splits else "is no split of this run's data"
+        fail(COMMAND, f"--on {name} {what}: {nearest(name, known)}")
+    return name
+
+
+def restore(
+    folder: Path, step: int | None, programs: Programs, source: Source, of: Record
+) -> Restored:
+    """The newest checkpoint that can be read, or that of a step."""
+    where = folder / "checkpoints"
+    if newest(where) is None:
+        fail(COMMAND, f"{folder} has no checkpoint yet: train the run first")
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        jax.eval_shape(programs.create, of.seed, source.feed(of.run, of.seed).batch(0)),
+    )
+    with Checkpoints(where, read_only=True) as checkpoints:
+        restored = checkpoints.restore(like, step=step)
+    for damaged in restored.damaged:
+        said = f"{where / str(damaged)} is damaged: measuring that of step {restored.step} instead"
+        print(f"{COMMAND}: {said}", file=sys.stderr)
+    return restored
+
+
+def write_features(
+    folder: Path, programs: Programs, params: Any, source: Source, of: Record
+) -> None:
+    """TRAIN and every split as the run's encoder sees them."""
+    feed = source.feed(of.run, of.seed)
+    if not hasattr(feed, "examples"):
+        fail(COMMAND, f"--features is not for data.source {of.run.data.source}: it is a stream")
+    parts = {"train": feed.examples, **source.splits}
+    model = programs.model
+    encoder = PatchEncoder(model.width, model.perception, model.cell)
+    for name, part in tqdm(parts.items(), unit="split", desc="features"):
+        features.write(encoder, params["params"]["encoder"], part.images, folder / f"{name}.npy")
+    print(
+        f"features: {folder}; read them with --model.perception features --data.features {folder}"
+    )
+
+
+def pictures(
+    evaluator: Evaluator, params: Any, source: Source, split: str, evidence: Evidence, out: Path
+) -> Gallery | None:
+    """Attention over pictures, which the source has of its main split only."""
+    if split != source.main or not evaluator.patches_seen:
+        return None
+    maps = exhibits.attention(evaluator, params, source, evidence.layer)
+    np.savez_compressed(out / "maps.npz", weights=maps)
+    return gallery(source, out / "maps.npz")
+
+
+def described(of: Record, step: int, split: str, evidence: Evidence) -> dict[str, Any]:
+    """The content of metrics.json."""
+    return {
+        "suite": of.suite,
+        "variant": of.variant,
+        "seed": of.seed,
+        "step": step,
+        "split": split,
+        "metrics": evidence.metrics,
+        "chance": evidence.chance,
+        "layer": evidence.layer,
+        "versions": record.versions(),
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

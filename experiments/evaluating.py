@@ -1,0 +1,133 @@
+"""The report of one checkpoint: tables, and figures of what single layers do."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from crossattn.files import write_atomically
+from crossattn.report import details, pointing, prose
+from crossattn.report.blocks import Block, Heading, Listing, Picture, Text, to_markdown
+from crossattn.report.figures import FONT, WIDTH, legend, png, style_of, tidy
+from crossattn.report.gallery import Gallery, gallery
+from crossattn.report.page import page
+from crossattn.report.runs import chance_of
+
+READINGS = ("answer", "consumed", "predicted")
+HIDDEN = {"truth": "true region hidden", "random": "random region hidden"}
+
+
+def blocks(record: Mapping[str, Any], shown: Gallery | None) -> Iterator[Block]:
+    """What report.md and report.html consist of.
+
+    Args:
+      record: the content of metrics.json.
+      shown: pictures with the attention of words, where there are any.
+    """
+    variant, split = record["variant"], record["split"]
+    chance, metrics = record["chance"], record["metrics"]
+    runs = [{"variant": variant, "seed": record["seed"], "metrics": metrics}]
+    results = {"runs": runs, "chance": chance}
+    yield Heading(f"{record['suite']}: {variant}, seed {record['seed']}, step {record['step']}", 1)
+    yield Text(f"Attention, knock-outs and captions are measured on the split `{split}`.")
+    yield Heading("Answers")
+    for name, table in details.split_tables(results).items():
+        caption = prose.SPLITS.get(name) or prose.SPLIT.format(split=name)
+        yield Listing(name, caption, table)
+    if heads := pointing.heads_of(runs, variant) is not None:
+        yield Heading("Attention against truth, by layer")
+    if shown is not None:
+        caption = "What single words look at, with the outline of the truth."
+        yield Picture("gallery", caption, png(gallery(shown)))
+    for reading in READINGS:
+        if found := details.attention_table(results, reading):
+            yield Listing(f"attention-{reading}", prose.READINGS[reading], found)
+    if heads and (grid := pointing.head_grid(runs, chance=chance)):
+        yield Picture("heads", "Pointing at the answer by layer and head.", png(grid))
+    if any(name.startswith("knockout/") for name in metrics):
+        yield Heading("Knock-outs")
+        yield Listing("knockout", prose.KNOCKOUT, details.knockout_table(results))
+    if (figure := layers(metrics, chance)) is not None:
+        caption = (
+            "What single layers look at, and what hiding a region from one layer alone does to "
+            "the answers; dashed: chance, dotted: nothing hidden."
+        )
+        yield Picture("layers", caption, png(figure))
+
+
+def write(folder: Path, record: Mapping[str, Any], shown: Gallery | None) -> list[Listing]:
+    """Write report.md, report.html and figures/ into a folder; returns the tables."""
+    made = list(blocks(record, shown))
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for block in made:
+        if isinstance(block, Picture):
+            write_atomically(folder / "figures" / f"{block.name}.png", block.png)
+    write_atomically(folder / "report.html", page(made))
+    write_atomically(folder / "report.md", to_markdown(made))
+    return [block for block in made if isinstance(block, Listing)]
+
+
+def layers(metrics: Mapping[str, float], chance: Mapping[str, float]) -> Figure | None:
+    """Pointing, and answers with a region hidden, in every layer; None without either.
+
+    A bar for each layer; the last group of the knock-outs hides the region in all layers.
+    """
+    groups = {
+        "pointing": {name: _by_layer(metrics, f"pointing/{name}") for name in READINGS},
+        "accuracy": {name: _by_layer(metrics, f"knockout/{name}") for name in HIDDEN},
+    }
+    groups = {
+        axis: {name: values for name, values in series.items() if values}
+        for axis, series in groups.items()
+    }
+    groups = {axis: series for axis, series in groups.items() if series}
+    if not groups:
+        return None
+    for name, values in groups.get("accuracy", {}).items():
+        values["all"] = metrics[f"knockout/{name}"]
+    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    panels = figure.subplots(1, len(groups), squeeze=False)[0]
+    labels: list[str] = []
+    for axes, (ylabel, series) in zip(panels, groups.items(), strict=True):
+        _bars(axes, series, first=len(labels))
+        labels += [HIDDEN.get(name, f"pointing, {name}") for name in series]
+        axes.set_ylabel(ylabel, fontsize=FONT)
+        metric = "pointing/answer" if ylabel == "pointing" else "knockout/truth"
+        _line(axes, chance_of(chance, metric), (0, (4, 3)))
+        if ylabel == "accuracy":
+            _line(axes, metrics.get("knockout/intact"), (0, (1, 1.5)))
+    legend(figure, labels)
+    return figure
+
+
+def _by_layer(metrics: Mapping[str, float], name: str) -> dict[str, float]:
+    """Values of a metric by layer."""
+    found = {re.fullmatch(rf"{name}/layer(\d+)", metric): metric for metric in metrics}
+    numbered = sorted((int(match[1]), metrics[one]) for match, one in found.items() if match)
+    return {str(layer): value for layer, value in numbered}
+
+
+def _bars(axes: Any, series: Mapping[str, Mapping[str, float]], *, first: int) -> None:
+    """One group for each layer, one bar in it for each series."""
+    groups = list(dict.fromkeys(group for values in series.values() for group in values))
+    width = 0.8 / len(series)
+    for index, values in enumerate(series.values()):
+        for place, group in enumerate(groups):
+            if group in values:
+                x = place + width * (index - (len(series) - 1) / 2)
+                colour, marker = style_of(first + index)
+                axes.bar(x, values[group], width * 0.9, color=colour, alpha=0.75)
+                axes.plot(x, values[group], marker, color=colour, markersize=4.5)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_xlabel("layer", fontsize=FONT)
+    axes.set_ylim(0, 1.05)
+    tidy(axes)
+    axes.grid(visible=False, axis="x")
+    axes.grid(axis="y", color="0.9", linewidth=0.5)
+
+
+def _line(axes: Any, level: float | None, dashes: Any) -> None:
+    if level is not None:
+        axes.axhline(level, color="black", linewidth=1, linestyle=dashes)

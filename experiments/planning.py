@@ -1,0 +1,206 @@
+"""What a suite would run, what that costs and how long it takes, before anything runs."""
+
+import dataclasses
+import heapq
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from crossattn.nn.blocks import count_parameters
+from crossattn.report.tables import Table, plain
+from crossattn.train.ablation import evaluation_seconds, pace
+from crossattn.train.folder import Folder, pending
+from crossattn.train.loop import Programs
+from crossattn.train.run import Run
+from crossattn.train.source import Source
+from crossattn.train.suite import Suite
+
+TIMED_STEPS = 5
+# A forward pass is about a third of a training step.
+FORWARD = 1 / 3
+# Passes over the main split: its own, and four knock-outs.
+MAIN_PASSES = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one variant costs.
+
+    Attributes:
+      parameters: number of scalars.
+      flops: of the matrix products of a step.
+      compilation: seconds, once for all seeds; 0 where it is part of what was measured.
+      run: seconds of a run, evaluation included.
+    """
+
+    parameters: int
+    flops: float
+    compilation: float
+    run: float
+
+
+def show(suite: Suite, source: Source, folder: Folder, seeds: int) -> None:
+    """Print what the suite would run; neither trains nor writes."""
+    # A compiled program in a cache would be something written.
+    cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        costs, basis = estimate(suite, source, folder, seeds)
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cached)
+    left = {variant: len(some) for variant, some in pending(suite, folder, seeds)}
+    print(plain(table(suite, costs, left, seeds)))
+    jobs = [costs[v].compilation + runs * costs[v].run for v, runs in left.items()]
+    lanes = min(jax.local_device_count(), max(1, len(jobs)))
+    side = f", {lanes} variants side by side" if lanes > 1 else ""
+    if suite.sweep:
+        side += (
+            f"; the learning-rate sweep, {len(suite.learning_rates)} runs a variant, comes on top"
+        )
+    print(
+        f"\n{sum(left.values())} runs of {suite.base.steps} steps to do, about "
+        f"{duration(together(jobs, lanes))}{side}."
+        f"\nTimes are an estimate, {basis}."
+        f"\nResults go to {folder.path}. Nothing was written."
+    )
+
+
+def table(suite: Suite, costs: dict[str, Cost], left: dict[str, int], seeds: int) -> Table:
+    """A row for each variant."""
+    header = ["variant", "to do", "finished", "parameters", "FLOPs of a step", "a run", "in all"]
+    baseline = costs[suite.baseline].flops
+    rows = []
+    for variant, cost in costs.items():
+        todo = left.get(variant, 0)
+        cells = [variant, str(todo), str(seeds - todo), f"{cost.parameters:,}"]
+        cells += [f"{cost.flops / baseline:.2f} x baseline", duration(cost.run)]
+        rows.append([*cells, duration(cost.compilation + todo * cost.run) if todo else "-"])
+    return header, rows
+
+
+def estimate(
+    suite: Suite, source: Source, folder: Folder, seeds: int
+) -> tuple[dict[str, Cost], str]:
+    """The cost of every variant, and what the times are based on.
+
+    A variant's own finished runs come first; then the nearest that was measured, scaled by FLOPs.
+    """
+    sizes = {variant: _size(suite.run(variant), source) for variant in suite.variants}
+    measured = {}
+    for variant in suite.variants:
+        runs = [folder.run(variant, s) for s in range(seeds) if folder.finished(variant, s)]
+        if (times := _finished(runs)) is not None:
+            measured[variant] = (0.0, times[0] * suite.base.steps + times[1])
+    basis = "from the finished runs here"
+    if not measured:
+        measured[suite.baseline] = _time(suite.run(suite.baseline), source)
+        basis = f"from {TIMED_STEPS} steps of {suite.baseline}, others in proportion to FLOPs"
+    first = suite.baseline if suite.baseline in measured else next(iter(measured))
+    costs = {}
+    for variant, (parameters, flops) in sizes.items():
+        compilation, seconds = measured.get(variant, measured[first])
+        scale = 1.0 if variant in measured else flops / sizes[first][1]
+        costs[variant] = Cost(parameters, flops, compilation, seconds * scale)
+    return costs, basis
+
+
+def _finished(runs: list[Path]) -> tuple[float, float] | None:
+    """Median seconds of a step and of an evaluation over finished runs."""
+    paces = [seconds for run in runs if (seconds := pace(run)) is not None]
+    if not paces:
+        return None
+    evaluations = [seconds for run in runs if (seconds := evaluation_seconds(run)) is not None]
+    return statistics.median(paces), statistics.median(evaluations or [0.0])
+
+
+def _size(run: Run, source: Source) -> tuple[int, float]:
+    """Parameters and FLOPs of a step, from shapes alone: nothing is compiled or computed."""
+    programs, feed = Programs(run, len(source.vocabulary)), source.feed(run, 0)
+    batch = feed.batch(0)
+    state = jax.eval_shape(programs.create, 0, batch)
+    step = jax.make_jaxpr(programs.step)(state, batch, feed.learning_rate)
+    return count_parameters(state.params), matrix_flops(step)
+
+
+def _time(run: Run, source: Source) -> tuple[float, float]:
+    """Seconds of compilation and of a run, from a few steps here and now."""
+    print(f"timing {TIMED_STEPS} steps ...", file=sys.stderr)
+    programs, feed = Programs(run, len(source.vocabulary)), source.feed(run, 0)
+    start = time.perf_counter()
+    state = programs.create(0, feed.batch(0))
+    times = []
+    for index in range(1 + TIMED_STEPS):
+        begun = time.perf_counter()
+        state, metrics = programs.step(state, feed.batch(index), feed.learning_rate)
+        jax.block_until_ready(metrics)
+        times.append(time.perf_counter() - begun)
+    step = statistics.median(times[1:])
+    rows = sum(map(len, source.splits.values())) + MAIN_PASSES * len(source.splits[source.main])
+    evaluation = FORWARD * step * rows / run.batch_size
+    return begun - start - sum(times[1:-1]), run.steps * step + evaluation
+
+
+def matrix_flops(program: Any) -> float:
+    """Floating-point operations of the matrix products of a jaxpr, each turn of a scan counted.
+
+    XLA's own count takes the body of a loop once, however often it turns.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> def layers(x, kernels):
+      ...     return jax.lax.scan(lambda x, kernel: (x @ kernel, None), x, kernels)[0]
+      >>> matrix_flops(jax.make_jaxpr(layers)(jnp.ones((2, 3)), jnp.ones((5, 3, 3))))
+      180.0
+    """
+    total = 0.0
+    for equation in getattr(program, "jaxpr", program).eqns:
+        if equation.primitive.name == "dot_general":
+            ((contracted, _), _) = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            depth = 1
+            for axis in contracted:
+                depth *= shape[axis]
+            total += 2.0 * depth * equation.outvars[0].aval.size
+        turns = equation.params["length"] if equation.primitive.name == "scan" else 1
+        total += turns * sum(matrix_flops(inner) for inner in _programs(equation.params))
+    return total
+
+
+def _programs(parameters: dict[str, Any]) -> Iterator[Any]:
+    """The programs that an equation calls."""
+    for value in parameters.values():
+        for one in value if isinstance(value, tuple | list) else (value,):
+            if hasattr(one, "eqns") or hasattr(one, "jaxpr"):
+                yield one
+
+
+def together(jobs: list[float], lanes: int) -> float:
+    """Seconds until all jobs are done, each lane taking the next that is left.
+
+    Example:
+      >>> together([3.0, 1.0, 1.0, 2.0], 2)
+      4.0
+    """
+    busy = [0.0] * lanes
+    for job in jobs:
+        heapq.heapreplace(busy, busy[0] + job)
+    return max(busy)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    Example:
+      >>> [duration(s) for s in (0.04, 42, 400, 20_000)]
+      ['under 1 s', '42 s', '7 min', '5.6 h']
+    """
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

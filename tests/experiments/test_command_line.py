@@ -1,0 +1,234 @@
+"""What a user reads: one clear line for each error, help, and who holds a folder."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from crossattn.train.folder import Folder
+from crossattn.train.record import Record, versions, write_record
+from experiments import __main__ as front_door
+from experiments import ablate, evaluate
+from experiments.command_line import plain_errors
+from experiments.interrupts import gently
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import driver
+
+driver.install()
+
+EASY_VQA = ["--data.source", "easy_vqa", "--model.perception", "window"]
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Folders that hold something else, and one of ours."""
+    contents = {
+        "other/suite.json": json.dumps({"suite": "other", "fingerprint": "x", "settings": {}}),
+        "damaged/suite.json": '{"suite": ',
+        "foreign/thesis.tex": "precious",
+        "file": "precious",
+        "ours/runs/blind/seed0/run.json": '{"format": 1, "versions": {"crossattn": "0.0.1"}}',
+    }
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    Folder(tmp_path / "ours").claim(driver.SUITE)
+    return {name.upper(): tmp_path / name for name in (*(n.split("/")[0] for n in contents), "out")}
+
+
+def contents_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["fusoin"], "there is no suite 'fusoin': did you mean fusion?"),
+        (["zzz"], "choose one of easy_vqa, fusion"),
+        (["tiny", "--stesp", "3"], "--stesp"),
+        (["tiny", "--steps", "many"], "--steps"),
+        (["tiny", "--steps", "-4"], "steps must be positive, got -4"),
+        (["tiny", "--model.perception", "eyes"], "eyes"),
+        (["tiny", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["tiny", "--model.fusion", "mean-pool"], "--model.fusion is what the suite tiny varies"),
+        (["tiny", "--variants", "blnd"], "tiny has no variant 'blnd': did you mean blind?"),
+        (["tiny", "--data.images", "101", "--out", "OUT"], "multiple of 100"),
+        (["tiny", "--model.perception", "window", "--out", "OUT"], "not for scenes"),
+        (["tiny", "--out", "/proc/nowhere"], "cannot write"),
+        (["tiny", "--out", "FILE"], "cannot write"),
+        (["tiny", "--out", "OTHER"], "holds the suite other, not tiny"),
+        (["tiny", "--out", "FOREIGN"], "is not empty and holds no suite"),
+        (["tiny", "--out", "DAMAGED"], "suite.json is damaged"),
+        (["tiny", "--steps", "22", "--out", "OURS"], "steps is 23 there and 22 here"),
+        (["tiny", "--sweep", "--out", "OURS"], "sweep is False there and True here"),
+        (["tiny", "--sweep", "--optimiser.learning-rate", "1.0"], "what --sweep chooses"),
+        (["tiny", "--data.flip", "--out", "OUT"], "data.flip is not for scenes"),
+        (["tiny", "--data.tasks", "caption", "--out", "OUT"], "no questions to evaluate"),
+        (["tiny", "--batch-size", "4000", "--out", "OUT"], "do not fill one batch"),
+        (
+            ["fusion", *EASY_VQA, "--data.images", "40", "--data.evaluation-images", "30"],
+            "needs the split 'pairs'",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, said, places, tmp_path, capsys):
+    if "--out" not in arguments:
+        arguments = [*arguments, "--out", "OUT"]
+    check(ablate, arguments, said, places, tmp_path, capsys)
+    assert not (tmp_path / "out" / "suite.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["NOWHERE"], "there is no folder"),
+        (["FOREIGN"], "is no run, it has no run.json: give a folder like results/SUITE/runs"),
+        (["OURS"], "holds a suite: add --variant (blind) and --seed"),
+        (["OURS", "--variant", "blnd"], "has no variant 'blnd': did you mean blind?"),
+        (["OURS", "--variant", "blind", "--seed", "3"], "has the seeds 0: add --seed"),
+        (["FOREIGN", "--seed", "3"], "is no suite's folder: leave out --variant and --seed"),
+        (["OURS", "--variant", "blind", "--seed", "0"], "suite is missing (written by crossattn"),
+        (["OURS", "--no"], "--no"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_line(arguments, said, places, tmp_path, capsys):
+    check(evaluate, arguments, said, {**places, "NOWHERE": tmp_path / "no"}, tmp_path, capsys)
+
+
+def check(command, arguments, said, places, folder, capsys):
+    before = contents_of(folder)
+    with pytest.raises(SystemExit) as end:
+        command.main([str(places.get(word, word)) for word in arguments])
+    shown = capsys.readouterr()
+    assert end.value.code == 2
+    assert said in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith(f"{command.COMMAND}: ")
+    assert {p: c for p, c in contents_of(folder).items() if p.name != ".lock"} == before
+
+
+def test_data_without_checkpoints_or_such_a_split(tmp_path, capsys):
+    write_record(tmp_path, Record("tiny", "blind", 0, driver.SUITE.base, versions()))
+    for arguments, said in (
+        (["--on", "pars"], "--on pars is no split of this run's data: did you mean pairs?"),
+        (["--on", "swap"], "--on swap has no questions: choose one of"),
+        ([], "has no checkpoint yet: train the run first"),
+    ):
+        check(evaluate, [str(tmp_path), *arguments], said, {}, tmp_path, capsys)
+
+
+def test_a_second_process_is_told_who_holds_the_folder(tmp_path, capsys):
+    out = tmp_path / "out"
+    # What a dead process left behind is nobody's.
+    out.mkdir()
+    (out / ".lock").write_text('{"process": 1, "host": "h", "since": "s", "command": "c"}')
+    with Folder(out).hold("python -m experiments.ablate tiny"):
+        before = contents_of(out)
+        with pytest.raises(SystemExit) as end:
+            ablate.main(["tiny", "--out", str(out)])
+        assert contents_of(out) == before
+    shown = capsys.readouterr().err
+    assert end.value.code == 2
+    assert shown.count("\n") == 1
+    assert f"{out} is in use by process {os.getpid()} on " in shown
+    assert re.search(r"since 20[-\d]+ [:\d]+ \(python -m experiments.ablate tiny\): wait", shown)
+    with Folder(out).hold("again"):
+        pass
+
+
+def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
+    free = shutil.disk_usage(tmp_path)._replace(free=3_000_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: free)
+    with pytest.raises(SystemExit) as end:
+        ablate.main(["tiny", "--seeds", "2", "--out", str(tmp_path / "out")])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert "has 3.0 MB left, 4 runs need about 16 MB" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "log.jsonl"), "log.jsonl: No space left on device"),
+        (ValueError("wrapped [os_error_code='28']"), "No space left on device"),
+        (ValueError("a defect of ours"), None),
+    ],
+)
+def test_what_the_system_said_is_found(error, said, capsys):
+    if said is None:
+        with pytest.raises(ValueError, match="defect"), plain_errors("ablate", ()):
+            raise error
+        return
+    with pytest.raises(SystemExit) as end, plain_errors("ablate", ()):
+        raise RuntimeError("saving failed") from error
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_interrupting_says_what_is_safe(capsys):
+    with pytest.raises(SystemExit) as end, plain_errors("ablate", ()):
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_the_second_interrupt_ends_at_once(monkeypatch, capfd):
+    class EndedError(Exception):
+        pass
+
+    def end(code):
+        raise EndedError(code)
+
+    monkeypatch.setattr(os, "_exit", end)
+    before = signal.getsignal(signal.SIGINT)
+    with gently("ablate"):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert "Ctrl-C again ends at once" in capfd.readouterr().err
+        with pytest.raises(EndedError, match="130"):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_help_names_the_suites_and_the_options(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit) as end:
+        ablate.main(["--help"])
+    assert end.value.code == 0
+    assert "easy_vqa" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        ablate.main(["fusion", "--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    for group in ("what to run", "data", "model", "optimiser"):
+        assert re.search(rf"(?m)^(╭─)? {group} ", shown), group
+    assert "Peak learning rate. (default: 0.004)" in " ".join(shown.split())
+    assert "python -m experiments.ablate fusion" in shown
+    assert max(map(len, shown.splitlines())) <= int(columns)
+
+
+def test_the_front_door_lists_and_hands_over(capsys, monkeypatch):
+    def started(*words):
+        monkeypatch.setattr(sys, "argv", ["crossattn", *words])
+        front_door.main()
+
+    started("--help")
+    listed = capsys.readouterr().out
+    assert all(f"  {name} " in listed for name in ("ablate", "evaluate", "bench"))
+    with pytest.raises(SystemExit) as end:
+        started("abalte", "fusion")
+    assert end.value.code == 2
+    assert "there is no command 'abalte': did you mean ablate?" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        started("ablate", "fusoin")
+    assert end.value.code == 2
+    assert "did you mean fusion?" in capsys.readouterr().err

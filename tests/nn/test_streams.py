@@ -1,0 +1,137 @@
+"""Streams that read each other, against NumPy; a prefix; latents."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from crossattn import Mask
+from crossattn.nn import (
+    BidirectionalAttention,
+    CoAttention,
+    CrossAttention,
+    PrefixStack,
+    Resampler,
+    TwoStreamBlock,
+)
+from crossattn.nn.streams import prefix_pattern
+
+B, T, S, M, H = 3, 5, 7, 6, 2
+TOLERANCE = {"atol": 2e-6, "rtol": 2e-5}
+
+
+@pytest.fixture(scope="module")
+def streams():
+    keys = jax.random.split(jax.random.key(0))
+    return jax.random.normal(keys[0], (B, T, M)), jax.random.normal(keys[1], (B, S, M))
+
+
+@pytest.fixture(scope="module")
+def masks():
+    return {"mask": Mask.lengths(key=jnp.array([7, 2, 0])), "back": Mask.keys(words())}
+
+
+def words():
+    return jnp.asarray(np.arange(T) < np.array([[3], [5], [1]]))
+
+
+def filled(module, *arguments, **masks):
+    """Random parameters: no bias is zero."""
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(1), *arguments, **masks))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.5, p.shape), p.dtype), shapes)
+
+
+def dense(params, x):
+    return x @ np.asarray(params["kernel"], np.float64) + np.asarray(params["bias"], np.float64)
+
+
+def softmax(logits, visible):
+    """Along the last axis, 0 where nothing is visible."""
+    e = np.where(visible, np.exp(logits - logits.max(-1, keepdims=True)), 0)
+    total = e.sum(-1, keepdims=True)
+    return np.divide(e, total, out=np.zeros_like(e), where=total > 0)
+
+
+def test_bidirectional_is_one_product_with_two_softmaxes(streams, masks):
+    module = BidirectionalAttention(M, H)
+    params = filled(module, *streams, **masks)
+    read, answer, trace = jax.jit(module.apply)(params, *streams, **masks)
+    own = params["params"]
+    x, c = (np.asarray(stream, np.float64) for stream in streams)
+
+    def heads(name, stream):
+        return dense(own[name], stream).reshape(*stream.shape[:2], H, M // H)
+
+    product = np.einsum("bthd,bshd->bhts", heads("reference", x), heads("context_reference", c))
+    product /= np.sqrt(M // H)
+    seen = (np.arange(S) < np.array([[7], [2], [0]]))[:, None, None]
+    forth = softmax(product, seen)
+    back = softmax(product.swapaxes(2, 3), np.asarray(words())[:, None, None])
+    wanted = np.einsum("bhts,bshd->bthd", forth, heads("context_value", c)).reshape(B, T, M)
+    other = np.einsum("bhst,bthd->bshd", back, heads("value", x)).reshape(B, S, M)
+    np.testing.assert_allclose(read, dense(own["out"], wanted), **TOLERANCE)
+    np.testing.assert_allclose(answer, dense(own["context_out"], other), **TOLERANCE)
+    np.testing.assert_allclose(trace.rows(), forth, **TOLERANCE)
+
+
+def test_co_attention_is_two_cross_attentions(streams, masks):
+    module = CoAttention(M, H)
+    params = filled(module, *streams, **masks)
+    read, answer, _ = jax.jit(module.apply)(params, *streams, **masks)
+    x, context = streams
+    one = CrossAttention(M, H)
+    forth, _ = one.apply({"params": params["params"]["forth"]}, x, context, mask=masks["mask"])
+    back, _ = one.apply({"params": params["params"]["back"]}, context, x, mask=masks["back"])
+    np.testing.assert_allclose(read, forth, **TOLERANCE)
+    np.testing.assert_allclose(answer, back, **TOLERANCE)
+
+
+def test_both_streams_read_the_old_other(streams, masks):
+    block = TwoStreamBlock(M, H, expansion=1)
+    params = filled(block, streams, self_mask=Mask.causal(0), **masks)
+    apply = jax.jit(lambda p: block.apply(p, streams, self_mask=Mask.causal(0), **masks)[0])
+    x, context = apply(params)
+    # The text's own self-attention comes first; what it then reads must not come back in a block.
+    deaf = jax.tree.map(lambda p: p, params)
+    for name in ("kernel", "bias"):
+        forth = deaf["params"]["exchange"]["forth"]["out"]
+        forth[name] = jnp.zeros_like(forth[name])
+    changed, same = apply(deaf)
+    np.testing.assert_array_equal(context, same)
+    assert not np.allclose(x, changed)
+
+
+def test_texts_of_one_prefix_equal_prefixes_of_their_own(streams):
+    _, context = streams
+    texts = jax.random.normal(jax.random.key(2), (2 * B, T, M))
+    seen = jnp.asarray(np.arange(S) < np.array([[7], [2], [4]]))
+    stack = PrefixStack(layers=1, width=M, heads=H, expansion=1)
+    params = filled(stack, texts, context, seen=seen[None])
+    shared, _ = stack.apply(params, texts, context, seen=seen[None])
+    each = jnp.repeat(seen, 2, axis=0)[None]
+    single, _ = stack.apply(params, texts, jnp.repeat(context, 2, axis=0), seen=each)
+    np.testing.assert_allclose(shared, single, **TOLERANCE)
+
+
+def test_prefix_sees_itself_and_no_word():
+    pattern = np.asarray(prefix_pattern(S, T, texts=2))
+    assert pattern[:S, :S].all()
+    assert not pattern[:S, S:].any()
+    assert pattern[S:, :S].all()
+    np.testing.assert_array_equal(pattern[S : S + T, S : S + T], np.tri(T, dtype=bool))
+    np.testing.assert_array_equal(pattern[S + T :, S + T :], np.tri(T, dtype=bool))
+    assert not pattern[S + T :, S : S + T].any()
+
+
+def test_latents_do_not_read_what_is_hidden(streams):
+    _, context = streams
+    module = Resampler(latents=2, width=M, heads=H, expansion=1)
+    mask = Mask.lengths(key=jnp.array([7, 2, 0]))
+    params = filled(module, context, mask=mask)
+    apply = jax.jit(lambda context: module.apply(params, context, mask=mask))
+    latents, trace = apply(context)
+    poisoned = context.at[1, 2:].set(jnp.nan).at[2].set(jnp.nan)
+    again, _ = apply(poisoned)
+    np.testing.assert_array_equal(latents, again)
+    assert not trace.rows(jnp.array([0]))[2].any()

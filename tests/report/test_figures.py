@@ -1,0 +1,213 @@
+"""Figures show what the results hold: every seed, honest intervals, and nothing on top of text."""
+
+import itertools
+
+import numpy as np
+import pytest
+from made_up import ALL_LEVELS, CHANCE, HEADS, LAYERS, NO_PATCHES, PRIMARY
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from crossattn.report import figures, pointing
+from crossattn.report.comparisons import winner_of
+from crossattn.report.gallery import Gallery, gallery, mass_inside
+from crossattn.report.runs import mean_with_interval, metric_values
+from crossattn.report.tables import metrics_of
+
+
+def texts_of(figure, monkeypatch):
+    """(text, box in pixels) of everything that is written when a figure is painted."""
+    written, draw = [], Text.draw
+    with monkeypatch.context() as patch:
+        patch.setattr(Text, "draw", lambda text, *rest: (written.append(text), draw(text, *rest)))
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    return [
+        (text.get_text(), text.get_window_extent(canvas.get_renderer()))
+        for text in written
+        if text.get_text().strip() and text.get_visible()
+    ]
+
+
+def check_layout(figure, texts):
+    """No text lies on another, none beyond the edge."""
+    for (first, box), (second, other) in itertools.combinations(texts, 2):
+        assert not box.padded(-1).overlaps(other.padded(-1)), (first, second)
+    for text, box in texts:
+        assert box.x0 >= -1, text
+        assert box.y0 >= -1, text
+        assert box.x1 <= figure.bbox.x1 + 1, text
+        assert box.y1 <= figure.bbox.y1 + 1, text
+
+
+def drawn(name, results, curves, shown):
+    runs, chance = results["runs"], results["chance"]
+    splits = metrics_of(results, ("pairs", "relations", "caption"))
+    return {
+        "scatter": lambda: pointing.scatter(runs, primary=PRIMARY, chance=chance),
+        "heads": lambda: pointing.head_grid(runs, chance=chance),
+        "accuracy": lambda: figures.accuracy_by_split(runs, splits, chance=chance),
+        "forest": lambda: figures.forest(results["comparisons"]),
+        "knockout": lambda: figures.knockout(runs, chance=chance),
+        "learning": lambda: figures.learning_curves(curves),
+        "gallery": lambda: gallery(shown),
+    }[name]()
+
+
+@pytest.mark.parametrize(
+    "name", ["scatter", "heads", "accuracy", "forest", "knockout", "learning", "gallery"]
+)
+def test_texts_of_eight_variants_do_not_overlap(
+    name, headline, headline_curves, shown, monkeypatch
+):
+    figure = drawn(name, headline, headline_curves, shown)
+    texts = texts_of(figure, monkeypatch)
+    assert texts
+    check_layout(figure, texts)
+
+
+def test_texts_of_a_low_grid_do_not_overlap(suite, monkeypatch):
+    figure = pointing.head_grid(suite[0]["runs"], chance=CHANCE)
+    check_layout(figure, texts_of(figure, monkeypatch))
+
+
+def test_scatter_has_every_variant_with_its_seeds_and_intervals(headline):
+    runs = headline["runs"]
+    side, main = pointing.scatter(runs, primary=PRIMARY, chance=CHANCE).axes
+    means = {}
+    for axes in (side, main):
+        for line in axes.lines:
+            if len(line.get_xdata()) == 1:
+                means[line.get_marker(), line.get_color()] = (axes, *line.get_xydata()[0])
+    for index, variant in enumerate(ALL_LEVELS):
+        colour, marker = figures.style_of(index)
+        axes, x, y = means[marker, colour]
+        accuracy, points = (metric_values(runs, variant, n) for n in (PRIMARY, "pointing/answer"))
+        assert y == accuracy.mean()
+        assert axes is (side if variant in NO_PATCHES else main)
+        if axes is side:
+            continue
+        assert x == points.mean()
+        limits = [line.get_xydata() for line in main.lines if line.get_color() == colour]
+        _, low, high = mean_with_interval(points)
+        assert any(np.array_equal(ends, [[low, y], [high, y]]) for ends in limits)
+        _, low, high = mean_with_interval(accuracy)
+        assert any(np.array_equal(ends, [[x, low], [x, high]]) for ends in limits)
+        dots = [dots.get_offsets().tolist() for dots in main.collections]
+        assert np.stack([points, accuracy], 1).tolist() in dots
+    assert side.get_xlabel() == "does not attend\nto patches"
+    assert {text.get_text() for text in main.texts} == {"chance 0.067", "chance\n0.000"}
+
+
+def test_scatter_without_a_strip_or_without_points(headline):
+    some = [run for run in headline["runs"] if run["variant"] not in NO_PATCHES]
+    (axes,) = pointing.scatter(some, primary=PRIMARY, chance={}).axes
+    assert axes.get_ylabel() == PRIMARY
+    none = [run for run in headline["runs"] if run["variant"] in NO_PATCHES]
+    assert pointing.scatter(none, primary=PRIMARY, chance={}) is None
+    assert pointing.head_grid(none, chance={}) is None
+
+
+def test_grid_holds_the_mean_of_every_head(headline):
+    runs = headline["runs"]
+    figure = pointing.head_grid(runs, chance=CHANCE)
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+    assert list(panels) == [name for name in ALL_LEVELS if name not in NO_PATCHES]
+    for variant, axes in panels.items():
+        (image,) = axes.images
+        assert (image.norm.vmin, image.norm.vmax) == (0, 1)
+        grid = image.get_array()
+        assert grid.shape == (LAYERS, HEADS)
+        for layer, head in np.ndindex(LAYERS, HEADS):
+            metric = f"pointing/answer/layer{layer}/head{head}"
+            assert grid[layer, head] == metric_values(runs, variant, metric).mean()
+        assert [text.get_text() for text in axes.texts] == [f"{x:.2f}" for x in grid.ravel()]
+    bar = figure.axes[-1]
+    assert "chance" in [label.get_text() for label in bar.get_yticklabels()]
+    assert CHANCE["pointing/answer"] in bar.get_yticks()
+
+
+def test_grid_of_layers_with_different_heads():
+    metrics = {f"pointing/answer/layer{i}/head{j}": 0.5 for i, j in ((0, 0), (1, 0), (1, 10))}
+    runs = [{"variant": "a", "seed": 0, "metrics": metrics}]
+    grid = pointing.heads_of(runs, "a")
+    assert grid.shape == (2, 11)
+    assert np.argwhere(~np.isnan(grid)).tolist() == [[0, 0], [1, 0], [1, 10]]
+    axes = pointing.head_grid(runs, chance={}).axes[0]
+    assert len(axes.texts) == 3
+
+
+def test_accuracy_has_a_panel_for_each_metric(headline):
+    metrics = ["iid/accuracy/colour", "pairs/accuracy", "caption/exact", "swap/text"]
+    figure = figures.accuracy_by_split(headline["runs"], metrics, chance=headline["chance"])
+    assert [axes.get_title() for axes in figure.axes] == metrics
+    first = figure.axes[0]
+    assert [label.get_text() for label in first.get_yticklabels()] == list(ALL_LEVELS)
+    dots = [dots.get_offsets()[:, 0].tolist() for dots in first.collections]
+    own = [metric_values(headline["runs"], name, metrics[0]).tolist() for name in ALL_LEVELS]
+    assert dots == own
+    chance = [line for line in figure.axes[1].lines if line.get_color() == "black"]
+    assert list(chance[0].get_xdata()) == [0, 0]
+
+
+def test_forest_shows_every_seed_and_marks_winners(suite):
+    comparisons = suite[0]["comparisons"]
+    axes = figures.forest(comparisons).axes[0]
+    dots = [c.get_offsets()[:, 0].tolist() for c in axes.collections if len(c.get_offsets()) == 5]
+    assert dots == [found["seed_differences"] for found in comparisons]
+    squares = [line for line in axes.lines if line.get_marker() == "s"]
+    filled = [square.get_markerfacecolor() != "white" for square in squares]
+    assert filled == [winner_of(found) is not None for found in comparisons]
+
+
+def test_learning_curves_use_the_steps_that_all_seeds_have():
+    seeds = {
+        0: {"step": [0, 10, 20], "loss": [4.0, 2.0, 1.0]},
+        1: {"step": [0, 20], "loss": [2.0, 3.0]},
+    }
+    axes = figures.learning_curves({"a": seeds, "b": {0: seeds[0]}}).axes
+    assert len(axes) == 1
+    mean = axes[0].lines[2]
+    assert (mean.get_xdata().tolist(), mean.get_ydata().tolist()) == ([0, 20], [3, 2])
+
+
+def test_gallery_shows_masses_and_readings(shown):
+    figure = gallery(shown)
+    titles = [axes.get_title() for axes in figure.axes]
+    coverage = shown.outlines[0, 0].reshape(8, 8, 8, 8).mean((1, 3)).ravel()
+    mass = (shown.weights[0, 0] * coverage).sum()
+    assert titles[1] == f"red\nconsumed\nmass {mass:.2f}"
+    assert titles[5].endswith("no region")
+    assert "predicted" in titles[3]
+
+
+def test_mass_of_all_attention_inside_is_one():
+    weights = np.zeros((2, 3))
+    weights[1, 2] = 1
+    outline = np.zeros((4, 9), bool)
+    outline[2:, 6:] = True
+    assert mass_inside(weights, outline) == 1
+    assert mass_inside(weights, ~outline) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"grid": (8, 7)}, r"weights must be \(3, 5, 56\), got \(3, 5, 64\)"),
+        ({"outlines": np.zeros((3, 5, 32, 64), bool)}, r"outlines must be \(3, 5, 64, 64\)"),
+        ({"captions": ["one"]}, "3 pictures need as many"),
+        ({"words": [["a"] * 6, [], []]}, "6 words but weights of 5"),
+        (
+            {
+                "grid": (1, 64),
+                "pixels": np.zeros((3, 64, 63, 3), np.uint8),
+                "outlines": np.zeros((3, 5, 64, 63), bool),
+            },
+            "do not divide",
+        ),
+    ],
+)
+def test_gallery_refuses_what_does_not_fit(shown, change, message):
+    fields = {name: getattr(shown, name) for name in shown.__dataclass_fields__}
+    with pytest.raises(ValueError, match=message):
+        Gallery(**{**fields, **change})
