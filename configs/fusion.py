@@ -30,7 +30,11 @@ SUITE = Suite(
     },
     baseline="cross-attention",
     primary="pairs/accuracy",
-    claims=(("cross-attention", "mean-pool"), ("mean-pool", "blind")),
+    claims=(
+        ("cross-attention", "mean-pool"),
+        ("mean-pool", "blind"),
+        ("cross-attention", "resampler"),
+    ),
     quick={
         "steps": 120,
         "checkpoint_every": 30,

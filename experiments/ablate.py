@@ -66,7 +66,7 @@ class Options:
     seeds: int = 5
     """Seeds of every variant: 0, 1, and so on. Fewer than 5 seldom allow a claim."""
     quick: Flag = False
-    """A smoke run of a minute or two: 3 seeds, few steps, little data. Not for conclusions."""
+    """A smoke run of a few minutes: 3 seeds, few steps, little data. Not for conclusions."""
     sweep: Flag = False
     """First choose each variant's learning rate on validation data, with a seed of its own."""
     out: Annotated[

@@ -45,6 +45,8 @@ def load(run: Run) -> Source:
         a directory cannot be read.
       ModuleNotFoundError: where the source needs a package that is not installed.
     """
+    if "layout" in run.model.contexts and run.data.source != "scenes":
+        raise ValueError(f"model.contexts layout is for scenes, not for {run.data.source}")
     if run.data.source == "tfds":
         # Here, because what the other file builds is a Source.
         from crossattn.train import source_tfds

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder in place of images."""
+"""Features of a frozen encoder in place of images; a third modality."""
 
 import jax
 import numpy as np
@@ -52,3 +52,16 @@ def test_a_run_reads_them_instead_of_its_images(tmp_path):
         load(run)
     with pytest.raises(ValueError, match=r"needs data.features: a folder"):
         load(replace(run, {"data.features": ""}))
+
+
+def test_the_layout_is_a_modality_of_scenes():
+    run = Run(
+        data=Data(images=100, evaluation_images=100), model=Model(contexts=("image", "layout"))
+    )
+    batch = load(run).feed(run, 0).batch(0)
+    objects = batch.coverage.shape[1]
+    assert batch.layout.shape == (len(batch.images), objects, 3)
+    # An object that covers patches has a place, and one that covers none has none.
+    np.testing.assert_array_equal(batch.layout.any(-1), batch.coverage.any(-1))
+    with pytest.raises(ValueError, match="layout is for scenes, not for easy_vqa"):
+        load(replace(run, {"data.source": "easy_vqa"}))
