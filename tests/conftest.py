@@ -1,5 +1,6 @@
 """Strict for everything: 8 CPU devices, strict promotion, checked annotations."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ os.environ.setdefault(
 import jax
 import pytest
 from jaxtyping import install_import_hook
+
+# Thousands of compiled programs stay in memory: looking for garbage among them takes minutes.
+gc.set_threshold(100_000, 50, 1000)
 
 # tests/conformance takes its cases and tolerances from tests/ops.
 sys.path.insert(0, str(Path(__file__).parent / "ops"))

@@ -107,15 +107,20 @@ DAMAGES = {
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(two, tmp_path, damage):
     folder = copy(two, tmp_path)
     damage(folder / "9")
-    with Checkpoints(folder) as checkpoints:
+    with Checkpoints(folder, read_only=True) as checkpoints:
         restored = checkpoints.restore(trained(0))
-        assert (restored.step, restored.damaged) == (4, (9,))
-        assert restored.position == {"batch": 4}
-        assert restored.state.params["params"]["kernel"][96, 88] == 4
-        aside = checkpoints.set_aside(9)
-        assert aside.is_dir()
+    assert (restored.step, restored.damaged) == (4, (9,))
+    assert restored.position == {"batch": 4}
+    assert restored.state.params["params"]["kernel"][96, 88] == 4
+
+
+def test_training_goes_on_where_a_damaged_checkpoint_lay(two, tmp_path):
+    folder = copy(two, tmp_path)
+    DAMAGES["data cut"](folder / "9")
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.restore(trained(0))
+        assert checkpoints.set_aside(9).is_dir()
         assert checkpoints.latest() == newest(folder) == 4
-        # Training goes over the same step again.
         checkpoints.save(9, trained(10), {"batch": 9})
     with Checkpoints(folder, read_only=True) as checkpoints:
         assert checkpoints.restore(trained(0)).state.params["params"]["kernel"][0, 0] == 10
