@@ -46,9 +46,8 @@ class PatchEncoder(nn.Module):
       width: M.
       perception: "oracle" reads symbolic features (B, P, F) of each patch, "features" those that
         another encoder made; the others read pictures (B, h, w, 3) in uint8 through two dense
-        layers with a GELU between them: "patch" sees
-        strictly one cell a token, "window" 2 x 2 neighbouring cells, "conv" 3 x 3 cells and then
-        the 3 x 3 neighbourhood of that.
+        layers with a GELU between them: "patch" sees strictly one cell a token, "window" 2 x 2
+        neighbouring cells, "conv" 3 x 3 cells and then the 3 x 3 neighbourhood of that.
       cell: side of a cell in pixels.
 
     Example:
