@@ -188,8 +188,7 @@ class VisionLanguageDecoder(nn.Module):
     def _single_stream(self, x, context, seen, truth, prompt, P, observe):
         """Words behind the context tokens, in one stream."""
         stack = PrefixStack(self.layers, self.width, self.heads, self.expansion, name="stack")
-        first = context.shape[1]
-        look = lambda trace: observe(Sight(trace, words=first, patches=P))
+        look = lambda trace: observe(Sight(trace, patches=P))
         return stack(x, context, seen=self._each(seen), observe=look)
 
     def _two_streams(self, x, context, seen, truth, prompt, P, observe):
@@ -203,14 +202,14 @@ class VisionLanguageDecoder(nn.Module):
             exchange=EXCHANGES[self.fusion],
             name="stack",
         )
-        (x, _), observed = stack(
-            (x, jnp.repeat(context, texts, axis=0)),
+        return stack(
+            x,
+            jnp.repeat(context, texts, axis=0),
             prompt=prompt,
             seen=self._each(jnp.repeat(seen, texts, axis=1)),
             mask=Mask(),
             observe=lambda trace: observe(Sight(trace, patches=P)),
         )
-        return x, observed
 
     def _resampled(self, x, context, seen, truth, prompt, P, observe):
         """Every layer reads latents of what it sees, made once where all layers see the same."""

@@ -18,13 +18,11 @@ class Sight:
     Attributes:
       trace: of the attention in which words take part.
       through: of the attention that made its context of patches (a resampler), or None.
-      words: number of the first query that is a word; those before it are patches.
       patches: P, number of the first keys that are patches.
     """
 
     trace: Trace
     through: Trace | None = None
-    words: int = 0
     patches: int = 0
 
     def rows(self) -> Float[Array, "B H T P"]:
@@ -38,13 +36,11 @@ class Sight:
         return weights.sum(axis=-1) if mass is None else mass
 
     def _weights(self):
-        weights = self.trace.rows(through=self.through)[:, :, self.words :]
+        weights = self.trace.rows(through=self.through)
         if weights.shape[-1] == self.patches:
             return weights, None
         weights = weights[..., : self.patches]
         return weights, weights.sum(axis=-1)
 
 
-jax.tree_util.register_dataclass(
-    Sight, data_fields=["trace", "through"], meta_fields=["words", "patches"]
-)
+jax.tree_util.register_dataclass(Sight, data_fields=["trace", "through"], meta_fields=["patches"])

@@ -1,8 +1,10 @@
 """Text and context in one stream, or in two streams that read each other."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -33,13 +35,15 @@ class CoAttention(nn.Module):
         context: Float[Array, "B S M"],
         *,
         mask: Mask,
-        back: Mask,
-    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S M"], Trace]:
+        back: Mask | None,
+    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S M"] | None, Trace]:
         """What x reads under `mask`, what the context reads of x under `back`, the former's trace.
 
-        Both read the other as it came in.
+        Both read the other as it came in. Without `back` the context reads nothing (None).
         """
         read, trace = CrossAttention(self.width, self.heads, name="forth")(x, context, mask=mask)
+        if back is None:
+            return read, None, trace
         answer, _ = CrossAttention(self.width, self.heads, name="back")(context, x, mask=back)
         return read, answer, trace
 
@@ -75,8 +79,8 @@ class BidirectionalAttention(nn.Module):
         context: Float[Array, "B S M"],
         *,
         mask: Mask,
-        back: Mask,
-    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S M"], Trace]:
+        back: Mask | None,
+    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S M"] | None, Trace]:
         """As `CoAttention`."""
 
         def heads(stream, name):
@@ -85,12 +89,11 @@ class BidirectionalAttention(nn.Module):
 
         here, there = heads(x, "reference"), heads(context, "context_reference")
         read, trace = attend(here, there, heads(context, "context_value"), mask=mask)
+        read = Dense(self.width, name="out")(read.reshape(x.shape))
+        if back is None:
+            return read, None, trace
         answer, _ = attend(there, here, heads(x, "value"), mask=back)
-        return (
-            Dense(self.width, name="out")(read.reshape(x.shape)),
-            Dense(self.width, name="context_out")(answer.reshape(context.shape)),
-            trace,
-        )
+        return read, Dense(self.width, name="context_out")(answer.reshape(context.shape)), trace
 
 
 class TwoStreamBlock(nn.Module):
@@ -101,12 +104,14 @@ class TwoStreamBlock(nn.Module):
       heads: H.
       expansion: hidden width of both feed-forward layers, in units of M.
       exchange: how the streams read each other: `CoAttention` or `BidirectionalAttention`.
+      final: nobody reads the context behind this block, so that it comes out as it came in.
     """
 
     width: int
     heads: int
     expansion: int = 4
     exchange: Callable[..., Any] = CoAttention
+    final: bool = False
 
     @nn.compact
     def __call__(
@@ -122,9 +127,10 @@ class TwoStreamBlock(nn.Module):
             nn.LayerNorm(name="cross_norm")(x),
             nn.LayerNorm(name="context_norm")(context),
             mask=mask,
-            back=back,
+            back=None if self.final else back,
         )
-        return (self._fed(x + read, ""), self._fed(context + answer, "context_")), trace
+        x = self._fed(x + read, "")
+        return (x, context if self.final else self._fed(context + answer, "context_")), trace
 
     def _fed(self, x: Array, prefix: str) -> Array:
         normed = nn.LayerNorm(name=f"{prefix}feed_forward_norm")(x)
@@ -132,7 +138,7 @@ class TwoStreamBlock(nn.Module):
 
 
 class TwoStreamStack(nn.Module):
-    """`layers` two-stream blocks under one `scan`.
+    """`layers` two-stream blocks under one `scan`, of which the last updates the text only.
 
     Attributes: as `TwoStreamBlock`, and the number of layers.
     """
@@ -146,17 +152,19 @@ class TwoStreamStack(nn.Module):
     @nn.compact
     def __call__(
         self,
-        streams: Streams,
+        x: Float[Array, "B T M"],
+        context: Float[Array, "B S M"],
         *,
         prompt: Bool[Array, "B T"],
         seen: Bool[Array, "L B S"],
         mask: Mask,
         observe: Callable[[Trace], Any] = lambda trace: None,
-    ) -> tuple[Streams, Any]:
+    ) -> tuple[Float[Array, "B T M"], Any]:
         """Run the stack; the text is causal.
 
         Args:
-          streams: text (B, T, M) and context (B, S, M).
+          x: text (B, T, M).
+          context: (B, S, M).
           prompt: words that the context may read. A word to predict must not be among them: it
             would come back through the context to the position that predicts it.
           seen: context tokens that the text may read in each layer.
@@ -164,7 +172,7 @@ class TwoStreamStack(nn.Module):
           observe: as in `DecoderStack`.
 
         Returns:
-          Both streams, and what was observed with a leading axis L.
+          The text (B, T, M), and what was observed with a leading axis L.
         """
 
         def step(block, streams, prompt, mask, seen):
@@ -173,38 +181,60 @@ class TwoStreamStack(nn.Module):
             streams, trace = block(streams, self_mask=Mask.causal(0), mask=mask, back=back)
             return streams, observe(trace)
 
-        block = TwoStreamBlock(self.width, self.heads, self.expansion, self.exchange, name="blocks")
-        return scan_layers(step, block, streams, (prompt, mask), (seen,), layers=self.layers)
+        block = partial(TwoStreamBlock, self.width, self.heads, self.expansion, self.exchange)
+        return _scan_but_last(step, block, (x, context), (prompt, mask), seen)
 
 
 class PrefixBlock(nn.Module):
     """x += SA(LN x); x += F(LN x), of all tokens in one stream (GIT: Wang et al. 2022).
 
+    The context tokens stand first and read one another; the words read both. All have the same
+    weights.
+
     Attributes:
       width: M.
       heads: H.
       expansion: hidden width of the feed-forward layer, in units of M.
+      final: nobody reads the context behind this block, so that it comes out as it came in.
     """
 
     width: int
     heads: int
     expansion: int = 4
+    final: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T M"], *, mask: Mask) -> tuple[Array, Trace]:
-        """Returns the stream and the trace of its self-attention."""
-        y, trace = SelfAttention(self.width, self.heads, name="self_attention")(
-            nn.LayerNorm(name="self_norm")(x), mask=mask
-        )
-        x = x + y
+    def __call__(self, streams: Streams, *, mask: Mask, seen: Mask) -> tuple[Streams, Trace]:
+        """Attend within context and words.
+
+        Args:
+          streams: words (B, T, M) and context (B, S, M).
+          mask: which of the S + T tokens each word may see.
+          seen: which context tokens may be seen at all.
+
+        Returns:
+          Both streams, and the trace of the words, with S + T keys.
+        """
+        x, context = streams
+        attention = CrossAttention(self.width, self.heads, name="self_attention")
+        norm = nn.LayerNorm(name="self_norm")
+        words, tokens = norm(x), norm(context)
+        own = attention.project(tokens)
+        every = jax.tree.map(lambda *pair: jnp.concatenate(pair, 2), own, attention.project(words))
+        read, trace = attention(words, every, mask=mask)
         feed_forward = FeedForward(self.expansion, name="feed_forward")
-        return x + feed_forward(nn.LayerNorm(name="feed_forward_norm")(x)), trace
+        feed_norm = nn.LayerNorm(name="feed_forward_norm")
+        fed = lambda stream: stream + feed_forward(feed_norm(stream))
+        if not self.final:
+            answer, _ = attention(tokens, own, mask=seen)
+            context = fed(context + answer)
+        return (fed(x + read), context), trace
 
 
 class PrefixStack(nn.Module):
-    """`layers` prefix blocks under one `scan`: context tokens first, then the texts about them.
+    """`layers` prefix blocks under one `scan`, of which the last updates the texts only.
 
-    The texts of one context stand behind it side by side and do not see one another: the context
+    The texts about one context stand behind it side by side and do not see one another: the context
     is computed once for all of them.
 
     Attributes: as `PrefixBlock`, and the number of layers.
@@ -230,7 +260,7 @@ class PrefixStack(nn.Module):
           x: texts (B, T, M), B a multiple of I.
           context: (I, S, M); its tokens see one another, and no text.
           seen: context tokens that may be read in each layer.
-          observe: as in `DecoderStack`; the trace has S + B T / I queries and keys.
+          observe: as in `DecoderStack`; the trace has B T / I queries and S + B T / I keys.
 
         Returns:
           The texts (B, T, M), and what was observed with a leading axis L.
@@ -238,28 +268,43 @@ class PrefixStack(nn.Module):
         (B, T, M), (I, S, _) = x.shape, context.shape  # noqa: E741 - I counts contexts
         pattern = prefix_pattern(S, T, texts=B // I)
 
-        def step(block, stream, pattern, seen):
-            words = jnp.ones((I, stream.shape[1] - S), bool)
+        def step(block, streams, pattern, seen):
+            words = jnp.ones((I, pattern.shape[0]), bool)
             mask = Mask.dense(pattern[None, None]) & Mask.keys(jnp.concatenate([seen, words], 1))
-            stream, trace = block(stream, mask=mask)
-            return stream, observe(trace)
+            streams, trace = block(streams, mask=mask, seen=Mask.keys(seen))
+            return streams, observe(trace)
 
-        block = PrefixBlock(self.width, self.heads, self.expansion, name="blocks")
-        stream = jnp.concatenate([context, x.reshape(I, -1, M)], axis=1)
-        stream, kept = scan_layers(step, block, stream, (pattern,), (seen,), layers=self.layers)
-        return stream[:, S:].reshape(B, T, M), kept
+        block = partial(PrefixBlock, self.width, self.heads, self.expansion)
+        texts = x.reshape(I, -1, M)
+        texts, kept = _scan_but_last(step, block, (texts, context), (pattern,), seen)
+        return texts.reshape(B, T, M), kept
 
 
-def prefix_pattern(S: int, T: int, *, texts: int) -> Bool[Array, "N N"]:
-    """Who sees whom among S context tokens and `texts` texts of T words behind them.
+def prefix_pattern(S: int, T: int, *, texts: int) -> Bool[Array, "N K"]:
+    """What the words of `texts` texts of T words see of S context tokens and of themselves.
 
     Example:
       >>> prefix_pattern(1, 2, texts=2).astype(int).tolist()
-      [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 0, 1, 0], [1, 0, 0, 1, 1]]
+      [[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 0, 1, 0], [1, 0, 0, 1, 1]]
     """
-    place = jnp.arange(S + texts * T)
-    text = jnp.where(place < S, 0, 1 + (place - S) // T)
-    own = text[:, None] == text[None, :]
+    place = jnp.arange(texts * T)
+    own = place[:, None] // T == place[None, :] // T
     past = place[:, None] >= place[None, :]
-    is_context = (text == 0)[None, :]
-    return is_context | (own & past)
+    return jnp.concatenate([jnp.ones((texts * T, S), bool), own & past], axis=1)
+
+
+def _scan_but_last(step, block, streams, shared, seen):
+    """`scan_layers` of blocks, and one final block behind them: nobody reads its context.
+
+    It saves up to half of a shallow stack's work on the context. Returns the text and what was
+    kept with a leading axis L, the length of `seen`.
+    """
+    kept = []
+    if layers := seen.shape[0] - 1:
+        streams, several = scan_layers(
+            step, block(name="blocks"), streams, shared, (seen[:-1],), layers=layers
+        )
+        kept.append(several)
+    (x, _), last = step(block(final=True, name="final"), streams, *shared, seen[-1])
+    kept.append(jax.tree.map(lambda leaf: leaf[None], last))
+    return x, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *kept)

@@ -4,12 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from crossattn import Mask
 from crossattn.nn import (
     BidirectionalAttention,
     CoAttention,
     CrossAttention,
+    FeedForward,
+    PrefixBlock,
     PrefixStack,
     Resampler,
     TwoStreamBlock,
@@ -114,14 +117,12 @@ def test_texts_of_one_prefix_equal_prefixes_of_their_own(streams):
     np.testing.assert_allclose(shared, single, **TOLERANCE)
 
 
-def test_prefix_sees_itself_and_no_word():
+def test_words_see_the_context_and_their_own_past():
     pattern = np.asarray(prefix_pattern(S, T, texts=2))
-    assert pattern[:S, :S].all()
-    assert not pattern[:S, S:].any()
-    assert pattern[S:, :S].all()
-    np.testing.assert_array_equal(pattern[S : S + T, S : S + T], np.tri(T, dtype=bool))
-    np.testing.assert_array_equal(pattern[S + T :, S + T :], np.tri(T, dtype=bool))
-    assert not pattern[S + T :, S : S + T].any()
+    assert pattern[:, :S].all()
+    np.testing.assert_array_equal(pattern[:T, S : S + T], np.tri(T, dtype=bool))
+    np.testing.assert_array_equal(pattern[T:, S + T :], np.tri(T, dtype=bool))
+    assert not pattern[T:, S : S + T].any()
 
 
 def test_latents_do_not_read_what_is_hidden(streams):
@@ -135,3 +136,41 @@ def test_latents_do_not_read_what_is_hidden(streams):
     again, _ = apply(poisoned)
     np.testing.assert_array_equal(latents, again)
     assert not trace.rows(jnp.array([0]))[2].any()
+
+
+def test_a_prefix_is_one_stream_under_self_attention(streams):
+    x, context = streams
+    seen = jnp.asarray(np.arange(S) < np.array([[7], [2], [4]]))
+    words = jnp.ones((B, T), bool)
+    pattern = Mask.dense(prefix_pattern(S, T, texts=1)[None, None])
+    there = Mask.keys(jnp.concatenate([seen, words], axis=1))
+    mask = pattern & there
+    block = PrefixBlock(M, H, expansion=1)
+    params = filled(block, streams, mask=mask, seen=Mask.keys(seen))
+    (read, told), trace = block.apply(params, streams, mask=mask, seen=Mask.keys(seen))
+
+    stream = jnp.concatenate([context, x], axis=1)
+    own = params["params"]
+    normed = lambda name, y: nn.LayerNorm().apply({"params": own[name]}, y)
+    keys = normed("self_norm", stream)
+    place = np.arange(S + T)
+    whole = Mask.dense(jnp.asarray((place < S) | (place[:, None] >= place))[None, None])
+    y, every = CrossAttention(M, H).apply(
+        {"params": own["self_attention"]}, keys, keys, mask=whole & there
+    )
+    y = stream + y
+    y += FeedForward(1).apply({"params": own["feed_forward"]}, normed("feed_forward_norm", y))
+    np.testing.assert_allclose(jnp.concatenate([told, read], axis=1), y, **TOLERANCE)
+    np.testing.assert_allclose(trace.rows(), every.rows()[:, :, S:], **TOLERANCE)
+
+
+@pytest.mark.parametrize("exchange", [CoAttention, BidirectionalAttention])
+def test_the_final_block_is_a_block_whose_context_nobody_reads(streams, masks, exchange):
+    whole = TwoStreamBlock(M, H, expansion=1, exchange=exchange)
+    final = whole.clone(final=True)
+    masks = {"self_mask": Mask.causal(0), **masks}
+    params = filled(whole, streams, **masks)
+    (wanted, _), _ = whole.apply(params, streams, **masks)
+    (x, context), _ = final.apply(params, streams, **masks)
+    np.testing.assert_array_equal(x, wanted)
+    np.testing.assert_array_equal(context, streams[1])
