@@ -11,7 +11,7 @@ WORDS_SHOWN = 4
 
 
 def rows(examples: Examples) -> np.ndarray:
-    """One row of every kind of text that has a word with a region, at random from a fixed seed."""
+    """One row of every kind of text that has a word to show, at random from a fixed seed."""
     random = np.random.default_rng(SEED)
     pointing = shown(examples).any(axis=1)
     chosen = []
@@ -25,11 +25,15 @@ def rows(examples: Examples) -> np.ndarray:
 def shown(examples: Examples) -> np.ndarray:
     """Words (E, T) whose attention is worth a picture: colours, shapes and answers with a region.
 
-    The first token is left out: no position predicts it and it is no word.
+    Where no word has a region, because the data know none, these words all the same. The first
+    token is left out: no position predicts it and it is no word.
     """
     strong = np.isin(examples.role, [ROLES.index(role) for role in ("colour", "shape", "relation")])
     answer = np.arange(examples.tokens.shape[1]) == examples.answer[:, None]
-    words = (strong | answer) & examples.objects.any(axis=-1)
+    words = strong | answer
+    located = examples.objects.any(axis=-1)
+    if located.any():
+        words &= located
     words[:, 0] = False
     return words
 

@@ -1,5 +1,7 @@
 """The gallery shows the right words, positions and outlines, for both sources of data."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,23 @@ def test_maps_that_equal_the_truth_have_all_their_mass_inside(run, tmp_path):
             assert weights.sum() == pytest.approx(1, abs=1e-5)
             assert weights[outline > 0].sum() > 0.5
             assert outline.any()
+
+
+def test_without_any_region_answers_are_shown_without_an_outline(tmp_path):
+    source = load(SCENES)
+    bare = {
+        name: dataclasses.replace(part, objects=np.zeros_like(part.objects))
+        for name, part in source.splits.items()
+    }
+    source = dataclasses.replace(source, splits=bare)
+    examples = source.splits[source.main]
+    count = len(exhibits.rows(examples))
+    length = examples.tokens.shape[1]
+    np.savez(tmp_path / "maps.npz", weights=np.full((count, length - 1, 64), 1 / 64))
+    shown = gallery(source, tmp_path / "maps.npz")
+    assert len(shown.words) == count > 0
+    assert all(shown.words)
+    assert not shown.outlines.any()
 
 
 def test_sharing_window_weights_keeps_their_mass():
