@@ -194,9 +194,11 @@ def _splits(results: Results, pictures: Mapping[str, list[Picture]]) -> Iterator
 
 
 def _attention(results: Results, pictures: Mapping[str, list[Picture]]) -> Iterator[Block]:
-    if metrics_of(results, ("pointing", "mass")):
-        yield Heading("Attention against truth")
+    located = metrics_of(results, ("pointing", "mass"))
+    if located or pictures["gallery"]:
+        yield Heading("Attention against truth" if located else "Attention")
         yield from pictures["gallery"]
+    if located:
         yield from pictures["heads"]
         for reading, words in prose.READINGS.items():
             table = details.attention_table(results, reading)

@@ -37,10 +37,10 @@ falls to chance (dashed) without the true region, and hardly changes without a r
 equal size.
 """),
     "gallery": _line("""
-Attention of single words over the picture; the white line is the true outline. The scenes were
-fixed by seed, not picked. Each map is scaled to its own maximum; mass is the share of attention
-inside the outline. A consumed word is the input of the position that attends, a predicted word is
-what that position says next.
+Attention of single words over the picture; a white line is the true outline, where one is known.
+The pictures were fixed by seed, not picked. Each map is scaled to its own maximum; mass is the
+share of attention inside the outline. A consumed word is the input of the position that attends, a
+predicted word is what that position says next.
 """),
 }
 

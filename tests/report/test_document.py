@@ -192,6 +192,17 @@ def test_one_seed_allows_no_claim(tmp_path, shown, blank):
     assert "one seed" in rows_of(text)[BASELINE][1]
 
 
+def test_data_without_regions_still_show_where_words_look(tmp_path, shown, blank):
+    results, _ = make_results()
+    for run in results["runs"]:
+        known = {name: x for name, x in run["metrics"].items() if name.split("/")[0] == "pairs"}
+        run["metrics"] = known
+    text = written(results, tmp_path, shown=shown)
+    assert "## Attention\n" in text
+    assert "figures/gallery.png" in text
+    assert "## Attention against truth" not in text
+
+
 def test_one_variant_and_no_attention(tmp_path):
     results, _ = make_results(variants=("cross-attention",))
     for run in results["runs"]:
