@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 .PHONY: help setup ablate test lint format test-stacks clean
 help:
 	@echo "make setup        create $(VENV) with everything that the other targets need"
-	@echo "make ablate       the headline suite: fusion, 5 seeds, about 24 minutes on 2 CPU cores"
+	@echo "make ablate       the headline suite: fusion, 5 seeds, about 18 minutes on 2 CPU cores"
 	@echo "make test         the whole test suite"
 	@echo "make lint         ruff and mypy"
 	@echo "make test-stacks  conformance, leak tests and the quick suite on jax 0.7.2 (Colab) and on the newest jax"
