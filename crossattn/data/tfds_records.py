@@ -95,7 +95,8 @@ def prepared(directory: str | Path) -> Any:
         ) from None
 
 
-class Records(Sequence[bytes]):
+# Not Sequence[bytes]: who checks annotations at run time would read a record to see what it is.
+class Records(Sequence):
     """The records of one split, over all of its shards, in the order in which they were written.
 
     Reading is thread-safe: no file position is shared.

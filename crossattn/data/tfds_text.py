@@ -245,8 +245,8 @@ class Reader:
         )
 
 
-class Split(Sequence[Record]):
-    """The records of one split, read."""
+class Split(Sequence):
+    """The records of one split, read, each a `Record`."""
 
     def __init__(self, records: Records, reader: Reader):
         self.records, self.reader = records, reader
