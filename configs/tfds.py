@@ -34,6 +34,6 @@ SUITE = Suite(
     notes=(
         "Chance is what the commonest answer to each question reaches without the picture.",
         "Where features hold boxes with class labels, a word that spells a label points to the "
-        "boxes of that label; without them nothing is said about where the model looks.",
+        "boxes of that label; without them the report shows where words look, and judges nothing.",
     ),
 )
