@@ -9,6 +9,7 @@ COMMANDS = {
     "ablate": "run an ablation suite, resume it, and write its report",
     "evaluate": "measure any checkpoint: answers, attention, knock-outs layer by layer",
     "bench": "measure speed, memory and error on this machine, beside other libraries",
+    "import_weights": "show which tensors of a checkpoint fit a preset, and which do not",
 }
 NAME = "crossattn" if INSTALLED else "python -m experiments"
 
@@ -16,7 +17,7 @@ NAME = "crossattn" if INSTALLED else "python -m experiments"
 def main() -> None:
     """Hand the arguments of the process over to the command that its first word names."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        known = "\n".join(f"  {name:9s} {about}" for name, about in COMMANDS.items())
+        known = "\n".join(f"  {name:14s} {about}" for name, about in COMMANDS.items())
         print(f"{NAME} COMMAND ...\n\nCommands:\n{known}\n\n{NAME} COMMAND --help: more")
         return
     name, *rest = sys.argv[1:]

@@ -5,6 +5,7 @@ python -m experiments.bench attention --shapes long 2,17,301,4,32 --pass forward
 python -m experiments.bench attention --peers jax.nn torch --threads 1 2
 python -m experiments.bench module --shapes question captioning
 python -m experiments.bench decode
+python -m experiments.bench generate
 python -m experiments.bench masks --shapes resampler-50k --implementation chunked
 python -m experiments.bench length
 python -m experiments.bench attention --device gpu
@@ -65,6 +66,7 @@ BENCHMARKS = {
     "attention": Benchmark(takes.Attention, "time / crossattn's", by_shape=True),
     "module": Benchmark(takes.Module, "time / crossattn's", by_shape=True),
     "decode": Benchmark(takes.Decode, "time of a step / crossattn's"),
+    "generate": Benchmark(takes.Generate, "time of a word / crossattn's"),
     "masks": Benchmark(takes.Masks, "time / that of the visible keys alone"),
     "length": Benchmark(takes.Length, "time of a key / that in the shortest context"),
 }

@@ -1,11 +1,20 @@
 """Attention modules: the projections around `crossattn.attend`."""
 
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
 from crossattn.nn.linear import Dense
+from crossattn.nn.norms import Norm
+from crossattn.nn.reading import join, read, talk
+from crossattn.nn.slots import Logits, Rotary, Spare
 from crossattn.ops import Mask, Trace, attend
+from crossattn.ops.positions import rotate
+from crossattn.ops.reference import precision
 from crossattn.shapes import Array, Float
 
 
@@ -33,8 +42,15 @@ class CrossAttention(nn.Module):
       width: M, width of the query stream and of the output.
       heads: H, number of query heads.
       key_value_heads: K, a divisor of H (grouped queries); H when None.
-      head_size: D; M / H when None.
-      use_bias: whether the four projections have a bias.
+      head_size: D of queries and keys; M / H when None.
+      value_size: V of values; D when None.
+      use_bias: whether the four projections have a bias, or the letters of those that have one, of
+        "qkvo".
+      logits: how a query meets a key.
+      spare: keys beside the context.
+      placing: how positions take part: `Rotary` turns queries and keys by coordinates, "add" adds
+        vectors to what queries and keys are made of (but not values).
+      head_gate: tanh of a learned number for each head, 0 at the start, scales what it has read.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -57,7 +73,12 @@ class CrossAttention(nn.Module):
     heads: int
     key_value_heads: int | None = None
     head_size: int | None = None
-    use_bias: bool = True
+    value_size: int | None = None
+    use_bias: bool | str = True
+    logits: Logits = Logits()
+    spare: Spare = Spare()
+    placing: Rotary | Literal["add"] | None = None
+    head_gate: bool = False
 
     def setup(self):  # noqa: D102 - Linen calls it
         if self.head_size is None and self.width % self.heads:
@@ -65,21 +86,56 @@ class CrossAttention(nn.Module):
                 f"width {self.width} is not a multiple of heads {self.heads}: "
                 "choose another number of heads, or give head_size"
             )
-        self.size = self.head_size or self.width // self.heads
-        self.shared = self.key_value_heads or self.heads
-        self.query = Dense(self.heads * self.size, use_bias=self.use_bias)
-        self.key = Dense(self.shared * self.size, use_bias=self.use_bias)
-        self.value = Dense(self.shared * self.size, use_bias=self.use_bias)
-        self.out = Dense(self.width, use_bias=self.use_bias)
+        H, K, D = self.heads, self.shared, self.size
+        biased = "qkvo" if self.use_bias is True else self.use_bias or ""
+        self.query = Dense(H * D, use_bias="q" in biased)
+        self.key = Dense(K * D, use_bias="k" in biased)
+        self.value = Dense(K * self.read, use_bias="v" in biased)
+        self.out = Dense(self.width, use_bias="o" in biased)
+        if self.logits.norm is not None:
+            self.query_norm = Norm(self.logits.norm, self.logits.epsilon)
+            self.key_norm = Norm(self.logits.norm, self.logits.epsilon)
+        if self.spare.null:
+            self.null_key = self.param("null_key", nn.initializers.normal(0.02), (K, D))
+            self.null_value = self.param("null_value", nn.initializers.normal(0.02), (K, self.read))
+        if self.spare.sink:
+            self.sink = self.param("sink", nn.initializers.zeros, (H,))
+        if self.head_gate:
+            self.gate = self.param("gate", nn.initializers.zeros, (H,))
+        if self.logits.talking:
+            self.speak = self.param("speak", _identity, (H, H))
+            self.hear = self.param("hear", _identity, (H, H))
 
-    def project(self, context: Float[Array, "B S N"], *, mask: Mask | None = None) -> Projected:
+    @property
+    def size(self) -> int:
+        """D."""
+        return self.head_size or self.width // self.heads
+
+    @property
+    def read(self) -> int:
+        """V."""
+        return self.value_size or self.size
+
+    @property
+    def shared(self) -> int:
+        """K."""
+        return self.key_value_heads or self.heads
+
+    def project(
+        self,
+        context: Float[Array, "B S N"],
+        *,
+        mask: Mask | None = None,
+        positions: Float[Array, "_ S _"] | None = None,
+    ) -> Projected:
         """Keys and values of a context (B, S, N), to be passed as `context` any number of times."""
-
-        def heads_first(projection):
-            split = projection.reshape(*context.shape[:2], self.shared, self.size)
-            return split.transpose(0, 2, 1, 3)
-
-        return Projected(heads_first(self.key(context)), heads_first(self.value(context)), mask)
+        keys = self.key(self._placed(context, positions))
+        keys = keys.reshape(*context.shape[:2], self.shared, self.size)
+        if self.logits.norm is not None:
+            keys = self.key_norm(keys)
+        keys = self._turned(keys, positions)
+        values = self.value(context).reshape(*context.shape[:2], self.shared, self.read)
+        return Projected(keys.transpose(0, 2, 1, 3), values.transpose(0, 2, 1, 3), mask)
 
     def __call__(
         self,
@@ -88,6 +144,9 @@ class CrossAttention(nn.Module):
         *,
         mask: Mask | None = None,
         bias: Float[Array, "_ _ _ _"] | None = None,
+        query_positions: Float[Array, "_ T _"] | None = None,
+        key_positions: Float[Array, "_ S _"] | None = None,
+        beside: Sequence[Projected] = (),
     ) -> tuple[Float[Array, "B T M"], Trace]:
         """Read the context with the queries of `x`.
 
@@ -96,6 +155,10 @@ class CrossAttention(nn.Module):
           context: (B, S, N), or `Projected`, whose mask is joined to `mask`.
           mask: what each query may see; a query that sees nothing gets the output bias only.
           bias: added to the logits, each of (B, H, T, S) full or 1.
+          query_positions: of the queries, (B|1, T, A) coordinates or (B|1, T, M) vectors.
+          key_positions: of the context; one that is projected has them already.
+          beside: further keys under the same softmax, by `project`; the trace is that of the
+            context alone, whose weights then sum to less than 1.
 
         Returns:
           The output (B, T, M) and the trace of the attention.
@@ -111,17 +174,69 @@ class CrossAttention(nn.Module):
         # A decoding step reads each key once; heads first, the dense products need no copy.
         step = isinstance(context, Projected) and x.shape[1] <= 8
         if not isinstance(context, Projected):
-            context = self.project(context)
-        queries = self.query(x).reshape(*x.shape[:2], self.heads, self.size)
-        out, trace = attend(
-            queries,
-            context.keys.transpose(0, 2, 1, 3),
-            context.values.transpose(0, 2, 1, 3),
-            mask=_given(mask) & _given(context.mask),
-            bias=bias,
-            implementation="xla" if step else None,
-        )
+            context = self.project(context, positions=key_positions)
+        queries = self.query(self._placed(x, query_positions))
+        queries = queries.reshape(*x.shape[:2], self.heads, self.size)
+        if self.logits.norm is not None:
+            queries = self.query_norm(queries)
+        queries = self._turned(queries, query_positions)
+        how = "xla" if step else None
+        context = dataclasses.replace(context, mask=_given(mask) & _given(context.mask))
+        out, trace = self._read(queries, context, bias=bias, implementation=how)
+        others = [self._read(queries, other, implementation=how) for other in beside]
+        out, trace = join(out, trace, [(o, t.lse) for o, t in others] + self._spare(queries))
+        if self.head_gate:
+            out = out * jnp.tanh(self.gate).astype(out.dtype)[None, None, :, None]
         return self.out(out.reshape(*x.shape[:2], -1)), trace
+
+    def _placed(self, tokens, positions):
+        """What queries or keys are made of, where positions are vectors."""
+        if positions is not None and self.placing is None:
+            raise ValueError(
+                'positions were given, but nothing is done with them: placing=Rotary() or "add"'
+            )
+        return tokens if self.placing != "add" or positions is None else tokens + positions
+
+    def _turned(self, heads, positions):
+        """Queries or keys (B, T, H, D), where positions are coordinates."""
+        if positions is None or self.placing == "add":
+            return heads
+        return rotate(heads, positions, **dataclasses.asdict(self.placing))
+
+    def _read(self, queries, context, **how):
+        keys, values = context.keys.transpose(0, 2, 1, 3), context.values.transpose(0, 2, 1, 3)
+        how["mask"] = _given(context.mask)
+        if self.logits.talking:
+            return talk(queries, keys, values, self.logits, self.speak, self.hear, **how)
+        return read(queries, keys, values, self.logits, **how)
+
+    def _spare(self, queries):
+        """(out, lse) of the keys that are always there."""
+        B, T, H, _ = queries.shape
+        found = []
+        if self.spare.null:
+            own = [
+                jnp.broadcast_to(leaf[None, :, None].astype(queries.dtype), (B, K, 1, size))
+                for leaf, K, size in (
+                    (self.null_key, self.shared, self.size),
+                    (self.null_value, self.shared, self.read),
+                )
+            ]
+            out, trace = self._read(queries, Projected(*own))
+            found.append((out, trace.lse))
+        nothing = jnp.zeros((B, T, H, self.read), queries.dtype)
+        precise = precision(queries.dtype)
+        if self.spare.zero:
+            found.append((nothing, jnp.zeros((B, H, T), precise)))
+        if self.spare.sink:
+            sink = self.sink.astype(precise)[None, :, None]
+            found.append((nothing, jnp.broadcast_to(sink, (B, H, T))))
+        return found
+
+
+def _identity(key: Array, shape: tuple[int, int]) -> Array:
+    """Heads keep to themselves at the start."""
+    return jnp.eye(*shape)
 
 
 def _given(mask: Mask | None) -> Mask:

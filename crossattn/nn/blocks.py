@@ -1,7 +1,8 @@
 """Transformer blocks and the scanned stack of them."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import jax
 from flax import linen as nn
@@ -11,17 +12,37 @@ from crossattn.nn.linear import Dense
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Bool, Float
 
+ACTIVATIONS = {
+    "gelu": partial(nn.gelu, approximate=False),
+    "gelu-tanh": nn.gelu,
+    "relu": nn.relu,
+    "silu": nn.silu,
+}
+
 
 class FeedForward(nn.Module):
-    """Two dense layers with a GELU between them; hidden width `expansion` times M."""
+    """Two dense layers with an activation between them.
 
-    expansion: int = 4
+    Attributes:
+      expansion: hidden width in units of M.
+      activation: "gelu-tanh" is the approximation of "gelu".
+      gated: the activation of one map times another map (Shazeer 2020, "GLU variants").
+      use_bias: of all maps.
+    """
+
+    expansion: float | int = 4
+    activation: Literal["gelu", "gelu-tanh", "relu", "silu"] = "gelu-tanh"
+    gated: bool = False
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T M"]) -> Float[Array, "B T M"]:
         """Map each token by itself."""
-        hidden = nn.gelu(Dense(self.expansion * x.shape[-1], name="up")(x))
-        return Dense(x.shape[-1], name="down")(hidden)
+        hidden = round(self.expansion * x.shape[-1])
+        wide = ACTIVATIONS[self.activation](Dense(hidden, self.use_bias, name="up")(x))
+        if self.gated:
+            wide = wide * Dense(hidden, self.use_bias, name="times")(x)
+        return Dense(x.shape[-1], self.use_bias, name="down")(wide)
 
 
 class DecoderBlock(nn.Module):
@@ -69,7 +90,7 @@ class DecoderBlock(nn.Module):
 
 def scan_layers(
     step: Callable[..., tuple[Any, Any]],
-    block: nn.Module,
+    block: nn.Module | list[nn.Module],
     carry: Any,
     shared: tuple[Any, ...],
     own: tuple[Any, ...] = (),
@@ -83,7 +104,7 @@ def scan_layers(
 
     Args:
       step: returns the new carry and what is kept of the layer.
-      block: the module of a layer; its parameters get a leading axis L.
+      block: the module of a layer, or its modules; their parameters get a leading axis L.
       carry: the stream, or the streams.
       shared: pytrees that every layer reads.
       own: pytrees whose leading axis L has one entry for each layer.

@@ -10,90 +10,21 @@ from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, SelfAttention
 from crossattn.nn.blocks import FeedForward, scan_layers
-from crossattn.nn.linear import Dense
-from crossattn.ops import Mask, Trace, attend
+from crossattn.nn.co_attention import BidirectionalAttention, CoAttention
+from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Bool, Float
 
+__all__ = [
+    "BidirectionalAttention",
+    "CoAttention",
+    "PrefixBlock",
+    "PrefixStack",
+    "TwoStreamBlock",
+    "TwoStreamStack",
+    "prefix_pattern",
+]
+
 Streams = tuple[Float[Array, "B T M"], Float[Array, "B S M"]]
-
-
-class CoAttention(nn.Module):
-    """Two streams read each other, each with its own weights (ViLBERT: Lu et al. 2019; METER).
-
-    Attributes:
-      width: M of both streams.
-      heads: H.
-    """
-
-    width: int
-    heads: int
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "B T M"],
-        context: Float[Array, "B S M"],
-        *,
-        mask: Mask,
-        back: Mask | None,
-    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S M"] | None, Trace]:
-        """What x reads under `mask`, what the context reads of x under `back`, the former's trace.
-
-        Both read the other as it came in. Without `back` the context reads nothing (None).
-        """
-        read, trace = CrossAttention(self.width, self.heads, name="forth")(x, context, mask=mask)
-        if back is None:
-            return read, None, trace
-        answer, _ = CrossAttention(self.width, self.heads, name="back")(context, x, mask=back)
-        return read, answer, trace
-
-
-class BidirectionalAttention(nn.Module):
-    """Two streams read each other through one product of references (GLIP: Li et al. 2022).
-
-    The logits of one direction are those of the other transposed; each direction takes its own
-    softmax, over its own keys, and has its own values.
-
-    Attributes:
-      width: M of both streams.
-      heads: H.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from crossattn import Mask
-      >>> x, context = jnp.ones((2, 3, 8)), jnp.ones((2, 5, 8))
-      >>> module = BidirectionalAttention(width=8, heads=2)
-      >>> (read, answer, _), _ = module.init_with_output(
-      ...     jax.random.key(0), x, context, mask=Mask(), back=Mask())
-      >>> read.shape, answer.shape
-      ((2, 3, 8), (2, 5, 8))
-    """
-
-    width: int
-    heads: int
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "B T M"],
-        context: Float[Array, "B S M"],
-        *,
-        mask: Mask,
-        back: Mask | None,
-    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S M"] | None, Trace]:
-        """As `CoAttention`."""
-
-        def heads(stream, name):
-            projected = Dense(self.width, name=name)(stream)
-            return projected.reshape(*stream.shape[:2], self.heads, self.width // self.heads)
-
-        here, there = heads(x, "reference"), heads(context, "context_reference")
-        read, trace = attend(here, there, heads(context, "context_value"), mask=mask)
-        read = Dense(self.width, name="out")(read.reshape(x.shape))
-        if back is None:
-            return read, None, trace
-        answer, _ = attend(there, here, heads(x, "value"), mask=back)
-        return read, Dense(self.width, name="context_out")(answer.reshape(context.shape)), trace
 
 
 class TwoStreamBlock(nn.Module):

@@ -79,7 +79,7 @@ class Case:
       device: "cpu", "gpu" or "tpu".
       threads: processor cores that the process may use.
       implementation: forces an implementation of ours where the contestants do not name one.
-      steps: of decoding.
+      steps: of decoding, words of generating.
       seed: of the inputs.
     """
 
@@ -99,7 +99,8 @@ class Case:
     @property
     def unit(self) -> str:
         """What a time is the time of."""
-        return {"decoding": "step", "lengths": "key"}.get(self.benchmark, "call")
+        units = {"decoding": "step", "generating": "word", "lengths": "key"}
+        return units.get(self.benchmark, "call")
 
     @property
     def title(self) -> str:

@@ -12,12 +12,12 @@ import tyro
 
 from crossattn.ops.attention import IMPLEMENTATIONS
 
-from . import decoding, lengths, masked
+from . import decoding, generating, lengths, masked
 from .cases import SHAPES, Case, Shape, parse_shape
 from .operation import OURS
 from .process import available_cores
 
-__all__ = ["Attention", "Common", "Decode", "Length", "Masks", "Module"]
+__all__ = ["Attention", "Common", "Decode", "Generate", "Length", "Masks", "Module"]
 
 PEERS = ("jax.nn", "linen", "nnx", "tokamax", "torch")
 GPU_PEERS = ("cudnn", *PEERS)
@@ -164,6 +164,39 @@ class Decode(Common):
                 **setting,
             )
             for setting in self.settings("forward")
+            for shape in _shapes(self.shapes)
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Generate(Common):
+    """A text decoder of two layers writes words about a context, beside one of Flax's modules.
+
+    Width = H * D.
+    """
+
+    shapes: tuple[str, ...] = ("decode",)
+    """Names, or free shapes as five numbers, of which T is not used."""
+    steps: int = 64
+    """How many words are written; times are those of one word."""
+
+    def check(self) -> None:  # noqa: D102 - as above
+        super().check()
+        _shapes(self.shapes)
+        if self.steps < 1:
+            raise ValueError(f"--steps must be at least 1, got {self.steps}")
+
+    def cases(self) -> list[Case]:
+        """A case for each shape and number of threads."""
+        return [
+            Case(
+                "generating",
+                shape,
+                contestants=generating.CONTESTANTS,
+                steps=self.steps,
+                **setting,
+            )
+            for setting in dataclasses.replace(self, dtype="float32").settings("forward")
             for shape in _shapes(self.shapes)
         ]
 

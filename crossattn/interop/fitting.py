@@ -1,0 +1,239 @@
+"""Which of their tensors, or of our parameters, fits which entry of a layout."""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from crossattn.interop.table import NUMBER, Entry, Fit, Layout, Line, Place, Shape, parsed, size_of
+
+__all__ = ["exported", "imported", "pattern"]
+
+Variable = tuple[str, str]
+LAYER = ("", "i")
+ORDER = ("unknown", "missing", "misshaped", "")
+
+
+def imported(
+    layout: Layout,
+    shapes: Mapping[str, Shape],
+    *,
+    prefix: str = "",
+    layers: Sequence[int] | None = None,
+    parts: Sequence[str] = (),
+    like: Mapping[str, Shape] | None = None,
+) -> Fit:
+    """How tensors of these shapes fit a layout; arguments as in `huggingface.load`."""
+    entries = _under(prefix, layout)
+    numbers = _numbers(entries, shapes, layers)
+    every = [place for entry in entries for place in _places(entry, numbers)]
+    wanted = [p for p in every if not parts or _within(p.entry.ours, parts)]
+    there = [p for p in wanted if p.name in shapes]
+    sizes = _votes([(p.entry.shape.split(), shapes[p.name]) for p in there])
+    lines = [] if like is None else _against(like, wanted, numbers, sizes)
+    for place in wanted:
+        found, letters = shapes.get(place.name), place.entry.shape.split()
+        lines.append(_judged(place.name, found, letters, sizes))
+    tied = {prefix + one: prefix + other for one, other in layout.tied.items()}
+    known = {place.name for place in every} | set(tied)
+    lines += [
+        Line("unknown", name, _shown(shapes[name]))
+        for name in _claimed(layout, prefix, numbers, shapes)
+        if name not in known
+    ]
+    lines.sort(key=lambda line: ORDER.index(line.problem))
+    same = {one: other for one, other in tied.items() if one in shapes and not parts}
+    return Fit(tuple(wanted), tuple(lines), sizes, same)
+
+
+def exported(
+    layout: Layout,
+    shapes: Mapping[str, Shape],
+    *,
+    prefix: str = "",
+    layers: Sequence[int] | None = None,
+    parts: Sequence[str] = (),
+) -> Fit:
+    """How parameters of these shapes, by path, fit a layout; their layers get these numbers."""
+    entries = _under(prefix, layout)
+    entries = [e for e in entries if not parts or _within(e.ours, parts)]
+    entries = _unrolled(entries, shapes)
+    paths = [(path, entry) for entry in entries for path in (*entry.ours, *entry.zeros)]
+    bare = {path: shapes[path][e.stacked :] for path, e in paths if path in shapes}
+    sizes = _votes([(e.target, bare[path]) for path, e in paths if path in bare])
+    lines, depth = [], {}
+    for path, entry in paths:
+        line = _judged(path, bare.get(path), entry.target, sizes)
+        if path in bare and entry.stacked:
+            many = depth.setdefault(_variable(entry.theirs), shapes[path][0])
+            if many != shapes[path][0]:
+                line = Line("misshaped", path, _shown(shapes[path]), f"{many} layers")
+        lines.append(line)
+    known = {path for path, _ in paths}
+    lines += [Line("unknown", path, _shown(shapes[path])) for path in shapes if path not in known]
+    lines.sort(key=lambda line: ORDER.index(line.problem))
+    numbers = {v: [_first(v) + k for k in range(size)] for v, size in depth.items()}
+    if layers is not None and LAYER in numbers:
+        numbers[LAYER] = list(layers)
+    places = tuple(place for entry in entries for place in _places(entry, numbers))
+    return Fit(places, tuple(lines), sizes)
+
+
+def _votes(found: Iterable[tuple[Sequence[str], Shape]]) -> dict[str, int]:
+    """The size that most tensors agree on, for each letter: one bad tensor blames no other."""
+    votes: dict[str, collections.Counter] = {}
+    for letters, shape in found:
+        if len(letters) == len(shape):
+            for (factor, letter), size in zip(map(parsed, letters), shape, strict=True):
+                if letter and size % factor == 0:
+                    votes.setdefault(letter, collections.Counter())[size // factor] += 1
+    return {letter: count.most_common(1)[0][0] for letter, count in votes.items()}
+
+
+def _judged(
+    name: str, found: Shape | None, letters: Sequence[str], sizes: Mapping[str, int]
+) -> Line:
+    fits = found is not None and _fits(letters, found, sizes)
+    problem = "" if fits else "missing" if found is None else "misshaped"
+    return Line(problem, name, _shown(found), _needed(letters, sizes))
+
+
+def _fits(letters: Sequence[str], shape: Shape, sizes: Mapping[str, int]) -> bool:
+    return len(letters) == len(shape) and all(
+        size == size_of(token, sizes) for token, size in zip(letters, shape, strict=True)
+    )
+
+
+def _against(
+    like: Mapping[str, Shape],
+    wanted: Sequence[Place],
+    numbers: Mapping[Variable, Sequence[int]],
+    sizes: dict[str, int],
+) -> list[Line]:
+    """Let our own shapes decide the letters; returns what only one side has."""
+    paths = {path: p.entry for p in wanted for path in (*p.entry.ours, *p.entry.zeros)}
+    lines = [Line("missing", path, needed=_shown(like[path])) for path in like if path not in paths]
+    for path, entry in paths.items():
+        if path not in like:
+            lines.append(Line("unknown", entry.theirs, needed=f"there is no {path} in like"))
+    both = {path: entry for path, entry in paths.items() if path in like}
+    sizes |= _votes((e.target, like[path][e.stacked :]) for path, e in both.items())
+    for path, entry in both.items():
+        layers = len(numbers[_variable(entry.theirs)]) if entry.stacked else 0
+        if entry.stacked and like[path][0] != layers:
+            lines.append(Line("misshaped", path, f"{layers} layers", _shown(like[path])))
+    return lines
+
+
+def _needed(letters: Sequence[str], sizes: Mapping[str, int]) -> str:
+    named = "(" + ", ".join(letters) + ")"
+    known = [size_of(token, sizes) for token in letters]
+    if None in known or not any(parsed(token)[1] for token in letters):
+        return named
+    return f"{named} = {_shown(tuple(known))}"
+
+
+def _shown(shape: Shape | None) -> str:
+    return "-" if shape is None else "(" + ", ".join(map(str, shape)) + ")"
+
+
+def _within(paths: Sequence[str], parts: Sequence[str]) -> bool:
+    return any(f"{path}/".startswith(f"{part}/") for path in paths for part in parts)
+
+
+def _variable(name: str) -> Variable:
+    return NUMBER.search(name).groups(default="")
+
+
+def _first(variable: Variable) -> int:
+    return int(variable[0] or 0)
+
+
+def pattern(name: str, numbers: Mapping[Variable, Sequence[int]]) -> str:
+    """A regular expression of what a name with {i} stands for; any number without `numbers`."""
+    pieces, end = [], 0
+    for match in NUMBER.finditer(name):
+        known = numbers.get(match.groups(default=""))
+        pieces += [re.escape(name[end : match.start()]), _either(known)]
+        end = match.end()
+    return "".join([*pieces, re.escape(name[end:])])
+
+
+def _under(prefix: str, layout: Layout) -> list[Entry]:
+    entries = [dataclasses.replace(e, theirs=prefix + e.theirs) for e in layout.entries]
+    if any(len(NUMBER.findall(entry.theirs)) > 1 for entry in entries):
+        raise ValueError(
+            f"prefix {prefix!r} numbers layers, but this layout has its own: leave it out"
+        )
+    return entries
+
+
+def _either(numbers: Sequence[int] | None) -> str:
+    return r"(\d+)" if numbers is None else "(" + "|".join(map(str, numbers)) + ")"
+
+
+def _claimed(
+    layout: Layout,
+    prefix: str,
+    numbers: Mapping[Variable, Sequence[int]],
+    names: Iterable[str],
+) -> list[str]:
+    """Names that the layout ought to know."""
+    start = pattern(prefix, numbers)
+    own = re.compile(start + f"({'|'.join(map(re.escape, layout.scopes))})")
+    buffers = [re.compile(start + buffer + r"\Z") for buffer in layout.buffers]
+    return [n for n in names if own.match(n) and not any(b.match(n) for b in buffers)]
+
+
+def _numbers(
+    entries: Sequence[Entry], names: Iterable[str], layers: Sequence[int] | None
+) -> dict[Variable, list[int]]:
+    """The numbers of layers: those that are asked for, or those that have the first tensor."""
+    found: dict[Variable, list[int]] = {}
+    for entry in entries:
+        if NUMBER.search(entry.theirs) and _variable(entry.theirs) not in found:
+            variable = _variable(entry.theirs)
+            found[variable] = _there(entry.theirs, names)
+    if layers is not None and LAYER in found:
+        found[LAYER] = list(layers)
+    return found
+
+
+def _there(name: str, names: Iterable[str]) -> list[int]:
+    """The numbers for which there is such a name; the first possible one where there is none."""
+    first, numbered = _first(_variable(name)), re.compile(pattern(name, {}) + r"\Z")
+    there = sorted(int(m[1]) for m in map(numbered.match, names) if m)
+    return [n for n in there if n >= first] or [first]
+
+
+def _unrolled(entries: Sequence[Entry], paths: Iterable[str]) -> list[Entry]:
+    """Entries whose paths have a number, for each number that there is."""
+    numbers: dict[Variable, list[int]] = {}
+    for entry in entries:
+        if NUMBER.search(entry.ours[0]):
+            numbers.setdefault(_variable(entry.ours[0]), _there(entry.ours[0], paths))
+    return [
+        one
+        for entry in entries
+        for one in (
+            [place.entry for place in _places(entry, numbers)]
+            if NUMBER.search(entry.ours[0])
+            else [entry]
+        )
+    ]
+
+
+def _places(entry: Entry, numbers: Mapping[Variable, Sequence[int]]) -> list[Place]:
+    if not NUMBER.search(entry.theirs):
+        return [Place(entry.theirs, entry, 0)]
+    which = list(enumerate(numbers[_variable(entry.theirs)]))
+    if entry.stacked:
+        return [Place(NUMBER.sub(str(n), entry.theirs), entry, k) for k, n in which]
+    filled = lambda n, paths: tuple(NUMBER.sub(str(n), path) for path in paths)
+    for_one = lambda n: dataclasses.replace(
+        entry,
+        theirs=NUMBER.sub(str(n), entry.theirs),
+        ours=filled(n, entry.ours),
+        zeros=filled(n, entry.zeros),
+    )
+    return [Place(one.theirs, one, 0) for one in (for_one(n) for _, n in which)]

@@ -1,0 +1,261 @@
+"""What published classes call the parameters of our designs: the layouts, by the preset's name."""
+
+from crossattn.interop.entries import (
+    QKV,
+    Entries,
+    attention,
+    bare_norm,
+    bert,
+    bert_feed,
+    dense,
+    feed,
+    fused,
+    gated,
+    latents,
+    layer_norm,
+    norm,
+    separate,
+    within,
+)
+from crossattn.interop.stream_names import STREAM_CLASSES, STREAMS
+from crossattn.interop.table import Entry, Layout
+
+__all__ = ["CLASSES", "LAYOUTS"]
+
+POST = (
+    *bert("attention.", "self_attention", "self_join/norm"),
+    *bert("crossattention.", "cross_attention", "cross_join/norm", widths="MN"),
+    *bert_feed("intermediate", "output", "feed_join/norm"),
+)
+WHISPER = (
+    *attention("self_attn.", "self_attention", out="out_proj", biased="qvo", widths="MM"),
+    *layer_norm("self_attn_layer_norm", "self_join/norm"),
+    *attention("encoder_attn.", "cross_attention", out="out_proj", biased="qvo"),
+    *layer_norm("encoder_attn_layer_norm", "cross_join/norm"),
+    *feed("fc1", "fc2"),
+    *layer_norm("final_layer_norm", "feed_join/norm"),
+)
+
+
+def torch(bias: bool) -> Entries:
+    """torch's `TransformerDecoderLayer`."""
+    normed = layer_norm if bias else bare_norm
+    return (
+        *fused("self_attn.", "self_attention", bias=bias),
+        *normed("norm1", "self_join/norm"),
+        *fused("multihead_attn.", "cross_attention", bias=bias),
+        *normed("norm2", "cross_join/norm"),
+        *feed("linear1", "linear2", bias=bias),
+        *normed("norm3", "feed_join/norm"),
+    )
+
+
+T5 = (
+    *attention("EncDecAttention.", "cross_attention", names=("q", "k", "v"), out="o"),
+    *norm("layer_norm", "cross_join/norm"),
+)
+T5GEMMA_CROSS = (
+    *attention("cross_attn.", "cross_attention"),
+    *norm("pre_cross_attn_layernorm", "cross_join/norm"),
+    *norm("post_cross_attn_layernorm", "cross_join/norm_after"),
+)
+T5GEMMA = (
+    *T5GEMMA_CROSS,
+    *attention("self_attn.", "self_attention", widths="MM"),
+    *norm("pre_self_attn_layernorm", "self_join/norm"),
+    *norm("post_self_attn_layernorm", "self_join/norm_after"),
+    *gated("mlp."),
+    *norm("pre_feedforward_layernorm", "feed_join/norm"),
+    *norm("post_feedforward_layernorm", "feed_join/norm_after"),
+)
+
+
+def head_norms(query: str, key: str) -> Entries:
+    """Norms of each head's queries and keys."""
+    return tuple(
+        Entry(f"{theirs}.weight", (f"cross_attention/{ours}_norm/scale",), "D")
+        for theirs, ours in zip((query, key), QKV, strict=False)
+    )
+
+
+MERGED = (*attention("", "cross_attention", widths="MM"), *head_norms("q_norm", "k_norm"))
+MLLAMA = (
+    *attention("cross_attn.", "cross_attention"),
+    *head_norms("cross_attn.q_norm", "cross_attn.k_norm"),
+    *norm("input_layernorm", "cross_join/norm"),
+    Entry("cross_attn_attn_gate", ("cross_join/gate",), "1"),
+    *gated("mlp."),
+    *norm("post_attention_layernorm", "feed_join/norm"),
+    Entry("cross_attn_mlp_gate", ("feed_join/gate",), "1"),
+)
+
+
+def idefics(norms: bool, gate: str) -> Entries:
+    """With or without norms of queries and keys; gates of one number or of one for each feature."""
+    becomes = gate.split()[-1]
+    heads = head_norms("cross_attn.q_layer_norm", "cross_attn.k_layer_norm")
+    return (
+        *attention("cross_attn.", "cross_attention"),
+        *(heads if norms else ()),
+        *norm("input_layernorm", "cross_join/norm"),
+        Entry("alpha_cross_attn", ("cross_join/gate",), gate, becomes),
+        *gated("mlp."),
+        *norm("post_attention_layernorm", "feed_join/norm"),
+        Entry("alpha_dense", ("feed_join/gate",), gate, becomes),
+    )
+
+
+def perceiver(ours: str, joined: str, widths: str) -> Entries:
+    """A layer of the Perceiver, but for the norm of its context."""
+    named = tuple(f"self.{name}" for name in QKV)
+    return (
+        *layer_norm("attention.self.layernorm1", joined),
+        *attention(
+            "attention.", ours, names=named, out="output.dense", biased="qkvo", widths=widths
+        ),
+        *layer_norm("layernorm", "feed_join/norm"),
+        *feed("mlp.dense1", "mlp.dense2"),
+    )
+
+
+PERCEIVER = (
+    *perceiver("cross_attention", "cross_join/norm", "MN"),
+    *layer_norm("attention.self.layernorm2", "context_norm", width="N"),
+)
+PERCEIVER_ENCODER = (
+    *within("cross_attention.", "read/", PERCEIVER),
+    *within("self_attends.{i}.", "blocks/", perceiver("self_attention", "self_join/norm", "MM")),
+)
+RESAMPLER = (
+    *layer_norm("0.context_layer_norm", "context_norm"),
+    *layer_norm("0.latents_layer_norm", "cross_join/norm"),
+    *attention("0.", "cross_attention", out="output_proj", widths="MM"),
+    *layer_norm("1.ln", "feed_join/norm"),
+    *feed("1.fc", "1.c_proj", bias=False),
+)
+IDEFICS2 = (
+    *norm("input_latents_norm", "cross_join/norm"),
+    *norm("input_context_norm", "context_norm"),
+    *attention("self_attn.", "cross_attention", widths="MM"),
+    *norm("post_attention_layernorm", "feed_join/norm"),
+    *gated("mlp."),
+)
+COCA_NORMS = (
+    *layer_norm("ln_q", "cross_join/norm"),
+    *layer_norm("ln_k", "context_norm", width="N"),
+)
+MAP_HEAD = (
+    *fused("attention.", "cross_attention"),
+    *layer_norm("layernorm", "feed_join/norm"),
+    *feed("mlp.fc1", "mlp.fc2"),
+)
+PROJECTOR = (
+    *dense("dense", "lift", "M N"),
+    *attention("x_attn.", "cross_attention", out="out_proj", biased="qkvo", widths="MM"),
+)
+NULL = tuple(
+    Entry(f"bias_{name[0]}", (f"cross_attention/null_{name}",), "1 1 Q.cross", "H D")
+    for name in QKV[1:]
+)
+SINKS = (
+    *attention("", "cross_attention", biased="qkvo", widths="MM"),
+    Entry("sinks", ("cross_attention/sink",), "H"),
+)
+BLIP = (
+    Entry("bert.embeddings.word_embeddings.weight", ("words/embedding",), "W M"),
+    Entry("bert.embeddings.position_embeddings.weight", ("places/embedding",), "P M"),
+    *layer_norm("bert.embeddings.LayerNorm", "norm_first"),
+    *within("bert.encoder.layer.{i}.", "stack/blocks/", POST),
+    *dense("cls.predictions.transform.dense", "transform", "E M"),
+    *layer_norm("cls.predictions.transform.LayerNorm", "transform_norm"),
+    Entry("cls.predictions.bias", ("bias",), "W"),
+)
+BLIP_TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+WHISPER_DECODER = (
+    Entry("model.decoder.embed_tokens.weight", ("words/embedding",), "W M"),
+    Entry("model.decoder.embed_positions.weight", ("places/embedding",), "P M"),
+    *within("model.decoder.layers.{i}.", "stack/blocks/", WHISPER),
+    *layer_norm("model.decoder.layer_norm", "norm"),
+)
+WHISPER_TIED = {"proj_out.weight": "model.decoder.embed_tokens.weight"}
+
+# Where a class has variants the one that fits best is taken, the first of equals.
+LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "encoder_decoder_pre": (Layout(torch(bias=True)),),
+    "cappa": (Layout(torch(bias=False)),),
+    "encoder_decoder_post": (Layout(POST),),
+    "whisper": (Layout(WHISPER),),
+    "t5": (Layout(T5),),
+    "t5gemma": (Layout(T5GEMMA), Layout(T5GEMMA_CROSS)),
+    "merged": (Layout(MERGED),),
+    "idefics": tuple(
+        Layout(idefics(norms, gate)) for gate in ("1", "1 1 M") for norms in (False, True)
+    ),
+    "mllama": (Layout(MLLAMA),),
+    "perceiver_encode": (Layout(PERCEIVER),),
+    "perceiver_decode": (Layout(PERCEIVER),),
+    "perceiver": (Layout(PERCEIVER_ENCODER),),
+    "resampler": (
+        Layout(
+            (
+                *latents("latents"),
+                *within("blocks.{i}.", "blocks/", RESAMPLER),
+                *layer_norm("layer_norm", "norm"),
+            )
+        ),
+    ),
+    "resampler_masked": (
+        Layout(
+            (
+                *latents("latents"),
+                *within("layers.{i}.", "blocks/", IDEFICS2),
+                *norm("norm", "norm"),
+            )
+        ),
+    ),
+    "coca_pooler": tuple(
+        Layout((*latents("query"), *within("", "block/", maps + COCA_NORMS)))
+        for maps in (separate("attn.", "cross_attention"), fused("attn.", "cross_attention"))
+    ),
+    "map_head": (Layout((*latents("probe", "1 T M"), *within("", "block/", MAP_HEAD))),),
+    "latent_projector": (Layout((*latents("latent_query"), *within("", "block/", PROJECTOR))),),
+    "axial_rope": (Layout(attention("", "cross_attention", biased="qkvo")),),
+    "null_key": (
+        Layout((*separate("", "cross_attention"), *NULL)),
+        Layout((*fused("", "cross_attention"), *NULL)),
+    ),
+    "sinks": (Layout(SINKS),),
+    "blip_decoder": (Layout(BLIP, BLIP_TIED, ("bert.", "cls.")),),
+    "whisper_decoder": (Layout(WHISPER_DECODER, WHISPER_TIED, ("model.decoder.", "proj_out.")),),
+    **STREAMS,
+}
+
+# Whose parameters these are: classes of transformers unless it is said otherwise.
+CLASSES: dict[str, str] = {
+    "encoder_decoder_pre": "torch.nn.TransformerDecoderLayer",
+    "cappa": "torch.nn.TransformerDecoderLayer(bias=False)",
+    "encoder_decoder_post": "BlipTextLayer, BridgeTowerBertCrossLayer",
+    "whisper": "WhisperDecoderLayer",
+    "t5": "T5LayerCrossAttention",
+    "t5gemma": "T5GemmaDecoderLayer, or its cross-attention",
+    "merged": "T5Gemma2MergedAttention",
+    "idefics": "IdeficsGatedCrossAttentionLayer",
+    "mllama": "MllamaCrossAttentionDecoderLayer",
+    "perceiver_encode": "PerceiverLayer",
+    "perceiver_decode": "PerceiverLayer",
+    "perceiver": "PerceiverEncoder",
+    "resampler": "IdeficsPerceiverResampler",
+    "resampler_masked": "Idefics2PerceiverResampler",
+    "coca_pooler": "open_clip AttentionalPooler",
+    "map_head": "SiglipMultiheadAttentionPoolingHead",
+    "latent_projector": "Kosmos2ImageToTextProjection",
+    "axial_rope": "Sam2VideoRoPEAttention",
+    "null_key": "torch.nn.MultiheadAttention(add_bias_kv=True)",
+    "sinks": "GptOssAttention",
+    "blip_decoder": "BlipTextLMHeadModel",
+    "whisper_decoder": "WhisperForCausalLM, the decoder of WhisperForConditionalGeneration",
+    **STREAM_CLASSES,
+}

@@ -1,0 +1,143 @@
+"""The layouts of designs with two streams (x is the text, the context the image), and the like."""
+
+from crossattn.interop.entries import (
+    Entries,
+    attention,
+    bert,
+    bert_feed,
+    dense,
+    feed,
+    layer_norm,
+    within,
+)
+from crossattn.interop.table import Entry, Layout
+
+__all__ = ["STREAMS", "STREAM_CLASSES"]
+
+
+def lxmert() -> Entries:
+    """Both directions read with one set of weights; each stream has its own of everything else."""
+    entries = bert("visual_attention.", "x/cross_attention", "x/cross_join/norm", inner="att")
+    for theirs, ours in (("lang", "x"), ("visn", "context")):
+        entries += bert(f"{theirs}_self_att.", f"{ours}/self_attention", f"{ours}/self_join/norm")
+        fed = f"{ours}/feed_join_0/norm", f"{ours}/feed_forward_0"
+        entries += bert_feed(f"{theirs}_inter", f"{theirs}_output", *fed)
+    return entries
+
+
+STREAM = (
+    *bert("attention.", "self_attention", "self_join/norm"),
+    *bert("crossattention.", "cross_attention", "cross_join/norm"),
+    *bert_feed("intermediate", "output", "feed_join_0/norm", "feed_forward_0"),
+)
+
+
+def fusion(number: str, ours: str) -> Entries:
+    """Layers of METER and BridgeTower."""
+    text = within(f"cross_modal_text_layers.{number}.", f"{ours}x/", STREAM)
+    return text + within(f"cross_modal_image_layers.{number}.", f"{ours}context/", STREAM)
+
+
+def bridgetower(factor: str | None) -> Entries:
+    """A first layer, then those whose streams are joined by the towers first."""
+    entries = fusion("0", "first/") + fusion("{1+i}", "blocks/")
+    for theirs, ours in (("text", "x"), ("image", "context")):
+        link = layer_norm("LayerNorm", "norm")
+        if factor is not None:
+            link += (Entry(factor, ("factor",), ""),)
+        entries += within(f"cross_modal_{theirs}_link_tower.{{j}}.", f"blocks/{ours}/link/", link)
+    return entries
+
+
+# A whole checkpoint has its towers beside them.
+FUSED = ("cross_modal_text_layers.", "cross_modal_image_layers.")
+LINKED = (*FUSED, "cross_modal_text_link_tower.", "cross_modal_image_link_tower.")
+BIDIRECTIONAL = (
+    *layer_norm("layer_norm_text", "x/norm"),
+    *layer_norm("layer_norm_vision", "context/norm", width="N"),
+    *dense("attn.text_proj", "exchange/reference", "Q M"),
+    *dense("attn.vision_proj", "exchange/context_reference", "Q N"),
+    *dense("attn.values_text_proj", "exchange/value", "Q M"),
+    *dense("attn.values_vision_proj", "exchange/context_value", "Q N"),
+    *dense("attn.out_text_proj", "exchange/out", "M Q"),
+    *dense("attn.out_vision_proj", "exchange/context_out", "N Q"),
+    Entry("text_param", ("x/cross_join/gate",), "M"),
+    Entry("vision_param", ("context/cross_join/gate",), "N"),
+)
+
+
+def sam(theirs: str, ours: str, joined: str) -> Entries:
+    """One of its three attentions, with the norm behind it."""
+    maps = attention(theirs, ours, out="out_proj", biased="qkvo", widths="MM")
+    return maps + layer_norm(joined, f"{ours.replace('attention', 'join')}/norm")
+
+
+SAM = (
+    *sam("self_attn.", "x/self_attention", "layer_norm1"),
+    *sam("cross_attn_token_to_image.", "x/cross_attention", "layer_norm2"),
+    *feed("mlp.lin1", "mlp.lin2", "x/feed_forward_0"),
+    *layer_norm("layer_norm3", "x/feed_join_0/norm"),
+    *sam("cross_attn_image_to_token.", "context/cross_attention", "layer_norm4"),
+)
+
+GIT = (
+    *bert("attention.", "self_attention", "self_join/norm"),
+    *bert_feed("intermediate", "output", "feed_join/norm"),
+)
+
+
+def qformer(theirs: str, text: bool) -> Entries:
+    """BLIP-2's, inside a whole model where it has its queries, or alone; with words or without."""
+    own = bert("attention.", "self_attention", "self_join/norm", inner="attention")
+    own += bert_feed("intermediate_query", "output_query", "feed_join/norm")
+    if text:
+        fed = "text_feed_join/norm", "text_feed_forward"
+        own += bert_feed("intermediate", "output", *fed)
+    names = {"inner": "attention", "widths": "MN"}
+    read = bert("crossattention.", "cross_attention", "cross_join/norm", **names)
+    entries = layer_norm(f"{theirs}layernorm", "norm")
+    entries += within(f"{theirs}encoder.layer.{{i}}.", "layer_{i}/", own)
+    entries += within(f"{theirs}encoder.layer.{{c}}.", "layer_{c}/", read)
+    return (*entries, Entry("query_tokens", ("queries",), "1 R M", "R M")) if theirs else entries
+
+
+IP_ADAPTER = (
+    *dense("to_q", "query", "Q M", bias=False),
+    *dense("to_k", "key", "Q N", bias=False),
+    *dense("to_v", "value", "Q N", bias=False),
+    *dense("to_out.0", "out", "M Q"),
+    *dense("processor.to_k_ip.{i}", "picture_key_{i}", "Q N", bias=False),
+    *dense("processor.to_v_ip.{i}", "picture_value_{i}", "Q N", bias=False),
+)
+
+STREAMS: dict[str, tuple[Layout, ...]] = {
+    "lxmert": (Layout(lxmert()),),
+    "meter": (Layout(fusion("{i}", ""), scopes=FUSED),),
+    "bridgetower": (Layout(bridgetower(None), scopes=LINKED),),
+    "bridgetower_scaled_add": (Layout(bridgetower("scaled_factor"), scopes=LINKED),),
+    "bridgetower_interpolate": (Layout(bridgetower("beta"), scopes=LINKED),),
+    "bidirectional": (Layout(BIDIRECTIONAL),),
+    "sam_two_way": (Layout(SAM),),
+    "sam_two_way_first": (Layout(SAM),),
+    "prefix_lm": (Layout(GIT),),
+    "qformer": tuple(
+        Layout(qformer(theirs, text), scopes=(theirs,))
+        for theirs in ("qformer.", "")
+        for text in (False, True)
+    ),
+    "ip_adapter": (Layout(IP_ADAPTER),),
+}
+
+STREAM_CLASSES: dict[str, str] = {
+    "lxmert": "LxmertXLayer",
+    "meter": "BridgeTowerModel, its fusion layers without the links",
+    "bridgetower": "BridgeTowerModel, its fusion layers and links",
+    "bridgetower_scaled_add": 'the same with link_tower_type="scaled_add"',
+    "bridgetower_interpolate": 'the same with link_tower_type="interpolate"',
+    "bidirectional": "GroundingDinoFusionLayer",
+    "sam_two_way": "SamTwoWayAttentionBlock",
+    "sam_two_way_first": "SamTwoWayAttentionBlock(skip_first_layer_pe=True)",
+    "prefix_lm": "GitLayer",
+    "qformer": "Blip2QFormerModel, also inside a BLIP-2",
+    "ip_adapter": "diffusers Attention with IPAdapterAttnProcessor",
+}

@@ -1,0 +1,202 @@
+"""A two-way table between other people's tensors and our parameters, and what does not fit it."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+__all__ = [
+    "NUMBER",
+    "Entry",
+    "Fit",
+    "ImportMismatchError",
+    "Layout",
+    "Line",
+    "Place",
+    "Shape",
+    "aligned",
+    "misfits",
+    "parsed",
+    "size_of",
+]
+
+Shape = tuple[int, ...]
+SHOWN = 30
+NUMBER = re.compile(r"\{(?:(\d+)\+)?([a-z])\}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One of their tensors, and the parameters of ours that it holds.
+
+    Attributes:
+      theirs: its name; `{i}` is the number of a layer, `{1+i}` one from 1 on.
+      ours: paths of parameters; several where the tensor is split evenly along its first axis. The
+        layers' are stacked in front, unless the paths have the number as well.
+      shape: a letter or a number for each of its axes. Equal letters are equal sizes, "3M" is three
+        times M.
+      becomes: the same for ours: the axes in another order are a transpose, anything else a
+        reshape; as `shape` when None.
+      zeros: paths of parameters with this shape that they do not have, which are all 0.
+    """
+
+    theirs: str
+    ours: tuple[str, ...]
+    shape: str
+    becomes: str | None = None
+    zeros: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        named = [letter for letter in self.part if parsed(letter)[1]]
+        if self.becomes is not None and len(set(named)) < len(named):
+            raise ValueError(f"{self.theirs}: axes of {self.shape!r} need letters of their own")
+
+    @property
+    def part(self) -> list[str]:
+        """Letters of one part of theirs, which is all of it unless it is split."""
+        letters = self.shape.split()
+        if len(self.ours) > 1:
+            letters[0] = letters[0].removeprefix(str(len(self.ours)))
+        return letters
+
+    @property
+    def target(self) -> list[str]:
+        """Letters of ours."""
+        return self.part if self.becomes is None else self.becomes.split()
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the parameters have a leading axis of layers."""
+        return NUMBER.search(self.theirs) is not None and NUMBER.search(self.ours[0]) is None
+
+    def read(self, tensor: np.ndarray, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+        """Our parameters of one layer."""
+        parts = np.split(tensor, len(self.ours)) if len(self.ours) > 1 else [tensor]
+        moved = [self._moved(part, self.part, self.target, sizes) for part in parts]
+        found = dict(zip(self.ours, moved, strict=True))
+        return found | {path: np.zeros_like(found[self.ours[0]]) for path in self.zeros}
+
+    def write(self, params: Sequence[np.ndarray], sizes: Mapping[str, int]) -> np.ndarray:
+        """Their tensor."""
+        parts = [self._moved(p, self.target, self.part, sizes) for p in params]
+        return np.asarray(np.concatenate(parts) if len(parts) > 1 else parts[0], order="C")
+
+    def _moved(self, tensor, old, new, sizes):
+        if old == new:
+            return np.asarray(tensor, order="C")
+        if sorted(old) == sorted(new):
+            return np.asarray(tensor.transpose([old.index(letter) for letter in new]), order="C")
+        shape = [size_of(letter, sizes) for letter in new]
+        if shape.count(None) > 1:
+            raise ValueError(f"{self.theirs}: give `like`, to say how large ({', '.join(new)}) is")
+        return np.asarray(tensor.reshape([-1 if n is None else n for n in shape]), order="C")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """All tensors of a block or of a whole model.
+
+    Attributes:
+      entries: what each tensor becomes.
+      tied: {another name: the name under which the same tensor is stored}; either file is good.
+      scopes: how the names begin that are its own; the others of a file are somebody else's.
+      buffers: regular expressions of names that hold nothing learned.
+    """
+
+    entries: tuple[Entry, ...]
+    tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    scopes: tuple[str, ...] = ("",)
+    buffers: tuple[str, ...] = (r"(.*\.)?position_ids",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """What became of one tensor: a row of the table that users see."""
+
+    problem: Literal["", "missing", "unknown", "misshaped", "untied"]
+    name: str
+    found: str = "-"
+    needed: str = "-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A tensor that has its place: its name, its entry and the position of its layer."""
+
+    name: str
+    entry: Entry
+    layer: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """How a set of tensors, or of parameters, fits a layout.
+
+    Attributes:
+      places: of all tensors that the layout asks for.
+      lines: one for each tensor, those that do not fit first.
+      sizes: of the letters.
+      tied: names present of which another one holds the same.
+    """
+
+    places: tuple[Place, ...]
+    lines: tuple[Line, ...]
+    sizes: Mapping[str, int]
+    tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def problems(self) -> tuple[Line, ...]:
+        """What does not fit."""
+        return tuple(line for line in self.lines if line.problem)
+
+
+class ImportMismatchError(ValueError):
+    """Tensors that do not fit: the message is a table of them, `lines` are its rows."""
+
+    def __init__(self, title: str, lines: Sequence[Line], hint: str = ""):
+        self.lines = tuple(lines)
+        super().__init__("\n".join([title, *misfits(lines), *([hint] if hint else [])]))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of columns, all to the left.
+
+    >>> aligned([("tensor", "found"), ("a.bias", "-")])
+    ['tensor  found', 'a.bias  -']
+    """
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(n) for cell, n in zip(row, wide, strict=True)).rstrip() for row in rows
+    ]
+
+
+def misfits(lines: Sequence[Line]) -> list[str]:
+    """The table of what does not fit; of a checkpoint of something else there are thousands."""
+    rows = [("problem", "tensor", "found", "needed")]
+    rows += [(line.problem, line.name, line.found, line.needed) for line in lines[:SHOWN]]
+    more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return aligned(rows) + more
+
+
+def size_of(token: str, sizes: Mapping[str, int]) -> int | None:
+    """The size that a letter, a number or a multiple of a letter stands for.
+
+    >>> size_of("3M", {"M": 4}), size_of("1", {}), size_of("Q", {})
+    (12, 1, None)
+    """
+    factor, letter = parsed(token)
+    if not letter:
+        return factor
+    return factor * sizes[letter] if letter in sizes else None
+
+
+def parsed(token: str) -> tuple[int, str]:
+    """The factor and the letter of an axis.
+
+    >>> parsed("3M"), parsed("1")
+    ((3, 'M'), (1, ''))
+    """
+    digits = re.match(r"\d*", token)[0]
+    return int(digits or 1), token[len(digits) :]

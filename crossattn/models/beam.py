@@ -1,0 +1,102 @@
+"""Beam search: several texts per row at once, of which the best is kept."""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from crossattn.models.sampling import Ending, Turn
+from crossattn.shapes import Array, Float, Int
+
+
+class Beams(NamedTuple):
+    """Texts that still grow, and texts that have ended.
+
+    Attributes:
+      open: (B,) whether a text that grows may still become better than one that has ended.
+      score: (B, W) sums of log-probabilities of the texts that grow, the best first.
+      ended: leaves (B, W), the best first; a score of -inf where fewer have ended.
+    """
+
+    open: Any
+    score: Any
+    ended: Ending
+
+    def best(self) -> Ending:
+        """The best text of every row that has ended."""
+        return jax.tree.map(lambda leaf: leaf[:, 0], self.ended)
+
+
+@dataclasses.dataclass(frozen=True)
+class Beam:
+    """The best of several texts that grow side by side.
+
+    The rules are those of transformers with `early_stopping=False`: of the 2 * width best
+    continuations those among the first `width` that end are set apart with the score
+    log-probability / n ** length_penalty, n being the number of words written, the end included and
+    the prompt not; the best `width` of the others grow on. A row is done when the best of these, at
+    its present length, is no better than the worst of `width` texts set apart. Without a length
+    penalty no better text of the beam can follow; with one it may, since the score of a text that
+    grows can rise. (Length normalisation: Wu et al. 2016, "Google's neural machine translation
+    system", section 7, here without its offset.)
+
+    Attributes:
+      width: W, number of texts per row; the step is called with B * W rows.
+      length_penalty: above 0 favours longer texts, 0 is the bare sum.
+
+    >>> Beam(width=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: Beam.width is at least 1, got 0: for the most likely word write Greedy()
+    """
+
+    width: int = 4
+    length_penalty: float = 1.0
+
+    def __post_init__(self):
+        if self.width < 1:
+            raise ValueError(
+                f"Beam.width is at least 1, got {self.width}: "
+                "for the most likely word write Greedy()"
+            )
+        if not math.isfinite(self.length_penalty):
+            raise ValueError(f"Beam.length_penalty is finite, got {self.length_penalty}: write 0.0")
+
+    @property
+    def beams(self) -> int:
+        """How many texts a row has."""
+        return self.width
+
+    def start(self, rows: int, dtype: Any) -> Beams:
+        """All beams hold the same prompt: only the first counts, else all would stay the same."""
+        score = jnp.full((rows, self.width), -jnp.inf, dtype)
+        none = jnp.zeros((rows, self.width), jnp.int32)
+        first = score.at[:, 0].set(0)
+        return Beams(jnp.ones(rows, bool), first, Ending(score, none, none, none))
+
+    def advance(
+        self, state: Beams, logits: Float[Array, "B W V"], turn: Turn
+    ) -> tuple[Beams, Int[Array, "B W"], Int[Array, "B W"]]:
+        """The texts that grow on: their next words, and the beams whose texts they continue."""
+        B, W, V = logits.shape
+        total = state.score[:, :, None] + jax.nn.log_softmax(logits)
+        # A beam has one end only: at least W of so many do not end.
+        score, at = jax.lax.top_k(total.reshape(B, W * V), 2 * W)
+        words, parents = at % V, at // V
+        closes = turn.closes(words)
+        longer = turn.count.astype(score.dtype)[:, None] ** self.length_penalty
+        counts = closes & (jnp.arange(2 * W) < W)[None]
+        place = jnp.full_like(words, turn.place)
+        new = Ending(jnp.where(counts, score / longer, -jnp.inf), place, words, parents)
+        both = jax.tree.map(lambda *two: jnp.concatenate(two, axis=1), state.ended, new)
+        ended = _picked(both, jax.lax.top_k(both.score, W)[1])
+        score, chosen = jax.lax.top_k(jnp.where(closes, -jnp.inf, score), W)
+        better = score[:, 0] / longer[:, 0] > ended.score[:, -1]
+        return Beams(better, score, ended), *_picked((words, parents), chosen)
+
+
+def _picked(tree, chosen):
+    """The entries (B, C) of leaves (B, N)."""
+    return jax.tree.map(lambda leaf: jnp.take_along_axis(leaf, chosen, axis=1), tree)

@@ -1,0 +1,117 @@
+"""Attention to a text to which attention to pictures is added without touching the former."""
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from crossattn.nn.attention import Projected
+from crossattn.nn.linear import Dense
+from crossattn.nn.sublayers import conjunction, only_seeing
+from crossattn.ops import Mask, Trace, attend
+from crossattn.shapes import Array, Float
+
+__all__ = ["DecoupledAttention"]
+
+
+class DecoupledAttention(nn.Module):
+    """W_o(A(q; text) + sum_i s_i A(q; picture_i) region_i) (IP-Adapter: Ye et al. 2023).
+
+    Text and pictures are read by the same queries, each under its own softmax and with its own keys
+    and values, and leave through the same output projection. To train the pictures' projections
+    alone, freeze all but `picture_key_*` and `picture_value_*`.
+
+    Attributes:
+      width: M.
+      heads: H, a divisor of M.
+      pictures: how many kinds of pictures there are, each with its own keys and values.
+      use_bias: of the projections of queries, of the text's keys and values and of the output: the
+        letters of those that have one, of "qkvo". The pictures' have none.
+
+    Example:
+      >>> import jax
+      >>> module = DecoupledAttention(width=8, heads=2)
+      >>> x, text, picture = jnp.ones((3, 6, 8)), jnp.ones((3, 7, 5)), jnp.ones((3, 4, 5))
+      >>> (y, traces), _ = jax.eval_shape(lambda: module.init_with_output(
+      ...     jax.random.key(0), x, [text, picture], scales=[0.5]))
+      >>> y.shape, [trace.k.shape for trace in traces]
+      ((3, 6, 8), [(3, 7, 2, 4), (3, 4, 2, 4)])
+    """
+
+    width: int
+    heads: int
+    pictures: int = 1
+    use_bias: str = "o"
+
+    def setup(self):  # noqa: D102 - Linen calls it
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        dense = lambda letter: Dense(self.width, use_bias=letter in self.use_bias)
+        self.query, self.key, self.value, self.out = (dense(letter) for letter in "qkvo")
+        each = range(self.pictures)
+        self.picture_key = [Dense(self.width, use_bias=False) for _ in each]
+        self.picture_value = [Dense(self.width, use_bias=False) for _ in each]
+
+    def project(
+        self,
+        contexts: Sequence[Float[Array, "B _ _"]],
+        *,
+        masks: Sequence[Mask | None] | None = None,
+    ) -> tuple[Projected, ...]:
+        """Keys and values of the text and of the pictures, to be read in any number of steps."""
+        masks = [None] * len(contexts) if masks is None else masks
+        keys, values = [self.key, *self.picture_key], [self.value, *self.picture_value]
+        each = zip(contexts, keys, values, masks, strict=True)
+        return tuple(
+            Projected(self._heads(k(c)).swapaxes(1, 2), self._heads(v(c)).swapaxes(1, 2), mask)
+            for c, k, v, mask in each
+        )
+
+    def __call__(
+        self,
+        x: Float[Array, "B T M"],
+        contexts: Sequence[Float[Array, "B _ _"] | Projected],
+        *,
+        scales: Sequence[float | Float[Array, ""]],
+        masks: Sequence[Mask | None] | None = None,
+        regions: Sequence[Float[Array, "_ T"] | None] | None = None,
+    ) -> tuple[Float[Array, "B T M"], tuple[Trace, ...]]:
+        """Read the text and the pictures.
+
+        Args:
+          x: queries (B, T, M).
+          contexts: the text (B, S, N) and each picture (B, _, N), or what `project` made of them.
+          scales: s of each picture; 0 leaves the text alone.
+          masks: what of each context may be seen.
+          regions: how far each picture counts for each query, (B|1, T); 1 when None.
+
+        Returns:
+          The output, exactly 0 for queries to which nothing counts that they see, and the traces of
+          the text and of each picture.
+        """
+        if not isinstance(contexts[0], Projected):
+            contexts, masks = self.project(contexts, masks=masks), None
+        masks = [None] * len(contexts) if masks is None else masks
+        regions = [None] * self.pictures if regions is None else regions
+        one = jnp.ones((1, 1), x.dtype)
+        weights = [one]
+        for scale, region in zip(scales, regions, strict=True):
+            region = one if region is None else region.astype(x.dtype)
+            weights.append(region * jnp.asarray(scale, x.dtype))
+        queries = self._heads(self.query(x))
+        found = [self._read(queries, *two) for two in zip(contexts, masks, strict=True)]
+        each = list(zip(found, weights, strict=True))
+        total = reduce(add, [out * weight[..., None, None] for (out, _), weight in each])
+        valid = [trace.valid & (weight != 0)[:, None] for (_, trace), weight in each]
+        y = self.out(total.reshape(*x.shape[:2], -1))
+        return only_seeing(y, *valid), tuple(trace for _, trace in found)
+
+    def _read(self, queries: Array, context: Any, mask: Mask | None) -> tuple[Array, Trace]:
+        keys, values = context.keys.swapaxes(1, 2), context.values.swapaxes(1, 2)
+        return attend(queries, keys, values, mask=conjunction(context.mask, mask))
+
+    def _heads(self, stream: Array) -> Array:
+        return stream.reshape(*stream.shape[:2], self.heads, -1)

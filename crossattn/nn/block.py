@@ -1,0 +1,235 @@
+"""The block that fills any `Design`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from crossattn.nn.attention import CrossAttention, Projected
+from crossattn.nn.blocks import FeedForward
+from crossattn.nn.design import Design
+from crossattn.nn.linear import Dense
+from crossattn.nn.norms import Norm
+from crossattn.nn.slots import Join
+from crossattn.ops import Mask, Trace
+from crossattn.shapes import Array, Float, Int
+
+__all__ = ["Block", "Joined", "Past"]
+
+
+@struct.dataclass
+class Past:
+    """What the queries have been so far, as keys and values of fixed shape.
+
+    Attributes:
+      keys: (B, K, N, D), heads first, of which the first are filled.
+      values: (B, K, N, V).
+    """
+
+    keys: Array
+    values: Array
+
+    def extended(self, new: Projected, place: Array) -> "Past":
+        """With the keys and values of the tokens from `place` on."""
+
+        def written(every, some):
+            some = some.astype(every.dtype)
+            return jax.lax.dynamic_update_slice_in_dim(every, some, place, axis=2)
+
+        return Past(written(self.keys, new.keys), written(self.values, new.values))
+
+
+class Joined(nn.Module):
+    """A sublayer between its norm, its gate and its stream.
+
+    Attributes:
+      join: how it is joined.
+    """
+
+    join: Join = Join()
+
+    def setup(self):  # noqa: D102 - Linen calls it
+        if self.join.site != "none":
+            self.norm = Norm(self.join.norm, self.join.epsilon)
+        if self.join.site == "around":
+            self.norm_after = Norm(self.join.norm, self.join.epsilon)
+
+    def before(self, x: Float[Array, "B T M"]) -> Float[Array, "B T M"]:
+        """What the sublayer reads."""
+        return self.norm(x) if self.join.site in ("before", "around") else x
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T M"], y: Float[Array, "B T M"]) -> Float[Array, "B T M"]:
+        """The stream after the sublayer has made y of `before(x)`."""
+        if self.join.site == "around":
+            y = self.norm_after(y)
+        if self.join.gate is not None:
+            y = y * self._gate(x.shape[-1]).astype(y.dtype)
+        y = x + y if self.join.residual else y
+        return self.norm(y) if self.join.site == "after" else y
+
+    def _gate(self, width: int) -> Array:
+        kind = self.join.gate
+        size = width if kind in ("tanh-each", "layer-scale") else 1
+        start = nn.initializers.constant(1e-4 if kind == "layer-scale" else 0.0)
+        gate = self.param("gate", start, (size,))[None, None]
+        if kind == "layer-scale":
+            return gate
+        return jax.nn.sigmoid(gate) if kind == "sigmoid" else jnp.tanh(gate)
+
+
+class Block(nn.Module):
+    """One layer of a design.
+
+    Attributes:
+      width: M.
+      heads: H.
+      design: what it is made of.
+
+    Example:
+      >>> from crossattn.nn.presets import DESIGNS
+      >>> block = Block(width=8, heads=2, design=DESIGNS["flamingo"])
+      >>> words, patches = jnp.ones((3, 5, 8)), jnp.ones((3, 7, 4))
+      >>> (y, trace), _ = block.init_with_output(jax.random.key(0), words, patches)
+      >>> bool(jnp.all(y == words)), trace.rows().shape  # its gates are closed at the start
+      (True, (3, 2, 5, 7))
+    """
+
+    width: int
+    heads: int
+    design: Design = Design()
+
+    def setup(self):  # noqa: D102 - Linen calls it
+        design = self.design
+        if "self" in design.order:
+            self.self_join = Joined(design.join)
+            self.self_attention = CrossAttention(self.width, self.heads, **design.own)
+        if self._reads:
+            self.cross_join = Joined(design.cross_join or design.join)
+            self.cross_attention = CrossAttention(self.width, self.heads, **design.cross)
+            if design.lifted:
+                self.lift = Dense(self.width)
+            if design.context_norm is not None:
+                self.context_norm = Norm(design.context_norm, design.join.epsilon)
+        if "feed" in design.order:
+            self.feed_join = Joined(design.join)
+            self.feed_forward = FeedForward(**design.feed)
+
+    @property
+    def _reads(self) -> bool:
+        return "cross" in self.design.order or "merged" in self.design.order
+
+    def project(
+        self,
+        context: Float[Array, "B S N"],
+        *,
+        mask: Mask | None = None,
+        key_positions: Float[Array, "_ S _"] | None = None,
+    ) -> Projected:
+        """Keys and values of the context, to be read in any number of steps."""
+        context = self.lift(context) if self.design.lifted else context
+        context = self.context_norm(context) if self.design.context_norm is not None else context
+        return self.cross_attention.project(context, mask=mask, positions=key_positions)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T M"],
+        context: Float[Array, "I S N"] | Projected | None,
+        *,
+        mask: Mask | None = None,
+        self_mask: Mask | None = None,
+        query_positions: Float[Array, "_ T _"] | None = None,
+        key_positions: Float[Array, "_ S _"] | None = None,
+        self_bias: Float[Array, "_ _ _ _"] | None = None,
+    ) -> tuple[Float[Array, "B T M"], Trace | None]:
+        """Run the sublayers in their order.
+
+        Args:
+          x: queries (B, T, M).
+          context: (I, S, N) or what `project` made of it; B is a multiple of I, and the B / I
+            neighbouring rows of x that share a context are read as one row of B T / I queries; None
+            only where the design reads none.
+          mask: what of the context they may see, for I contexts; what sees nothing is not changed
+            by attention to the context.
+          self_mask: what the queries may see of each other.
+          query_positions: of the queries, where the design places them.
+          key_positions: of the context, where the design places it and it is not projected.
+          self_bias: added to the logits among the queries.
+
+        Returns:
+          The new stream, and the trace of the attention to the context (None without one).
+        """
+        if self._reads and context is None:
+            raise TypeError("context is required: an array (B, S, N) or block.project(context)")
+        if self._reads and not isinstance(context, Projected):
+            context = self.project(context, key_positions=key_positions)
+        own = {"mask": self_mask, "bias": self_bias}
+        x, _, trace = self._run(x, context, (None, None), mask, own, query_positions)
+        return x, trace
+
+    def step(
+        self,
+        x: Float[Array, "B T M"],
+        context: Projected | None,
+        past: Past,
+        place: Int[Array, ""],
+        *,
+        mask: Mask | None = None,
+        query_positions: Float[Array, "_ T _"] | None = None,
+        self_bias: Float[Array, "_ _ _ _"] | None = None,
+    ) -> tuple[Float[Array, "B T M"], Past, Trace | None]:
+        """The tokens of a causal stream from `place` on, and the past with them."""
+        own = {"mask": Mask.causal(place), "bias": self_bias}
+        return self._run(x, context, (past, place), mask, own, query_positions)
+
+    def _run(self, x, context, past, mask, own, positions):
+        (past, place), trace, seeing = past, None, None
+        for sublayer in self.design.order:
+            if sublayer == "self":
+                attention, y = self.self_attention, self.self_join.before(x)
+                keys, past = self._own_keys(attention, y, past, place, positions)
+                y, _ = attention(y, keys, **_placed(attention, positions), **own)
+                x = self.self_join(x, y)
+            elif sublayer == "feed":
+                y = self.feed_forward(self.feed_join.before(x))
+                if self.design.only_seeing and seeing is not None:
+                    y = jnp.where(seeing, y, 0)
+                x = self.feed_join(x, y)
+            else:
+                attention, y = self.cross_attention, self.cross_join.before(x)
+                beside = []
+                if sublayer == "merged":
+                    keys, past = self._own_keys(attention, y, past, place, positions)
+                    beside = [keys.replace(mask=own["mask"])]
+                y, trace, seeing = self._read(y, context, mask, beside, positions)
+                x = self.cross_join(x, y)
+        return x, past, trace
+
+    def _own_keys(self, attention, y, past, place, positions):
+        """Keys and values of the queries themselves, and of those before them."""
+        keys = attention.project(y, positions=None if attention.placing is None else positions)
+        if past is None:
+            return keys, None
+        past = past.extended(keys, place)
+        return Projected(past.keys, past.values), past
+
+    def _read(self, y, context, mask, beside, positions):
+        """Attention to the context; a query that sees nothing gets exactly nothing."""
+        attention, contexts = self.cross_attention, context.keys.shape[0]
+        rows = y.reshape(contexts, -1, self.width)
+        beside = [*beside, attention.project(rows)] if self.design.latents else beside
+        read, trace = attention(
+            rows, context, mask=mask, beside=beside, **_placed(attention, positions)
+        )
+        read = read.reshape(y.shape)
+        seeing = jnp.any(trace.valid, axis=1).reshape(*y.shape[:2], 1)
+        if not (beside or attention.spare.null):
+            read = jnp.where(seeing, read, 0)
+        return read, trace, seeing
+
+
+def _placed(attention: CrossAttention, positions: Any) -> dict[str, Any]:
+    """Positions for those designs only that do something with them."""
+    return {} if attention.placing is None else {"query_positions": positions}

@@ -1,0 +1,135 @@
+"""Two streams that exchange through a few shared tokens only."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from crossattn.nn.blocks import scan_layers
+from crossattn.nn.two_streams import Stream, TwoStreamDesign
+from crossattn.ops import Mask, Trace
+from crossattn.shapes import Array, Float
+
+__all__ = ["Bottleneck", "BottleneckLayer"]
+
+Streams = tuple[Float[Array, "B T M"], Float[Array, "B S M"]]
+Traces = tuple[Trace, Trace]
+
+
+class BottleneckLayer(nn.Module):
+    """[x ; z] and [context ; z] each run through a layer of their own; the two new z are averaged.
+
+    Attributes:
+      width: M.
+      heads: H.
+      design: of the layers, "self" and "feed".
+    """
+
+    width: int
+    heads: int
+    design: TwoStreamDesign = TwoStreamDesign(order=("self", "feed"))
+
+    def setup(self):  # noqa: D102 - Linen calls it
+        self.x = Stream(self.width, self.heads, self.design)
+        self.context = Stream(self.width, self.heads, self.design)
+
+    def __call__(
+        self,
+        streams: Streams,
+        shared: Float[Array, "B R M"],
+        *,
+        x_mask: Mask | None = None,
+        context_mask: Mask | None = None,
+    ) -> tuple[Streams, Float[Array, "B R M"], Traces]:
+        """Returns the streams, the shared tokens, and the traces of both layers.
+
+        Queries and keys of a trace are those of its stream, and behind them the R shared tokens.
+        """
+        found = [
+            self._one(side, stream, shared, mask)
+            for side, stream, mask in zip(
+                (self.x, self.context), streams, (x_mask, context_mask), strict=True
+            )
+        ]
+        (x, one, trace), (context, other, trace_back) = found
+        return (x, context), (one + other) / 2, (trace, trace_back)
+
+    def _one(self, side, stream, shared, mask):
+        (B, T, _), R = stream.shape, shared.shape[1]
+        y = jnp.concatenate([stream, shared], axis=1)
+        y, trace = side.reads_itself(y, _with_shared(mask, B, T, R))
+        stream, shared = jnp.split(side.feeds(y), [T], axis=1)
+        return stream, shared, trace
+
+
+class Bottleneck(nn.Module):
+    """MBT (Nagrani et al. 2021): what one modality tells the other passes through R tokens.
+
+    Attributes:
+      layers: L.
+      width: M.
+      heads: H.
+      tokens: R.
+      design: of every layer.
+
+    Example:
+      >>> import jax
+      >>> from crossattn.nn.stream_presets import bottleneck
+      >>> module = bottleneck(width=8, heads=2, layers=3, tokens=4)
+      >>> sounds, frames = jnp.ones((2, 5, 8)), jnp.ones((2, 7, 8))
+      >>> ((x, context), _), params = jax.eval_shape(
+      ...     lambda: module.init_with_output(jax.random.key(0), (sounds, frames)))
+      >>> x.shape, context.shape, params["params"]["tokens"].shape
+      ((2, 5, 8), (2, 7, 8), (4, 8))
+    """
+
+    layers: int
+    width: int
+    heads: int
+    tokens: int = 4
+    design: TwoStreamDesign = TwoStreamDesign(order=("self", "feed"))
+
+    @nn.compact
+    def __call__(
+        self,
+        streams: Streams,
+        *,
+        x_mask: Mask | None = None,
+        context_mask: Mask | None = None,
+        observe: Callable[[Traces], Any] = lambda traces: None,
+    ) -> tuple[Streams, Any]:
+        """Run the layers under one scan.
+
+        Args:
+          streams: x (B, T, M) and context (B, S, M).
+          x_mask: which tokens of x are there: a mask of keys.
+          context_mask: which tokens of the context are there.
+          observe: applied to the two traces of each layer; what it returns is kept.
+
+        Returns:
+          Both streams, and what was observed with a leading axis L.
+        """
+        start = nn.initializers.normal(0.02)
+        shared = self.param("tokens", start, (self.tokens, self.width)).astype(streams[0].dtype)
+        shared = shared[None].repeat(streams[0].shape[0], axis=0)
+
+        def step(layer, carry, x_mask, context_mask):
+            *carry, traces = layer(*carry, x_mask=x_mask, context_mask=context_mask)
+            return tuple(carry), observe(traces)
+
+        layer = BottleneckLayer(self.width, self.heads, self.design, name="layer")
+        masks = x_mask, context_mask
+        (streams, _), kept = scan_layers(step, layer, (streams, shared), masks, layers=self.layers)
+        return streams, kept
+
+
+def _with_shared(mask: Mask | None, B: int, T: int, R: int) -> Mask:
+    """The mask of T keys, and R more that everyone sees."""
+    if mask is None or not mask.terms:
+        return Mask()
+    seen = mask.visible(B, T, T)
+    if seen.shape[2] > 1:
+        raise ValueError("a stream with shared tokens takes masks of keys: Mask.keys or lengths")
+    seen = jnp.broadcast_to(seen, (*seen.shape[:3], T))
+    return Mask.dense(jnp.pad(seen, ((0, 0), (0, 0), (0, 0), (0, R)), constant_values=True))

@@ -1,0 +1,110 @@
+"""Two streams read each other: with weights of their own, or through one product."""
+
+from flax import linen as nn
+
+from crossattn.nn.attention import CrossAttention
+from crossattn.nn.linear import Dense
+from crossattn.ops import Mask, Trace, attend
+from crossattn.shapes import Array, Float
+
+__all__ = ["BidirectionalAttention", "CoAttention"]
+
+
+class CoAttention(nn.Module):
+    """Two streams read each other, each with its own weights (ViLBERT: Lu et al. 2019; METER).
+
+    Attributes:
+      width: M of both streams.
+      heads: H.
+    """
+
+    width: int
+    heads: int
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T M"],
+        context: Float[Array, "B S M"],
+        *,
+        mask: Mask,
+        back: Mask | None,
+    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S M"] | None, Trace]:
+        """What x reads under `mask`, what the context reads of x under `back`, the former's trace.
+
+        Both read the other as it came in. Without `back` the context reads nothing (None).
+        """
+        read, trace = CrossAttention(self.width, self.heads, name="forth")(x, context, mask=mask)
+        if back is None:
+            return read, None, trace
+        answer, _ = CrossAttention(self.width, self.heads, name="back")(context, x, mask=back)
+        return read, answer, trace
+
+
+class BidirectionalAttention(nn.Module):
+    """Two streams read each other through one product of references (GLIP: Li et al. 2022).
+
+    The logits of one direction are those of the other transposed; each direction takes its own
+    softmax, over its own keys, and has its own values.
+
+    Attributes:
+      width: M of x.
+      heads: H.
+      head_size: D; M / H when None.
+      context_width: N of the context; M when None.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from crossattn import Mask
+      >>> x, context = jnp.ones((2, 3, 8)), jnp.ones((2, 5, 8))
+      >>> module = BidirectionalAttention(width=8, heads=2)
+      >>> (read, answer, _), _ = module.init_with_output(
+      ...     jax.random.key(0), x, context, mask=Mask(), back=Mask())
+      >>> read.shape, answer.shape
+      ((2, 3, 8), (2, 5, 8))
+    """
+
+    width: int
+    heads: int
+    head_size: int | None = None
+    context_width: int | None = None
+
+    def setup(self):  # noqa: D102 - Linen calls it
+        inner = self.heads * (self.head_size or self.width // self.heads)
+        self.reference, self.context_reference = Dense(inner), Dense(inner)
+        self.value, self.context_value = Dense(inner), Dense(inner)
+        self.out, self.context_out = Dense(self.width), Dense(self.context_width or self.width)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T M"],
+        context: Float[Array, "B S N"],
+        *,
+        mask: Mask,
+        back: Mask | None,
+    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S N"] | None, Trace]:
+        """As `CoAttention`."""
+        read, answer, (trace, _) = self.both(x, context, mask=mask, back=back)
+        return read, answer, trace
+
+    def both(
+        self,
+        x: Float[Array, "B T M"],
+        context: Float[Array, "B S N"],
+        *,
+        mask: Mask,
+        back: Mask | None,
+    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S N"] | None, tuple[Trace, Trace | None]]:
+        """The same with the traces of both directions."""
+
+        def heads(projection, stream):
+            return projection(stream).reshape(*stream.shape[:2], self.heads, -1)
+
+        flat = lambda out: out.reshape(*out.shape[:2], -1)
+        here, there = heads(self.reference, x), heads(self.context_reference, context)
+        read, trace = attend(here, there, heads(self.context_value, context), mask=mask)
+        read = self.out(flat(read))
+        if back is None:
+            return read, None, (trace, None)
+        answer, trace_back = attend(there, here, heads(self.value, x), mask=back)
+        return read, self.context_out(flat(answer)), (trace, trace_back)

@@ -1,0 +1,76 @@
+"""A decoder whose lower half knows the text only."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flax import linen as nn
+
+from crossattn.nn.attention import Projected
+from crossattn.nn.design import Design
+from crossattn.nn.stack import Stack
+from crossattn.nn.sublayers import conjunction
+from crossattn.ops import Mask, Trace
+from crossattn.shapes import Array, Float
+
+__all__ = ["CocaDecoder"]
+
+
+class CocaDecoder(nn.Module):
+    """Layers that read the text, then as many that read the image as well (CoCa: Yu et al. 2022).
+
+    What the lower half makes of a text is compared with images; the upper half writes captions.
+
+    Attributes:
+      layers: L of both halves together; of an odd number the upper half has one more.
+      width: M.
+      heads: H.
+      lower: design of the layers without the image.
+      upper: design of those with it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from crossattn.nn.stream_presets import coca_decoder
+      >>> decoder = coca_decoder(width=8, heads=2, layers=4)
+      >>> words, patches = jnp.ones((3, 5, 8)), jnp.ones((3, 7, 8))
+      >>> (y, text, kept), _ = jax.eval_shape(lambda: decoder.init_with_output(
+      ...     jax.random.key(0), words, patches, observe=lambda trace: trace.entropy()))
+      >>> y.shape, text.shape, kept.shape
+      ((3, 5, 8), (3, 5, 8), (2, 3, 2, 5))
+    """
+
+    layers: int
+    width: int
+    heads: int
+    lower: Design = Design(order=("self", "feed"))
+    upper: Design = Design()
+
+    def setup(self):  # noqa: D102 - Linen calls it
+        below = self.layers // 2
+        self.text = Stack(below, self.width, self.heads, self.lower)
+        self.joint = Stack(self.layers - below, self.width, self.heads, self.upper)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T M"],
+        context: Float[Array, "I S N"] | Projected,
+        *,
+        mask: Mask | None = None,
+        self_mask: Mask | None = None,
+        observe: Callable[[Trace], Any] = lambda trace: None,
+    ) -> tuple[Float[Array, "B T M"], Float[Array, "B T M"], Any]:
+        """Run both halves; the text is causal.
+
+        Args:
+          x: embedded words (B, T, M).
+          context: (I, S, N), or what `project` of the upper half (`joint`) made of it.
+          mask: what of the context the words may see.
+          self_mask: what they may see of each other besides their past.
+          observe: applied to every trace of the upper half.
+
+        Returns:
+          The stream, what the lower half made of the text alone, and what was observed.
+        """
+        past = conjunction(Mask.causal(0), self_mask)
+        text, _ = self.text(x, None, self_mask=past)
+        y, kept = self.joint(text, context, mask=mask, self_mask=past, observe=observe)
+        return y, text, kept

@@ -1,0 +1,61 @@
+"""Low-rank adapters on any kernel of any module: functions of parameter trees.
+
+Hu et al. 2021, "LoRA". The adapted tree has the shape of the old one, so that every module takes it
+as it is; only the adapters are trained:
+
+    loss(low_rank.merged(params, adapters), batch), differentiated by the adapters
+"""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from crossattn.shapes import Array
+
+__all__ = ["create", "merged"]
+
+
+def create(key: Array, params: Any, pattern: str, *, rank: int) -> Any:
+    """Adapters (down, up) for the kernels whose path matches; `up` is 0, so they change nothing.
+
+    Args:
+      key: of the initial values.
+      params: a tree of nested dictionaries; kernels are (..., in, out), layers may stand before.
+      pattern: searched in paths such as "stack/blocks/cross_attention/query/kernel".
+      rank: columns of `down` (..., in, rank) and rows of `up` (..., rank, out).
+
+    Raises:
+      ValueError: nothing matches, or what matches is no kernel.
+
+    >>> params = {"query": {"kernel": jnp.ones((4, 6)), "bias": jnp.ones(6)}}
+    >>> adapters = create(jax.random.key(0), params, "query/kernel", rank=2)
+    >>> jax.tree.map(jnp.shape, adapters)
+    {'query': {'kernel': {'down': (4, 2), 'up': (2, 6)}}}
+    >>> bool((merged(params, adapters)["query"]["kernel"] == 1).all())
+    True
+    """
+    flat = flatten_dict(params, sep="/")
+    chosen = [path for path in flat if re.search(pattern, path)]
+    if not chosen:
+        raise ValueError(f"no path matches {pattern!r}; there are {', '.join(sorted(flat))}")
+    adapters = {}
+    for path, own in zip(chosen, jax.random.split(key, len(chosen)), strict=True):
+        kernel = flat[path]
+        if kernel.ndim < 2:
+            raise ValueError(f"{path} has shape {kernel.shape}: adapters are for kernels")
+        *layers, wide, out = kernel.shape
+        down = jax.random.normal(own, (*layers, wide, rank), kernel.dtype) * wide**-0.5
+        adapters[f"{path}/down"] = down
+        adapters[f"{path}/up"] = jnp.zeros((*layers, rank, out), kernel.dtype)
+    return unflatten_dict(adapters, sep="/")
+
+
+def merged(params: Any, adapters: Any, *, scale: float = 1.0) -> Any:
+    """The parameters with `scale` down @ up added to the adapted kernels."""
+    flat, low = flatten_dict(params, sep="/"), flatten_dict(adapters, sep="/")
+    for path in [path.removesuffix("/down") for path in low if path.endswith("/down")]:
+        flat[path] = flat[path] + scale * (low[f"{path}/down"] @ low[f"{path}/up"])
+    return unflatten_dict(flat, sep="/")

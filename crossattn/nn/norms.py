@@ -1,0 +1,44 @@
+"""Norms of the last axis, in at least float32 whatever the stream's dtype."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from crossattn.nn.slots import NormKind
+from crossattn.ops.reference import precision
+from crossattn.shapes import Array, Float
+
+__all__ = ["Norm"]
+
+
+class Norm(nn.Module):
+    """Layer norm (Ba et al. 2016) or root-mean-square norm (Zhang & Sennrich 2019).
+
+    Attributes:
+      kind: "layer" has a scale and a bias; "rms" a scale; "rms+1" adds 1 to its scale, which
+        starts at 0 (Gemma).
+      epsilon: added to the mean square.
+
+    Example:
+      >>> y, params = Norm("rms+1").init_with_output(jax.random.key(0), jnp.full((2, 4), 3.0))
+      >>> y[0].round(3).tolist(), params["params"]["scale"].tolist()
+      ([1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0])
+    """
+
+    kind: NormKind = "layer"
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... M"]) -> Float[Array, "... M"]:
+        """Normalise (..., M); the result has the dtype of `x`."""
+        wide = x.astype(precision(x.dtype))
+        if self.kind == "layer":
+            wide = wide - wide.mean(axis=-1, keepdims=True)
+        wide = wide * jax.lax.rsqrt(jnp.square(wide).mean(axis=-1, keepdims=True) + self.epsilon)
+        last = lambda p: p.astype(wide.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+        start = nn.initializers.zeros if self.kind == "rms+1" else nn.initializers.ones
+        scale = last(self.param("scale", start, (x.shape[-1],)))
+        wide = wide * (scale + 1 if self.kind == "rms+1" else scale)
+        if self.kind == "layer":
+            wide = wide + last(self.param("bias", nn.initializers.zeros, (x.shape[-1],)))
+        return wide.astype(x.dtype)

@@ -1,0 +1,79 @@
+"""Positions that are learned: tables, one for each axis, and biases by distance."""
+
+import math
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from crossattn.shapes import Array, Float, Int
+
+__all__ = ["LearnedPositions", "RelativeBias"]
+
+
+class LearnedPositions(nn.Module):
+    """A learned vector for each token of a line, or for each row and column of a grid, added up.
+
+    Attributes:
+      sizes: (T,) of a line, (rows, columns) of a grid.
+      width: M.
+
+    Example:
+      >>> import jax
+      >>> places, params = LearnedPositions((3, 4), width=8).init_with_output(jax.random.key(0))
+      >>> places.shape, params["params"]["axis1"].shape
+      ((1, 12, 8), (4, 8))
+    """
+
+    sizes: tuple[int, ...]
+    width: int
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "1 T M"]:
+        """Vectors of all tokens, the last axis running fastest."""
+        total = jnp.zeros((1, self.width))
+        for axis, size in enumerate(self.sizes):
+            table = self.param(f"axis{axis}", nn.initializers.normal(0.02), (size, self.width))
+            total = (total[:, None] + table[None]).reshape(-1, self.width)
+        return total[None]
+
+
+class RelativeBias(nn.Module):
+    """A learned bias for each head and bucket of distances (Raffel et al. 2020, "T5").
+
+    Half of the buckets hold one distance each; those behind grow by a constant factor up to
+    `longest`, and the last one holds all that are farther.
+
+    Attributes:
+      heads: H.
+      buckets: how many there are; under `both` half of them for each direction.
+      longest: distance from which on all share a bucket.
+      both: whether keys behind the query count as well (an encoder), or are all at distance 0.
+
+    Example:
+      >>> import jax
+      >>> bias, _ = RelativeBias(heads=2).init_with_output(jax.random.key(0), jnp.arange(3), 5)
+      >>> bias.shape
+      (1, 2, 3, 5)
+    """
+
+    heads: int
+    buckets: int = 32
+    longest: int = 128
+    both: bool = False
+
+    @nn.compact
+    def __call__(self, queries: Int[Array, " T"], keys: int) -> Float[Array, "1 H T S"]:
+        """For queries at these places (T,) and keys at 0 to `keys`."""
+        table = self.param("table", nn.initializers.normal(0.02), (self.buckets, self.heads))
+        behind = queries[:, None] - jnp.arange(keys)[None, :]
+        return jnp.moveaxis(table[self._bucket(behind)], -1, 0)[None]
+
+    def _bucket(self, behind):
+        """The bucket of a key that stands so many places before the query."""
+        count = self.buckets // 2 if self.both else self.buckets
+        first = jnp.where(behind < 0, count, 0) if self.both else jnp.zeros_like(behind)
+        distance = jnp.abs(behind) if self.both else jnp.maximum(behind, 0)
+        single = count // 2
+        ratio = jnp.log(jnp.maximum(distance, 1) / single) / math.log(self.longest / single)
+        far = single + (ratio * (count - single)).astype(distance.dtype)
+        return first + jnp.where(distance < single, distance, jnp.minimum(far, count - 1))

@@ -1,0 +1,192 @@
+"""Learned queries that read an image and talk to a text (Q-Former)."""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from crossattn.nn.attention import CrossAttention
+from crossattn.nn.block import Joined
+from crossattn.nn.blocks import FeedForward
+from crossattn.nn.design import Design
+from crossattn.nn.norms import Norm
+from crossattn.nn.sublayers import look
+from crossattn.ops import Mask, Trace
+from crossattn.shapes import Array, Bool, Float
+
+__all__ = ["QFormer", "QFormerLayer", "joint_mask"]
+
+Talk = Literal["bidirectional", "causal", "unimodal"]
+
+
+def joint_mask(talk: Talk, R: int, T: int, *, words: Bool[Array, "B T"] | None = None) -> Mask:
+    """What R queries and T words, standing behind them, see of each other.
+
+    The three masks of BLIP-2 (Li et al. 2023, figure 2) for its three losses, here R = 2, T = 3:
+
+        bidirectional      causal             unimodal
+        (matching)         (generation)       (contrast)
+        1 1 1 1 1          1 1 0 0 0          1 1 0 0 0
+        1 1 1 1 1          1 1 0 0 0          1 1 0 0 0
+        1 1 1 1 1          1 1 1 0 0          0 0 1 1 1
+        1 1 1 1 1          1 1 1 1 0          0 0 1 1 1
+        1 1 1 1 1          1 1 1 1 1          0 0 1 1 1
+
+    Args:
+      talk: which of the three.
+      R: number of queries.
+      T: number of words.
+      words: which words are there; all when None.
+
+    Example:
+      >>> joint_mask("causal", 1, 2).dense_array(1, 3, 3)[0, 0].astype(int).tolist()
+      [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    """
+    place = jnp.arange(R + T)
+    row, column = place[:, None], place[None, :]
+    same = (row < R) == (column < R)
+    seen = {
+        "bidirectional": jnp.ones_like(same),
+        "causal": jnp.where(row < R, column < R, column <= row),
+        "unimodal": same,
+    }[talk]
+    mask = Mask.dense(seen[None, None])
+    if words is None:
+        return mask
+    queries = jnp.ones((words.shape[0], R), bool)
+    return mask & Mask.keys(jnp.concatenate([queries, words], axis=1))
+
+
+class QFormerLayer(nn.Module):
+    """Attention over [queries ; words]; queries read the context; each has its feed-forward layer.
+
+    Attributes:
+      width: M.
+      heads: H.
+      design: of the sublayers; without "cross" in its order the context is not read.
+    """
+
+    width: int
+    heads: int
+    design: Design = Design()
+
+    def setup(self):  # noqa: D102 - Linen calls it
+        design = self.design
+        self.self_join = Joined(design.join)
+        self.self_attention = CrossAttention(self.width, self.heads, **design.own)
+        self.cross_join = Joined(design.cross_join or design.join)
+        self.cross_attention = CrossAttention(self.width, self.heads, **design.cross)
+        self.feed_join, self.text_feed_join = Joined(design.join), Joined(design.join)
+        self.feed_forward = FeedForward(**design.feed)
+        self.text_feed_forward = FeedForward(**design.feed)
+
+    def __call__(
+        self,
+        streams: tuple[Float[Array, "B R M"], Float[Array, "B T M"] | None],
+        context: Float[Array, "B S N"],
+        *,
+        mask: Mask | None = None,
+        self_mask: Mask | None = None,
+    ) -> tuple[tuple[Float[Array, "B R M"], Float[Array, "B T M"] | None], Trace | None]:
+        """Returns queries and words, and the trace of the queries reading the context."""
+        queries, text = streams
+        joint = queries if text is None else jnp.concatenate([queries, text], axis=1)
+        read = self.self_join.before(joint)
+        y, _ = look(self.self_attention, read, read, mask=self_mask)
+        joint = self.self_join(joint, y)
+        trace: Trace | None = None
+        queries, words = jnp.split(joint, [queries.shape[1]], axis=1)
+        if "cross" in self.design.order:
+            read = self.cross_join.before(queries)
+            y, trace = look(self.cross_attention, read, context, mask=mask)
+            queries = self.cross_join(queries, y)
+        queries = self.feed_join(queries, self.feed_forward(self.feed_join.before(queries)))
+        if text is None:
+            return (queries, None), trace
+        y = self.text_feed_forward(self.text_feed_join.before(words))
+        return (queries, self.text_feed_join(words, y)), trace
+
+
+class QFormer(nn.Module):
+    """A Transformer whose first tokens are learned queries, which alone read the context.
+
+    (BLIP-2: Li et al. 2023; with the words of an instruction, InstructBLIP: Dai et al. 2023.) The
+    layers are not scanned: those that read the context and those that do not take turns.
+
+    Attributes:
+      layers: L.
+      width: M.
+      heads: H.
+      queries: R.
+      every: the context is read by layers 0, `every`, 2 `every`, ...
+      design: of the layers that read it.
+
+    Example:
+      >>> import jax
+      >>> from crossattn.nn.stream_presets import qformer
+      >>> module = qformer(width=8, heads=2, layers=2, queries=3)
+      >>> image, words = jnp.ones((2, 7, 5)), jnp.ones((2, 4, 8))
+      >>> ((queries, text), traces), _ = jax.eval_shape(lambda: module.init_with_output(
+      ...     jax.random.key(0), image, words, self_mask=joint_mask("causal", 3, 4)))
+      >>> queries.shape, text.shape, [trace.lse.shape for trace in traces]
+      ((2, 3, 8), (2, 4, 8), [(2, 2, 3)])
+    """
+
+    layers: int
+    width: int
+    heads: int
+    queries: int = 32
+    every: int = 2
+    design: Design = Design()
+
+    def setup(self):  # noqa: D102 - Linen calls it
+        blind = Design(
+            ("self", "feed"), self.design.join, own=self.design.own, feed=self.design.feed
+        )
+        self.norm = Norm(self.design.join.norm, self.design.join.epsilon)
+        self.layer = [
+            QFormerLayer(self.width, self.heads, blind if i % self.every else self.design)
+            for i in range(self.layers)
+        ]
+
+    @nn.compact
+    def __call__(
+        self,
+        context: Float[Array, "B S N"],
+        text: Float[Array, "B T M"] | None = None,
+        *,
+        mask: Mask | None = None,
+        self_mask: Mask | None = None,
+    ) -> tuple[tuple[Float[Array, "B R M"], Float[Array, "B T M"] | None], tuple[Trace, ...]]:
+        """Read the context with the learned queries; arguments and results as those of `encode`."""
+        start = nn.initializers.normal(0.02)
+        queries = self.param("queries", start, (self.queries, self.width)).astype(context.dtype)
+        queries = queries[None].repeat(context.shape[0], axis=0)
+        return self.encode((queries, text), context, mask=mask, self_mask=self_mask)
+
+    def encode(
+        self,
+        streams: tuple[Float[Array, "B R M"], Float[Array, "B T M"] | None],
+        context: Float[Array, "B S N"],
+        *,
+        mask: Mask | None = None,
+        self_mask: Mask | None = None,
+    ) -> tuple[tuple[Float[Array, "B R M"], Float[Array, "B T M"] | None], tuple[Trace, ...]]:
+        """Read the context with queries of one's own.
+
+        Args:
+          streams: queries (B, R, M) and embedded words (B, T, M), or None: no words.
+          context: (B, S, N).
+          mask: what of it the queries may see.
+          self_mask: what the R + T tokens may see of each other, see `joint_mask`; all when None.
+
+        Returns:
+          Queries and words, and the trace of every layer that reads the context.
+        """
+        queries, text = streams
+        streams = self.norm(queries), None if text is None else self.norm(text)
+        traces: list[Trace] = []
+        for layer in self.layer:
+            streams, trace = layer(streams, context, mask=mask, self_mask=self_mask)
+            traces += [] if trace is None else [trace]
+        return streams, tuple(traces)

@@ -1,0 +1,95 @@
+"""Between the projections: what designs do to the one operation, all of it around `attend`."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from crossattn.nn.slots import Logits
+from crossattn.ops import Mask, Trace, attend, merge
+from crossattn.shapes import Array, Float
+
+__all__ = ["compete", "join", "read", "talk"]
+
+
+def read(
+    queries: Float[Array, "B T H D"],
+    keys: Float[Array, "B S K D"],
+    values: Float[Array, "B S K V"],
+    logits: Logits,
+    **how: Any,
+) -> tuple[Float[Array, "B T H V"], Trace]:
+    """`attend` with the scale and soft-cap of a design, whatever its softmax runs over."""
+    how |= {"scale": logits.scale, "softcap": logits.softcap}
+    if logits.competition == "queries":
+        return compete(queries, keys, values, **how)
+    return attend(queries, keys, values, **how)
+
+
+def compete(
+    queries: Float[Array, "B T H D"],
+    keys: Float[Array, "B S H D"],
+    values: Float[Array, "B S H V"],
+    *,
+    mask: Mask,
+    bias: Float[Array, "_ _ _ _"] | None = None,
+    **how: Any,
+) -> tuple[Float[Array, "B T H V"], Trace]:
+    """Queries compete for keys: softmax over queries, then each query's weights sum to one.
+
+    exp(s - z) / sum over keys of exp(s - z), where z of a key is the log-sum-exp of its logits over
+    the queries: ordinary attention with the bias -z, so that no weights are held
+    (Locatello et al. 2020, "Object-Centric Learning with Slot Attention").
+    """
+    B, T, S = queries.shape[0], queries.shape[1], keys.shape[1]
+    back = Mask()
+    if mask.terms:
+        seen = jnp.broadcast_to(mask.dense_array(B, T, S), (B, 1, T, S))
+        back = Mask.dense(seen.swapaxes(2, 3))
+    turned = None if bias is None else bias.swapaxes(2, 3)
+    _, won = attend(keys, queries, queries, mask=back, bias=turned, **how)
+    share = jnp.where(won.valid, won.lse, 0)[:, :, None].astype(queries.dtype)
+    bias = -share if bias is None else bias - share
+    return attend(queries, keys, values, mask=mask, bias=bias, **how)
+
+
+def talk(
+    queries: Float[Array, "B T H D"],
+    keys: Float[Array, "B S H D"],
+    values: Float[Array, "B S H V"],
+    logits: Logits,
+    speak: Float[Array, "H H"],
+    hear: Float[Array, "H H"],
+    **how: Any,
+) -> tuple[Float[Array, "B T H V"], Trace]:
+    """Head h has the logits sum_g speak[h, g] s_g, and reads with sum_g hear[h, g] of the weights.
+
+    A query of all heads side by side, weighted by a row of `speak`, meets keys of all heads side by
+    side; every head reads the values of all heads (Shazeer et al. 2020, "Talking-Heads Attention").
+    The trace has the weights before `hear`.
+    """
+    (B, T, H, D), S, V = queries.shape, keys.shape[1], values.shape[-1]
+    speak, hear = speak.astype(queries.dtype), hear.astype(queries.dtype)
+    mixed = jnp.einsum("btgd,hg->bthgd", queries, speak).reshape(B, T, H, H * D)
+    scale = D**-0.5 if logits.scale is None else logits.scale
+    whole = dataclasses.replace(logits, scale=scale)
+    side_by_side = lambda x: x.reshape(B, S, 1, -1)
+    out, trace = read(mixed, side_by_side(keys), side_by_side(values), whole, **how)
+    return jnp.einsum("btghv,hg->bthv", out.reshape(B, T, H, H, V), hear), trace
+
+
+def join(
+    out: Float[Array, "B T H V"],
+    trace: Trace,
+    others: Sequence[tuple[Array, Array]],
+) -> tuple[Float[Array, "B T H V"], Trace]:
+    """One softmax over the keys of `out` and others, each given as (out, lse).
+
+    The trace keeps its keys, of which the weights then sum to less than 1.
+    """
+    if not others:
+        return out, trace
+    outs, lses = zip((out, trace.lse), *others, strict=True)
+    out, total = merge(jnp.stack(outs), jnp.stack(lses))
+    return out, dataclasses.replace(trace, lse=total, key_lse=trace.lse)

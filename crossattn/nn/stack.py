@@ -1,0 +1,169 @@
+"""A scanned stack of blocks of one design: compile time does not grow with depth."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from crossattn.nn.attention import Projected
+from crossattn.nn.block import Block, Past
+from crossattn.nn.blocks import scan_layers
+from crossattn.nn.design import Design
+from crossattn.ops import Mask, Trace
+from crossattn.shapes import Array, Float, Int
+
+__all__ = ["Stack"]
+
+REMAT = {
+    "everything": jax.checkpoint_policies.nothing_saveable,
+    "all but products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class Stack(nn.Module):
+    """`layers` blocks of one design under one `scan`; parameters carry a leading axis L.
+
+    Attributes:
+      layers: L.
+      width: M.
+      heads: H.
+      design: of each block.
+      remat: what the backward pass computes again instead of keeping it; None: nothing.
+      dtype: of the streams, e.g. bfloat16; that of the inputs when None. Parameters keep theirs,
+        norms and softmax are taken in float32 at least.
+
+    Example:
+      >>> from crossattn.nn.presets import DESIGNS
+      >>> stack = Stack(layers=3, width=8, heads=2, design=DESIGNS["whisper"])
+      >>> words, sound = jnp.ones((2, 5, 8)), jnp.ones((2, 7, 8))
+      >>> params = stack.init(jax.random.key(0), words, sound, self_mask=Mask.causal(0))
+      >>> y, kept = stack.apply(params, words, sound, self_mask=Mask.causal(0),
+      ...                       observe=lambda trace: trace.entropy())
+      >>> y.shape, kept.shape
+      ((2, 5, 8), (3, 2, 2, 5))
+      >>> projected = stack.apply(params, sound, method="project")
+      >>> past = stack.apply(params, 2, 5, method="start")
+      >>> first, past, _ = stack.apply(params, words[:, :1], projected, past, jnp.int32(0),
+      ...                              method="step")
+      >>> bool(jnp.allclose(first, y[:, :1], atol=1e-5))
+      True
+    """
+
+    layers: int
+    width: int
+    heads: int
+    design: Design = Design()
+    remat: Literal["everything", "all but products"] | None = None
+    dtype: Any = None
+
+    def setup(self):  # noqa: D102 - Linen calls it
+        block = Block
+        if self.remat is not None:
+            block = nn.remat(
+                Block, policy=REMAT[self.remat], prevent_cse=False, methods=["__call__"]
+            )
+        self.blocks = block(self.width, self.heads, self.design)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T M"],
+        context: Float[Array, "I S N"] | Projected | None,
+        *,
+        mask: Mask | None = None,
+        self_mask: Mask | None = None,
+        query_positions: Float[Array, "_ T _"] | None = None,
+        key_positions: Float[Array, "_ S _"] | None = None,
+        self_bias: Float[Array, "_ _ _ _"] | None = None,
+        observe: Callable[[Trace], Any] = lambda trace: None,
+    ) -> tuple[Float[Array, "B T M"], Any]:
+        """Run the blocks; arguments as those of `Block`, None for a context that none reads.
+
+        A `Projected` context has a leading axis L, as `project` makes it.
+
+        Returns:
+          The stream, and what `observe` returned of each layer's trace, with a leading axis L.
+        """
+
+        def step(block, x, shared, own):
+            context, where = shared
+            x, trace = block(x, context if own is None else own, **where)
+            return x, observe(trace)
+
+        where = {
+            "mask": mask,
+            "self_mask": self_mask,
+            "query_positions": query_positions,
+            "key_positions": key_positions,
+            "self_bias": self_bias,
+        }
+        each = context if isinstance(context, Projected) else None
+        context = None if context is None or each is not None else self._cast(context)
+        shared = (context, where)
+        return scan_layers(step, self.blocks, self._cast(x), (shared,), (each,), layers=self.layers)
+
+    def project(
+        self,
+        context: Float[Array, "B S N"],
+        *,
+        key_positions: Float[Array, "_ S _"] | None = None,
+    ) -> Projected:
+        """Keys and values of the context for every layer, with a leading axis L."""
+
+        def step(block, carry, context, positions):
+            return carry, block.project(context, key_positions=positions)
+
+        shared = (self._cast(context), key_positions)
+        return scan_layers(step, self.blocks, (), shared, layers=self.layers)[1]
+
+    def start(self, rows: int, length: int) -> Past:
+        """An empty past of `rows` streams of up to `length` tokens, with a leading axis L."""
+        attention = self.design.cross if "merged" in self.design.order else self.design.own
+        shared = attention.get("key_value_heads") or self.heads
+        size = attention.get("head_size") or self.width // self.heads
+        read = attention.get("value_size") or size
+        dtype = jnp.float32 if self.dtype is None else self.dtype
+        empty = lambda size: jnp.zeros((self.layers, rows, shared, length, size), dtype)
+        return Past(empty(size), empty(read))
+
+    def step(
+        self,
+        x: Float[Array, "B T M"],
+        context: Projected | None,
+        past: Past,
+        place: Int[Array, ""],
+        *,
+        mask: Mask | None = None,
+        query_positions: Float[Array, "_ T _"] | None = None,
+        observe: Callable[[Trace], Any] = lambda trace: None,
+    ) -> tuple[Float[Array, "B T M"], Past, Any]:
+        """The next tokens of causal streams: the same as `__call__` on all of them at once.
+
+        Args:
+          x: the tokens that follow (B, T, M).
+          context: of every layer, by `project`; None for a design that reads none.
+          past: by `start`, or what the step before returned.
+          place: number of the first of these tokens.
+          mask: what of the context they may see.
+          query_positions: of these tokens.
+          observe: as above.
+
+        Returns:
+          The stream, the past with the new tokens, and what was observed.
+        """
+
+        def step(block, x, where, own):
+            context, past = own
+            x, past, trace = block.step(x, context, past, **where)
+            return x, (past, observe(trace))
+
+        where = {"place": place, "mask": mask, "query_positions": query_positions}
+        own = (context, past)
+        x, (past, kept) = scan_layers(
+            step, self.blocks, self._cast(x), (where,), (own,), layers=self.layers
+        )
+        return x, past, kept
+
+    def _cast(self, x: Array) -> Array:
+        return x if self.dtype is None else x.astype(self.dtype)

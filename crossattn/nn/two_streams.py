@@ -1,0 +1,290 @@
+"""Two streams that change each other: one module that fills any `TwoStreamDesign`."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from flax import linen as nn
+from flax.core import FrozenDict
+
+from crossattn.nn.attention import CrossAttention
+from crossattn.nn.block import Joined
+from crossattn.nn.blocks import FeedForward
+from crossattn.nn.co_attention import BidirectionalAttention
+from crossattn.nn.norms import Norm
+from crossattn.nn.slots import Join
+from crossattn.nn.sublayers import conjunction, look, only_seeing
+from crossattn.ops import Mask, Trace
+from crossattn.shapes import Array, Float
+
+__all__ = ["Link", "LinkKind", "Stream", "TwoStreamDesign", "TwoStreams"]
+
+BEFORE = Join()
+Sublayer = Literal["link", "norm", "self", "cross", "forth", "back", "feed"]
+LinkKind = Literal["add", "scaled", "interpolated"]
+Pair = tuple[Array | None, Array | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoStreamDesign:
+    """What a `TwoStreams` layer is made of.
+
+    Attributes:
+      order: its sublayers. "cross": each stream reads the other as it was before that read itself,
+        if it has (under "one-product": as it is); "forth": x reads the context; "back": the context
+        reads x; "self", "feed": each by itself;
+        "norm": each is replaced by its norm; "link": each is joined by the state of a tower.
+      join: how a sublayer is joined to its stream.
+      self_join: the same for attention within a stream, where it differs.
+      cross_join: the same for attention to the other stream, where it differs.
+      exchange: weights of the two directions. "separate"; "shared": the same, with the same norm;
+        "one-product": the logits of one direction are those of the other transposed.
+      inner: H D of the exchange, in units of the stream's width.
+      one_sided: the context has neither "self" nor "feed".
+      link: how the state of a tower is joined to a stream, see `Link`.
+      own: fields of the `CrossAttention` that a stream reads itself with.
+      cross: fields of the one that reads the other stream.
+      feed: fields of the `FeedForward` layers.
+    """
+
+    order: tuple[Sublayer, ...] = ("self", "cross", "feed")
+    join: Join = BEFORE
+    self_join: Join | None = None
+    cross_join: Join | None = None
+    exchange: Literal["separate", "shared", "one-product"] = "separate"
+    inner: float = 1.0
+    one_sided: bool = False
+    link: LinkKind = "add"
+    own: Mapping[str, Any] = FrozenDict()
+    cross: Mapping[str, Any] = FrozenDict()
+    feed: Mapping[str, Any] = FrozenDict()
+
+
+class Link(nn.Module):
+    """A stream x is joined by the state h of a tower (Xu et al. 2023, "BridgeTower").
+
+    Attributes:
+      kind: "add": LN(h + x); "scaled": LN(a h + x) with a = 1 at the start; "interpolated":
+        LN((1 - a) h + a x) with a = 0.5 at the start.
+      epsilon: of the norm.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> x = jnp.arange(6.0).reshape(1, 2, 3)
+      >>> linked, _ = jax.jit(Link().init_with_output)(jax.random.key(0), x, x)
+      >>> [round(value, 2) for value in linked[0, 0].tolist()]
+      [-1.22, 0.0, 1.22]
+    """
+
+    kind: LinkKind = "add"
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T M"], tower: Float[Array, "B T M"]
+    ) -> Float[Array, "B T M"]:
+        """The stream that goes on."""
+        if self.kind != "add":
+            start = nn.initializers.constant(1.0 if self.kind == "scaled" else 0.5)
+            factor = self.param("factor", start, ()).astype(x.dtype)
+            scaled = self.kind == "scaled"
+            tower = tower * (factor if scaled else 1 - factor)
+            x = x if scaled else x * factor
+        return Norm("layer", self.epsilon, name="norm")(tower + x)
+
+
+class Stream(nn.Module):
+    """One of two streams: its sublayers, each joined as the design says.
+
+    Attributes:
+      width: its own.
+      heads: H.
+      design: of both streams.
+    """
+
+    width: int
+    heads: int
+    design: TwoStreamDesign = TwoStreamDesign()
+
+    def setup(self):  # noqa: D102 - Linen calls it
+        design, width, heads = self.design, self.width, self.heads
+        inner = {} if design.inner == 1 else {"head_size": _head_size(design, width, heads)}
+        self.self_join = Joined(design.self_join or design.join)
+        self.self_attention = CrossAttention(width, heads, **design.own)
+        self.cross_join = Joined(design.cross_join or design.join)
+        self.cross_attention = CrossAttention(width, heads, **{**inner, **design.cross})
+        feeds = range(design.order.count("feed"))
+        self.feed_join = [Joined(design.join) for _ in feeds]
+        self.feed_forward = [FeedForward(**design.feed) for _ in feeds]
+        if "norm" in design.order:
+            self.norm = Norm(design.join.norm, design.join.epsilon)
+        if "link" in design.order:
+            self.link = Link(design.link, design.join.epsilon)
+
+    def reads_itself(
+        self,
+        x: Float[Array, "B T M"],
+        mask: Mask,
+        positions: Float[Array, "_ T _"] | None = None,
+    ) -> tuple[Float[Array, "B T M"], Trace]:
+        """The stream after attention within it, and the trace of that."""
+        read = self.self_join.before(x)
+        places = {"x_positions": positions, "context_positions": positions}
+        y, trace = look(self.self_attention, read, read, mask=mask, **places)
+        return self.self_join(x, y), trace
+
+    def feeds(self, x: Float[Array, "B T M"], turn: int = 0) -> Float[Array, "B T M"]:
+        """The stream after the feed-forward layer, of which there may be several."""
+        join = self.feed_join[turn]
+        return join(x, self.feed_forward[turn](join.before(x)))
+
+
+class TwoStreams(nn.Module):
+    """One layer in which x and the context both change.
+
+    Attributes:
+      width: M of x.
+      heads: H of all attentions.
+      design: what it is made of.
+      context_width: N of the context; M when None.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from crossattn.nn.stream_presets import STREAMS
+      >>> layer = TwoStreams(width=8, heads=2, design=STREAMS["vilbert"], context_width=6)
+      >>> words, regions = jnp.ones((3, 5, 8)), jnp.ones((3, 7, 6))
+      >>> seen = Mask.lengths(key=jnp.array([7, 2, 0]))
+      >>> ((x, context), (trace, back)), _ = jax.eval_shape(lambda: layer.init_with_output(
+      ...     jax.random.key(0), (words, regions), context_mask=seen))
+      >>> x.shape, context.shape, trace.lse.shape, back.lse.shape
+      ((3, 5, 8), (3, 7, 6), (3, 2, 5), (3, 2, 7))
+    """
+
+    width: int
+    heads: int
+    design: TwoStreamDesign = TwoStreamDesign()
+    context_width: int | None = None
+
+    def setup(self):  # noqa: D102 - Linen calls it
+        design, other = self.design, self.context_width or self.width
+        if design.exchange == "shared" and other != self.width:
+            raise ValueError(
+                f"streams of widths {self.width} and {other} cannot share weights: "
+                'choose equal widths or exchange="separate"'
+            )
+        self.x = Stream(self.width, self.heads, design)
+        self.context = Stream(other, self.heads, design)
+        if design.exchange == "one-product":
+            size = _head_size(design, self.width, self.heads)
+            self.exchange = BidirectionalAttention(self.width, self.heads, size, other)
+
+    def __call__(
+        self,
+        streams: tuple[Float[Array, "B T M"], Float[Array, "B S N"]],
+        *,
+        x_mask: Mask | None = None,
+        context_mask: Mask | None = None,
+        self_mask: Mask | None = None,
+        back_mask: Mask | None = None,
+        x_positions: Float[Array, "_ T _"] | None = None,
+        context_positions: Float[Array, "_ S _"] | None = None,
+        towers: tuple[Float[Array, "B T M"], Float[Array, "B S N"]] | None = None,
+    ) -> tuple[
+        tuple[Float[Array, "B T M"], Float[Array, "B S N"]], tuple[Trace | None, Trace | None]
+    ]:
+        """Run the sublayers in their order.
+
+        Args:
+          streams: x (B, T, M) and the context (B, S, N).
+          x_mask: which tokens of x are there, for whoever reads them.
+          context_mask: which tokens of the context are there.
+          self_mask: what tokens of x may see of x besides.
+          back_mask: what the context may see of x besides. Where x is causal, a word must not be
+            among it that x is to predict: the next layer would read it in the context.
+          x_positions: of x, where the design places it.
+          context_positions: of the context, likewise.
+          towers: states of the towers, for a design with a "link".
+
+        Returns:
+          Both streams, and the traces of x reading the context and of the context reading x, None
+          where there is no such attention. Who sees nothing is given nothing. What is hidden
+          changes nothing elsewhere, but comes out itself: give it finite values under `grad`.
+
+        Raises:
+          ValueError: positions for a design that does nothing with them, or towers and no link.
+        """
+        self._check((x_positions, context_positions), towers)
+        pair, positions, sides = list(streams), (x_positions, context_positions), self._sides
+        old = list(streams)
+        here, there = conjunction(x_mask), conjunction(context_mask)
+        own = conjunction(here, self_mask), there
+        others = there, conjunction(here, back_mask)
+        traces, turn = [None, None], 0
+        alone = sides[:1] if self.design.one_sided else sides
+        for sublayer in self.design.order:
+            if sublayer == "link":
+                pair = [
+                    side.link(*two) for side, *two in zip(sides, pair, towers or (), strict=True)
+                ]
+            elif sublayer == "norm":
+                pair = [side.norm(stream) for side, stream in zip(sides, pair, strict=True)]
+            elif sublayer == "self":
+                for i, side in enumerate(alone):
+                    pair[i], _ = side.reads_itself(pair[i], own[i], positions[i])
+                continue
+            elif sublayer == "feed":
+                for i, side in enumerate(alone):
+                    pair[i] = side.feeds(pair[i], turn)
+                turn += 1
+            else:
+                readers = {"cross": (0, 1), "forth": (0,), "back": (1,)}[sublayer]
+                read = old if sublayer == "cross" else list(pair)
+                self._exchange(readers, pair, read, traces, others, positions)
+            old = list(pair)
+        return (pair[0], pair[1]), (traces[0], traces[1])
+
+    @property
+    def _sides(self) -> tuple[Stream, Stream]:
+        return self.x, self.context
+
+    def _check(self, positions: Pair, towers: Any) -> None:
+        design = self.design
+        placing = [fields.get("placing") for fields in (design.own, design.cross)]
+        if any(p is not None for p in positions) and placing == [None, None]:
+            raise ValueError("positions were given, but this design does nothing with them")
+        if (towers is None) == ("link" in design.order):
+            raise ValueError('towers are needed by designs with a "link", and by no other')
+
+    def _exchange(self, readers, pair, other, traces, masks, positions):
+        """Readers of `pair` read the streams `other`; pair and traces are changed in place."""
+        joins = [side.cross_join for side in self._sides]
+        if self.design.exchange == "shared":
+            joins = [joins[0], joins[0]]
+        given = [join.before(stream) for join, stream in zip(joins, pair, strict=True)]
+        keys = [join.before(stream) for join, stream in zip(joins, other, strict=True)]
+        if self.design.exchange == "one-product":
+            *read, found = self.exchange.both(*given, mask=masks[0], back=masks[1])
+            read = [only_seeing(y, trace.valid) for y, trace in zip(read, found, strict=True)]
+        else:
+            read, found = [None, None], [None, None]
+            for i in readers:
+                side = self.x if self.design.exchange == "shared" else self._sides[i]
+                places = {"x_positions": positions[i], "context_positions": positions[1 - i]}
+                read[i], found[i] = look(
+                    side.cross_attention, given[i], keys[1 - i], mask=masks[i], **places
+                )
+        for i in readers:
+            pair[i], traces[i] = joins[i](pair[i], read[i]), found[i]
+
+
+def _head_size(design: TwoStreamDesign, width: int, heads: int) -> int:
+    """D of the exchange, where the design does not give it."""
+    if "head_size" in design.cross:
+        return design.cross["head_size"]
+    size = design.inner * width / heads
+    if not size.is_integer():
+        raise ValueError(
+            f"an exchange of width {design.inner} x {width} has no whole heads, {heads} of them: "
+            "choose other heads, or give cross a head_size"
+        )
+    return int(size)

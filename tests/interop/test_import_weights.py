@@ -1,0 +1,98 @@
+"""The command that shows what of a checkpoint fits."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from crossattn.interop import huggingface
+from experiments import import_weights
+
+MAPS = [("q", (6, 4)), ("k", (6, 5)), ("v", (6, 5)), ("o", (4, 6))]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Two layers of T5's cross-attention in a model with other tensors."""
+    tensors = {"shared.weight": np.ones((11, 4), np.float32)}
+    for layer in range(2):
+        under = f"decoder.block.{layer}.layer.1."
+        for name, shape in MAPS:
+            tensors[f"{under}EncDecAttention.{name}.weight"] = np.ones(shape, np.float16)
+        tensors[f"{under}layer_norm.weight"] = np.ones(4, np.float32)
+    save_file(tensors, tmp_path / "model.safetensors")
+    return tmp_path, tensors
+
+
+def test_what_fits(checkpoint, capsys):
+    folder, tensors = checkpoint
+    import_weights.main([str(folder), "--preset", "t5", "--prefix", "decoder.block.{i}.layer.1."])
+    said = capsys.readouterr().out
+    line = next(line for line in said.splitlines() if ".k.weight" in line)
+    assert line.split() == [
+        "decoder.block.{i}.layer.1.EncDecAttention.k.weight",
+        *("2", "x", "6x5", "F16", "cross_attention/key/kernel"),
+    ]
+    parameters = sum(tensor.size for name, tensor in tensors.items() if name != "shared.weight")
+    assert f"10 tensors with {parameters} parameters fit" in said
+    assert "0 unknown, 0 missing, 0 misshaped; 1 of the 11 tensors belong to" in said
+    program = said.splitlines()[-1]
+    found = {}
+    exec(program, found)
+    assert found["params"]["params"]["cross_attention"]["key"]["kernel"].shape == (2, 5, 6)
+
+
+def test_what_does_not_fit(checkpoint, capsys):
+    folder, tensors = checkpoint
+    under = "decoder.block.1.layer.1."
+    del tensors[f"{under}layer_norm.weight"]
+    tensors[f"{under}lora"] = np.ones(3, np.float32)
+    tensors[f"{under}EncDecAttention.o.weight"] = np.ones((4, 7), np.float32)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(SystemExit) as end:
+        import_weights.main(
+            [str(folder), "--preset", "t5", "--prefix", "decoder.block.{i}.layer.1."]
+        )
+    assert end.value.code == 1
+    said = capsys.readouterr().out
+    for row in (f"unknown    {under}lora", f"missing    {under}layer", f"misshaped  {under}Enc"):
+        assert row in said
+    assert "8 tensors" in said
+    assert "1 unknown, 1 missing, 1 misshaped; 1 of the 11" in said
+    assert "huggingface.load" not in said
+
+
+def test_where_to_look(checkpoint, capsys):
+    folder, _ = checkpoint
+    with pytest.raises(SystemExit):
+        import_weights.main([str(folder), "--preset", "t5"])
+    assert "under the prefix" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["NOWHERE", "--preset", "t5"], "there is no file or folder"),
+        (["EMPTY", "--preset", "t5"], "holds no safetensors file"),
+        (["EMPTY", "--preset", "mlama"], "no preset 'mlama' to import: did you mean mllama?"),
+        (["EMPTY"], "no --preset given: choose one of encoder_decoder_pre, cappa"),
+        (["EMPTY", "--preset", "t5", "--prefx", "a."], "--prefx"),
+    ],
+)
+def test_errors_are_one_line(tmp_path, capsys, arguments, said):
+    (tmp_path / "empty").mkdir()
+    places = {"NOWHERE": str(tmp_path / "nowhere"), "EMPTY": str(tmp_path / "empty")}
+    with pytest.raises(SystemExit) as end:
+        import_weights.main([places.get(word, word) for word in arguments])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("import_weights: ")
+    assert said in line
+
+
+def test_help_names_the_presets(capsys):
+    with pytest.raises(SystemExit) as end:
+        import_weights.main(["--help"])
+    assert end.value.code in (0, None)
+    said = capsys.readouterr().out
+    assert all(name in said for name in huggingface.names())
+    assert "{i}" in said

@@ -1,0 +1,206 @@
+"""Every preset against an implementation that we did not write, in float64.
+
+WRITE_PRESETS=1 python -m pytest tests/nn/test_presets_against_peers.py
+
+compares all gradients as well, and writes docs/presets.md from what is measured. A plain run
+changes no file, and takes the gradients of some: compiling them is nearly all of its time.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from crossattn.interop import huggingface
+from crossattn.nn import presets
+from crossattn.nn.blocks import count_parameters
+from crossattn.nn.stream_presets import MODULES, STREAMS
+from crossattn.nn.two_streams import TwoStreams
+from crossattn.report.tables import markdown
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "interop"))
+
+from fixtures import FOLDER, float64, read, zero_paths
+from stream_fixtures import CASES
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "presets.md"
+WRITE = "WRITE_PRESETS" in os.environ
+PRESETS = {*presets.names(), *STREAMS, *MODULES}
+COMPOSED = {
+    "encoder_decoder_pre": "whisper, with a bias of the keys",
+    "flamingo": "idefics, with the norm and the activation of perceiver_encode",
+    "vilbert": "lxmert and meter",
+    "bottleneck": "encoder_decoder_pre",
+    "coca_decoder": "encoder_decoder_pre",
+}
+# Between them every kind of sublayer, mask, norm and gate.
+DIFFERENTIATED = ("bidirectional", "idefics_cross", "merged", "resampler_masked", "slots_null")
+measured = {}
+
+
+def imported(peer, names):
+    """Our parameters in float64."""
+    if names is None:
+        return float64({"params": dict(peer.state)})
+    like = null_key(peer) if names == "null_key" else None
+    return float64(huggingface.load(peer.state, names, like=like))
+
+
+def null_key(peer):
+    """How many heads there are is not in the tensors."""
+    H, M, N = (peer.settings[name] for name in ("heads", "width", "context_width"))
+    maps = {"query": (M, M), "key": (N, M), "value": (N, M), "out": (M, M)}
+    shapes = {f"{name}/kernel": shape for name, shape in maps.items()}
+    shapes |= {f"{name}/bias": (M,) for name in maps}
+    shapes |= {"null_key": (H, M // H), "null_value": (H, M // H)}
+    like = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    return {"params": {"cross_attention": unflatten_dict(like, sep="/")}}
+
+
+def named(gradients, names):
+    """Gradients of our parameters under the names of the class."""
+    if names is None:
+        return gradients["params"]
+    flat = flatten_dict(gradients["params"], sep="/")
+    flat = {path: 0 * g if path in zero_paths(names) else g for path, g in flat.items()}
+    return huggingface.tensors({"params": unflatten_dict(flat, sep="/")}, names)
+
+
+def difference(ours, theirs, kept=None):
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    assert ours.shape == theirs.shape
+    assert np.all(np.isfinite(ours))
+    difference = np.abs(ours - theirs)
+    return (difference if kept is None else difference[kept]).max()
+
+
+def program(peer, of):
+    """Outputs, and gradients of parameters and inputs; all cases of a file share it."""
+
+    def loss(params, floats, others, cotangents):
+        out = of.run(peer.settings, params, others | floats)
+        return sum(jnp.sum(out[stream] * g) for stream, g in cotangents.items()), out
+
+    if WRITE or peer.name in DIFFERENTIATED:
+        return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+    return jax.jit(lambda *arguments: (None, loss(*arguments)[1]))
+
+
+def compared(run, of, arrays, params):
+    """The largest difference of the streams, and of the gradients."""
+    inputs = {key[3:]: jnp.asarray(x) for key, x in arrays.items() if key.startswith("in/")}
+    kept = inputs.pop("compare", None)
+    floats = {key: x for key, x in inputs.items() if x.dtype == jnp.float64}
+    others = {key: x for key, x in inputs.items() if key not in floats}
+    cotangents = {key[10:]: x for key, x in arrays.items() if key.startswith("cotangent/")}
+    gradients, out = run(params, floats, others, cotangents)
+    value = max(
+        difference(out[stream], arrays[f"out/{stream}"], kept if stream == "x" else None)
+        for stream in cotangents
+    )
+    if gradients is None:
+        return value, 0.0
+    by_params, by_inputs = gradients
+    found = {f"grad/{name}": g for name, g in by_inputs.items()}
+    found |= {f"grad/state/{name}": g for name, g in named(by_params, of.names).items()}
+    theirs = {key: g for key, g in arrays.items() if key.startswith("grad/")}
+    assert theirs.keys() <= found.keys()
+    assert len(theirs) >= 2
+    scale = max(1.0, *(np.abs(g).max() for g in theirs.values()))
+    return value, max(difference(found[key], g) for key, g in theirs.items()) / scale
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_agrees(x64, name):
+    peer, of = read(name), CASES[name]
+    params = imported(peer, of.names)
+    run = program(peer, of)
+    found = [compared(run, of, arrays, params) for arrays in peer.cases.values()]
+    value, gradient = (max(column) for column in zip(*found, strict=True))
+    measured[name] = (value, gradient)
+    assert value <= peer.tolerance
+    assert gradient <= peer.tolerance
+
+
+def test_every_file_is_compared():
+    assert {path.stem for path in FOLDER.glob("*.npz")} == set(CASES)
+
+
+def test_every_preset_is_compared_or_made_of_such():
+    compared = {case.preset for case in CASES.values()}
+    assert compared & COMPOSED.keys() == set()
+    assert compared | COMPOSED.keys() == PRESETS
+
+
+def test_the_page_has_every_preset():
+    if WRITE:
+        PAGE.write_text(page())
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    assert {line.split("`")[1] for line in rows} == PRESETS
+    bad = [line for line in rows if line.count("|") != rows[0].count("|")]
+    assert bad == []
+
+
+WIDTH, HEADS = 512, 8
+
+
+def parameters(preset):
+    """Of one layer, or of the whole where the preset is a stack, at width 512 with 8 heads."""
+    x, key = jnp.zeros((1, 4, WIDTH)), jax.random.key(0)
+    if preset in presets.names():
+        module, given = presets.build(preset, width=WIDTH, heads=HEADS), (x, x)
+    elif preset in STREAMS:
+        module, given = TwoStreams(WIDTH, HEADS, STREAMS[preset]), ((x, x),)
+        towers = {"towers": (x, x)} if preset == "bridgetower" else {}
+        return count_parameters(jax.eval_shape(lambda: module.init(key, *given, **towers)))
+    else:
+        module, given = MODULES[preset](width=WIDTH, heads=HEADS), (x, x)
+    more = {}
+    if preset == "ip_adapter":
+        given, more = (x, [x, x]), {"scales": [1.0]}
+    elif preset in ("prefix_lm", "bottleneck"):
+        given = ((x, x),)
+    return count_parameters(jax.eval_shape(lambda: module.init(key, *given, **more)))
+
+
+def page():
+    rows = []
+    for name, of in CASES.items():
+        if name in measured:
+            about, (value, gradient) = read(name).about, measured[name]
+            bound = "float32 inside" if about["upcasts"] else "float64"
+            against = f"{about['library']} {about['version']} `{about['class'].split('.')[-1]}`"
+            rows.append(
+                [
+                    f"`{of.preset}`",
+                    about["paper"],
+                    against,
+                    f"{value:.1e}",
+                    f"{gradient:.1e}",
+                    bound,
+                    f"{parameters(of.preset):,}",
+                ]
+            )
+    for preset, parts in COMPOSED.items():
+        own = f"{parameters(preset):,}"
+        rows.append([f"`{preset}`", f"composed of what is checked in {parts}", *"----", own])
+    header = ["preset", "paper", "checked against", "difference", "of gradients", "their precision"]
+    table = markdown(([*header, "parameters"], sorted(rows)))
+    return f"{TEXT}\n{table}\n"
+
+
+TEXT = f"""# Presets
+
+Written by the tests (`WRITE_PRESETS=1 python -m pytest tests/nn/test_presets_against_peers.py`).
+
+Each preset with the weights of the class beside it, random ones of tiny sizes, both in float64: the
+largest difference of what comes out, and of the gradients of inputs and parameters in units of
+the largest one (or of 1). The tests demand 1e-12; 5e-6 where the class goes through float32 inside.
+Parameters are those of one layer (of the default number where the preset is a stack) at width
+{WIDTH} with {HEADS} heads.
+"""

@@ -1,0 +1,64 @@
+"""Frozen paths and low-rank adapters in a training step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from crossattn.nn import low_rank, presets
+from crossattn.train.freezing import frozen
+
+B, T, S, M, H = 2, 3, 5, 8, 2
+
+
+@pytest.fixture(scope="module")
+def setting():
+    keys = jax.random.split(jax.random.key(0))
+    x, context = jax.random.normal(keys[0], (B, T, M)), jax.random.normal(keys[1], (B, S, M))
+    block = presets.build("idefics", width=M, heads=H)
+    params = block.init(jax.random.key(1), x, context)["params"]
+    params = jax.tree.map(lambda p: p + 0.1, params)
+    return block, params, lambda p: (block.apply({"params": p}, x, context)[0] ** 2).sum()
+
+
+def test_only_what_is_not_frozen_moves(setting):
+    _, params, loss = setting
+    optimiser = frozen(optax.adam(0.1), "feed_forward|norm")
+    state = optimiser.init(params)
+    updates, _ = jax.jit(optimiser.update)(jax.grad(loss)(params), state, params)
+    moved = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): bool(jnp.any(leaf != 0))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(updates)
+    }
+    assert any(moved.values())
+    for path, has_moved in moved.items():
+        assert has_moved != ("feed_forward" in path or "norm" in path), path
+    with pytest.raises(ValueError, match="no parameter's path matches 'nothing'"):
+        frozen(optax.adam(0.1), "nothing").init(params)
+
+
+def test_adapters_start_as_nothing_and_have_their_rank(setting):
+    _, params, loss = setting
+    adapters = low_rank.create(jax.random.key(2), params, "query/kernel|value/kernel", rank=2)
+    assert jax.tree.map(jnp.shape, adapters) == {
+        "cross_attention": {
+            name: {"kernel": {"down": (M, 2), "up": (2, M)}} for name in ("query", "value")
+        }
+    }
+    same = low_rank.merged(params, adapters)
+    jax.tree.map(np.testing.assert_array_equal, same, params)
+    gradient = jax.grad(lambda a: loss(low_rank.merged(params, a)))(adapters)
+    step = jax.tree.map(lambda a, g: a - 0.1 * g, adapters, gradient)
+    changed = low_rank.merged(params, step, scale=0.5)["cross_attention"]["query"]["kernel"]
+    difference = np.asarray(changed - params["cross_attention"]["query"]["kernel"])
+    assert np.linalg.matrix_rank(difference, tol=1e-6) == 2
+
+
+def test_adapters_of_stacked_layers_are_stacked():
+    params = {"blocks": {"query": {"kernel": jnp.ones((3, 4, 6))}}}
+    adapters = low_rank.create(jax.random.key(0), params, "kernel", rank=1)
+    assert adapters["blocks"]["query"]["kernel"]["down"].shape == (3, 4, 1)
+    assert low_rank.merged(params, adapters)["blocks"]["query"]["kernel"].shape == (3, 4, 6)
+    with pytest.raises(ValueError, match="no path matches 'key'; there are blocks/query/kernel"):
+        low_rank.create(jax.random.key(0), params, "key", rank=1)
