@@ -174,6 +174,7 @@ class CrossAttention(nn.Module):
         # A decoding step reads each key once; heads first, the dense products need no copy.
         step = isinstance(context, Projected) and x.shape[1] <= 8
         if not isinstance(context, Projected):
+            context = shown(context, mask, x.shape[1])
             context = self.project(context, positions=key_positions)
         queries = self.query(self._placed(x, query_positions))
         queries = queries.reshape(*x.shape[:2], self.heads, self.size)
@@ -237,6 +238,19 @@ class CrossAttention(nn.Module):
 def _identity(key: Array, shape: tuple[int, int]) -> Array:
     """Heads keep to themselves at the start."""
     return jnp.eye(*shape)
+
+
+def shown(context: Float[Array, "B S N"], mask: Mask | None, T: int) -> Float[Array, "B S N"]:
+    """The context with zeros for tokens that none of T queries sees.
+
+    The gradient of a projection is a product with its input: without this a hidden NaN would reach
+    the kernels, whatever the attention does with it.
+    """
+    if mask is None or not mask.terms:
+        return context
+    B, S, _ = context.shape
+    seen = mask.blocks(B, T, S, T, 1).some[:, 0]
+    return jnp.where(seen[..., None], context, 0)
 
 
 def _given(mask: Mask | None) -> Mask:

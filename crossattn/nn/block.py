@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from crossattn.nn.attention import CrossAttention, Projected
+from crossattn.nn.attention import CrossAttention, Projected, shown
 from crossattn.nn.blocks import FeedForward
 from crossattn.nn.design import Design
 from crossattn.nn.linear import Dense
@@ -164,6 +164,7 @@ class Block(nn.Module):
         if self._reads and context is None:
             raise TypeError("context is required: an array (B, S, N) or block.project(context)")
         if self._reads and not isinstance(context, Projected):
+            context = shown(context, mask, x.shape[0] // context.shape[0] * x.shape[1])
             context = self.project(context, key_positions=key_positions)
         own = {"mask": self_mask, "bias": self_bias}
         x, _, trace = self._run(x, context, (None, None), mask, own, query_positions)
