@@ -16,11 +16,21 @@ import tyro
 from crossattn.interop import huggingface
 from crossattn.interop.names import CLASSES
 from crossattn.interop.table import Fit, aligned, misfits
+from crossattn.nn.presets import DESIGNS
 
-from .command_line import fail, manual, nearest, parse, plain_errors
+from .command_line import fail, manual, nearest, parse, plain_errors, typed
 
 COMMAND = "import_weights"
 MISFIT = 1
+ROOMS = {
+    "Block": "crossattn.nn.block",
+    "Latents": "crossattn.nn.latents",
+    "Stack": "crossattn.nn.stack",
+    "TextDecoder": "crossattn.models.text_decoder",
+}
+# The designs of text decoders' layers.
+BERT = ", first_norm=True, final_norm=False, transformed=True, epsilon=1e-12"
+TEXTS = {"blip_decoder": "encoder_decoder_post", "whisper_decoder": "whisper"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +68,10 @@ def main(arguments: list[str]) -> None:
 
 def said(options: Options, files: huggingface.Files, fit: Fit) -> list[str]:
     """The tables and the totals."""
+    if prefixes := huggingface.elsewhere(fit, files, options.preset):
+        again = [str(options.source), "--preset", options.preset, "--prefix", prefixes[-1]]
+        hint = f"{huggingface.hint(prefixes)}; try\n{typed(COMMAND, again)}"
+        return [totals(options, files, fit), hint]
     paragraphs = []
     if any(place.name in files for place in fit.places):
         paragraphs.append("\n".join(aligned(mapped(files, fit))))
@@ -67,10 +81,33 @@ def said(options: Options, files: huggingface.Files, fit: Fit) -> list[str]:
     if not fit.problems:
         given = f", prefix={options.prefix!r}" if options.prefix else ""
         call = f"huggingface.load({str(options.source)!r}, {options.preset!r}{given})"
-        paragraphs.append(f"from crossattn.interop import huggingface; params = {call}")
-    elif hint := huggingface.hint(fit, files, options.preset):
-        paragraphs.append(hint)
+        program = f"from crossattn.interop import huggingface; params = {call}"
+        paragraphs += filter(None, [module(options.preset, fit), program])
     return paragraphs
+
+
+def module(preset: str, fit: Fit) -> str:
+    """Which module takes the parameters, as far as tensors tell; "" for two streams."""
+    name = TEXTS.get(preset, preset)
+    if name not in DESIGNS:
+        return ""
+    sizes, paths = fit.sizes, [path for place in fit.places for path in place.entry.ours]
+    layers = len({place.layer for place in fit.places if place.entry.stacked})
+    fields = f"{sizes['M']}, heads, DESIGNS[{name!r}])"
+    made = f"Stack({layers}, {fields}" if layers else f"Block({fields}"
+    takes = ""
+    if preset in TEXTS:
+        kind = BERT if "bias" in paths else ""
+        made = f"TextDecoder({made}, {sizes['W']}, {sizes['P']}{kind})"
+    elif "latents" in paths:
+        norm = ", final_norm=True" if layers else ""
+        made = f"Latents({sizes['T']}, {made}{norm})"
+    elif layers:
+        takes = ", as {'params': {'blocks': params['params']}}"
+    used = [f"from {room} import {one}" for one, room in ROOMS.items() if f"{one}(" in made]
+    used.append("from crossattn.nn.presets import DESIGNS")
+    rest = "heads, and sizes that are not the preset's, are in its config.json"
+    return "\n".join([f"taken by the module below{takes}; {rest}", *used, f"module = {made}"])
 
 
 def mapped(files: huggingface.Files, fit: Fit) -> list[list[str]]:

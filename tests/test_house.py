@@ -90,9 +90,9 @@ def _site_packages():
     return Path(jax.__file__).parents[1]
 
 
-def test_the_readme_example_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    exec(compile(code, "README.md", "exec"), {})
+def test_the_readme_examples_run():
+    for code in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        exec(compile(code, "README.md", "exec"), {})
 
 
 @pytest.mark.parametrize("command", re.findall(r"python -m (experiments\.\w+)", README))

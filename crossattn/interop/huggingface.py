@@ -19,7 +19,7 @@ from crossattn.interop.fitting import exported, imported, pattern
 from crossattn.interop.names import LAYOUTS
 from crossattn.interop.table import Fit, ImportMismatchError, Layout, Line, Shape
 
-__all__ = ["Files", "WeightsError", "hint", "load", "look", "names", "save", "tensors"]
+__all__ = ["Files", "WeightsError", "elsewhere", "hint", "load", "look", "names", "save", "tensors"]
 
 INDEX = "model.safetensors.index.json"
 
@@ -114,8 +114,9 @@ def load(
       like: parameters of our module, or their shapes by `jax.eval_shape`, to be met exactly.
 
     Returns:
-      `{"params": tree}` of NumPy arrays with the dtypes of the source. Learned queries, which are
-      inputs of our blocks, are under "latents", the block itself then under "block" or "blocks".
+      `{"params": tree}` of NumPy arrays with the dtypes of the source. The tree is that of the
+      preset's module: a `Block`, `Latents` where the class has learned queries, a `TextDecoder`;
+      a block's tree with a leading axis L is what a `Stack` has under "blocks".
 
     Raises:
       ImportMismatchError: tensors under the prefix are unknown, missing or misshaped. Its message
@@ -139,7 +140,7 @@ def load(
     """
     source = _opened(source)
     fit = look(source, preset, prefix=prefix, layers=layers, parts=parts, like=like)
-    _refuse(fit.problems, f"fit {preset}", hint(fit, source, preset))
+    _refuse(fit.problems, f"fit {preset}", hint(elsewhere(fit, source, preset)))
     untied = [
         Line("untied", one, needed=f"the same as {other}")
         for one, other in fit.tied.items()
@@ -243,17 +244,26 @@ def _refuse(lines: Sequence[Line], what: str, hint: str = "") -> None:
         raise ImportMismatchError(f"{title} {what}", lines, hint)
 
 
-def hint(fit: Fit, source: Mapping[str, np.ndarray], preset: str) -> str:
-    """Where the tensors might be, when none of them is under the prefix."""
+def elsewhere(fit: Fit, source: Mapping[str, np.ndarray], preset: str) -> list[str]:
+    """Prefixes under which the tensors might be, when none of them is under the one given."""
     if any(place.name in source for place in fit.places):
-        return ""
+        return []
     first = _layouts(preset)[0].entries[0]
     ending = re.compile(r"(.*?)" + pattern(first.theirs, {}) + r"\Z")
     found = {m[1] for m in map(ending.match, source) if m}
     if not first.stacked:
         found |= {re.sub(r"(?<=\.)\d+(?=\.)", "{i}", one, count=1) for one in found}
-    known = [repr(one) for one in sorted(found) if one.endswith(".")]
-    return f"there are such tensors under the prefix {', '.join(known[-3:])}" if known else ""
+    return [one for one in sorted(found) if one.endswith(".")][-3:]
+
+
+def hint(prefixes: Sequence[str]) -> str:
+    """Where the tensors might be.
+
+    >>> hint(["model.layers.3.", "model.layers.{i}."])
+    "there are such tensors under the prefix 'model.layers.3.', 'model.layers.{i}.'"
+    """
+    known = ", ".join(map(repr, prefixes))
+    return f"there are such tensors under the prefix {known}" if known else ""
 
 
 def _files(path: Path) -> list[Path]:

@@ -202,7 +202,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout(
             (
                 *latents("latents"),
-                *within("blocks.{i}.", "blocks/", RESAMPLER),
+                *within("blocks.{i}.", "reader/blocks/", RESAMPLER),
                 *layer_norm("layer_norm", "norm"),
             )
         ),
@@ -211,17 +211,17 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout(
             (
                 *latents("latents"),
-                *within("layers.{i}.", "blocks/", IDEFICS2),
+                *within("layers.{i}.", "reader/blocks/", IDEFICS2),
                 *norm("norm", "norm"),
             )
         ),
     ),
     "coca_pooler": tuple(
-        Layout((*latents("query"), *within("", "block/", maps + COCA_NORMS)))
+        Layout((*latents("query"), *within("", "reader/", maps + COCA_NORMS)))
         for maps in (separate("attn.", "cross_attention"), fused("attn.", "cross_attention"))
     ),
-    "map_head": (Layout((*latents("probe", "1 T M"), *within("", "block/", MAP_HEAD))),),
-    "latent_projector": (Layout((*latents("latent_query"), *within("", "block/", PROJECTOR))),),
+    "map_head": (Layout((*latents("probe", "1 T M"), *within("", "reader/", MAP_HEAD))),),
+    "latent_projector": (Layout((*latents("latent_query"), *within("", "reader/", PROJECTOR))),),
     "axial_rope": (Layout(attention("", "cross_attention", biased="qkvo")),),
     "null_key": (
         Layout((*separate("", "cross_attention"), *NULL)),

@@ -151,7 +151,9 @@ class _Writer:
         T, B = prompt.shape
         words = jnp.broadcast_to(prompt[:, :, None], (T, B, self.how.beams))
         place = jnp.zeros((), jnp.int32)
-        logits, _, observed = jax.eval_shape(self.step, cache, words[0].reshape(-1), place)
+        # Shapes of logits and observed only: a cache may hold nothing but arrays.
+        read = lambda: self.step(cache, words[0].reshape(-1), place)[::2]
+        logits, observed = jax.eval_shape(read)
         N = B * self.how.beams
         if len(logits.shape) != 2 or logits.shape[0] != N:
             raise ValueError(f"step returned logits {logits.shape}: they are (N, V), with N = {N}")

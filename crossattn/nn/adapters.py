@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from crossattn.nn.attention import Projected
 from crossattn.nn.linear import Dense
+from crossattn.nn.reading import shown
 from crossattn.nn.sublayers import conjunction, only_seeing
 from crossattn.ops import Mask, Trace, attend
 from crossattn.shapes import Array, Float
@@ -92,9 +93,10 @@ class DecoupledAttention(nn.Module):
           The output, exactly 0 for queries to which nothing counts that they see, and the traces of
           the text and of each picture.
         """
-        if not isinstance(contexts[0], Projected):
-            contexts, masks = self.project(contexts, masks=masks), None
         masks = [None] * len(contexts) if masks is None else masks
+        if not isinstance(contexts[0], Projected):
+            seen = zip(contexts, masks, strict=True)
+            contexts = self.project([shown(context, mask, x.shape[1]) for context, mask in seen])
         regions = [None] * self.pictures if regions is None else regions
         one = jnp.ones((1, 1), x.dtype)
         weights = [one]

@@ -10,7 +10,7 @@ from flax import struct
 
 from crossattn.nn.linear import Dense
 from crossattn.nn.norms import Norm
-from crossattn.nn.reading import join, read, talk
+from crossattn.nn.reading import join, read, shown, talk
 from crossattn.nn.slots import Logits, Rotary, Spare
 from crossattn.ops import Mask, Trace, attend
 from crossattn.ops.positions import rotate
@@ -98,6 +98,10 @@ class CrossAttention(nn.Module):
         if self.spare.null:
             self.null_key = self.param("null_key", nn.initializers.normal(0.02), (K, D))
             self.null_value = self.param("null_value", nn.initializers.normal(0.02), (K, self.read))
+        if R := self.spare.registers:
+            start = nn.initializers.normal(0.02)
+            self.register_keys = self.param("register_keys", start, (R, K, D))
+            self.register_values = self.param("register_values", start, (R, K, self.read))
         if self.spare.sink:
             self.sink = self.param("sink", nn.initializers.zeros, (H,))
         if self.head_gate:
@@ -215,15 +219,13 @@ class CrossAttention(nn.Module):
         """(out, lse) of the keys that are always there."""
         B, T, H, _ = queries.shape
         found = []
-        if self.spare.null:
-            own = [
-                jnp.broadcast_to(leaf[None, :, None].astype(queries.dtype), (B, K, 1, size))
-                for leaf, K, size in (
-                    (self.null_key, self.shared, self.size),
-                    (self.null_value, self.shared, self.read),
-                )
+        for own in self._learned():
+            each = [
+                jnp.broadcast_to(leaf.astype(queries.dtype).swapaxes(0, 1)[None], (B, *shape))
+                for leaf in own
+                for shape in [(leaf.shape[1], leaf.shape[0], leaf.shape[2])]
             ]
-            out, trace = self._read(queries, Projected(*own))
+            out, trace = self._read(queries, Projected(*each))
             found.append((out, trace.lse))
         nothing = jnp.zeros((B, T, H, self.read), queries.dtype)
         precise = precision(queries.dtype)
@@ -234,23 +236,17 @@ class CrossAttention(nn.Module):
             found.append((nothing, jnp.broadcast_to(sink, (B, H, T))))
         return found
 
+    def _learned(self):
+        """Learned keys and values (R, K, D)."""
+        if self.spare.null:
+            yield self.null_key[None], self.null_value[None]
+        if self.spare.registers:
+            yield self.register_keys, self.register_values
+
 
 def _identity(key: Array, shape: tuple[int, int]) -> Array:
     """Heads keep to themselves at the start."""
     return jnp.eye(*shape)
-
-
-def shown(context: Float[Array, "B S N"], mask: Mask | None, T: int) -> Float[Array, "B S N"]:
-    """The context with zeros for tokens that none of T queries sees.
-
-    The gradient of a projection is a product with its input: without this a hidden NaN would reach
-    the kernels, whatever the attention does with it.
-    """
-    if mask is None or not mask.terms:
-        return context
-    B, S, _ = context.shape
-    seen = mask.blocks(B, T, S, T, 1).some[:, 0]
-    return jnp.where(seen[..., None], context, 0)
 
 
 def _given(mask: Mask | None) -> Mask:

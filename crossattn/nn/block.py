@@ -7,11 +7,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from crossattn.nn.attention import CrossAttention, Projected, shown
+from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.blocks import FeedForward
 from crossattn.nn.design import Design
 from crossattn.nn.linear import Dense
 from crossattn.nn.norms import Norm
+from crossattn.nn.reading import shown
 from crossattn.nn.slots import Join
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
@@ -226,7 +227,7 @@ class Block(nn.Module):
         )
         read = read.reshape(y.shape)
         seeing = jnp.any(trace.valid, axis=1).reshape(*y.shape[:2], 1)
-        if not (beside or attention.spare.null):
+        if not (beside or attention.spare.read):
             read = jnp.where(seeing, read, 0)
         return read, trace, seeing
 

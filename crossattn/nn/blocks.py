@@ -12,6 +12,12 @@ from crossattn.nn.linear import Dense
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Bool, Float
 
+Remat = Literal["everything", "all but products"] | None
+
+POLICIES = {
+    "everything": jax.checkpoint_policies.nothing_saveable,
+    "all but products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
 ACTIVATIONS = {
     "gelu": partial(nn.gelu, approximate=False),
     "gelu-tanh": nn.gelu,
@@ -90,12 +96,13 @@ class DecoderBlock(nn.Module):
 
 def scan_layers(
     step: Callable[..., tuple[Any, Any]],
-    block: nn.Module | list[nn.Module],
+    block: nn.Module,
     carry: Any,
     shared: tuple[Any, ...],
     own: tuple[Any, ...] = (),
     *,
     layers: int,
+    remat: Remat = None,
 ) -> tuple[Any, Any]:
     """Run `step(block, carry, *shared, *own)` for each layer: one compilation for any depth.
 
@@ -104,15 +111,18 @@ def scan_layers(
 
     Args:
       step: returns the new carry and what is kept of the layer.
-      block: the module of a layer, or its modules; their parameters get a leading axis L.
+      block: the module of a layer; its parameters get a leading axis L.
       carry: the stream, or the streams.
       shared: pytrees that every layer reads.
       own: pytrees whose leading axis L has one entry for each layer.
       layers: L.
+      remat: what the backward pass computes again instead of keeping it; None: nothing.
 
     Returns:
       The last carry, and what was kept with a leading axis L.
     """
+    if remat is not None:
+        step = nn.remat(step, policy=POLICIES[remat], prevent_cse=False)
     scanned = nn.scan(
         step,
         variable_axes={"params": 0},

@@ -6,7 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from crossattn.nn.blocks import scan_layers
+from crossattn.nn.blocks import Remat, scan_layers
+from crossattn.nn.reading import shown
+from crossattn.nn.stack import cast
 from crossattn.nn.two_streams import Stream, TwoStreamDesign
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float
@@ -57,6 +59,7 @@ class BottleneckLayer(nn.Module):
 
     def _one(self, side, stream, shared, mask):
         (B, T, _), R = stream.shape, shared.shape[1]
+        stream = shown(stream, mask, T)
         y = jnp.concatenate([stream, shared], axis=1)
         y, trace = side.reads_itself(y, _with_shared(mask, B, T, R))
         stream, shared = jnp.split(side.feeds(y), [T], axis=1)
@@ -72,6 +75,8 @@ class Bottleneck(nn.Module):
       heads: H.
       tokens: R.
       design: of every layer.
+      remat: as in `Stack`.
+      dtype: as in `Stack`.
 
     Example:
       >>> import jax
@@ -89,6 +94,8 @@ class Bottleneck(nn.Module):
     heads: int
     tokens: int = 4
     design: TwoStreamDesign = TwoStreamDesign(order=("self", "feed"))
+    remat: Remat = None
+    dtype: Any = None
 
     @nn.compact
     def __call__(
@@ -111,6 +118,7 @@ class Bottleneck(nn.Module):
           Both streams, and what was observed with a leading axis L.
         """
         start = nn.initializers.normal(0.02)
+        streams = cast(tuple(streams), self.dtype)
         shared = self.param("tokens", start, (self.tokens, self.width)).astype(streams[0].dtype)
         shared = shared[None].repeat(streams[0].shape[0], axis=0)
 
@@ -120,7 +128,9 @@ class Bottleneck(nn.Module):
 
         layer = BottleneckLayer(self.width, self.heads, self.design, name="layer")
         masks = x_mask, context_mask
-        (streams, _), kept = scan_layers(step, layer, (streams, shared), masks, layers=self.layers)
+        (streams, _), kept = scan_layers(
+            step, layer, (streams, shared), masks, layers=self.layers, remat=self.remat
+        )
         return streams, kept
 
 

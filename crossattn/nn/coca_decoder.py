@@ -6,11 +6,13 @@ from typing import Any
 from flax import linen as nn
 
 from crossattn.nn.attention import Projected
+from crossattn.nn.block import Past
+from crossattn.nn.blocks import Remat
 from crossattn.nn.design import Design
 from crossattn.nn.stack import Stack
 from crossattn.nn.sublayers import conjunction
 from crossattn.ops import Mask, Trace
-from crossattn.shapes import Array, Float
+from crossattn.shapes import Array, Float, Int
 
 __all__ = ["CocaDecoder"]
 
@@ -26,6 +28,8 @@ class CocaDecoder(nn.Module):
       heads: H.
       lower: design of the layers without the image.
       upper: design of those with it.
+      remat: as in `Stack`.
+      dtype: as in `Stack`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -43,11 +47,14 @@ class CocaDecoder(nn.Module):
     heads: int
     lower: Design = Design(order=("self", "feed"))
     upper: Design = Design()
+    remat: Remat = None
+    dtype: Any = None
 
     def setup(self):  # noqa: D102 - Linen calls it
         below = self.layers // 2
-        self.text = Stack(below, self.width, self.heads, self.lower)
-        self.joint = Stack(self.layers - below, self.width, self.heads, self.upper)
+        policy = {"remat": self.remat, "dtype": self.dtype}
+        self.text = Stack(below, self.width, self.heads, self.lower, **policy)
+        self.joint = Stack(self.layers - below, self.width, self.heads, self.upper, **policy)
 
     def __call__(
         self,
@@ -62,7 +69,7 @@ class CocaDecoder(nn.Module):
 
         Args:
           x: embedded words (B, T, M).
-          context: (I, S, N), or what `project` of the upper half (`joint`) made of it.
+          context: (I, S, N), or what `project` made of it.
           mask: what of the context the words may see.
           self_mask: what they may see of each other besides their past.
           observe: applied to every trace of the upper half.
@@ -74,3 +81,27 @@ class CocaDecoder(nn.Module):
         text, _ = self.text(x, None, self_mask=past)
         y, kept = self.joint(text, context, mask=mask, self_mask=past, observe=observe)
         return y, text, kept
+
+    def project(self, context: Float[Array, "B S N"]) -> Projected:
+        """Keys and values of the context for every layer of the upper half."""
+        return self.joint.project(context)
+
+    def start(self, rows: int, length: int) -> tuple[Past, Past]:
+        """An empty past of both halves, of `rows` texts of up to `length` words."""
+        return self.text.start(rows, length), self.joint.start(rows, length)
+
+    def step(
+        self,
+        x: Float[Array, "B T M"],
+        context: Projected,
+        past: tuple[Past, Past],
+        place: Int[Array, ""],
+        *,
+        mask: Mask | None = None,
+        observe: Callable[[Trace], Any] = lambda trace: None,
+    ) -> tuple[Float[Array, "B T M"], tuple[Past, Past], Any]:
+        """The next words; arguments and results as those of `Stack.step`."""
+        lower, upper = past
+        text, lower, _ = self.text.step(x, None, lower, place)
+        y, upper, kept = self.joint.step(text, context, upper, place, mask=mask, observe=observe)
+        return y, (lower, upper), kept

@@ -24,7 +24,7 @@ def context_dropout(key: Array, B: int, S: int, *, tokens: float = 0.0, whole: f
 
     >>> mask = context_dropout(jax.random.key(0), 4, 6, whole=0.5)
     >>> mask.dense_array(4, 1, 6)[:, 0, 0].sum(1).tolist()
-    [0, 0, 6, 6]
+    [0, 0, 6, 0]
     """
     for name, rate in (("tokens", tokens), ("whole", whole)):
         if not 0 <= rate <= 1:

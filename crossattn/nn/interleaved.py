@@ -69,15 +69,35 @@ class Interleaved(nn.Module):
           The words, and what was observed with a leading axis L.
         """
 
-        def group(parts, x, context, mask):
-            x, trace = parts[0](x, context, mask=mask)
-            for block in parts[1:]:
-                x, _ = block(x, None, self_mask=Mask.causal(0))
+        def step(group, x, context, mask):
+            x, trace = group(x, context, mask=mask)
             return x, observe(trace)
 
-        reading = Block(self.width, self.heads, self.reading, name="reading")
-        text = [
-            Block(self.width, self.heads, self.text, name=f"text{number}")
-            for number in range(self.every)
-        ]
-        return scan_layers(group, [reading, *text], x, (context, mask), layers=self.groups)
+        group = Group(self.every, self.width, self.heads, self.reading, self.text, name="groups")
+        return scan_layers(step, group, x, (context, mask), layers=self.groups)
+
+
+class Group(nn.Module):
+    """One block that reads images, and those behind it that read text alone.
+
+    Attributes: as `Interleaved`.
+    """
+
+    every: int
+    width: int
+    heads: int
+    reading: Design
+    text: Design
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T M"], context: Float[Array, "B S N"], *, mask: Mask
+    ) -> tuple[Float[Array, "B T M"], Trace]:
+        """Returns the words, and the trace of their reading images."""
+        x, trace = Block(self.width, self.heads, self.reading, name="reading")(
+            x, context, mask=mask
+        )
+        for number in range(self.every):
+            text = Block(self.width, self.heads, self.text, name=f"text{number}")
+            x, _ = text(x, None, self_mask=Mask.causal(0))
+        return x, trace

@@ -2,13 +2,14 @@
 
 from flax import linen as nn
 
-from crossattn.nn.attention import CrossAttention
-from crossattn.nn.block import Joined
+from crossattn.nn.attention import CrossAttention, Projected
+from crossattn.nn.block import Joined, Past
 from crossattn.nn.blocks import FeedForward
 from crossattn.nn.design import Design
+from crossattn.nn.reading import shown
 from crossattn.nn.sublayers import conjunction, look
 from crossattn.ops import Mask, Trace
-from crossattn.shapes import Array, Float
+from crossattn.shapes import Array, Float, Int
 
 __all__ = ["Prefix"]
 
@@ -26,10 +27,9 @@ class Prefix(nn.Module):
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from crossattn.nn.stream_presets import prefix_lm
       >>> words, patches = jnp.ones((3, 5, 8)), jnp.ones((3, 7, 8))
       >>> ((x, context), trace), _ = jax.eval_shape(
-      ...     lambda: prefix_lm(width=8, heads=2).init_with_output(
+      ...     lambda: Prefix(width=8, heads=2).init_with_output(
       ...         jax.random.key(0), (words, patches)))
       >>> x.shape, context.shape, trace.lse.shape
       ((3, 5, 8), (3, 7, 8), (3, 2, 5))
@@ -70,17 +70,54 @@ class Prefix(nn.Module):
           1, the words have the rest.
         """
         x, context = streams
-        attention, self_mask = self.self_attention, self_mask or Mask.causal(0)
-        words, tokens = self.self_join.before(x), self.self_join.before(context)
-        there = attention.project(tokens, mask=context_mask, positions=context_positions)
-        seen = conjunction(self_mask, x_mask)
-        here = attention.project(words, mask=seen, positions=x_positions)
-        answer, _ = look(attention, tokens, there, x_positions=context_positions)
-        read, trace = look(attention, words, there, x_positions=x_positions, beside=[here])
-        return (
-            self._fed(self.self_join(x, read)),
-            self._fed(self.self_join(context, answer)),
-        ), trace
+        seen = conjunction(self_mask or Mask.causal(0), x_mask)
+        x = shown(x, x_mask, x.shape[1])
+        context, there = self.project(
+            context, context_mask=context_mask, context_positions=context_positions
+        )
+        there = there.replace(mask=context_mask)
+        words = self.self_join.before(x)
+        here = self.self_attention.project(words, mask=seen, positions=x_positions)
+        x, trace = self._reads(x, words, there, here, x_positions)
+        return (x, context), trace
+
+    def project(
+        self,
+        context: Float[Array, "B S M"],
+        *,
+        context_mask: Mask | None = None,
+        context_positions: Float[Array, "_ S _"] | None = None,
+    ) -> tuple[Float[Array, "B S M"], Projected]:
+        """The context behind this layer, and the keys and values that words read of it."""
+        context = shown(context, context_mask, context.shape[1])
+        tokens, attention = self.self_join.before(context), self.self_attention
+        there = attention.project(tokens, positions=context_positions)
+        answer, _ = look(attention, tokens, there, mask=context_mask, x_positions=context_positions)
+        return self._fed(self.self_join(context, answer)), there
+
+    def step(
+        self,
+        x: Float[Array, "B T M"],
+        context: Projected,
+        past: Past,
+        place: Int[Array, ""],
+        *,
+        context_mask: Mask | None = None,
+        x_positions: Float[Array, "_ T _"] | None = None,
+    ) -> tuple[Float[Array, "B T M"], Past, Trace]:
+        """The words from `place` on, and the past with them."""
+        words = self.self_join.before(x)
+        past = past.extended(self.self_attention.project(words, positions=x_positions), place)
+        here = Projected(past.keys, past.values, Mask.causal(place))
+        context = context.replace(mask=context_mask)
+        x, trace = self._reads(x, words, context, here, x_positions)
+        return x, past, trace
+
+    def _reads(self, x, words, there, here, positions):
+        """The stream after its words have read both parts and are fed."""
+        attention = self.self_attention
+        read, trace = look(attention, words, there, x_positions=positions, beside=[here])
+        return self._fed(self.self_join(x, read)), trace
 
     def _fed(self, stream: Array) -> Array:
         return self.feed_join(stream, self.feed_forward(self.feed_join.before(stream)))

@@ -1,19 +1,28 @@
 """The published designs by name; each is its neighbour with a few fields changed.
 
 >>> names()[:3]
-('encoder_decoder_pre', 'encoder_decoder_post', 'whisper')
+('encoder_decoder_post', 'encoder_decoder_pre', 'whisper')
 >>> differences("flamingo", "idefics")
 ["join.norm: 'layer' -> 'rms'", "feed.activation: 'gelu' -> 'silu'", 'feed.gated: None -> True']
 """
 
 from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any
 
+from flax import linen as nn
 from flax.core import FrozenDict
 
 from crossattn.nn import design
 from crossattn.nn.block import Block
+from crossattn.nn.blocks import Remat
 from crossattn.nn.design import Design
+from crossattn.nn.prefix import Prefix
 from crossattn.nn.slots import Join, Logits, Rotary, Spare
+from crossattn.nn.stack import Stack
+from crossattn.nn.stream_presets import MODULES, PREFIX, STREAMS
+from crossattn.nn.stream_stack import StreamStack
+from crossattn.nn.two_streams import TwoStreams
 
 __all__ = ["DESIGNS", "TEXT", "build", "differences", "names"]
 
@@ -104,27 +113,101 @@ DESIGNS: dict[str, Design] = {
     "latent_projector": replace(
         POOLER, cross_join=ALONE, context_norm=None, lifted=True, latents=True
     ),
-    "null_key": replace(PRE, cross=FrozenDict(spare=Spare(null=True, zero=True))),
+    "cappa": replace(
+        PRE, own=UNBIASED, cross=UNBIASED, feed=FrozenDict(activation="gelu", use_bias=False)
+    ),
+    "null_key": replace(PRE, cross=FrozenDict(spare=Spare(null=True))),
+    "zero_key": replace(PRE, cross=FrozenDict(spare=Spare(zero=True))),
     "sinks": replace(PRE, cross=FrozenDict(spare=Spare(sink=True))),
+    "registers": replace(PRE, cross=FrozenDict(spare=Spare(registers=4))),
 }
 
 
+ROWS = (
+    *("encoder_decoder_post", "encoder_decoder_pre", "whisper", "t5", "t5gemma", "merged"),
+    *("vilbert", "lxmert", "meter", "bridgetower", "flamingo", "idefics", "mllama"),
+    *("perceiver_encode", "perceiver_decode", "resampler", "resampler_masked", "qformer"),
+    *("coca_pooler", "coca_decoder", "map_head", "ip_adapter", "bidirectional"),
+    *("sam_two_way", "sam_two_way_first", "axial_rope", "bottleneck", "prefix_lm", "cappa"),
+    *("latent_projector", "null_key", "zero_key", "sinks", "registers"),
+)
+
+
 def names() -> tuple[str, ...]:
-    """All presets."""
-    return tuple(DESIGNS)
+    """All presets, in the order of their kinds."""
+    return ROWS
 
 
-def build(name: str, *, width: int, heads: int) -> Block:
+def build(
+    name: str,
+    *,
+    width: int,
+    heads: int,
+    layers: int | None = None,
+    remat: Remat = None,
+    dtype: Any = None,
+) -> nn.Module:
     """The module of a preset.
 
+    Args:
+      name: of `names()`.
+      width: M.
+      heads: H.
+      layers: of a scanned stack of the preset; one bare layer when None, and as many as were
+        published for those that are stacks by themselves (qformer, coca_decoder, bottleneck).
+      remat: what the backward pass of a stack computes again, see `Stack`.
+      dtype: of the streams of a stack, e.g. bfloat16.
+
+    Returns:
+      A `Block`, `TwoStreams` or `Prefix`; with layers a `Stack` or `StreamStack` of it; or a
+      `QFormer`, `CocaDecoder`, `Bottleneck` or `DecoupledAttention`.
+
     Raises:
-      ValueError: there is no preset of this name.
+      ValueError: there is no preset of this name, or no stack for what only stacks have.
+
+    >>> build("mllama", width=8, heads=2, layers=3, remat="everything").layers
+    3
     """
-    if name not in DESIGNS:
-        raise ValueError(f"unknown preset {name!r}: one of {', '.join(names())}")
-    return Block(width, heads, DESIGNS[name])
+    if name not in ROWS:
+        near = get_close_matches(name, ROWS, n=1) or ROWS[:1]
+        raise ValueError(
+            f"unknown preset {name!r}, did you mean {near[0]!r}? One of {', '.join(ROWS)}"
+        )
+    policy = {
+        key: value for key, value in (("remat", remat), ("dtype", dtype)) if value is not None
+    }
+    if name in MODULES and name != "ip_adapter":
+        depth = {} if layers is None else {"layers": layers}
+        return MODULES[name](width=width, heads=heads, **depth, **policy)
+    if name == "ip_adapter" and layers is not None:
+        raise ValueError("ip_adapter is one attention, not a layer: leave layers out")
+    if layers is None:
+        if policy:
+            raise ValueError(f"{' and '.join(policy)}: a field of stacks, give layers as well")
+        return _layer(name, width, heads)
+    if name in DESIGNS:
+        return Stack(layers, width, heads, DESIGNS[name], **policy)
+    return StreamStack(_layer(name, width, heads), layers, **policy)
+
+
+def _layer(name: str, width: int, heads: int) -> nn.Module:
+    if name in DESIGNS:
+        return Block(width, heads, DESIGNS[name])
+    if name in STREAMS:
+        return TwoStreams(width, heads, STREAMS[name])
+    if name in PREFIX:
+        return Prefix(width, heads, PREFIX[name])
+    return MODULES[name](width=width, heads=heads)
 
 
 def differences(one: str, other: str) -> list[str]:
-    """The fields in which two presets differ."""
-    return design.differences(DESIGNS[one], DESIGNS[other])
+    """The fields in which two presets differ; those of other modules begin with these."""
+    a, b = (build(name, width=8, heads=2) for name in (one, other))
+    kinds = [type(module).__name__ for module in (a, b)]
+    lines = [] if kinds[0] == kinds[1] else [f"module: {kinds[0]} -> {kinds[1]}"]
+    designs = [_design(module) for module in (a, b)]
+    return [*lines, *design.differences(*designs)]
+
+
+def _design(module: nn.Module) -> Any:
+    return getattr(module, "upper", None) or getattr(module, "design", None)

@@ -1,18 +1,19 @@
 """Learned queries that read an image and talk to a text (Q-Former)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 
-from crossattn.nn.attention import CrossAttention
-from crossattn.nn.block import Joined
-from crossattn.nn.blocks import FeedForward
+from crossattn.nn.attention import CrossAttention, Projected
+from crossattn.nn.block import Joined, Past
+from crossattn.nn.blocks import POLICIES, FeedForward, Remat
 from crossattn.nn.design import Design
 from crossattn.nn.norms import Norm
+from crossattn.nn.stack import cast, empty_past
 from crossattn.nn.sublayers import look
 from crossattn.ops import Mask, Trace
-from crossattn.shapes import Array, Bool, Float
+from crossattn.shapes import Array, Bool, Float, Int
 
 __all__ = ["QFormer", "QFormerLayer", "joint_mask"]
 
@@ -103,8 +104,25 @@ class QFormerLayer(nn.Module):
         queries = self.feed_join(queries, self.feed_forward(self.feed_join.before(queries)))
         if text is None:
             return (queries, None), trace
+        return (queries, self._feeds_words(words)), trace
+
+    def project(self, queries: Float[Array, "B R M"]) -> Projected:
+        """Keys and values of the queries, for words that read them."""
+        return self.self_attention.project(self.self_join.before(queries))
+
+    def step(
+        self, x: Float[Array, "B T M"], queries: Projected, past: Past, place: Int[Array, ""]
+    ) -> tuple[Float[Array, "B T M"], Past]:
+        """The words from `place` on, which read the queries and their own past."""
+        read = self.self_join.before(x)
+        past = past.extended(self.self_attention.project(read), place)
+        here = Projected(past.keys, past.values, Mask.causal(place))
+        y, _ = look(self.self_attention, read, queries, beside=[here])
+        return self._feeds_words(self.self_join(x, y)), past
+
+    def _feeds_words(self, words: Array) -> Array:
         y = self.text_feed_forward(self.text_feed_join.before(words))
-        return (queries, self.text_feed_join(words, y)), trace
+        return self.text_feed_join(words, y)
 
 
 class QFormer(nn.Module):
@@ -120,6 +138,8 @@ class QFormer(nn.Module):
       queries: R.
       every: the context is read by layers 0, `every`, 2 `every`, ...
       design: of the layers that read it.
+      remat: as in `Stack`.
+      dtype: as in `Stack`.
 
     Example:
       >>> import jax
@@ -138,18 +158,22 @@ class QFormer(nn.Module):
     queries: int = 32
     every: int = 2
     design: Design = Design()
+    remat: Remat = None
+    dtype: Any = None
 
     def setup(self):  # noqa: D102 - Linen calls it
+        layer = QFormerLayer
+        if self.remat is not None:
+            layer = nn.remat(layer, policy=POLICIES[self.remat])
         blind = Design(
             ("self", "feed"), self.design.join, own=self.design.own, feed=self.design.feed
         )
         self.norm = Norm(self.design.join.norm, self.design.join.epsilon)
         self.layer = [
-            QFormerLayer(self.width, self.heads, blind if i % self.every else self.design)
+            layer(self.width, self.heads, blind if i % self.every else self.design)
             for i in range(self.layers)
         ]
 
-    @nn.compact
     def __call__(
         self,
         context: Float[Array, "B S N"],
@@ -159,10 +183,15 @@ class QFormer(nn.Module):
         self_mask: Mask | None = None,
     ) -> tuple[tuple[Float[Array, "B R M"], Float[Array, "B T M"] | None], tuple[Trace, ...]]:
         """Read the context with the learned queries; arguments and results as those of `encode`."""
+        context = cast(context, self.dtype)
+        queries = self._learned(context)
+        return self.encode((queries, text), context, mask=mask, self_mask=self_mask)
+
+    @nn.compact
+    def _learned(self, context: Array) -> Array:
         start = nn.initializers.normal(0.02)
         queries = self.param("queries", start, (self.queries, self.width)).astype(context.dtype)
-        queries = queries[None].repeat(context.shape[0], axis=0)
-        return self.encode((queries, text), context, mask=mask, self_mask=self_mask)
+        return queries[None].repeat(context.shape[0], axis=0)
 
     def encode(
         self,
@@ -183,10 +212,50 @@ class QFormer(nn.Module):
         Returns:
           Queries and words, and the trace of every layer that reads the context.
         """
-        queries, text = streams
+        context, (queries, text) = cast((context, tuple(streams)), self.dtype)
         streams = self.norm(queries), None if text is None else self.norm(text)
         traces: list[Trace] = []
         for layer in self.layer:
             streams, trace = layer(streams, context, mask=mask, self_mask=self_mask)
             traces += [] if trace is None else [trace]
         return streams, tuple(traces)
+
+    def project(
+        self, context: Float[Array, "B S N"], *, mask: Mask | None = None
+    ) -> tuple[Projected, ...]:
+        """What words under the "causal" mask read of the queries in each layer."""
+        context = cast(context, self.dtype)
+        queries, kept = self.norm(self._learned(context)), []
+        for layer in self.layer:
+            kept.append(layer.project(queries))
+            (queries, _), _ = layer((queries, None), context, mask=mask)
+        return tuple(kept)
+
+    def start(self, rows: int, length: int) -> tuple[Past, ...]:
+        """An empty past of every layer, of `rows` texts of up to `length` words."""
+        attention = CrossAttention(self.width, self.heads, **self.design.own, parent=None)
+        return (empty_past(attention, (rows,), length, self.dtype),) * self.layers
+
+    def step(
+        self,
+        x: Float[Array, "B T M"],
+        queries: tuple[Projected, ...],
+        past: tuple[Past, ...],
+        place: Int[Array, ""],
+    ) -> tuple[Float[Array, "B T M"], tuple[Past, ...]]:
+        """The next words of texts that the queries do not see (the "causal" mask).
+
+        Args:
+          x: embedded words that follow (B, T, M).
+          queries: by `project`.
+          past: by `start`, or what the step before returned.
+          place: number of the first of these words.
+
+        Returns:
+          The words, and the past with them.
+        """
+        x, kept = self.norm(cast(x, self.dtype)), []
+        for layer, own, before in zip(self.layer, queries, past, strict=True):
+            x, after = layer.step(x, own, before, place)
+            kept.append(after)
+        return x, tuple(kept)

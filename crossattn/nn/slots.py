@@ -42,11 +42,20 @@ class Spare:
       null: a learned key with a learned value (Imagen; `add_bias_kv` of torch).
       zero: a key and value of zeros (`add_zero_attn` of torch; softmax off by one).
       sink: a learned logit with value 0 (gpt-oss).
+      registers: number of further learned keys with learned values, to keep things in (Darcet et
+        al. 2024, "Vision Transformers Need Registers"; Sukhbaatar et al. 2019, who call them
+        persistent memory).
     """
 
     null: bool = False
     zero: bool = False
     sink: bool = False
+    registers: int = 0
+
+    @property
+    def read(self) -> bool:
+        """Whether there is always something to read besides the context."""
+        return self.null or self.registers > 0
 
 
 @dataclasses.dataclass(frozen=True)

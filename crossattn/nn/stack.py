@@ -1,25 +1,20 @@
 """A scanned stack of blocks of one design: compile time does not grow with depth."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from crossattn.nn.attention import Projected
+from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.block import Block, Past
-from crossattn.nn.blocks import scan_layers
+from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.design import Design
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
 
-__all__ = ["Stack"]
-
-REMAT = {
-    "everything": jax.checkpoint_policies.nothing_saveable,
-    "all but products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-}
+__all__ = ["Stack", "cast", "empty_past"]
 
 
 class Stack(nn.Module):
@@ -55,16 +50,11 @@ class Stack(nn.Module):
     width: int
     heads: int
     design: Design = Design()
-    remat: Literal["everything", "all but products"] | None = None
+    remat: Remat = None
     dtype: Any = None
 
     def setup(self):  # noqa: D102 - Linen calls it
-        block = Block
-        if self.remat is not None:
-            block = nn.remat(
-                Block, policy=REMAT[self.remat], prevent_cse=False, methods=["__call__"]
-            )
-        self.blocks = block(self.width, self.heads, self.design)
+        self.blocks = Block(self.width, self.heads, self.design)
 
     def __call__(
         self,
@@ -99,9 +89,11 @@ class Stack(nn.Module):
             "self_bias": self_bias,
         }
         each = context if isinstance(context, Projected) else None
-        context = None if context is None or each is not None else self._cast(context)
-        shared = (context, where)
-        return scan_layers(step, self.blocks, self._cast(x), (shared,), (each,), layers=self.layers)
+        shared = (cast(None if each else context, self.dtype), where)
+        x, layers = cast(x, self.dtype), self.layers
+        return scan_layers(
+            step, self.blocks, x, (shared,), (each,), layers=layers, remat=self.remat
+        )
 
     def project(
         self,
@@ -114,18 +106,14 @@ class Stack(nn.Module):
         def step(block, carry, context, positions):
             return carry, block.project(context, key_positions=positions)
 
-        shared = (self._cast(context), key_positions)
+        shared = (cast(context, self.dtype), key_positions)
         return scan_layers(step, self.blocks, (), shared, layers=self.layers)[1]
 
     def start(self, rows: int, length: int) -> Past:
         """An empty past of `rows` streams of up to `length` tokens, with a leading axis L."""
-        attention = self.design.cross if "merged" in self.design.order else self.design.own
-        shared = attention.get("key_value_heads") or self.heads
-        size = attention.get("head_size") or self.width // self.heads
-        read = attention.get("value_size") or size
-        dtype = jnp.float32 if self.dtype is None else self.dtype
-        empty = lambda size: jnp.zeros((self.layers, rows, shared, length, size), dtype)
-        return Past(empty(size), empty(read))
+        own = self.design.cross if "merged" in self.design.order else self.design.own
+        attention = CrossAttention(self.width, self.heads, **own, parent=None)
+        return empty_past(attention, (self.layers, rows), length, self.dtype)
 
     def step(
         self,
@@ -161,9 +149,20 @@ class Stack(nn.Module):
         where = {"place": place, "mask": mask, "query_positions": query_positions}
         own = (context, past)
         x, (past, kept) = scan_layers(
-            step, self.blocks, self._cast(x), (where,), (own,), layers=self.layers
+            step, self.blocks, cast(x, self.dtype), (where,), (own,), layers=self.layers
         )
         return x, past, kept
 
-    def _cast(self, x: Array) -> Array:
-        return x if self.dtype is None else x.astype(self.dtype)
+
+def empty_past(
+    attention: CrossAttention, leading: tuple[int, ...], length: int, dtype: Any
+) -> Past:
+    """A past of up to `length` tokens, nothing of which is filled; float32 where dtype is None."""
+    dtype = jnp.float32 if dtype is None else dtype
+    empty = lambda size: jnp.zeros((*leading, attention.shared, length, size), dtype)
+    return Past(empty(attention.size), empty(attention.read))
+
+
+def cast(streams: Any, dtype: Any) -> Any:
+    """All arrays of a tree in a dtype; as they are where it is None."""
+    return streams if dtype is None else jax.tree.map(lambda x: x.astype(dtype), streams)

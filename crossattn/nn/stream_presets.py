@@ -1,42 +1,31 @@
 """The published designs of two streams by name, and those that are modules of their own.
 
+>>> from crossattn.nn.design import differences
 >>> differences(STREAMS["meter"], STREAMS["lxmert"])[0]
 "order: ('self', 'cross', 'feed') -> ('cross', 'self', 'feed')"
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from flax import linen as nn
 from flax.core import FrozenDict
 
 from crossattn.nn.adapters import DecoupledAttention
-from crossattn.nn.block import Block
 from crossattn.nn.bottleneck import Bottleneck
 from crossattn.nn.coca_decoder import CocaDecoder
-from crossattn.nn.design import Design, differences
-from crossattn.nn.prefix import Prefix
+from crossattn.nn.design import Design
 from crossattn.nn.qformer import QFormer
 from crossattn.nn.slots import Join
 from crossattn.nn.two_streams import TwoStreamDesign
 
-__all__ = [
-    "MODULES",
-    "STREAMS",
-    "bottleneck",
-    "cappa",
-    "coca_decoder",
-    "differences",
-    "ip_adapter",
-    "prefix_lm",
-    "qformer",
-]
+__all__ = ["MODULES", "PREFIX", "STREAMS", "bottleneck", "coca_decoder", "ip_adapter", "qformer"]
 
 AFTER = Join(site="after", epsilon=1e-12)
 BEFORE = Join(epsilon=1e-5)
 GELU = FrozenDict(activation="gelu")
 PLACED = FrozenDict(placing="add")
-UNBIASED = FrozenDict(use_bias=False)
 
 VILBERT = TwoStreamDesign(order=("cross", "feed", "self", "feed"), join=AFTER, feed=GELU)
 METER = replace(VILBERT, order=("self", "cross", "feed"), join=replace(AFTER, epsilon=1e-5))
@@ -66,13 +55,30 @@ STREAMS: dict[str, TwoStreamDesign] = {
         SAM, self_join=replace(SAM.join, residual=False), own=FrozenDict()
     ),
 }
+PREFIX: dict[str, Design] = {"prefix_lm": Design(order=("self", "feed"), join=AFTER, feed=GELU)}
 
 
 def qformer(
-    *, width: int, heads: int, layers: int = 12, queries: int = 32, every: int = 2
+    *, width: int, heads: int, layers: int = 12, queries: int = 32, **policy: Any
 ) -> QFormer:
     """Q-Former of BLIP-2: norms after, the context in every second layer."""
-    return QFormer(layers, width, heads, queries, every, Design(join=AFTER, feed=GELU))
+    design = Design(join=AFTER, feed=GELU)
+    return QFormer(layers, width, heads, queries, design=design, **policy)
+
+
+def bottleneck(
+    *, width: int, heads: int, layers: int = 4, tokens: int = 4, **policy: Any
+) -> Bottleneck:
+    """MBT, of layers of the Vision Transformer; 4 tokens suffice in the paper."""
+    design = TwoStreamDesign(order=("self", "feed"), join=Join(), feed=GELU)
+    return Bottleneck(layers, width, heads, tokens, design, **policy)
+
+
+def coca_decoder(*, width: int, heads: int, layers: int = 12, **policy: Any) -> CocaDecoder:
+    """The decoder of CoCa: norms before, half of the layers without the image."""
+    upper = Design(join=BEFORE, feed=GELU)
+    lower = replace(upper, order=("self", "feed"))
+    return CocaDecoder(layers, width, heads, lower, upper, **policy)
 
 
 def ip_adapter(*, width: int, heads: int, pictures: int = 1) -> DecoupledAttention:
@@ -80,34 +86,9 @@ def ip_adapter(*, width: int, heads: int, pictures: int = 1) -> DecoupledAttenti
     return DecoupledAttention(width, heads, pictures)
 
 
-def bottleneck(*, width: int, heads: int, layers: int = 4, tokens: int = 4) -> Bottleneck:
-    """MBT, of layers of the Vision Transformer; 4 tokens suffice in the paper."""
-    design = TwoStreamDesign(order=("self", "feed"), join=Join(), feed=GELU)
-    return Bottleneck(layers, width, heads, tokens, design)
-
-
-def prefix_lm(*, width: int, heads: int, join: Join = AFTER) -> Prefix:
-    """A layer of GIT, with norms after; `join=Join()` gives one with norms before."""
-    return Prefix(width, heads, Design(order=("self", "feed"), join=join, feed=GELU))
-
-
-def cappa(*, width: int, heads: int) -> Block:
-    """A layer of CapPa: norms before, no biases; its inputs by `crossattn.nn.cappa`."""
-    feed = FrozenDict(activation="gelu", use_bias=False)
-    return Block(width, heads, Design(join=BEFORE, own=UNBIASED, cross=UNBIASED, feed=feed))
-
-
-def coca_decoder(*, width: int, heads: int, layers: int = 12) -> CocaDecoder:
-    """The decoder of CoCa: norms before, half of the layers without the image."""
-    upper = Design(join=BEFORE, feed=GELU)
-    return CocaDecoder(layers, width, heads, replace(upper, order=("self", "feed")), upper)
-
-
 MODULES: dict[str, Callable[..., nn.Module]] = {
     "qformer": qformer,
+    "coca_decoder": coca_decoder,
     "ip_adapter": ip_adapter,
     "bottleneck": bottleneck,
-    "prefix_lm": prefix_lm,
-    "cappa": cappa,
-    "coca_decoder": coca_decoder,
 }

@@ -30,7 +30,7 @@ def look(
     if attention.placing is not None:
         placed = {"query_positions": x_positions, "key_positions": context_positions}
     y, trace = attention(x, context, mask=mask, beside=beside, **placed)
-    if attention.spare.null:
+    if attention.spare.read:
         return y, trace
     return only_seeing(y, trace.lse != -jnp.inf if beside else trace.valid), trace
 

@@ -12,6 +12,7 @@ from crossattn.nn.block import Joined
 from crossattn.nn.blocks import FeedForward
 from crossattn.nn.co_attention import BidirectionalAttention
 from crossattn.nn.norms import Norm
+from crossattn.nn.reading import shown
 from crossattn.nn.slots import Join
 from crossattn.nn.sublayers import conjunction, look, only_seeing
 from crossattn.ops import Mask, Trace
@@ -207,15 +208,20 @@ class TwoStreams(nn.Module):
 
         Returns:
           Both streams, and the traces of x reading the context and of the context reading x, None
-          where there is no such attention. Who sees nothing is given nothing. What is hidden
-          changes nothing elsewhere, but comes out itself: give it finite values under `grad`.
+          where there is no such attention. Who sees nothing is given nothing. A hidden token
+          changes nothing elsewhere; what comes out in its place is made of zeros.
 
         Raises:
           ValueError: positions for a design that does nothing with them, or towers and no link.
         """
         self._check((x_positions, context_positions), towers)
-        pair, positions, sides = list(streams), (x_positions, context_positions), self._sides
-        old = list(streams)
+        positions, sides = (x_positions, context_positions), self._sides
+        seen = lambda pair: [
+            shown(stream, mask, stream.shape[1])
+            for stream, mask in zip(pair, (x_mask, context_mask), strict=True)
+        ]
+        pair, towers = seen(streams), None if towers is None else seen(towers)
+        old = list(pair)
         here, there = conjunction(x_mask), conjunction(context_mask)
         own = conjunction(here, self_mask), there
         others = there, conjunction(here, back_mask)

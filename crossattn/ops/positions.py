@@ -45,7 +45,7 @@ def sinusoids(
 
 
 def fourier(
-    coordinates: Float[Array, "... T A"], *, bands: int, highest: float | Sequence[float]
+    coordinates: Float[Array, "... T A"], *, bands: int, highest: float | int | Sequence[float]
 ) -> Float[Array, "... T F"]:
     """The coordinates, then sin and cos of pi f x for `bands` frequencies from 1 to highest / 2.
 
@@ -60,6 +60,7 @@ def fourier(
     if len(top) != axes:
         raise ValueError(f"highest has {len(top)} entries for {axes} axes: give one for each")
     bank = jnp.stack([jnp.linspace(1.0, one / 2, bands, dtype=coordinates.dtype) for one in top])
+    bank = bank.reshape((1,) * (coordinates.ndim - 1) + bank.shape)
     angle = jnp.pi * coordinates[..., None] * bank
     angle = angle.reshape(*coordinates.shape[:-1], axes * bands)
     return jnp.concatenate([coordinates, jnp.sin(angle), jnp.cos(angle)], axis=-1)

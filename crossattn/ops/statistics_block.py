@@ -48,12 +48,16 @@ def read(
         q, k = jnp.where(visible.any(3, keepdims=True), q, 0), jnp.where(seen, k, 0)
         if columns is not None:
             columns = jnp.where(seen.any(1), columns, 0)
-    x, slope = dot(q, k.swapaxes(2, 3)) * scale, None
-    if softcap is not None:
-        capped = jnp.tanh(x / softcap)
-        x, slope = softcap * capped, 1 - capped * capped
+    # No product is added to: it would be rounded in one reader of x and not in another, where XLA
+    # computes x twice, and then no key has the largest x. So scale and soft-cap stand outside.
+    x, slope = dot(q * scale, k.swapaxes(2, 3)), None
     # A bias is near the shift where both are large, and then their difference is exact.
-    x = x - shift if added is None else x + (added.astype(x.dtype) - shift)
+    moved = -shift if added is None else added.astype(x.dtype) - shift
+    if softcap is None:
+        x = x + moved
+    else:
+        capped = jnp.tanh(x / softcap)
+        x, slope = (capped + moved / softcap) * softcap, 1 - capped * capped
     places = (_first(tile) + jnp.arange(k.shape[2], dtype=jnp.int32))[None, None, None]
     if visible is None:
         return Block(q, k, columns, None, x, jnp.exp(x), slope, places)

@@ -22,7 +22,7 @@ from crossattn.interop.names import LAYOUTS
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn.block import Block
 from crossattn.nn.design import Design
-from crossattn.nn.norms import Norm
+from crossattn.nn.latents import Latents
 from crossattn.nn.presets import ALONE, DESIGNS
 from crossattn.nn.slots import Logits
 from crossattn.nn.stack import Stack
@@ -140,32 +140,17 @@ def idefics(settings: dict, params: Any, inputs: dict) -> dict:
     return {"x": out[0]}
 
 
-def pooler(preset: str, *, only_row: bool = False) -> Run:
-    """Learned queries are the stream of a block."""
+def latents(preset: str, *, only_row: bool = False) -> Run:
+    """Learned queries read through one block, or through a stack and a norm."""
 
     def run(settings, params, inputs):
-        params, context = params["params"], inputs["context"]
-        design = sized(DESIGNS[preset], settings)
-        module = Block(settings["width"], settings["heads"], design)
-        x = params["latents"][None].repeat(context.shape[0], axis=0)
-        y, _ = module.apply({"params": params["block"]}, x, context)
+        size = settings["width"], settings["heads"], sized(DESIGNS[preset], settings)
+        several = "layers" in settings
+        reader = Stack(settings["layers"], *size) if several else Block(*size)
+        count = params["params"]["latents"].shape[0]
+        module = Latents(count, reader, final_norm=several)
+        y, _ = module.apply(params, inputs["context"], **masks(inputs, "mask"))
         return {"x": y[:, 0] if only_row else y}
-
-    return run
-
-
-def resampler(preset: str) -> Run:
-    """Learned queries go through a stack, and a norm."""
-
-    def run(settings, params, inputs):
-        params, context = params["params"], inputs["context"]
-        design = sized(DESIGNS[preset], settings)
-        module = Stack(settings["layers"], settings["width"], settings["heads"], design)
-        x = params["latents"][None].repeat(context.shape[0], axis=0)
-        stack = {"params": {"blocks": params["blocks"]}}
-        y, _ = module.apply(stack, x, context, **masks(inputs, "mask"))
-        norm = Norm(design.join.norm, design.join.epsilon)
-        return {"x": norm.apply({"params": params["norm"]}, y)}
 
     return run
 
@@ -202,16 +187,21 @@ def axial(settings: dict, params: Any, inputs: dict) -> dict:
     return {"x": module.apply(params, inputs["x"], inputs["context"], **given)[0]}
 
 
-def text(first_norm: bool, preset: str) -> Run:
-    """A whole decoder."""
+def decoder(preset: str, settings: dict) -> TextDecoder:
+    """A whole one; that of BLIP is BERT."""
+    bert = {"first_norm": True, "final_norm": False, "transformed": True}
+    kind = bert if preset == "encoder_decoder_post" else {}
+    design = sized(DESIGNS[preset], settings)
+    stack = Stack(settings["layers"], settings["width"], settings["heads"], design)
+    sizes = settings["vocabulary"], settings["places"]
+    return TextDecoder(stack, *sizes, **kind, epsilon=settings["epsilon"])
+
+
+def text(preset: str) -> Run:
+    """All its logits."""
 
     def run(settings, params, inputs):
-        design = sized(DESIGNS[preset], settings)
-        stack = Stack(settings["layers"], settings["width"], settings["heads"], design)
-        sizes = settings["vocabulary"], settings["places"]
-        kind = {"first_norm": True, "final_norm": False, "transformed": True}
-        kind = kind if first_norm else {}
-        module = TextDecoder(stack, *sizes, **kind, epsilon=settings["epsilon"])
+        module = decoder(preset, settings)
         return {"x": module.apply(params, jnp.asarray(inputs["tokens"]), inputs["context"])[0]}
 
     return run
@@ -238,18 +228,16 @@ SINGLE: dict[str, Case] = {
     "perceiver_encode": Case(*["perceiver_encode"] * 2, block("perceiver_encode")),
     "perceiver_decode": Case(*["perceiver_decode"] * 2, perceiver_decode),
     "perceiver": Case("perceiver_encode", "perceiver", perceiver),
-    "resampler": Case("resampler", "resampler", resampler("resampler")),
-    "idefics2_resampler": Case(*["resampler_masked"] * 2, resampler("resampler_masked")),
-    "resampler_masked": Case(*["resampler_masked"] * 2, resampler("resampler_masked")),
-    "coca_pooler": Case("coca_pooler", "coca_pooler", pooler("coca_pooler")),
-    "map_head": Case("map_head", "map_head", pooler("map_head", only_row=True)),
-    "siglip_head": Case("map_head", "map_head", pooler("map_head", only_row=True)),
-    "latent_projector": Case(*["latent_projector"] * 2, pooler("latent_projector")),
+    "resampler": Case("resampler", "resampler", latents("resampler")),
+    "idefics2_resampler": Case(*["resampler_masked"] * 2, latents("resampler_masked")),
+    "resampler_masked": Case(*["resampler_masked"] * 2, latents("resampler_masked")),
+    "coca_pooler": Case("coca_pooler", "coca_pooler", latents("coca_pooler")),
+    "map_head": Case("map_head", "map_head", latents("map_head", only_row=True)),
+    "siglip_head": Case("map_head", "map_head", latents("map_head", only_row=True)),
+    "latent_projector": Case(*["latent_projector"] * 2, latents("latent_projector")),
     "axial_rope": Case("axial_rope", "axial_rope", axial),
-    "blip_decoder": Case(
-        "encoder_decoder_post", "blip_decoder", text(True, "encoder_decoder_post")
-    ),
-    "whisper_decoder": Case("whisper", "whisper_decoder", text(False, "whisper")),
+    "blip_decoder": Case("encoder_decoder_post", "blip_decoder", text("encoder_decoder_post")),
+    "whisper_decoder": Case("whisper", "whisper_decoder", text("whisper")),
 }
 
 

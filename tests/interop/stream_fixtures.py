@@ -12,9 +12,11 @@ from flax.core import FrozenDict
 from crossattn.nn.adapters import DecoupledAttention
 from crossattn.nn.attention import CrossAttention
 from crossattn.nn.block import Block
+from crossattn.nn.prefix import Prefix
+from crossattn.nn.presets import DESIGNS
 from crossattn.nn.qformer import QFormer
 from crossattn.nn.slots import Spare
-from crossattn.nn.stream_presets import STREAMS, cappa, prefix_lm, qformer
+from crossattn.nn.stream_presets import PREFIX, STREAMS, qformer
 from crossattn.nn.two_streams import Link, TwoStreamDesign, TwoStreams
 
 
@@ -74,14 +76,14 @@ def link(kind: str, name: str) -> Run:
 
 
 def parallel(settings: dict, params: Any, inputs: dict) -> dict:
-    module = cappa(width=settings["width"], heads=settings["heads"])
-    module = Block(module.width, module.heads, sized(module.design, settings))
+    design = sized(DESIGNS["cappa"], settings)
+    module = Block(settings["width"], settings["heads"], design)
     given = masks(inputs, "mask", "self_mask")
     return {"x": module.apply(params, inputs["x"], inputs["context"], **given)[0]}
 
 
 def prefix(settings: dict, params: Any, inputs: dict) -> dict:
-    module = prefix_lm(width=settings["width"], heads=settings["heads"])
+    module = Prefix(settings["width"], settings["heads"], PREFIX["prefix_lm"])
     module = module.clone(design=sized(module.design, settings))
     given = keys({"context_mask": inputs["mask"]}, "context_mask") | masks(inputs, "self_mask")
     (x, context), _ = module.apply(params, (inputs["x"], inputs["context"]), **given)

@@ -1,7 +1,12 @@
 """The command that shows what of a checkpoint fits."""
 
+import shlex
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from fixtures import SINGLE, read
 from safetensors.numpy import save_file
 
 from crossattn.interop import huggingface
@@ -63,9 +68,38 @@ def test_what_does_not_fit(checkpoint, capsys):
 
 def test_where_to_look(checkpoint, capsys):
     folder, _ = checkpoint
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as end:
         import_weights.main([str(folder), "--preset", "t5"])
-    assert "under the prefix" in capsys.readouterr().out.splitlines()[-1]
+    assert end.value.code == 1
+    hint, command = capsys.readouterr().out.splitlines()[-2:]
+    assert "under the prefix" in hint
+    program, *arguments = command.split(" ", 3)[2:]
+    assert program == "experiments.import_weights"
+    import_weights.main(shlex.split(arguments[0]))
+    assert "10 tensors" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["blip_decoder", "whisper_decoder", "siglip_head", "resampler"])
+def test_the_module_that_it_prints_takes_the_parameters(name, tmp_path, capsys):
+    peer, of = read(name), SINGLE[name]
+    save_file(dict(peer.state), tmp_path / "model.safetensors")
+    import_weights.main([str(tmp_path), "--preset", of.names])
+    said = capsys.readouterr().out
+    lines = [line for line in said.splitlines() if line.startswith(("from ", "module = "))]
+    found = {"heads": peer.settings["heads"]}
+    exec("\n".join(lines), found)
+    module, params = found["module"], found["params"]
+    arrays = peer.cases[""]
+    if "in/tokens" in arrays:
+        given = jnp.asarray(arrays["in/tokens"], jnp.int32), arrays["in/context"]
+    else:
+        given = (arrays["in/context"],)
+    needed = jax.eval_shape(module.init, jax.random.key(0), *given)
+    assert paths(params) == paths(needed)
+
+
+def paths(tree):
+    return {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 @pytest.mark.parametrize(

@@ -58,12 +58,17 @@ def softmax(x, axis=-1):
 
 
 @pytest.mark.parametrize(
-    "spare", [Spare(null=True), Spare(zero=True), Spare(sink=True), Spare(True, True, True)]
+    "spare", [Spare(null=True), Spare(zero=True), Spare(sink=True), Spare(True, True, True, 3)]
 )
 def test_spare_keys_take_their_share(streams, spare):
     y, trace, params = run(CrossAttention(M, H, spare=spare), streams)
     q, k, v = projected(params, streams)
     columns, values = [logits(q, k)], [v]
+    for row in range(spare.registers):
+        null = np.broadcast_to(params["register_keys"][row, None, :, None], (B, H, 1, M // H))
+        columns.append(q @ null.swapaxes(2, 3) / np.sqrt(M // H))
+        null = params["register_values"][row, None, :, None]
+        values.append(np.broadcast_to(null, (B, H, 1, M // H)))
     if spare.null:
         null = np.broadcast_to(params["null_key"][None, :, None], (B, H, 1, M // H))
         columns.append(q @ null.swapaxes(2, 3) / np.sqrt(M // H))

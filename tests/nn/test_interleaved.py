@@ -34,5 +34,8 @@ def test_words_before_any_image_are_those_of_the_text_alone(name, latest):
         np.testing.assert_array_equal(y[before], alone[before])
         assert not np.allclose(y[~before], alone[~before])
     # The second image, and what belongs to none, cannot reach the words of the first.
-    poisoned = jnp.where(jnp.asarray(IMAGE != 1)[..., None], jnp.nan, one)
-    np.testing.assert_array_equal(apply(one, media)[BEGUN == 1], apply(poisoned, media)[BEGUN == 1])
+    poison = jnp.where(jnp.asarray(IMAGE == 0), jnp.nan, 100.0)[..., None]
+    poisoned = jnp.where(jnp.asarray(IMAGE != 1)[..., None], poison, one)
+    y, other = apply(one, media), apply(poisoned, media)
+    np.testing.assert_array_equal(y[BEGUN == 1], other[BEGUN == 1])
+    assert not np.allclose(y[BEGUN == 2], other[BEGUN == 2])

@@ -1,5 +1,7 @@
 """Words behind a prefix, halves of a decoder, captions predicted at once."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +9,12 @@ import pytest
 from formulas import filled
 
 from crossattn import Mask
+from crossattn.nn import presets
 from crossattn.nn.block import Block
 from crossattn.nn.cappa import parallel_or_causal
+from crossattn.nn.prefix import Prefix
 from crossattn.nn.slots import Join
-from crossattn.nn.stream_presets import cappa, coca_decoder, prefix_lm
+from crossattn.nn.stream_presets import PREFIX, coca_decoder
 
 B, T, S, M, H = 3, 5, 7, 6, 3
 WORDS, IMAGE = (5, 2, 4), (7, 3, 0)
@@ -24,7 +28,7 @@ def streams():
 
 def test_a_prefix_is_one_stream_under_one_mask(streams):
     x, context = streams
-    module = prefix_lm(width=M, heads=H, join=Join())
+    module = Prefix(M, H, replace(PREFIX["prefix_lm"], join=Join()))
     masks = {
         "x_mask": Mask.lengths(key=jnp.array(WORDS)),
         "context_mask": Mask.lengths(key=jnp.array(IMAGE)),
@@ -40,7 +44,8 @@ def test_a_prefix_is_one_stream_under_one_mask(streams):
     one = Block(M, H, module.design)
     mask = Mask.dense(jnp.asarray(seen[None, None] & there[:, None, None]))
     whole = jax.jit(lambda y: one.apply(params, y, None, self_mask=mask)[0])
-    wanted = whole(jnp.concatenate([context, x], axis=1))
+    shown = jnp.where(there[..., None], jnp.concatenate([context, x], axis=1), 0)
+    wanted = whole(shown)
     np.testing.assert_allclose(words, wanted[:, S:], atol=1e-5)
     np.testing.assert_allclose(tokens[:2], wanted[:2, :S], atol=1e-5)  # the last has no context
     assert trace.rows().shape == (B, H, T, S)
@@ -94,7 +99,8 @@ def test_all_or_none_in_parallel(share):
 
 
 def test_cappa_has_no_biases_but_those_of_its_norms(streams):
-    shapes = jax.eval_shape(lambda: cappa(width=M, heads=H).init(jax.random.key(0), *streams))
+    block = presets.build("cappa", width=M, heads=H)
+    shapes = jax.eval_shape(lambda: block.init(jax.random.key(0), *streams))
     paths = jax.tree_util.tree_leaves_with_path(shapes)
     biases = [jax.tree_util.keystr(path) for path, _ in paths if "bias" in str(path[-1])]
     assert [path for path in biases if "norm" not in path] == []

@@ -72,7 +72,7 @@ def test_sinusoids_are_those_of_the_paper():
 
 def test_fourier_features_reach_the_nyquist_frequency():
     x = np.linspace(-1, 1, T)
-    found = np.asarray(fourier(jnp.asarray(x)[:, None], bands=3, highest=T))
+    found = np.asarray(fourier(jnp.asarray(x)[:, None], bands=3, highest=float(T)))
     wanted = [x]
     for function in (np.sin, np.cos):
         wanted += [function(np.pi * f * x) for f in (1.0, 1.75, 2.5)]

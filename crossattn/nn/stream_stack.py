@@ -1,0 +1,123 @@
+"""A scanned stack of layers that carry a pair of streams."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flax import linen as nn
+
+from crossattn.nn.attention import CrossAttention, Projected
+from crossattn.nn.block import Past
+from crossattn.nn.blocks import Remat, scan_layers
+from crossattn.nn.stack import cast, empty_past
+from crossattn.ops import Mask, Trace
+from crossattn.shapes import Array, Float, Int
+
+__all__ = ["StreamStack"]
+
+Streams = tuple[Float[Array, "B T M"], Float[Array, "B S N"]]
+
+
+class StreamStack(nn.Module):
+    """`layers` layers of two streams under one `scan`; parameters carry a leading axis L.
+
+    Attributes:
+      layer: a `TwoStreams` or a `Prefix`.
+      layers: L.
+      remat: what the backward pass computes again instead of keeping it; None: nothing.
+      dtype: of the streams, e.g. bfloat16; that of the inputs when None. Parameters keep theirs,
+        norms and softmax are taken in float32 at least.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from crossattn.nn import presets
+      >>> stack = presets.build("prefix_lm", width=8, heads=2, layers=3)
+      >>> words, patches = jnp.ones((2, 5, 8)), jnp.ones((2, 7, 8))
+      >>> params = stack.init(jax.random.key(0), (words, patches))
+      >>> (x, context), _ = stack.apply(params, (words, patches))
+      >>> projected = stack.apply(params, patches, method="project")
+      >>> past = stack.apply(params, 2, 5, method="start")
+      >>> first, past, _ = stack.apply(params, words[:, :1], projected, past, jnp.int32(0),
+      ...                              method="step")
+      >>> bool(jnp.allclose(first, x[:, :1], atol=1e-5))
+      True
+    """
+
+    layer: nn.Module
+    layers: int
+    remat: Remat = None
+    dtype: Any = None
+
+    def __call__(
+        self,
+        streams: Streams,
+        *,
+        towers: tuple[Float[Array, "L B T M"], Float[Array, "L B S N"]] | None = None,
+        observe: Callable[[Any], Any] = lambda traces: None,
+        **where: Any,
+    ) -> tuple[Streams, Any]:
+        """Run the layers.
+
+        Args:
+          streams: x (B, T, M) and the context (B, S, N).
+          towers: states of the towers for each layer, (L, B, T, M) and (L, B, S, N), for a design
+            with a "link".
+          observe: applied to what each layer returns beside the streams: only that is kept.
+          **where: masks and positions of the layer.
+
+        Returns:
+          Both streams, and what was observed with a leading axis L.
+        """
+
+        def step(layer, streams, where, towers):
+            joined = {} if towers is None else {"towers": towers}
+            streams, traces = layer(streams, **where, **joined)
+            return streams, observe(traces)
+
+        streams, towers = cast(tuple(streams), self.dtype), cast(towers, self.dtype)
+        return scan_layers(
+            step, self.layer, streams, (where,), (towers,), layers=self.layers, remat=self.remat
+        )
+
+    def project(
+        self,
+        context: Float[Array, "B S M"],
+        *,
+        context_mask: Mask | None = None,
+        context_positions: Float[Array, "_ S _"] | None = None,
+    ) -> Projected:
+        """Keys and values of a prefix in every layer, with a leading axis L; of a `Prefix` only."""
+
+        def step(layer, context, where):
+            return layer.project(context, **where)
+
+        where = {"context_mask": context_mask, "context_positions": context_positions}
+        context = cast(context, self.dtype)
+        return scan_layers(step, self.layer, context, (where,), layers=self.layers)[1]
+
+    def start(self, rows: int, length: int) -> Past:
+        """An empty past of `rows` texts of up to `length` words, with a leading axis L."""
+        layer = self.layer
+        attention = CrossAttention(layer.width, layer.heads, **layer.design.own, parent=None)
+        return empty_past(attention, (self.layers, rows), length, self.dtype)
+
+    def step(
+        self,
+        x: Float[Array, "B T M"],
+        context: Projected,
+        past: Past,
+        place: Int[Array, ""],
+        *,
+        context_mask: Mask | None = None,
+        x_positions: Float[Array, "_ T _"] | None = None,
+        observe: Callable[[Trace], Any] = lambda trace: None,
+    ) -> tuple[Float[Array, "B T M"], Past, Any]:
+        """The next words behind a prefix; arguments and results as those of `Stack.step`."""
+
+        def step(layer, x, where, own):
+            x, past, trace = layer.step(x, *own, **where)
+            return x, (past, observe(trace))
+
+        where = {"place": place, "context_mask": context_mask, "x_positions": x_positions}
+        x, own = cast(x, self.dtype), (context, past)
+        x, (past, kept) = scan_layers(step, self.layer, x, (where,), (own,), layers=self.layers)
+        return x, past, kept
