@@ -67,11 +67,11 @@ def attention(
 
     `widths` are the letters of the query's and of the context's width.
     """
-    site, (width, context) = _site(ours), widths
+    site, width, context = _site(ours), widths[0], widths[1]
     entries: Entries = ()
-    for name, (letter, *rest) in zip(names, QKV, strict=True):
+    for name, own in zip(names, QKV, strict=True):
+        letter, map_ = own[0], f"{ours}/{own}"
         shape = f"{letter.upper()}.{site} {width if letter == 'q' else context}"
-        map_ = f"{ours}/{letter}{''.join(rest)}"
         entries += dense(theirs + name, map_, shape, bias=letter in biased)
     shape = f"{width} O.{site}"
     return entries + dense(theirs + out, f"{ours}/out", shape, bias="o" in biased)

@@ -5,7 +5,18 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from crossattn.interop.table import NUMBER, Entry, Fit, Layout, Line, Place, Shape, parsed, size_of
+from crossattn.interop.table import (
+    NUMBER,
+    Entry,
+    Fit,
+    Layout,
+    Line,
+    Place,
+    Problem,
+    Shape,
+    parsed,
+    size_of,
+)
 
 __all__ = ["exported", "imported", "pattern"]
 
@@ -61,7 +72,8 @@ def exported(
     paths = [(path, entry) for entry in entries for path in (*entry.ours, *entry.zeros)]
     bare = {path: shapes[path][e.stacked :] for path, e in paths if path in shapes}
     sizes = _votes([(e.target, bare[path]) for path, e in paths if path in bare])
-    lines, depth = [], {}
+    lines: list[Line] = []
+    depth: dict[Variable, int] = {}
     for path, entry in paths:
         line = _judged(path, bare.get(path), entry.target, sizes)
         if path in bare and entry.stacked:
@@ -94,7 +106,7 @@ def _judged(
     name: str, found: Shape | None, letters: Sequence[str], sizes: Mapping[str, int]
 ) -> Line:
     fits = found is not None and _fits(letters, found, sizes)
-    problem = "" if fits else "missing" if found is None else "misshaped"
+    problem: Problem = "" if fits else "missing" if found is None else "misshaped"
     return Line(problem, name, _shown(found), _needed(letters, sizes))
 
 
@@ -127,8 +139,8 @@ def _against(
 
 def _needed(letters: Sequence[str], sizes: Mapping[str, int]) -> str:
     named = "(" + ", ".join(letters) + ")"
-    known = [size_of(token, sizes) for token in letters]
-    if None in known or not any(parsed(token)[1] for token in letters):
+    known = [size for token in letters if (size := size_of(token, sizes)) is not None]
+    if len(known) < len(letters) or not any(parsed(token)[1] for token in letters):
         return named
     return f"{named} = {_shown(tuple(known))}"
 
@@ -142,7 +154,8 @@ def _within(paths: Sequence[str], parts: Sequence[str]) -> bool:
 
 
 def _variable(name: str) -> Variable:
-    return NUMBER.search(name).groups(default="")
+    before, after = NUMBER.findall(name)[0]
+    return before, after
 
 
 def _first(variable: Variable) -> int:

@@ -87,7 +87,7 @@ def look(
     """What would be imported, by name and shape only; arguments as those of `load`."""
     shapes = _shapes(_opened(source))
     bare = None if like is None else _shapes(flatten_dict(like["params"], sep="/"))
-    given = {"prefix": prefix, "layers": layers, "parts": parts, "like": bare}
+    given: Any = {"prefix": prefix, "layers": layers, "parts": parts, "like": bare}
     return _best([imported(one, shapes, **given) for one in _layouts(preset)])
 
 
@@ -178,7 +178,7 @@ def tensors(
       ValueError: no such preset.
     """
     flat = flatten_dict(params["params"], sep="/")
-    given = {"prefix": prefix, "layers": layers, "parts": parts}
+    given: Any = {"prefix": prefix, "layers": layers, "parts": parts}
     fit = _best([exported(one, _shapes(flat), **given) for one in _layouts(preset)])
     _refuse(fit.problems, f"fit {preset}")
     arrays = {path: np.asarray(leaf) for path, leaf in flat.items()}
@@ -273,10 +273,10 @@ def _files(path: Path) -> list[Path]:
         raise WeightsError(f"there is no file or folder {path}")
     if (path / INDEX).exists():
         try:
-            files = set(json.loads((path / INDEX).read_text())["weight_map"].values())
+            named = set(json.loads((path / INDEX).read_text())["weight_map"].values())
         except (ValueError, KeyError, AttributeError) as error:
             raise WeightsError(f"{path / INDEX} is damaged") from error
-        return [path / name for name in sorted(files)]
+        return [path / name for name in sorted(named)]
     files = sorted(path.glob("*.safetensors"))
     if not files:
         raise WeightsError(f"{path} holds no safetensors file")

@@ -107,11 +107,11 @@ def idefics(norms: bool, gate: str) -> Entries:
 
 def perceiver(ours: str, joined: str, widths: str) -> Entries:
     """A layer of the Perceiver, but for the norm of its context."""
-    named = tuple(f"self.{name}" for name in QKV)
+    q, k, v = (f"self.{name}" for name in QKV)
     return (
         *layer_norm("attention.self.layernorm1", joined),
         *attention(
-            "attention.", ours, names=named, out="output.dense", biased="qkvo", widths=widths
+            "attention.", ours, names=(q, k, v), out="output.dense", biased="qkvo", widths=widths
         ),
         *layer_norm("layernorm", "feed_join/norm"),
         *feed("mlp.dense1", "mlp.dense2"),

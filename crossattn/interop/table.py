@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import string
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -24,6 +25,7 @@ __all__ = [
 
 Shape = tuple[int, ...]
 SHOWN = 30
+Problem = Literal["", "missing", "unknown", "misshaped", "untied"]
 NUMBER = re.compile(r"\{(?:(\d+)\+)?([a-z])\}")
 
 
@@ -115,7 +117,7 @@ class Layout:
 class Line:
     """What became of one tensor: a row of the table that users see."""
 
-    problem: Literal["", "missing", "unknown", "misshaped", "untied"]
+    problem: Problem
     name: str
     found: str = "-"
     needed: str = "-"
@@ -198,5 +200,5 @@ def parsed(token: str) -> tuple[int, str]:
     >>> parsed("3M"), parsed("1")
     ((3, 'M'), (1, ''))
     """
-    digits = re.match(r"\d*", token)[0]
-    return int(digits or 1), token[len(digits) :]
+    letters = token.lstrip(string.digits)
+    return int(token.removesuffix(letters) or 1), letters

@@ -142,6 +142,7 @@ class Sample(OneText):
 
     def choose(self, logits: Float[Array, "B V"], key: Array | None) -> Int[Array, " B"]:
         """Words drawn with this key."""
+        assert key is not None  # `generate` asked for it
         return jax.random.categorical(key, self.kept(logits), axis=-1)
 
     def kept(self, logits: Float[Array, "B V"]) -> Float[Array, "B V"]:

@@ -94,9 +94,9 @@ class DecoupledAttention(nn.Module):
           the text and of each picture.
         """
         masks = [None] * len(contexts) if masks is None else masks
-        if not isinstance(contexts[0], Projected):
-            seen = zip(contexts, masks, strict=True)
-            contexts = self.project([shown(context, mask, x.shape[1]) for context, mask in seen])
+        given = zip(contexts, masks, strict=True)
+        bare = [shown(c, mask, x.shape[1]) for c, mask in given if not isinstance(c, Projected)]
+        contexts = self.project(bare) if bare else contexts
         regions = [None] * self.pictures if regions is None else regions
         one = jnp.ones((1, 1), x.dtype)
         weights = [one]

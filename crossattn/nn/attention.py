@@ -204,7 +204,7 @@ class CrossAttention(nn.Module):
 
     def _turned(self, heads, positions):
         """Queries or keys (B, T, H, D), where positions are coordinates."""
-        if positions is None or self.placing == "add":
+        if positions is None or not isinstance(self.placing, Rotary):
             return heads
         return rotate(heads, positions, **dataclasses.asdict(self.placing))
 
@@ -220,12 +220,9 @@ class CrossAttention(nn.Module):
         B, T, H, _ = queries.shape
         found = []
         for own in self._learned():
-            each = [
-                jnp.broadcast_to(leaf.astype(queries.dtype).swapaxes(0, 1)[None], (B, *shape))
-                for leaf in own
-                for shape in [(leaf.shape[1], leaf.shape[0], leaf.shape[2])]
-            ]
-            out, trace = self._read(queries, Projected(*each))
+            heads_first = (leaf.astype(queries.dtype).swapaxes(0, 1) for leaf in own)
+            keys, values = (jnp.broadcast_to(leaf[None], (B, *leaf.shape)) for leaf in heads_first)
+            out, trace = self._read(queries, Projected(keys, values))
             found.append((out, trace.lse))
         nothing = jnp.zeros((B, T, H, self.read), queries.dtype)
         precise = precision(queries.dtype)

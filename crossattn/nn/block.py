@@ -29,8 +29,8 @@ class Past:
       values: (B, K, N, V).
     """
 
-    keys: Array
-    values: Array
+    keys: Any
+    values: Any
 
     def extended(self, new: Projected, place: Array) -> "Past":
         """With the keys and values of the tokens from `place` on."""
@@ -164,7 +164,7 @@ class Block(nn.Module):
         """
         if self._reads and context is None:
             raise TypeError("context is required: an array (B, S, N) or block.project(context)")
-        if self._reads and not isinstance(context, Projected):
+        if self._reads and context is not None and not isinstance(context, Projected):
             context = shown(context, mask, x.shape[0] // context.shape[0] * x.shape[1])
             context = self.project(context, key_positions=key_positions)
         own = {"mask": self_mask, "bias": self_bias}

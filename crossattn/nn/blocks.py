@@ -18,7 +18,7 @@ POLICIES = {
     "everything": jax.checkpoint_policies.nothing_saveable,
     "all but products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": partial(nn.gelu, approximate=False),
     "gelu-tanh": nn.gelu,
     "relu": nn.relu,

@@ -59,7 +59,6 @@ class BottleneckLayer(nn.Module):
 
     def _one(self, side, stream, shared, mask):
         (B, T, _), R = stream.shape, shared.shape[1]
-        stream = shown(stream, mask, T)
         y = jnp.concatenate([stream, shared], axis=1)
         y, trace = side.reads_itself(y, _with_shared(mask, B, T, R))
         stream, shared = jnp.split(side.feeds(y), [T], axis=1)
@@ -118,9 +117,10 @@ class Bottleneck(nn.Module):
           Both streams, and what was observed with a leading axis L.
         """
         start = nn.initializers.normal(0.02)
-        streams = cast(tuple(streams), self.dtype)
-        shared = self.param("tokens", start, (self.tokens, self.width)).astype(streams[0].dtype)
-        shared = shared[None].repeat(streams[0].shape[0], axis=0)
+        x, context = cast(tuple(streams), self.dtype)
+        x, context = shown(x, x_mask, x.shape[1]), shown(context, context_mask, context.shape[1])
+        shared = self.param("tokens", start, (self.tokens, self.width)).astype(x.dtype)
+        shared = shared[None].repeat(x.shape[0], axis=0)
 
         def step(layer, carry, x_mask, context_mask):
             *carry, traces = layer(*carry, x_mask=x_mask, context_mask=context_mask)
@@ -129,7 +129,7 @@ class Bottleneck(nn.Module):
         layer = BottleneckLayer(self.width, self.heads, self.design, name="layer")
         masks = x_mask, context_mask
         (streams, _), kept = scan_layers(
-            step, layer, (streams, shared), masks, layers=self.layers, remat=self.remat
+            step, layer, ((x, context), shared), masks, layers=self.layers, remat=self.remat
         )
         return streams, kept
 

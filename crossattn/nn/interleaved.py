@@ -92,7 +92,7 @@ class Group(nn.Module):
     @nn.compact
     def __call__(
         self, x: Float[Array, "B T M"], context: Float[Array, "B S N"], *, mask: Mask
-    ) -> tuple[Float[Array, "B T M"], Trace]:
+    ) -> tuple[Float[Array, "B T M"], Trace | None]:
         """Returns the words, and the trace of their reading images."""
         x, trace = Block(self.width, self.heads, self.reading, name="reading")(
             x, context, mask=mask

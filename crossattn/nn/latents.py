@@ -68,6 +68,7 @@ class Latents(nn.Module):
         if isinstance(self.reader, Stack):
             y, kept = self.reader(x, context, mask=mask, observe=observe)
         else:
+            trace: Any
             y, trace = self.reader(x, context, mask=mask)
             kept = observe(trace)
         if not self.final_norm:

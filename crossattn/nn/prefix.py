@@ -1,5 +1,7 @@
 """Words behind a prefix: context and text in one stream with the same weights."""
 
+from dataclasses import replace
+
 from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, Projected
@@ -75,7 +77,7 @@ class Prefix(nn.Module):
         context, there = self.project(
             context, context_mask=context_mask, context_positions=context_positions
         )
-        there = there.replace(mask=context_mask)
+        there = replace(there, mask=context_mask)
         words = self.self_join.before(x)
         here = self.self_attention.project(words, mask=seen, positions=x_positions)
         x, trace = self._reads(x, words, there, here, x_positions)
@@ -109,7 +111,7 @@ class Prefix(nn.Module):
         words = self.self_join.before(x)
         past = past.extended(self.self_attention.project(words, positions=x_positions), place)
         here = Projected(past.keys, past.values, Mask.causal(place))
-        context = context.replace(mask=context_mask)
+        context = replace(context, mask=context_mask)
         x, trace = self._reads(x, words, context, here, x_positions)
         return x, past, trace
 

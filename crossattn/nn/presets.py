@@ -6,6 +6,7 @@
 ["join.norm: 'layer' -> 'rms'", "feed.activation: 'gelu' -> 'silu'", 'feed.gated: None -> True']
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
@@ -29,7 +30,7 @@ __all__ = ["DESIGNS", "TEXT", "build", "differences", "names"]
 AFTER = Join(site="after", epsilon=1e-12)
 ALONE = Join(site="none", residual=False)
 BEFORE = Join(epsilon=1e-5)
-UNBIASED = FrozenDict(use_bias=False)
+UNBIASED: Mapping[str, Any] = FrozenDict(use_bias=False)
 
 PRE = Design(join=BEFORE, feed=FrozenDict(activation="gelu"))
 POST = replace(PRE, join=AFTER)
@@ -173,7 +174,7 @@ def build(
         raise ValueError(
             f"unknown preset {name!r}, did you mean {near[0]!r}? One of {', '.join(ROWS)}"
         )
-    policy = {
+    policy: Any = {
         key: value for key, value in (("remat", remat), ("dtype", dtype)) if value is not None
     }
     if name in MODULES and name != "ip_adapter":

@@ -5,7 +5,7 @@
 "order: ('self', 'cross', 'feed') -> ('cross', 'self', 'feed')"
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +22,12 @@ from crossattn.nn.two_streams import TwoStreamDesign
 
 __all__ = ["MODULES", "PREFIX", "STREAMS", "bottleneck", "coca_decoder", "ip_adapter", "qformer"]
 
+Fields = Mapping[str, Any]
+
 AFTER = Join(site="after", epsilon=1e-12)
 BEFORE = Join(epsilon=1e-5)
-GELU = FrozenDict(activation="gelu")
-PLACED = FrozenDict(placing="add")
+GELU: Fields = FrozenDict(activation="gelu")
+PLACED: Fields = FrozenDict(placing="add")
 
 VILBERT = TwoStreamDesign(order=("cross", "feed", "self", "feed"), join=AFTER, feed=GELU)
 METER = replace(VILBERT, order=("self", "cross", "feed"), join=replace(AFTER, epsilon=1e-5))

@@ -130,8 +130,14 @@ class Stream(nn.Module):
     ) -> tuple[Float[Array, "B T M"], Trace]:
         """The stream after attention within it, and the trace of that."""
         read = self.self_join.before(x)
-        places = {"x_positions": positions, "context_positions": positions}
-        y, trace = look(self.self_attention, read, read, mask=mask, **places)
+        y, trace = look(
+            self.self_attention,
+            read,
+            read,
+            mask=mask,
+            x_positions=positions,
+            context_positions=positions,
+        )
         return self.self_join(x, y), trace
 
     def feeds(self, x: Float[Array, "B T M"], turn: int = 0) -> Float[Array, "B T M"]:
@@ -220,7 +226,7 @@ class TwoStreams(nn.Module):
             shown(stream, mask, stream.shape[1])
             for stream, mask in zip(pair, (x_mask, context_mask), strict=True)
         ]
-        pair, towers = seen(streams), None if towers is None else seen(towers)
+        pair, joined = seen(streams), () if towers is None else seen(towers)
         old = list(pair)
         here, there = conjunction(x_mask), conjunction(context_mask)
         own = conjunction(here, self_mask), there
@@ -229,9 +235,7 @@ class TwoStreams(nn.Module):
         alone = sides[:1] if self.design.one_sided else sides
         for sublayer in self.design.order:
             if sublayer == "link":
-                pair = [
-                    side.link(*two) for side, *two in zip(sides, pair, towers or (), strict=True)
-                ]
+                pair = [side.link(*two) for side, *two in zip(sides, pair, joined, strict=True)]
             elif sublayer == "norm":
                 pair = [side.norm(stream) for side, stream in zip(sides, pair, strict=True)]
             elif sublayer == "self":
@@ -269,18 +273,23 @@ class TwoStreams(nn.Module):
         given = [join.before(stream) for join, stream in zip(joins, pair, strict=True)]
         keys = [join.before(stream) for join, stream in zip(joins, other, strict=True)]
         if self.design.exchange == "one-product":
+            found: Any
             *read, found = self.exchange.both(*given, mask=masks[0], back=masks[1])
-            read = [only_seeing(y, trace.valid) for y, trace in zip(read, found, strict=True)]
-        else:
-            read, found = [None, None], [None, None]
             for i in readers:
-                side = self.x if self.design.exchange == "shared" else self._sides[i]
-                places = {"x_positions": positions[i], "context_positions": positions[1 - i]}
-                read[i], found[i] = look(
-                    side.cross_attention, given[i], keys[1 - i], mask=masks[i], **places
-                )
+                answer = only_seeing(read[i], found[i].valid)
+                pair[i], traces[i] = joins[i](pair[i], answer), found[i]
+            return
         for i in readers:
-            pair[i], traces[i] = joins[i](pair[i], read[i]), found[i]
+            side = self.x if self.design.exchange == "shared" else self._sides[i]
+            answer, traces[i] = look(
+                side.cross_attention,
+                given[i],
+                keys[1 - i],
+                mask=masks[i],
+                x_positions=positions[i],
+                context_positions=positions[1 - i],
+            )
+            pair[i] = joins[i](pair[i], answer)
 
 
 def _head_size(design: TwoStreamDesign, width: int, heads: int) -> int:

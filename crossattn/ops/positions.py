@@ -99,8 +99,8 @@ def rotate(
         first, second = parts[..., ::2], parts[..., 1::2]
     else:
         first, second = jnp.split(parts, 2, axis=-1)
-    turned = [first * cos - second * sin, second * cos + first * sin]
-    turned = jnp.stack(turned, -1) if neighbours else jnp.concatenate(turned, -1)
+    pair = [first * cos - second * sin, second * cos + first * sin]
+    turned = jnp.stack(pair, -1) if neighbours else jnp.concatenate(pair, -1)
     return turned.reshape(x.shape).astype(x.dtype)
 
 

@@ -77,8 +77,8 @@ def _ours(model: TextDecoder, params: Any, context: Any, steps: int) -> Any:
     projected = model.apply(params, context, method="project")
 
     def step(past, tokens, place):
-        logits, past, _ = model.apply(params, tokens, place, projected, past, method="step")
-        return logits, past, None
+        out: Any = model.apply(params, tokens, place, projected, past, method="step")
+        return out[0], out[1], None
 
     past = model.apply(params, B, steps + 1, method="start")
     start = jnp.ones((B, 1), jnp.int32)
@@ -88,7 +88,7 @@ def _ours(model: TextDecoder, params: Any, context: Any, steps: int) -> Any:
 def _linen(case: Case) -> Callable[[Any, Any], Any]:
     """A scan over words through blocks of Flax's own attention."""
     B, H = case.shape.B, case.shape.H
-    attention = {"num_heads": H, "dtype": case.dtype}
+    attention: Any = {"num_heads": H, "dtype": case.dtype}
 
     class FlaxBlock(linen.Module):
         @linen.compact

@@ -85,7 +85,7 @@ def parallel(settings: dict, params: Any, inputs: dict) -> dict:
 def prefix(settings: dict, params: Any, inputs: dict) -> dict:
     module = Prefix(settings["width"], settings["heads"], PREFIX["prefix_lm"])
     module = module.clone(design=sized(module.design, settings))
-    given = keys({"context_mask": inputs["mask"]}, "context_mask") | masks(inputs, "self_mask")
+    given = keys(inputs, "context_mask") | masks(inputs, "self_mask")
     (x, context), _ = module.apply(params, (inputs["x"], inputs["context"]), **given)
     return {"x": x, "context": context}
 

@@ -37,6 +37,11 @@ def built(**sizes):
 def test_formula(x64):
     rng = np.random.default_rng(0)
     pair = [rng.normal(size=shape) for shape in ((B, T, M), (B, S, M))]
+    # A stream takes its hidden tokens for zeros.
+    pair = [
+        x * (np.arange(x.shape[1]) < np.array(n)[:, None])[..., None]
+        for x, n in zip(pair, (TEXT, IMAGE), strict=True)
+    ]
     module = built(layers=L, tokens=R)
     given = tuple(jnp.asarray(stream) for stream in pair)
     params = filled(module, given)

@@ -19,27 +19,29 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from crossattn.interop import huggingface
 from crossattn.nn import presets
 from crossattn.nn.blocks import count_parameters
-from crossattn.nn.stream_presets import MODULES, STREAMS
-from crossattn.nn.two_streams import TwoStreams
 from crossattn.report.tables import markdown
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "interop"))
 
 from fixtures import FOLDER, float64, read, zero_paths
+from preset_calls import arguments
 from stream_fixtures import CASES
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "presets.md"
 WRITE = "WRITE_PRESETS" in os.environ
-PRESETS = {*presets.names(), *STREAMS, *MODULES}
+PRESETS = set(presets.names())
 COMPOSED = {
     "encoder_decoder_pre": "whisper, with a bias of the keys",
     "flamingo": "idefics, with the norm and the activation of perceiver_encode",
     "vilbert": "lxmert and meter",
     "bottleneck": "encoder_decoder_pre",
     "coca_decoder": "encoder_decoder_pre",
+    "zero_key": "null_key, whose class has both",
+    "registers": "null_key, several of them",
 }
 # Between them every kind of sublayer, mask, norm and gate.
 DIFFERENTIATED = ("bidirectional", "idefics_cross", "merged", "resampler_masked", "slots_null")
+STREAMS = ("x", "context")
 measured = {}
 
 
@@ -94,14 +96,14 @@ def program(peer, of):
 def compared(run, of, arrays, params):
     """The largest difference of the streams, and of the gradients."""
     inputs = {key[3:]: jnp.asarray(x) for key, x in arrays.items() if key.startswith("in/")}
-    kept = inputs.pop("compare", None)
+    kept = {name: inputs[f"{name}_mask"][:, 0, 0] for name in STREAMS if f"{name}_mask" in inputs}
+    kept |= {"x": inputs.pop("compare")} if "compare" in inputs else {}
     floats = {key: x for key, x in inputs.items() if x.dtype == jnp.float64}
     others = {key: x for key, x in inputs.items() if key not in floats}
     cotangents = {key[10:]: x for key, x in arrays.items() if key.startswith("cotangent/")}
     gradients, out = run(params, floats, others, cotangents)
     value = max(
-        difference(out[stream], arrays[f"out/{stream}"], kept if stream == "x" else None)
-        for stream in cotangents
+        difference(out[stream], arrays[f"out/{stream}"], kept.get(stream)) for stream in cotangents
     )
     if gradients is None:
         return value, 0.0
@@ -151,21 +153,13 @@ WIDTH, HEADS = 512, 8
 
 def parameters(preset):
     """Of one layer, or of the whole where the preset is a stack, at width 512 with 8 heads."""
-    x, key = jnp.zeros((1, 4, WIDTH)), jax.random.key(0)
-    if preset in presets.names():
-        module, given = presets.build(preset, width=WIDTH, heads=HEADS), (x, x)
-    elif preset in STREAMS:
-        module, given = TwoStreams(WIDTH, HEADS, STREAMS[preset]), ((x, x),)
-        towers = {"towers": (x, x)} if preset == "bridgetower" else {}
-        return count_parameters(jax.eval_shape(lambda: module.init(key, *given, **towers)))
-    else:
-        module, given = MODULES[preset](width=WIDTH, heads=HEADS), (x, x)
-    more = {}
-    if preset == "ip_adapter":
-        given, more = (x, [x, x]), {"scales": [1.0]}
-    elif preset in ("prefix_lm", "bottleneck"):
-        given = ((x, x),)
-    return count_parameters(jax.eval_shape(lambda: module.init(key, *given, **more)))
+    several = preset in ("qformer", "coca_decoder", "bottleneck")
+    layers = None if several or preset == "ip_adapter" else 1
+    module = presets.build(preset, width=WIDTH, heads=HEADS, layers=layers)
+    x = jnp.zeros((1, 4, WIDTH))
+    given, where = arguments(module, x, x, jnp.ones((1, 4), bool))
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *given, **where))
+    return count_parameters(shapes)
 
 
 def page():
@@ -191,8 +185,27 @@ def page():
         rows.append([f"`{preset}`", f"composed of what is checked in {parts}", *"----", own])
     header = ["preset", "paper", "checked against", "difference", "of gradients", "their precision"]
     table = markdown(([*header, "parameters"], sorted(rows)))
-    return f"{TEXT}\n{table}\n"
+    return f"{TEXT}\n{table}\n\n{MEANING}"
 
+
+MEANING = """## What every preset does
+
+`tests/nn/test_presets.py` runs each of them, as a stack of two layers over 8 devices:
+
+* Hidden context never matters: outputs and all gradients are equal to the bit when it is NaN.
+* The order of the context never matters, where it has no positions.
+* An empty context leaves exactly the residual path, to the bit. Some always have something to read:
+  their own queries (merged, resampler, resampler_masked, latent_projector), learned keys (null_key,
+  registers), shared tokens (bottleneck). mllama leaves its feed-forward layer out as well.
+* A loop over layers on one device equals the scan on eight; rematerialisation changes nothing;
+  bfloat16 stays within 6 % of the largest output.
+* Token by token over a context that was projected once equals all at once. It does not apply where
+  the context reads the words (vilbert, lxmert, meter, bridgetower, bidirectional, sam_two_way,
+  bottleneck), where all queries are read at once (resampler, resampler_masked, latent_projector),
+  and to ip_adapter, which is one attention: `project` its contexts once.
+* `jax.eval_shape` of 32 layers of width 4096.
+* Gates begin closed (flamingo, idefics, mllama): the block is the identity, to the bit.
+"""
 
 TEXT = f"""# Presets
 

@@ -94,7 +94,7 @@ def test_shut_layer_scale_leaves_the_norms():
         lambda path, p: p * 0 if "gate" in str(path) else p, params
     )
     out, _, _ = run(shut, streams)
-    for name, y, stream in zip(("x", "context"), out, streams, strict=True):
+    for name, y, stream in zip(("x", "context"), out, poison(streams, 0.0), strict=True):
         wanted = norm(params["params"][name]["norm"], np.asarray(stream, np.float64), 1e-5)
         np.testing.assert_allclose(y, wanted, atol=1e-5)
 
@@ -137,7 +137,7 @@ def test_vilbert_is_its_formula(x64):
     params = filled(layer, pair)
     out, (trace, back) = jax.jit(lambda p, pair: layer.apply(p, pair, **masks()))(params, pair)
     own = params["params"]
-    streams, seen = [np.asarray(s) for s in pair], [ragged(TEXT, T), ragged(IMAGE, S)]
+    streams, seen = [np.asarray(s) for s in poison(pair, 0.0)], [ragged(TEXT, T), ragged(IMAGE, S)]
     ends = []
     for p, i in ((own["x"], 0), (own["context"], 1)):
         x, other = streams[i], streams[1 - i]
@@ -162,7 +162,7 @@ def test_sam_is_its_formula(x64):
     run = jax.jit(lambda p, pair: layer.apply(p, pair, **masks(), **places)[0])
     got = run(params, (x, m))
     own, other = params["params"]["x"], params["params"]["context"]
-    x, m, here, there = (np.asarray(a) for a in (x, m, here, there))
+    x, m, here, there = (np.asarray(a) for a in (*poison((x, m), 0.0), here, there))
     text, image = ragged(TEXT, T), ragged(IMAGE, S)
     after = lambda p, y: norm(p["norm"], y, 1e-6)
     y = attention(own["self_attention"], x + here, x + here, x, H, text)
