@@ -166,7 +166,8 @@ def pattern(name: str, numbers: Mapping[Variable, Sequence[int]]) -> str:
     """A regular expression of what a name with {i} stands for; any number without `numbers`."""
     pieces, end = [], 0
     for match in NUMBER.finditer(name):
-        known = numbers.get(match.groups(default=""))
+        before, after = match.groups(default="")
+        known = numbers.get((before, after))
         pieces += [re.escape(name[end : match.start()]), _either(known)]
         end = match.end()
     return "".join([*pieces, re.escape(name[end:])])

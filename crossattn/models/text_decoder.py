@@ -38,7 +38,8 @@ class TextDecoder(nn.Module):
       >>> stack = Stack(layers=2, width=8, heads=2, design=DESIGNS["whisper"])
       >>> model = TextDecoder(stack, vocabulary=11, length=6)
       >>> tokens, sound = jnp.ones((2, 5), int), jnp.ones((2, 7, 8))
-      >>> (logits, _), params = model.init_with_output(jax.random.key(0), tokens, sound)
+      >>> (logits, _), params = jax.eval_shape(
+      ...     lambda: model.init_with_output(jax.random.key(0), tokens, sound))
       >>> logits.shape
       (2, 5, 11)
     """

