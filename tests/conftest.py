@@ -10,10 +10,12 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Tests compile much and run little. Without XLA's fusion emitters compilation takes two thirds; jax
 # 0.12 no longer knows this switch, and ends a process that names it.
-FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-if [int(n) for n in importlib.metadata.version("jaxlib").split(".")[:2]] < [0, 11]:
-    FLAGS += " --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", FLAGS)
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    + " --xla_cpu_use_fusion_emitters=false"
+    * ([int(n) for n in importlib.metadata.version("jaxlib").split(".")[:2]] < [0, 11]),
+)
 
 import jax
 import pytest
