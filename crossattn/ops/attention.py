@@ -144,7 +144,7 @@ def explain(
     lines = []
     for platform, rows in dispatch.TABLE.items():
         chosen, passed = dispatch.choose(platform, *call)
-        when = {row.implementation: row.when for row in rows}[chosen.implementation]
+        when = rows[len(passed)].when if len(passed) < len(rows) else "it refuses nothing"
         inner = f" around {chosen.inner}" if chosen.inner else ""
         lines.append(f"{platform}: {chosen.implementation}{inner} ({when})")
         lines += [f"  not {row.implementation}: {why} ({row.when})" for row, why in passed]

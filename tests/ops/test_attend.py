@@ -263,6 +263,12 @@ def test_explained_choice():
     program = jax.jit(attention).lower(q, k, k).as_text()
     assert "stablehlo.while" in program
     assert "64x50000xf32" not in program
+    # Keys of a mask are skipped block by block; nothing is skipped without one, or of one block.
+    middle, few = shape(1, 256, 2, 64), shape(1, 2048, 2, 64)
+    seen = Mask.lengths(key=jnp.array([1000]))
+    assert "cpu: xla (up to 2^20" in explain(middle, few, few)
+    assert "cpu: chunked" in explain(middle, few, few, mask=seen)
+    assert "cpu: xla (up to 2^20" in explain(few, middle, middle, mask=seen)
     small = shape(2, 5, 3, 11)
     assert "cpu: xla (up to" in explain(small, small, small)
     assert "stablehlo.while" not in jax.jit(attention).lower(small, small, small).as_text()
