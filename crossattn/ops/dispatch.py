@@ -136,6 +136,11 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "up to 2^20 of each, where no block of keys can be skipped: S <= 256 or no mask",
             lambda n: max(n.scores, n.keys) <= 2**20 and (n.S <= 256 or not n.masked),
         ),
+        Row(
+            "xla",
+            "S <= 32 and up to 2^22 scores: fewer than numbers in the queries",
+            lambda n: n.S <= 32 and n.scores <= 2**22,
+        ),
         Row("chunked", *_ALWAYS),
     ),
     "cuda": (
