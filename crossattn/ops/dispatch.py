@@ -138,8 +138,8 @@ TABLE: dict[str, tuple[Row, ...]] = {
         ),
         Row(
             "xla",
-            "S <= 32 and up to 2^22 scores: fewer than numbers in the queries",
-            lambda n: n.S <= 32 and n.scores <= 2**22,
+            "S <= 32, T <= 2^14 and up to 2^22 scores: fewer than numbers in the queries",
+            lambda n: n.S <= 32 and n.T <= 2**14 and n.scores <= 2**22,
         ),
         Row("chunked", *_ALWAYS),
     ),
