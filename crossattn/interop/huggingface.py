@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from crossattn.interop.fitting import exported, imported, pattern
 from crossattn.interop.names import LAYOUTS
 from crossattn.interop.table import Fit, ImportMismatchError, Layout, Line, Shape
+from crossattn.nn.choices import known
 
 __all__ = ["Files", "WeightsError", "elsewhere", "hint", "load", "look", "names", "save", "tensors"]
 
@@ -114,9 +115,21 @@ def load(
       like: parameters of our module, or their shapes by `jax.eval_shape`, to be met exactly.
 
     Returns:
-      `{"params": tree}` of NumPy arrays with the dtypes of the source. The tree is that of the
-      preset's module: a `Block`, `Latents` where the class has learned queries, a `TextDecoder`;
-      a block's tree with a leading axis L is what a `Stack` has under "blocks".
+      `{"params": tree}` of NumPy arrays with the dtypes of the source, of what the class has:
+
+      * a `Block` of the preset's design, without the sublayers that the class lacks (t5 is the
+        attention to the context alone: `Block(M, H, replace(DESIGNS["t5"], order=("cross",)))`),
+        and of the sizes that the tensors have. With `{i}` in the prefix, or `layers`, it is what a
+        `Stack` has under "blocks".
+      * `Latents` over one, where the class has learned queries; `TextDecoder` for blip_decoder and
+        whisper_decoder; a `QFormer`, to which its queries are added where the class is given them.
+      * a `TwoStreams`, `Prefix` or `DecoupledAttention` for the presets that these are; meter is a
+        `StreamStack`'s "layer"; bridgetower has a first meter layer under "first" and the rest,
+        stacked, under "blocks"; perceiver has the reading block under "read" and the others,
+        stacked, under "blocks".
+
+      `python -m experiments.import_weights FILE --preset NAME` prints the module, except for two
+      streams.
 
     Raises:
       ImportMismatchError: tensors under the prefix are unknown, missing or misshaped. Its message
@@ -229,8 +242,7 @@ def _shapes(arrays: Mapping[str, Any]) -> dict[str, Shape]:
 
 
 def _layouts(preset: str) -> tuple[Layout, ...]:
-    if preset not in LAYOUTS:
-        raise ValueError(f"unknown preset {preset!r}: one of {', '.join(names())}")
+    known("preset", preset, names())
     return LAYOUTS[preset]
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.attention import Projected
-from crossattn.nn.block import Past
+from crossattn.nn.interleaved import Interleaved
 from crossattn.nn.linear import Dense
 from crossattn.nn.norms import Norm
 from crossattn.nn.stack import Stack
@@ -23,7 +23,7 @@ class TextDecoder(nn.Module):
     """Word and learned position embeddings, a stack, and logits by the same word embeddings.
 
     Attributes:
-      stack: of the blocks.
+      stack: of the blocks, or groups of blocks that read images among blocks that read text.
       vocabulary: V.
       length: positions there are.
       first_norm: the embeddings are normed (BERT, BLIP).
@@ -44,7 +44,7 @@ class TextDecoder(nn.Module):
       (2, 5, 11)
     """
 
-    stack: Stack
+    stack: Stack | Interleaved
     vocabulary: int
     length: int
     first_norm: bool = False
@@ -74,16 +74,24 @@ class TextDecoder(nn.Module):
         observe: Observe = lambda trace: None,
     ) -> tuple[Float[Array, "B T V"], Any]:
         """Logits of the word after each token, and what was observed of each layer."""
-        x = self._embedded(tokens, jnp.arange(tokens.shape[1]))
-        x, kept = self.stack(x, context, mask=mask, self_mask=Mask.causal(0), observe=observe)
+        places = jnp.arange(tokens.shape[1])
+        where: Any = {"mask": mask, "self_mask": Mask.causal(0)}
+        where["query_positions"] = _coordinates(places)
+        x, kept = self.stack(self._embedded(tokens, places), context, **where, observe=observe)
         return self._logits(x), kept
 
-    def project(self, context: Float[Array, "B S N"]) -> Projected:
-        """Keys and values of the context for every layer."""
-        return self.stack.project(context)
+    def project(self, context: Float[Array, "B S N"], *, mask: Mask | None = None) -> Projected:
+        """Keys and values of the context for every layer; what `mask` hides stays hidden."""
+        return self.stack.project(context, mask=mask)
 
-    def start(self, rows: int, length: int) -> Past:
-        """An empty past of `rows` texts of up to `length` words."""
+    def start(self, rows: int, length: int) -> Any:
+        """An empty past of `rows` texts of up to `length` words.
+
+        Raises:
+          ValueError: there are no positions for so many words.
+        """
+        if length > self.length:
+            raise ValueError(f"{length} words, but this decoder has positions for {self.length}")
         return self.stack.start(rows, length)
 
     def step(
@@ -91,14 +99,15 @@ class TextDecoder(nn.Module):
         tokens: Int[Array, " N"],
         place: Int[Array, ""],
         context: Projected,
-        past: Past,
+        past: Any,
         *,
         mask: Mask | None = None,
         observe: Observe = lambda trace: None,
-    ) -> tuple[Float[Array, "N V"], Past, Any]:
+    ) -> tuple[Float[Array, "N V"], Any, Any]:
         """Logits of the word after `tokens`, which stand at `place`, as `__call__` has them."""
+        where: Any = {"mask": mask, "query_positions": _coordinates(place[None])}
         x = self._embedded(tokens[:, None], place[None])
-        x, past, kept = self.stack.step(x, context, past, place, mask=mask, observe=observe)
+        x, past, kept = self.stack.step(x, context, past, place, **where, observe=observe)
         return self._logits(x)[:, 0], past, kept
 
     def _embedded(self, tokens, places):
@@ -111,3 +120,8 @@ class TextDecoder(nn.Module):
             return self.words.attend(x)
         x = self.transform_norm(nn.gelu(self.transform(x), approximate=False))
         return self.words.attend(x) + self.bias.astype(x.dtype)[None, None]
+
+
+def _coordinates(places: Array) -> Array:
+    """For designs that turn words by their places; others do nothing with them."""
+    return places.astype(jnp.float32)[None, :, None]

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.attention import Projected
+from crossattn.nn.contexts import shown
 from crossattn.nn.linear import Dense
-from crossattn.nn.reading import shown
-from crossattn.nn.sublayers import conjunction, only_seeing
+from crossattn.nn.sublayers import conjunction, only_seeing, required
 from crossattn.ops import Mask, Trace, attend
 from crossattn.shapes import Array, Float
 
@@ -63,6 +63,7 @@ class DecoupledAttention(nn.Module):
         masks: Sequence[Mask | None] | None = None,
     ) -> tuple[Projected, ...]:
         """Keys and values of the text and of the pictures, to be read in any number of steps."""
+        self._check(contexts, masks=masks)
         masks = [None] * len(contexts) if masks is None else masks
         keys, values = [self.key, *self.picture_key], [self.value, *self.picture_value]
         each = zip(contexts, keys, values, masks, strict=True)
@@ -92,11 +93,17 @@ class DecoupledAttention(nn.Module):
         Returns:
           The output, exactly 0 for queries to which nothing counts that they see, and the traces of
           the text and of each picture.
+
+        Raises:
+          TypeError: a context is None, or `scales` is a single number.
+          ValueError: not one context, scale, mask or region for each, or only some are projected.
         """
+        self._check(contexts, scales=scales, masks=masks, regions=regions)
         masks = [None] * len(contexts) if masks is None else masks
-        given = zip(contexts, masks, strict=True)
-        bare = [shown(c, mask, x.shape[1]) for c, mask in given if not isinstance(c, Projected)]
-        contexts = self.project(bare) if bare else contexts
+        if not isinstance(contexts[0], Projected):
+            given: Any = zip(contexts, masks, strict=True)
+            bare = [shown(c, mask, x.shape[1]) for c, mask in given]
+            contexts = self.project(bare)
         regions = [None] * self.pictures if regions is None else regions
         one = jnp.ones((1, 1), x.dtype)
         weights = [one]
@@ -108,12 +115,34 @@ class DecoupledAttention(nn.Module):
         each = list(zip(found, weights, strict=True))
         total = reduce(add, [out * weight[..., None, None] for (out, _), weight in each])
         valid = [trace.valid & (weight != 0)[:, None] for (_, trace), weight in each]
-        y = self.out(total.reshape(*x.shape[:2], -1))
+        y = self.out(total.reshape(*x.shape[:2], self.width))
         return only_seeing(y, *valid), tuple(trace for _, trace in found)
+
+    def _check(self, contexts: Any, *, masks: Any, **of_pictures: Any) -> None:
+        """One of each for the text and the pictures, of some for the pictures alone."""
+        required(contexts)
+        for context in contexts:
+            required(context)
+        if not hasattr(of_pictures.get("scales", ()), "__len__"):
+            each = [1.0] * self.pictures
+            raise TypeError(f"scales has one number for each picture: write {each}")
+        wanted: dict[str, Any] = {"contexts": (contexts, 1), "masks": (masks, 1)}
+        wanted |= {name: (given, 0) for name, given in of_pictures.items()}
+        for name, (given, text) in wanted.items():
+            if given is not None and len(given) != self.pictures + text:
+                raise ValueError(
+                    f"{len(given)} {name} for pictures={self.pictures}: give "
+                    f"{'one for the text and ' * text}one for each picture"
+                )
+        if len({isinstance(context, Projected) for context in contexts}) > 1:
+            raise ValueError(
+                "some contexts are arrays, others are projected: give all of them to "
+                "module.project, or none"
+            )
 
     def _read(self, queries: Array, context: Any, mask: Mask | None) -> tuple[Array, Trace]:
         keys, values = context.keys.swapaxes(1, 2), context.values.swapaxes(1, 2)
         return attend(queries, keys, values, mask=conjunction(context.mask, mask))
 
     def _heads(self, stream: Array) -> Array:
-        return stream.reshape(*stream.shape[:2], self.heads, -1)
+        return stream.reshape(*stream.shape[:2], self.heads, self.width // self.heads)

@@ -6,31 +6,16 @@ from typing import Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
-from flax import struct
 
+from crossattn.nn.contexts import Projected, shown
 from crossattn.nn.linear import Dense
 from crossattn.nn.norms import Norm
-from crossattn.nn.reading import join, read, shown, talk
+from crossattn.nn.reading import join, read, talk
 from crossattn.nn.slots import Logits, Rotary, Spare
 from crossattn.ops import Mask, Trace, attend
 from crossattn.ops.positions import rotate
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array, Float
-
-
-@struct.dataclass
-class Projected:
-    """Keys and values of a context, projected once and read many times.
-
-    Attributes:
-      keys: (B, K, S, D), heads first: a step with few queries reads them without a transpose.
-      values: (B, K, S, D).
-      mask: what of the context may be seen, or None.
-    """
-
-    keys: Array
-    values: Array
-    mask: Mask | None = None
 
 
 class CrossAttention(nn.Module):
@@ -86,6 +71,8 @@ class CrossAttention(nn.Module):
                 f"width {self.width} is not a multiple of heads {self.heads}: "
                 "choose another number of heads, or give head_size"
             )
+        if self.logits.talking and self.spare != Spare():
+            raise ValueError("talking heads mix weights, which keys beside the context have not")
         H, K, D = self.heads, self.shared, self.size
         biased = "qkvo" if self.use_bias is True else self.use_bias or ""
         self.query = Dense(H * D, use_bias="q" in biased)
@@ -132,7 +119,11 @@ class CrossAttention(nn.Module):
         mask: Mask | None = None,
         positions: Float[Array, "_ S _"] | None = None,
     ) -> Projected:
-        """Keys and values of a context (B, S, N), to be passed as `context` any number of times."""
+        """Keys and values of a context (B, S, N), to be passed as `context` any number of times.
+
+        Tokens that `mask` hides from every query are taken for zeros.
+        """
+        context = shown(context, mask, None)
         keys = self.key(self._placed(context, positions))
         keys = keys.reshape(*context.shape[:2], self.shared, self.size)
         if self.logits.norm is not None:
@@ -159,7 +150,8 @@ class CrossAttention(nn.Module):
           context: (B, S, N), or `Projected`, whose mask is joined to `mask`.
           mask: what each query may see; a query that sees nothing gets the output bias only.
           bias: added to the logits, each of (B, H, T, S) full or 1.
-          query_positions: of the queries, (B|1, T, A) coordinates or (B|1, T, M) vectors.
+          query_positions: of the queries, (B|1, T, A) coordinates or (B|1, T, M) vectors; required
+            where `placing` turns queries.
           key_positions: of the context; one that is projected has them already.
           beside: further keys under the same softmax, by `project`; the trace is that of the
             context alone, whose weights then sum to less than 1.
@@ -169,6 +161,7 @@ class CrossAttention(nn.Module):
 
         Raises:
           TypeError: when the context is None: cross-attention never falls back to self-attention.
+          ValueError: positions for a design that does nothing with them, or none for one that does.
         """
         if context is None:
             raise TypeError(
@@ -180,6 +173,8 @@ class CrossAttention(nn.Module):
         if not isinstance(context, Projected):
             context = shown(context, mask, x.shape[1])
             context = self.project(context, positions=key_positions)
+        if isinstance(self.placing, Rotary) and query_positions is None:
+            raise ValueError("queries are turned by their coordinates: give query_positions")
         queries = self.query(self._placed(x, query_positions))
         queries = queries.reshape(*x.shape[:2], self.heads, self.size)
         if self.logits.norm is not None:
@@ -192,7 +187,7 @@ class CrossAttention(nn.Module):
         out, trace = join(out, trace, [(o, t.lse) for o, t in others] + self._spare(queries))
         if self.head_gate:
             out = out * jnp.tanh(self.gate).astype(out.dtype)[None, None, :, None]
-        return self.out(out.reshape(*x.shape[:2], -1)), trace
+        return self.out(out.reshape(*x.shape[:2], self.heads * self.read)), trace
 
     def _placed(self, tokens, positions):
         """What queries or keys are made of, where positions are vectors."""

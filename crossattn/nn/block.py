@@ -9,10 +9,10 @@ from flax import struct
 
 from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.blocks import FeedForward
+from crossattn.nn.contexts import shown, spread
 from crossattn.nn.design import Design
 from crossattn.nn.linear import Dense
 from crossattn.nn.norms import Norm
-from crossattn.nn.reading import shown
 from crossattn.nn.slots import Join
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
@@ -32,8 +32,15 @@ class Past:
     keys: Any
     values: Any
 
-    def extended(self, new: Projected, place: Array) -> "Past":
-        """With the keys and values of the tokens from `place` on."""
+    def extended(self, new: Projected, place: Any) -> "Past":
+        """With the keys and values of the tokens from `place` on.
+
+        Raises:
+          ValueError: they do not fit (where `place` is known: inside `jit` it is not).
+        """
+        end, K = new.keys.shape[2], self.keys.shape[2]
+        if not isinstance(place, jax.core.Tracer) and int(place) + end > K:
+            raise ValueError(f"a past of {K} tokens ends before token {int(place) + end}")
 
         def written(every, some):
             some = some.astype(every.dtype)
@@ -130,6 +137,7 @@ class Block(nn.Module):
         key_positions: Float[Array, "_ S _"] | None = None,
     ) -> Projected:
         """Keys and values of the context, to be read in any number of steps."""
+        context = shown(context, mask, None)
         context = self.lift(context) if self.design.lifted else context
         context = self.context_norm(context) if self.design.context_norm is not None else context
         return self.cross_attention.project(context, mask=mask, positions=key_positions)
@@ -154,7 +162,7 @@ class Block(nn.Module):
             only where the design reads none.
           mask: what of the context they may see, for I contexts; what sees nothing is not changed
             by attention to the context.
-          self_mask: what the queries may see of each other.
+          self_mask: what the queries may see of each other: all, unless `Mask.causal(0)` is given.
           query_positions: of the queries, where the design places them.
           key_positions: of the context, where the design places it and it is not projected.
           self_bias: added to the logits among the queries.
@@ -162,14 +170,24 @@ class Block(nn.Module):
         Returns:
           The new stream, and the trace of the attention to the context (None without one).
         """
-        if self._reads and context is None:
-            raise TypeError("context is required: an array (B, S, N) or block.project(context)")
+        self._check(x, context)
         if self._reads and context is not None and not isinstance(context, Projected):
             context = shown(context, mask, x.shape[0] // context.shape[0] * x.shape[1])
             context = self.project(context, key_positions=key_positions)
         own = {"mask": self_mask, "bias": self_bias}
         x, _, trace = self._run(x, context, (None, None), mask, own, query_positions)
         return x, trace
+
+    def _check(self, x, context):
+        if x.shape[-1] != self.width:
+            raise ValueError(f"x has width {x.shape[-1]}, this block {self.width}")
+        if not self._reads:
+            return
+        if context is None:
+            raise TypeError("context is required: an array (B, S, N) or block.project(context)")
+        (B, *_), I = x.shape, jax.tree.leaves(context)[0].shape[0]  # noqa: E741 - I counts contexts
+        if B % max(I, 1):
+            raise ValueError(f"{B} rows of x cannot share {I} contexts: B is a multiple of I")
 
     def step(
         self,
@@ -215,12 +233,14 @@ class Block(nn.Module):
         if past is None:
             return keys, None
         past = past.extended(keys, place)
-        return Projected(past.keys, past.values), past
+        return Projected(past.keys.astype(y.dtype), past.values.astype(y.dtype)), past
 
     def _read(self, y, context, mask, beside, positions):
         """Attention to the context; a query that sees nothing gets exactly nothing."""
-        attention, contexts = self.cross_attention, context.keys.shape[0]
-        rows = y.reshape(contexts, -1, self.width)
+        attention, alone = self.cross_attention, self.design.latents or bool(beside)
+        if alone or attention.logits.competition == "queries":
+            context, mask = spread(context, mask, y.shape[0])
+        rows = y.reshape(context.keys.shape[0], -1, self.width)
         beside = [*beside, attention.project(rows)] if self.design.latents else beside
         read, trace = attention(
             rows, context, mask=mask, beside=beside, **_placed(attention, positions)

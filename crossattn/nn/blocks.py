@@ -8,6 +8,7 @@ import jax
 from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, Projected, SelfAttention
+from crossattn.nn.choices import known
 from crossattn.nn.linear import Dense
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Bool, Float
@@ -94,6 +95,17 @@ class DecoderBlock(nn.Module):
         return x + feed_forward(nn.LayerNorm(name="feed_forward_norm")(x)), trace
 
 
+def policy_of(remat: str | None) -> Callable[..., bool] | None:
+    """What may be kept for the backward pass; None where nothing is computed again.
+
+    >>> policy_of("all")
+    Traceback (most recent call last):
+    ValueError: unknown remat 'all': one of 'everything', 'all but products', None
+    """
+    known("remat", remat, (*POLICIES, None))
+    return None if remat is None else POLICIES[remat]
+
+
 def scan_layers(
     step: Callable[..., tuple[Any, Any]],
     block: nn.Module,
@@ -122,7 +134,7 @@ def scan_layers(
       The last carry, and what was kept with a leading axis L.
     """
     if remat is not None:
-        step = nn.remat(step, policy=POLICIES[remat], prevent_cse=False)
+        step = nn.remat(step, policy=policy_of(remat), prevent_cse=False)
     scanned = nn.scan(
         step,
         variable_axes={"params": 0},

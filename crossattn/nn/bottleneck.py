@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.blocks import Remat, scan_layers
-from crossattn.nn.reading import shown
+from crossattn.nn.contexts import shown
 from crossattn.nn.stack import cast
+from crossattn.nn.sublayers import both
 from crossattn.nn.two_streams import Stream, TwoStreamDesign
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float
@@ -115,9 +116,15 @@ class Bottleneck(nn.Module):
 
         Returns:
           Both streams, and what was observed with a leading axis L.
+
+        Raises:
+          TypeError: there is no context.
+          ValueError: a stream has another width.
         """
+        advice = "shared tokens have one width, no context_width=: map the context to it first"
+        streams = both(streams, (self.width, self.width), otherwise=advice)
         start = nn.initializers.normal(0.02)
-        x, context = cast(tuple(streams), self.dtype)
+        x, context = cast(streams, self.dtype)
         x, context = shown(x, x_mask, x.shape[1]), shown(context, context_mask, context.shape[1])
         shared = self.param("tokens", start, (self.tokens, self.width)).astype(x.dtype)
         shared = shared[None].repeat(x.shape[0], axis=0)

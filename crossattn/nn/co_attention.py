@@ -97,10 +97,12 @@ class BidirectionalAttention(nn.Module):
     ) -> tuple[Float[Array, "B T M"], Float[Array, "B S N"] | None, tuple[Trace, Trace | None]]:
         """The same with the traces of both directions."""
 
-        def heads(projection, stream):
-            return projection(stream).reshape(*stream.shape[:2], self.heads, -1)
+        size = self.head_size or self.width // self.heads
 
-        flat = lambda out: out.reshape(*out.shape[:2], -1)
+        def heads(projection, stream):
+            return projection(stream).reshape(*stream.shape[:2], self.heads, size)
+
+        flat = lambda out: out.reshape(*out.shape[:2], self.heads * size)
         here, there = heads(self.reference, x), heads(self.context_reference, context)
         read, trace = attend(here, there, heads(self.context_value, context), mask=mask)
         read = self.out(flat(read))

@@ -82,9 +82,9 @@ class CocaDecoder(nn.Module):
         y, kept = self.joint(text, context, mask=mask, self_mask=past, observe=observe)
         return y, text, kept
 
-    def project(self, context: Float[Array, "B S N"]) -> Projected:
+    def project(self, context: Float[Array, "B S N"], *, mask: Mask | None = None) -> Projected:
         """Keys and values of the context for every layer of the upper half."""
-        return self.joint.project(context)
+        return self.joint.project(context, mask=mask)
 
     def start(self, rows: int, length: int) -> tuple[Past, Past]:
         """An empty past of both halves, of `rows` texts of up to `length` words."""

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from flax.core import FrozenDict
 
-from crossattn.nn.slots import Join, NormKind
+from crossattn.nn.choices import check_fields
+from crossattn.nn.slots import Join, NormKind, check_placing
 
 __all__ = ["Design", "differences"]
 
@@ -42,6 +43,11 @@ class Design:
     lifted: bool = False
     latents: bool = False
     only_seeing: bool = False
+
+    def __post_init__(self):
+        check_fields(self)
+        check_placing("Design.own", self.own)
+        check_placing("Design.cross", self.cross)
 
 
 def differences(one: Any, other: Any, *, of: str = "") -> list[str]:

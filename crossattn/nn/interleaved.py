@@ -5,11 +5,14 @@ from typing import Any
 
 from flax import linen as nn
 
-from crossattn.nn.block import Block
-from crossattn.nn.blocks import scan_layers
+from crossattn.nn.attention import CrossAttention, Projected
+from crossattn.nn.block import Block, Past
+from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.design import Design
+from crossattn.nn.stack import cast, empty_past
+from crossattn.nn.sublayers import conjunction
 from crossattn.ops import Mask, Trace
-from crossattn.shapes import Array, Float
+from crossattn.shapes import Array, Float, Int
 
 __all__ = ["Interleaved"]
 
@@ -17,28 +20,57 @@ __all__ = ["Interleaved"]
 class Interleaved(nn.Module):
     """`groups` groups of one block that reads images and `every` blocks that read text alone.
 
-    Text sees images through `Mask.media`: the latest one, or all before it. A word before any image
-    reads exactly nothing, so that it is what it is in the same model without images, to the bit.
+    (Alayrac et al. 2022, "Flamingo".) Text sees images through `Mask.media`: the latest one, or all
+    before it. A word before any image reads exactly nothing: to the bit it is what the same call
+    makes of it when no word sees an image, whatever the images are. What that is depends on
+    `reading`, as published:
+
+    * "flamingo", "idefics": the gated feed-forward layers of the reading blocks run for every word.
+      Such a word is that of the text blocks alone only while these gates are closed, as they are at
+      the start.
+    * "mllama" (`only_seeing`): these are left out as well. The reading blocks do nothing to such a
+      word: it is that of the text blocks alone, whatever the parameters are.
+
+    Packed texts, several in a row with their images: `Mask.segments` hides them from each other.
+
+        mask = Mask.media(begun, image) & Mask.segments(text_of_word, text_of_patch)
+        self_mask = Mask.segments(text_of_word, text_of_word)
 
     Attributes:
       groups: L.
       every: text blocks behind each block that reads images.
       width: M.
       heads: H.
-      reading: design of the blocks that read images ("flamingo", "idefics", "mllama").
+      reading: design of the blocks that read images ("flamingo", "idefics", "mllama"), in whose
+        order words do not read each other.
       text: design of the others, whose order has no "cross".
+      remat: what the backward pass computes again of each group instead of keeping it, as in
+        `Stack`.
+      dtype: as in `Stack`.
+
+    Raises:
+      ValueError: a design whose order does not fit its place.
 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from crossattn.nn.presets import DESIGNS, TEXT
-      >>> model = Interleaved(2, 2, width=8, heads=2, reading=DESIGNS["flamingo"], text=TEXT)
+      >>> model = Interleaved(2, 3, width=8, heads=2, reading=DESIGNS["flamingo"], text=TEXT)
       >>> words, patches = jnp.ones((1, 5, 8)), jnp.ones((1, 6, 8))
       >>> begun = jnp.array([[0, 1, 1, 2, 2]])  # images that have begun at each word
-      >>> media = Mask.media(begun, jnp.array([[1, 1, 1, 2, 2, 2]]))
-      >>> (y, seen), _ = jax.eval_shape(lambda: model.init_with_output(
-      ...     jax.random.key(0), words, patches, mask=media, observe=lambda trace: trace.valid))
-      >>> y.shape, seen.shape  # the first word sees no image in any of the two groups
-      ((1, 5, 8), (2, 1, 2, 5))
+      >>> image = jnp.array([[1, 1, 1, 2, 2, 2]])
+      >>> media = Mask.media(begun, image)
+      >>> def run():
+      ...     params = model.init(jax.random.key(0), words, patches, mask=media)
+      ...     y, seen = model.apply(params, words, patches, mask=media,
+      ...                           observe=lambda trace: trace.valid)
+      ...     projected = model.apply(params, patches, method="project")
+      ...     past = model.apply(params, 1, 5, method="start")
+      ...     first, past, _ = model.apply(params, words[:, :1], projected, past, jnp.int32(0),
+      ...                                  mask=Mask.media(begun[:, :1], image), method="step")
+      ...     return y, seen, first, past
+      >>> y, seen, first, past = jax.eval_shape(run)  # the first word is that of y
+      >>> y.shape, seen.shape, first.shape, len(past), past[0].keys.shape
+      ((1, 5, 8), (2, 1, 2, 5), (1, 1, 8), 3, (2, 1, 2, 5, 4))
     """
 
     groups: int
@@ -47,57 +79,177 @@ class Interleaved(nn.Module):
     heads: int
     reading: Design
     text: Design
+    remat: Remat = None
+    dtype: Any = None
 
     @nn.compact
+    def _group(self) -> "Group":
+        _check(self.reading, self.text)
+        return Group(self.every, self.width, self.heads, self.reading, self.text, name="groups")
+
     def __call__(
         self,
         x: Float[Array, "B T M"],
-        context: Float[Array, "B S N"],
+        context: Float[Array, "I S N"] | Projected,
         *,
         mask: Mask,
+        self_mask: Mask | None = None,
+        query_positions: Float[Array, "_ T _"] | None = None,
         observe: Callable[[Trace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T M"], Any]:
         """Run the groups; the text is causal.
 
         Args:
           x: words (B, T, M).
-          context: tokens of all images (B, S, N).
-          mask: which words see which of them, see `Mask.media`.
-          observe: as in `Stack`.
+          context: tokens of all images (I, S, N), or what `project` made of them; B / I
+            neighbouring rows of x share one, as in `Block`.
+          mask: which words see which of them, see `Mask.media`; for I contexts.
+          self_mask: what of their past the words may see; all of it when None.
+          query_positions: of the words in the text blocks, where their design places them.
+          observe: as in `Stack`, of the blocks that read images.
 
         Returns:
           The words, and what was observed with a leading axis L.
         """
 
-        def step(group, x, context, mask):
-            x, trace = group(x, context, mask=mask)
+        def step(group, x, shared, own):
+            context, where = shared
+            x, trace = group(x, context if own is None else own, **where)
             return x, observe(trace)
 
-        group = Group(self.every, self.width, self.heads, self.reading, self.text, name="groups")
-        return scan_layers(step, group, x, (context, mask), layers=self.groups)
+        own = context if isinstance(context, Projected) else None
+        where = {
+            "mask": mask,
+            "self_mask": conjunction(Mask.causal(0), self_mask),
+            "query_positions": query_positions,
+        }
+        shared = (cast(context if own is None else None, self.dtype), where)
+        x, layers = cast(x, self.dtype), self.groups
+        return scan_layers(
+            step, self._group(), x, (shared,), (own,), layers=layers, remat=self.remat
+        )
+
+    def project(self, context: Float[Array, "I S N"], *, mask: Mask | None = None) -> Projected:
+        """Keys and values of all images for every group, with a leading axis L."""
+
+        def step(group, carry, context, mask):
+            return carry, group.project(context, mask)
+
+        shared = (cast(context, self.dtype), mask)
+        return scan_layers(step, self._group(), (), shared, layers=self.groups)[1]
+
+    def start(self, rows: int, length: int) -> tuple[Past, ...]:
+        """Empty pasts of `rows` texts of up to `length` words: `every`, with a leading axis L."""
+        attention = CrossAttention(self.width, self.heads, **self.text.own, parent=None)
+        leading = (self.groups, rows)
+        return tuple(empty_past(attention, leading, length, self.dtype) for _ in range(self.every))
+
+    def step(
+        self,
+        x: Float[Array, "B T M"],
+        context: Projected,
+        past: tuple[Past, ...],
+        place: Int[Array, ""],
+        *,
+        mask: Mask,
+        query_positions: Float[Array, "_ T _"] | None = None,
+        observe: Callable[[Trace], Any] = lambda trace: None,
+    ) -> tuple[Float[Array, "B T M"], tuple[Past, ...], Any]:
+        """The next words: the same as `__call__` on all of them at once.
+
+        Args:
+          x: the words that follow (B, T, M).
+          context: of every group, by `project`.
+          past: by `start`, or what the step before returned.
+          place: number of the first of these words.
+          mask: what of the images these words see: `Mask.media` takes the counts (B, T) of these
+            words alone.
+          query_positions: of these words.
+          observe: as above.
+
+        Returns:
+          The words, the past with them, and what was observed.
+        """
+
+        def step(group, x, where, own):
+            context, past = own
+            x, past, trace = group.step(x, context, past, **where)
+            return x, (past, observe(trace))
+
+        where = {"place": place, "mask": mask, "query_positions": query_positions}
+        x, own = cast(x, self.dtype), (context, past)
+        x, (past, kept) = scan_layers(step, self._group(), x, (where,), (own,), layers=self.groups)
+        return x, past, kept
 
 
 class Group(nn.Module):
     """One block that reads images, and those behind it that read text alone.
 
-    Attributes: as `Interleaved`.
+    Attributes: as `Interleaved`, whose `reading` is `reads` here: "reading", "text0", "text1", ...
+    name the parameters.
     """
 
     every: int
     width: int
     heads: int
-    reading: Design
+    reads: Design
     text: Design
 
-    @nn.compact
+    def setup(self):
+        self.reading = Block(self.width, self.heads, self.reads)
+        for number in range(self.every):
+            setattr(self, f"text{number}", Block(self.width, self.heads, self.text))
+
+    @property
+    def _texts(self) -> list[Block]:
+        return [getattr(self, f"text{number}") for number in range(self.every)]
+
     def __call__(
-        self, x: Float[Array, "B T M"], context: Float[Array, "B S N"], *, mask: Mask
+        self,
+        x: Float[Array, "B T M"],
+        context: Float[Array, "I S N"] | Projected,
+        *,
+        mask: Mask,
+        self_mask: Mask,
+        query_positions: Float[Array, "_ T _"] | None,
     ) -> tuple[Float[Array, "B T M"], Trace | None]:
         """Returns the words, and the trace of their reading images."""
-        x, trace = Block(self.width, self.heads, self.reading, name="reading")(
-            x, context, mask=mask
-        )
-        for number in range(self.every):
-            text = Block(self.width, self.heads, self.text, name=f"text{number}")
-            x, _ = text(x, None, self_mask=Mask.causal(0))
+        x, trace = self.reading(x, context, mask=mask)
+        for text in self._texts:
+            x, _ = text(x, None, self_mask=self_mask, query_positions=query_positions)
         return x, trace
+
+    def project(self, context: Float[Array, "I S N"], mask: Mask | None) -> Projected:
+        """Keys and values of the images."""
+        return self.reading.project(context, mask=mask)
+
+    def step(
+        self,
+        x: Float[Array, "B T M"],
+        context: Projected,
+        past: tuple[Past, ...],
+        place: Int[Array, ""],
+        *,
+        mask: Mask,
+        query_positions: Float[Array, "_ T _"] | None,
+    ) -> tuple[Float[Array, "B T M"], tuple[Past, ...], Trace | None]:
+        """The words from `place` on, the pasts with them, and the trace of their reading images."""
+        x, trace = self.reading(x, context, mask=mask)
+        kept = []
+        for text, before in zip(self._texts, past, strict=True):
+            x, after, _ = text.step(x, None, before, place, query_positions=query_positions)
+            kept.append(after)
+        return x, tuple(kept), trace
+
+
+def _check(reading: Design, text: Design) -> None:
+    """Words must meet in the causal text blocks only."""
+    if "cross" not in reading.order or {"self", "merged"} & {*reading.order} or reading.latents:
+        raise ValueError(
+            f"reading: words read images and not each other, got order={reading.order}, "
+            f'latents={reading.latents}: take one like DESIGNS["flamingo"]'
+        )
+    if "self" not in text.order or {"cross", "merged"} & {*text.order}:
+        raise ValueError(
+            f"text: words read each other and no images, got order={text.order}: take one like TEXT"
+        )

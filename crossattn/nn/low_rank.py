@@ -17,6 +17,8 @@ from crossattn.shapes import Array
 
 __all__ = ["create", "merged"]
 
+ADAPTED = ("kernel", "embedding")
+
 
 def create(key: Array, params: Any, pattern: str, *, rank: int) -> Any:
     """Adapters (down, up) for the kernels whose path matches; `up` is 0, so they change nothing.
@@ -24,11 +26,12 @@ def create(key: Array, params: Any, pattern: str, *, rank: int) -> Any:
     Args:
       key: of the initial values.
       params: a tree of nested dictionaries; kernels are (..., in, out), layers may stand before.
-      pattern: searched in paths such as "stack/blocks/cross_attention/query/kernel".
+      pattern: searched in paths such as "stack/blocks/cross_attention/query/kernel"; of what
+        matches, leaves named kernel or embedding are adapted, but no biases, norms or gates.
       rank: columns of `down` (..., in, rank) and rows of `up` (..., rank, out).
 
     Raises:
-      ValueError: nothing matches, or what matches is no kernel.
+      ValueError: nothing matches, or none of what matches is a kernel.
 
     >>> params = {"query": {"kernel": jnp.ones((4, 6)), "bias": jnp.ones(6)}}
     >>> adapters = create(jax.random.key(0), params, "query/kernel", rank=2)
@@ -38,14 +41,18 @@ def create(key: Array, params: Any, pattern: str, *, rank: int) -> Any:
     True
     """
     flat = flatten_dict(params, sep="/")
-    chosen = [path for path in flat if re.search(pattern, path)]
-    if not chosen:
+    matching = [path for path in flat if re.search(pattern, path)]
+    if not matching:
         raise ValueError(f"no path matches {pattern!r}; there are {', '.join(sorted(flat))}")
+    # Not by the number of axes: stacked biases have two, as kernels have.
+    chosen = [path for path in matching if path.split("/")[-1] in ADAPTED]
+    if not chosen:
+        raise ValueError(
+            f"what {pattern!r} matches is no kernel or embedding: {', '.join(sorted(matching))}"
+        )
     adapters = {}
     for path, own in zip(chosen, jax.random.split(key, len(chosen)), strict=True):
         kernel = flat[path]
-        if kernel.ndim < 2:
-            raise ValueError(f"{path} has shape {kernel.shape}: adapters are for kernels")
         *layers, wide, out = kernel.shape
         down = jax.random.normal(own, (*layers, wide, rank), kernel.dtype) * wide**-0.5
         adapters[f"{path}/down"] = down

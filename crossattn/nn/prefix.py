@@ -7,9 +7,9 @@ from flax import linen as nn
 from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.block import Joined, Past
 from crossattn.nn.blocks import FeedForward
+from crossattn.nn.contexts import shown, spread
 from crossattn.nn.design import Design
-from crossattn.nn.reading import shown
-from crossattn.nn.sublayers import conjunction, look
+from crossattn.nn.sublayers import both, conjunction, look
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
 
@@ -70,8 +70,13 @@ class Prefix(nn.Module):
         Returns:
           Both streams, and the trace of the words reading the context: its weights sum to less than
           1, the words have the rest.
+
+        Raises:
+          TypeError: there is no context.
+          ValueError: a stream has another width.
         """
-        x, context = streams
+        advice = "a prefix has no context_width=, map the context to the width of the words first"
+        x, context = both(streams, (self.width, self.width), otherwise=advice)
         seen = conjunction(self_mask or Mask.causal(0), x_mask)
         x = shown(x, x_mask, x.shape[1])
         context, there = self.project(
@@ -111,6 +116,7 @@ class Prefix(nn.Module):
         words = self.self_join.before(x)
         past = past.extended(self.self_attention.project(words, positions=x_positions), place)
         here = Projected(past.keys, past.values, Mask.causal(place))
+        context, context_mask = spread(context, context_mask, x.shape[0])
         context = replace(context, mask=context_mask)
         x, trace = self._reads(x, words, context, here, x_positions)
         return x, past, trace

@@ -8,7 +8,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any
 
 from flax import linen as nn
@@ -16,7 +15,8 @@ from flax.core import FrozenDict
 
 from crossattn.nn import design
 from crossattn.nn.block import Block
-from crossattn.nn.blocks import Remat
+from crossattn.nn.blocks import Remat, policy_of
+from crossattn.nn.choices import known
 from crossattn.nn.design import Design
 from crossattn.nn.prefix import Prefix
 from crossattn.nn.slots import Join, Logits, Rotary, Spare
@@ -160,20 +160,29 @@ def build(
       dtype: of the streams of a stack, e.g. bfloat16.
 
     Returns:
-      A `Block`, `TwoStreams` or `Prefix`; with layers a `Stack` or `StreamStack` of it; or a
-      `QFormer`, `CocaDecoder`, `Bottleneck` or `DecoupledAttention`.
+      A module that is called in one of five ways; with layers, of the stack as of one layer:
+
+      * `Block`, `Stack`, `CocaDecoder`: `module(x, context, mask=...)`.
+      * `TwoStreams`, `Prefix`, their `StreamStack`, `Bottleneck`: `module((x, context),
+        x_mask=..., context_mask=...)`.
+      * The same for bridgetower, with `towers=(states of x, states of the context)`.
+      * `QFormer`: `module(context, words, mask=..., self_mask=joint_mask(...))`, words may be None.
+      * `DecoupledAttention` (ip_adapter): `module(x, [text, picture], scales=[1.0],
+        masks=[...])`.
+
+      All return the new streams and then the traces (of stacks: what `observe=` made of them);
+      `CocaDecoder` has the text of its lower half between the two.
 
     Raises:
-      ValueError: there is no preset of this name, or no stack for what only stacks have.
+      ValueError: there is no preset of this name, no such sizes, or no stack for what only stacks
+        have.
 
     >>> build("mllama", width=8, heads=2, layers=3, remat="everything").layers
     3
     """
-    if name not in ROWS:
-        near = get_close_matches(name, ROWS, n=1) or ROWS[:1]
-        raise ValueError(
-            f"unknown preset {name!r}, did you mean {near[0]!r}? One of {', '.join(ROWS)}"
-        )
+    known("preset", name, ROWS)
+    _check_sizes(width, heads, layers)
+    policy_of(remat)
     policy: Any = {
         key: value for key, value in (("remat", remat), ("dtype", dtype)) if value is not None
     }
@@ -189,6 +198,19 @@ def build(
     if name in DESIGNS:
         return Stack(layers, width, heads, DESIGNS[name], **policy)
     return StreamStack(_layer(name, width, heads), layers, **policy)
+
+
+def _check_sizes(width: int, heads: int, layers: int | None) -> None:
+    for size, value in (("width", width), ("heads", heads), ("layers", layers)):
+        if value is not None and value < 1:
+            more = ", or leave it out" if size == "layers" else ""
+            raise ValueError(f"{size}={value}: give at least 1{more}")
+    if width % heads:
+        fitting = max(n for n in range(1, heads) if width % n == 0)
+        raise ValueError(
+            f"width {width} is not a multiple of heads {heads}: choose heads={fitting}, "
+            "or another width"
+        )
 
 
 def _layer(name: str, width: int, heads: int) -> nn.Module:

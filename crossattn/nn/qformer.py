@@ -7,11 +7,12 @@ from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.block import Joined, Past
-from crossattn.nn.blocks import POLICIES, FeedForward, Remat
+from crossattn.nn.blocks import FeedForward, Remat, policy_of
+from crossattn.nn.contexts import spread
 from crossattn.nn.design import Design
 from crossattn.nn.norms import Norm
 from crossattn.nn.stack import cast, empty_past
-from crossattn.nn.sublayers import look
+from crossattn.nn.sublayers import look, required
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Bool, Float, Int
 
@@ -117,6 +118,7 @@ class QFormerLayer(nn.Module):
         read = self.self_join.before(x)
         past = past.extended(self.self_attention.project(read), place)
         here = Projected(past.keys, past.values, Mask.causal(place))
+        queries, _ = spread(queries, None, x.shape[0])
         y, _ = look(self.self_attention, read, queries, beside=[here])
         return self._feeds_words(self.self_join(x, y)), past
 
@@ -164,7 +166,7 @@ class QFormer(nn.Module):
     def setup(self):  # noqa: D102 - Linen calls it
         layer = QFormerLayer
         if self.remat is not None:
-            layer = nn.remat(layer, policy=POLICIES[self.remat])
+            layer = nn.remat(layer, policy=policy_of(self.remat))
         blind = Design(
             ("self", "feed"), self.design.join, own=self.design.own, feed=self.design.feed
         )
@@ -189,6 +191,7 @@ class QFormer(nn.Module):
 
     @nn.compact
     def _learned(self, context: Array) -> Array:
+        required(context)
         start = nn.initializers.normal(0.02)
         queries = self.param("queries", start, (self.queries, self.width)).astype(context.dtype)
         return queries[None].repeat(context.shape[0], axis=0)
@@ -212,6 +215,7 @@ class QFormer(nn.Module):
         Returns:
           Queries and words, and the trace of every layer that reads the context.
         """
+        required(context)
         context, (queries, text) = cast((context, tuple(streams)), self.dtype)
         streams = self.norm(queries), None if text is None else self.norm(text)
         traces: list[Trace] = []

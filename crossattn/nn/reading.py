@@ -10,7 +10,7 @@ from crossattn.nn.slots import Logits
 from crossattn.ops import Mask, Trace, attend, merge
 from crossattn.shapes import Array, Float
 
-__all__ = ["compete", "join", "read", "shown", "talk"]
+__all__ = ["compete", "join", "read", "talk"]
 
 
 def read(
@@ -93,16 +93,3 @@ def join(
     outs, lses = zip((out, trace.lse), *others, strict=True)
     out, total = merge(jnp.stack(outs), jnp.stack(lses))
     return out, dataclasses.replace(trace, lse=total, key_lse=trace.lse)
-
-
-def shown(context: Float[Array, "B S N"], mask: Mask | None, T: int) -> Float[Array, "B S N"]:
-    """The context with zeros for tokens that none of T queries sees.
-
-    The gradient of a projection is a product with its input: without this a hidden NaN would reach
-    the kernels, whatever the attention does with it.
-    """
-    if mask is None or not mask.terms:
-        return context
-    B, S, _ = context.shape
-    seen = mask.blocks(B, T, S, T, 1).some[:, 0]
-    return jnp.where(seen[..., None], context, 0)

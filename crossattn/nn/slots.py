@@ -4,9 +4,12 @@ Plain values; a design differs from its neighbour by the fields that differ here
 """
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-__all__ = ["Join", "Logits", "Rotary", "Spare"]
+from crossattn.nn.choices import check_fields, known
+
+__all__ = ["Join", "Logits", "Rotary", "Spare", "check_placing"]
 
 NormKind = Literal["layer", "rms", "rms+1"]
 
@@ -33,6 +36,9 @@ class Logits:
     competition: Literal["keys", "queries"] = "keys"
     talking: bool = False
 
+    def __post_init__(self):
+        check_fields(self)
+
 
 @dataclasses.dataclass(frozen=True)
 class Spare:
@@ -52,6 +58,9 @@ class Spare:
     sink: bool = False
     registers: int = 0
 
+    def __post_init__(self):
+        check_fields(self)
+
     @property
     def read(self) -> bool:
         """Whether there is always something to read besides the context."""
@@ -69,6 +78,11 @@ class Rotary:
 
     longest: float = 10_000.0
     neighbours: bool = False
+
+    def __post_init__(self):
+        check_fields(self)
+        if not (isinstance(self.longest, int | float) and self.longest > 0):
+            raise ValueError(f"Rotary.longest is a number above 0, got {self.longest!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,3 +105,13 @@ class Join:
     epsilon: float = 1e-6
     gate: Literal["tanh", "tanh-each", "sigmoid", "layer-scale"] | None = None
     residual: bool = True
+
+    def __post_init__(self):
+        check_fields(self)
+
+
+def check_placing(what: str, fields: Mapping[str, Any]) -> None:
+    """Refuse fields of a `CrossAttention` with positions that nothing would be done with."""
+    placing = fields.get("placing")
+    if not isinstance(placing, Rotary):
+        known(f"{what} placing", placing, (None, "add", Rotary()))

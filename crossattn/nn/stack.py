@@ -100,14 +100,18 @@ class Stack(nn.Module):
         self,
         context: Float[Array, "B S N"],
         *,
+        mask: Mask | None = None,
         key_positions: Float[Array, "_ S _"] | None = None,
     ) -> Projected:
-        """Keys and values of the context for every layer, with a leading axis L."""
+        """Keys and values of the context for every layer, with a leading axis L.
 
-        def step(block, carry, context, positions):
-            return carry, block.project(context, key_positions=positions)
+        What `mask` hides stays hidden in every step: it need not be given again.
+        """
 
-        shared = (cast(context, self.dtype), key_positions)
+        def step(block, carry, context, mask, positions):
+            return carry, block.project(context, mask=mask, key_positions=positions)
+
+        shared = (cast(context, self.dtype), mask, key_positions)
         return scan_layers(step, self.blocks, (), shared, layers=self.layers)[1]
 
     def start(self, rows: int, length: int) -> Past:
@@ -125,6 +129,7 @@ class Stack(nn.Module):
         *,
         mask: Mask | None = None,
         query_positions: Float[Array, "_ T _"] | None = None,
+        self_bias: Float[Array, "_ _ _ _"] | None = None,
         observe: Callable[[Trace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T M"], Past, Any]:
         """The next tokens of causal streams: the same as `__call__` on all of them at once.
@@ -136,6 +141,7 @@ class Stack(nn.Module):
           place: number of the first of these tokens.
           mask: what of the context they may see.
           query_positions: of these tokens.
+          self_bias: added to their logits among all places of the past.
           observe: as above.
 
         Returns:
@@ -147,7 +153,12 @@ class Stack(nn.Module):
             x, past, trace = block.step(x, context, past, **where)
             return x, (past, observe(trace))
 
-        where = {"place": place, "mask": mask, "query_positions": query_positions}
+        where = {
+            "place": place,
+            "mask": mask,
+            "query_positions": query_positions,
+            "self_bias": self_bias,
+        }
         own = (context, past)
         x, (past, kept) = scan_layers(
             step, self.blocks, cast(x, self.dtype), (where,), (own,), layers=self.layers

@@ -9,7 +9,48 @@ from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float
 
-__all__ = ["conjunction", "look", "only_seeing"]
+__all__ = ["both", "conjunction", "look", "only_seeing", "required"]
+
+
+def required(context: Any) -> None:
+    """Refuse a context that is None: no design falls back to self-attention.
+
+    >>> required(None)
+    Traceback (most recent call last):
+    TypeError: context is required: an array (B, S, N)
+    """
+    if context is None:
+        raise TypeError("context is required: an array (B, S, N)")
+
+
+def both(
+    streams: Sequence[Any], widths: tuple[int, int], *, otherwise: str
+) -> tuple[Float[Array, "B T M"], Float[Array, "B S N"]]:
+    """x and the context, as wide as a module's streams are.
+
+    Args:
+      streams: (x, context).
+      widths: those of the module.
+      otherwise: what to do about a context of another width.
+
+    Raises:
+      TypeError: there is no context.
+      ValueError: a stream has another width.
+
+    >>> both((jnp.ones((1, 2, 8)), jnp.ones((1, 3, 6))), (8, 8), otherwise="context_width=6")
+    Traceback (most recent call last):
+    ValueError: streams of widths 8 and 6 for a module of widths 8 and 8: context_width=6
+    """
+    x, context = streams
+    required(context)
+    found = x.shape[-1], context.shape[-1]
+    if found != widths:
+        advice = f"x has to have width {widths[0]}" if found[0] != widths[0] else otherwise
+        raise ValueError(
+            f"streams of widths {found[0]} and {found[1]} for a module of widths "
+            f"{widths[0]} and {widths[1]}: {advice}"
+        )
+    return x, context
 
 
 def look(

@@ -1,97 +1,24 @@
 """Two streams that change each other: one module that fills any `TwoStreamDesign`."""
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from flax import linen as nn
-from flax.core import FrozenDict
 
 from crossattn.nn.attention import CrossAttention
 from crossattn.nn.block import Joined
 from crossattn.nn.blocks import FeedForward
 from crossattn.nn.co_attention import BidirectionalAttention
+from crossattn.nn.contexts import shown
+from crossattn.nn.link import Link
 from crossattn.nn.norms import Norm
-from crossattn.nn.reading import shown
-from crossattn.nn.slots import Join
-from crossattn.nn.sublayers import conjunction, look, only_seeing
+from crossattn.nn.stream_design import TwoStreamDesign
+from crossattn.nn.sublayers import both, conjunction, look, only_seeing
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float
 
-__all__ = ["Link", "LinkKind", "Stream", "TwoStreamDesign", "TwoStreams"]
+__all__ = ["Stream", "TwoStreamDesign", "TwoStreams"]
 
-BEFORE = Join()
-Sublayer = Literal["link", "norm", "self", "cross", "forth", "back", "feed"]
-LinkKind = Literal["add", "scaled", "interpolated"]
 Pair = tuple[Array | None, Array | None]
-
-
-@dataclasses.dataclass(frozen=True)
-class TwoStreamDesign:
-    """What a `TwoStreams` layer is made of.
-
-    Attributes:
-      order: its sublayers. "cross": each stream reads the other as it was before that read itself,
-        if it has (under "one-product": as it is); "forth": x reads the context; "back": the context
-        reads x; "self", "feed": each by itself;
-        "norm": each is replaced by its norm; "link": each is joined by the state of a tower.
-      join: how a sublayer is joined to its stream.
-      self_join: the same for attention within a stream, where it differs.
-      cross_join: the same for attention to the other stream, where it differs.
-      exchange: weights of the two directions. "separate"; "shared": the same, with the same norm;
-        "one-product": the logits of one direction are those of the other transposed.
-      inner: H D of the exchange, in units of the stream's width.
-      one_sided: the context has neither "self" nor "feed".
-      link: how the state of a tower is joined to a stream, see `Link`.
-      own: fields of the `CrossAttention` that a stream reads itself with.
-      cross: fields of the one that reads the other stream.
-      feed: fields of the `FeedForward` layers.
-    """
-
-    order: tuple[Sublayer, ...] = ("self", "cross", "feed")
-    join: Join = BEFORE
-    self_join: Join | None = None
-    cross_join: Join | None = None
-    exchange: Literal["separate", "shared", "one-product"] = "separate"
-    inner: float = 1.0
-    one_sided: bool = False
-    link: LinkKind = "add"
-    own: Mapping[str, Any] = FrozenDict()
-    cross: Mapping[str, Any] = FrozenDict()
-    feed: Mapping[str, Any] = FrozenDict()
-
-
-class Link(nn.Module):
-    """A stream x is joined by the state h of a tower (Xu et al. 2023, "BridgeTower").
-
-    Attributes:
-      kind: "add": LN(h + x); "scaled": LN(a h + x) with a = 1 at the start; "interpolated":
-        LN((1 - a) h + a x) with a = 0.5 at the start.
-      epsilon: of the norm.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> x = jnp.arange(6.0).reshape(1, 2, 3)
-      >>> linked, _ = jax.jit(Link().init_with_output)(jax.random.key(0), x, x)
-      >>> [round(value, 2) for value in linked[0, 0].tolist()]
-      [-1.22, 0.0, 1.22]
-    """
-
-    kind: LinkKind = "add"
-    epsilon: float = 1e-5
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "B T M"], tower: Float[Array, "B T M"]
-    ) -> Float[Array, "B T M"]:
-        """The stream that goes on."""
-        if self.kind != "add":
-            start = nn.initializers.constant(1.0 if self.kind == "scaled" else 0.5)
-            factor = self.param("factor", start, ()).astype(x.dtype)
-            scaled = self.kind == "scaled"
-            tower = tower * (factor if scaled else 1 - factor)
-            x = x if scaled else x * factor
-        return Norm("layer", self.epsilon, name="norm")(tower + x)
 
 
 class Stream(nn.Module):
@@ -218,8 +145,11 @@ class TwoStreams(nn.Module):
           changes nothing elsewhere; what comes out in its place is made of zeros.
 
         Raises:
-          ValueError: positions for a design that does nothing with them, or towers and no link.
+          TypeError: there is no context.
+          ValueError: positions for a design that does nothing with them, towers and no link, or a
+            stream of another width.
         """
+        streams = both(streams, self._widths, otherwise=self._advice(streams))
         self._check((x_positions, context_positions), towers)
         positions, sides = (x_positions, context_positions), self._sides
         seen = lambda pair: [
@@ -252,6 +182,17 @@ class TwoStreams(nn.Module):
                 self._exchange(readers, pair, read, traces, others, positions)
             old = list(pair)
         return (pair[0], pair[1]), (traces[0], traces[1])
+
+    @property
+    def _widths(self) -> tuple[int, int]:
+        return self.width, self.context_width or self.width
+
+    def _advice(self, streams: Any) -> str:
+        """What to do about a context of another width."""
+        if self.design.exchange == "shared":
+            return f"these share weights, map the context to width {self.width} first"
+        width = None if streams[1] is None else streams[1].shape[-1]
+        return f"give context_width={width}, as in layer.clone(context_width={width})"
 
     @property
     def _sides(self) -> tuple[Stream, Stream]:

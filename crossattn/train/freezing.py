@@ -13,8 +13,11 @@ def frozen(optimiser: optax.GradientTransformation, pattern: str) -> optax.Gradi
 
     Args:
       optimiser: of the others.
-      pattern: searched in paths such as "stack/blocks/self_attention/query/kernel"; a gated design
-        on a frozen decoder trains with "self_|feed_forward|words".
+      pattern: searched in paths such as "stack/blocks/self_attention/query/kernel". In an
+        `Interleaved`, whose gated layers stand under "groups/reading" among those of a trained
+        decoder under "groups/text0", "groups/text1" and so on, "groups/text" leaves the decoder
+        alone; "feed_forward" would stop the gated layers' own as well. With embeddings of words
+        beside it, "groups/text|words".
 
     Raises:
       ValueError: at `init`, where the pattern matches nothing.

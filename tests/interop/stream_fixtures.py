@@ -12,12 +12,13 @@ from flax.core import FrozenDict
 from crossattn.nn.adapters import DecoupledAttention
 from crossattn.nn.attention import CrossAttention
 from crossattn.nn.block import Block
+from crossattn.nn.link import Link
 from crossattn.nn.prefix import Prefix
 from crossattn.nn.presets import DESIGNS
 from crossattn.nn.qformer import QFormer
 from crossattn.nn.slots import Spare
 from crossattn.nn.stream_presets import PREFIX, STREAMS, qformer
-from crossattn.nn.two_streams import Link, TwoStreamDesign, TwoStreams
+from crossattn.nn.two_streams import TwoStreamDesign, TwoStreams
 
 
 def design_of(preset: str, settings: dict) -> TwoStreamDesign:

@@ -245,7 +245,7 @@ def test_files_that_are_none(tmp_path, content, said):
 def test_other_errors(tmp_path):
     with pytest.raises(huggingface.WeightsError, match="no file or folder"):
         huggingface.load(tmp_path / "nowhere", "t5")
-    with pytest.raises(ValueError, match="unknown preset 'nobody': one of encoder_decoder_pre"):
+    with pytest.raises(ValueError, match="unknown preset 'nobody': one of 'encoder_decoder_pre'"):
         huggingface.load({}, "nobody")
     with pytest.raises(ValueError, match="this layout has its own"):
         huggingface.load({}, "resampler", prefix="layers.{i}.")

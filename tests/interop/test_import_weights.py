@@ -6,11 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fixtures import SINGLE, read
+from fixtures import read
 from safetensors.numpy import save_file
+from stream_fixtures import CASES
 
 from crossattn.interop import huggingface
+from crossattn.models.text_decoder import TextDecoder
+from crossattn.nn import Design, QFormer, Stack
+from crossattn.nn.latents import Latents
+from crossattn.nn.presets import DESIGNS
 from experiments import import_weights
+from experiments.import_weights import TEXTS
 
 MAPS = [("q", (6, 4)), ("k", (6, 5)), ("v", (6, 5)), ("o", (4, 6))]
 
@@ -79,27 +85,62 @@ def test_where_to_look(checkpoint, capsys):
     assert "10 tensors" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["blip_decoder", "whisper_decoder", "siglip_head", "resampler"])
+FILES = {of.names: name for name, of in CASES.items() if of.names is not None}
+# Whose files are other layouts of these names, and "perceiver" has no module of its own.
+FILES |= {name: name for name in ("t5gemma_layer", "idefics_cross", "flamingo", "mllama_cross")}
+OURS = {of.names for of in CASES.values() if of.names in DESIGNS} | {"qformer"} | {*TEXTS}
+
+
+@pytest.mark.parametrize("name", sorted({*FILES.values()}))
 def test_the_module_that_it_prints_takes_the_parameters(name, tmp_path, capsys):
-    peer, of = read(name), SINGLE[name]
+    peer, of = read(name), CASES[name]
     save_file(dict(peer.state), tmp_path / "model.safetensors")
-    import_weights.main([str(tmp_path), "--preset", of.names])
-    said = capsys.readouterr().out
-    lines = [line for line in said.splitlines() if line.startswith(("from ", "module = "))]
-    found = {"heads": peer.settings["heads"]}
+    import_weights.main([str(tmp_path), "--preset", of.names, *prefixed(peer)])
+    lines = capsys.readouterr().out.splitlines()
+    lines = [line for line in lines if line.startswith(("from ", "design = ", "module = "))]
+    found = {"heads": peer.settings.get("heads"), "queries": peer.settings.get("queries")}
     exec("\n".join(lines), found)
-    module, params = found["module"], found["params"]
+    assert ("module" in found) == (of.names in OURS)
+    if "module" not in found:
+        return
+    params = found["params"]["params"]
+    if isinstance(found["module"], Stack):
+        params = {"blocks": params}
+    inputs, where = jax.tree.map(jnp.asarray, given(peer, found["module"])), {}
+    design = getattr(found["module"], "design", Design())
+    placed = {"query_positions": (design.own, design.cross), "key_positions": (design.cross,)}
+    for (name, fields), x in zip(placed.items(), inputs, strict=False):
+        if any("placing" in one for one in fields):
+            where[name] = jnp.ones((1, x.shape[1], 1))
+    run = lambda: found["module"].init(jax.random.key(0), *inputs, **where)
+    needed = dict(jax.eval_shape(run)["params"])
+    if isinstance(found["module"], QFormer):
+        needed.pop("queries")
+    assert shapes(params) == shapes(needed)
+
+
+def prefixed(peer):
+    return ["--prefix", peer.settings["prefix"]] if "prefix" in peer.settings else []
+
+
+def given(peer, module):
     arrays = peer.cases[""]
-    if "in/tokens" in arrays:
-        given = jnp.asarray(arrays["in/tokens"], jnp.int32), arrays["in/context"]
-    else:
-        given = (arrays["in/context"],)
-    needed = jax.eval_shape(module.init, jax.random.key(0), *given)
-    assert paths(params) == paths(needed)
+    if isinstance(module, Latents):
+        return (arrays["in/context"],)
+    if isinstance(module, QFormer):
+        queries = peer.settings["queries"]
+        words = arrays["in/x"][:, queries:]
+        return arrays["in/context"], words if words.shape[1] else None
+    if isinstance(module, TextDecoder):
+        return jnp.asarray(arrays["in/tokens"], jnp.int32), arrays["in/context"]
+    if "in/x" in arrays:
+        return arrays["in/x"], arrays["in/context"]
+    return tuple(jnp.ones((1, 2, module.width)) for _ in range(2))
 
 
-def paths(tree):
-    return {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
+def shapes(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
 
 
 @pytest.mark.parametrize(
@@ -108,6 +149,7 @@ def paths(tree):
         (["NOWHERE", "--preset", "t5"], "there is no file or folder"),
         (["EMPTY", "--preset", "t5"], "holds no safetensors file"),
         (["EMPTY", "--preset", "mlama"], "no preset 'mlama' to import: did you mean mllama?"),
+        (["EMPTY", "--preset", "flamingo"], "models of its kind are idefics and mllama"),
         (["EMPTY"], "no --preset given: choose one of encoder_decoder_pre, cappa"),
         (["EMPTY", "--preset", "t5", "--prefx", "a."], "--prefx"),
     ],

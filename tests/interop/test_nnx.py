@@ -1,5 +1,8 @@
 """Our modules inside NNX: the same outputs and gradients."""
 
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +14,10 @@ from crossattn.interop.nnx import to_nnx
 from crossattn.nn import CrossAttention, presets
 from crossattn.nn.stream_presets import STREAMS
 from crossattn.nn.two_streams import TwoStreams
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "nn"))
+
+from preset_calls import arguments
 
 M, H = 12, 2
 NAMES = ("coca_pooler", "mllama", "bidirectional")
@@ -60,6 +67,22 @@ def test_outputs_and_gradients_are_exact(name):
         for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
             np.testing.assert_array_equal(a, b)
     assert float(jnp.abs(out[0]).sum() if name in STREAMS else jnp.abs(out).sum()) > 0
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_preset_goes_through(name):
+    layers = {} if name == "ip_adapter" else {"layers": 2}
+    module = presets.build(name, width=M, heads=H, **layers)
+    x, context = jnp.ones((3, 5, M)), jnp.ones((3, 7, M))
+    inputs, where = arguments(module, x, context, jnp.ones((3, 7), bool))
+
+    def through():
+        model = to_nnx(module, *inputs, rngs=nnx.Rngs(0), **where)
+        return model(*inputs, **where), nnx.to_pure_dict(nnx.state(model, nnx.Param))
+
+    out, params = jax.eval_shape(through)
+    assert x.shape in [leaf.shape for leaf in jax.tree.leaves(out)]
+    assert "kernel" in str(jax.tree.structure(params))
 
 
 def test_methods_and_initial_values():

@@ -124,7 +124,7 @@ def test_added_positions_reach_queries_and_keys_but_no_value(streams):
 def test_keys_at_the_origin_are_excluded_from_rotation(streams):
     x, context = streams
     module = CrossAttention(M, 1, placing=Rotary())
-    params = module.init(jax.random.key(0), x, context)
+    params = module.init(jax.random.key(0), x, context, query_positions=jnp.zeros((1, T, 1)))
     places = jnp.arange(S, dtype=jnp.float32)[None, :, None]
     keys = lambda p: module.apply(params, context, positions=p, method="project").keys
     plain, turned = keys(None), keys(jnp.where(places < 5, places, 0.0))

@@ -142,6 +142,7 @@ def test_every_preset_is_compared_or_made_of_such():
 def test_the_page_has_every_preset():
     if WRITE:
         PAGE.write_text(page())
+    assert PAGE.read_text().endswith(f"\n\n{CALLS}\n{MEANING}")
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     assert {line.split("`")[1] for line in rows} == PRESETS
     bad = [line for line in rows if line.count("|") != rows[0].count("|")]
@@ -185,8 +186,45 @@ def page():
         rows.append([f"`{preset}`", f"composed of what is checked in {parts}", *"----", own])
     header = ["preset", "paper", "checked against", "difference", "of gradients", "their precision"]
     table = markdown(([*header, "parameters"], sorted(rows)))
-    return f"{TEXT}\n{table}\n\n{MEANING}"
+    return f"{TEXT}\n{table}\n\n{CALLS}\n{MEANING}"
 
+
+WAYS = (
+    ["module", "call", "returns"],
+    [
+        ["Block, Stack; CocaDecoder", "`module(x, context, mask=, self_mask=)`", "x, trace"],
+        [
+            "TwoStreams, Prefix, StreamStack; Bottleneck",
+            "`module((x, context), x_mask=, context_mask=)`",
+            "(x, context), traces",
+        ],
+        [
+            "the same with towers: bridgetower",
+            "`module((x, context), towers=(x_states, context_states))`",
+            "(x, context), traces",
+        ],
+        [
+            "QFormer: qformer",
+            "`module(context, words, mask=, self_mask=joint_mask(...))`",
+            "(queries, words), traces",
+        ],
+        [
+            "DecoupledAttention: ip_adapter",
+            "`module(x, [text, picture], scales=[1.0], masks=)`",
+            "x, traces",
+        ],
+    ],
+)
+CALLS = f"""## How they are called
+
+`presets.build` returns a module of one of five kinds; a stack of it is called as one layer is.
+
+{markdown(WAYS)}
+
+In place of traces stacks return what `observe=` made of each layer's; CocaDecoder returns the text
+of its lower half before that. Words of a QFormer may be None. Towers of a stack have a leading axis
+of its layers. `module.clone(context_width=N)` of a TwoStreams takes a context of another width.
+"""
 
 MEANING = """## What every preset does
 

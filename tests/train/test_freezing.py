@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from crossattn.nn import low_rank, presets
+from crossattn import Mask
+from crossattn.nn import Interleaved, low_rank, presets
 from crossattn.train.freezing import frozen
 
 B, T, S, M, H = 2, 3, 5, 8, 2
@@ -38,6 +39,23 @@ def test_only_what_is_not_frozen_moves(setting):
         frozen(optax.sgd(0.1, momentum=0.9), "nothing").init(params)
 
 
+def test_gated_layers_are_trained_among_frozen_ones():
+    designs = presets.DESIGNS["flamingo"], presets.TEXT
+    model = Interleaved(2, 2, M, H, *designs)
+    x, context = jnp.ones((B, T, M)), jnp.ones((B, S, M))
+    params = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), x, context, mask=Mask())["params"]
+    )
+    zeros = jax.tree.map(lambda p: jnp.zeros(p.shape), {"decoder": params})
+    optimiser = frozen(optax.sgd(1.0), "groups/text")
+    gradients = jax.tree.map(jnp.ones_like, zeros)
+    updates, _ = optimiser.update(gradients, optimiser.init(zeros), zeros)
+    moved = {name: jax.tree.leaves(tree) for name, tree in updates["decoder"]["groups"].items()}
+    assert moved.keys() == {"reading", "text0", "text1"}
+    for name, leaves in moved.items():
+        assert all(bool(leaf.any()) == (name == "reading") for leaf in leaves)
+
+
 def test_adapters_start_as_nothing_and_have_their_rank(setting):
     _, params, loss = setting
     adapters = low_rank.create(jax.random.key(2), params, "query/kernel|value/kernel", rank=2)
@@ -62,3 +80,22 @@ def test_adapters_of_stacked_layers_are_stacked():
     assert low_rank.merged(params, adapters)["blocks"]["query"]["kernel"].shape == (3, 4, 6)
     with pytest.raises(ValueError, match="no path matches 'key'; there are blocks/query/kernel"):
         low_rank.create(jax.random.key(0), params, "key", rank=1)
+
+
+def test_stacked_biases_and_norms_are_no_kernels():
+    stacked = {"kernel": jnp.ones((3, 4, 6)), "bias": jnp.ones((3, 6))}
+    params = {
+        "query": stacked,
+        "norm": {"scale": jnp.ones((3, 4))},
+        "null_key": jnp.ones((3, 2, 2)),
+    }
+    params |= {"words": {"embedding": jnp.ones((5, 4))}}
+    adapters = low_rank.create(jax.random.key(0), params, "", rank=2)
+    assert jax.tree.map(jnp.shape, adapters) == {
+        "query": {"kernel": {"down": (3, 4, 2), "up": (3, 2, 6)}},
+        "words": {"embedding": {"down": (5, 2), "up": (2, 4)}},
+    }
+    with pytest.raises(
+        ValueError, match=r"'bias\|norm' matches is no kernel.*: norm/scale, query/b"
+    ):
+        low_rank.create(jax.random.key(0), params, "bias|norm", rank=2)

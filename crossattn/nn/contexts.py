@@ -1,0 +1,92 @@
+"""Contexts before attention: what is projected, what is hidden from everyone, what rows share."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from crossattn.ops import Mask
+from crossattn.ops.mask import Span
+from crossattn.ops.mask_terms import Keys, Lengths
+from crossattn.shapes import Array, Float
+
+__all__ = ["Projected", "of_keys", "shown", "spread"]
+
+
+@struct.dataclass
+class Projected:
+    """Keys and values of a context, projected once and read many times.
+
+    Attributes:
+      keys: (B, K, S, D), heads first: a step with few queries reads them without a transpose.
+      values: (B, K, S, D).
+      mask: what of the context may be seen, or None.
+    """
+
+    keys: Any
+    values: Any
+    mask: Any = None
+
+
+def shown(
+    context: Float[Array, "B S N"], mask: Mask | None, T: int | None
+) -> Float[Array, "B S N"]:
+    """The context with zeros for tokens that none of T queries sees (T None: whatever they are).
+
+    The gradient of a projection is a product with its input: without this a hidden NaN would reach
+    the kernels, whatever the attention does with it.
+
+    Raises:
+      TypeError: the mask is none.
+    """
+    if mask is not None and not isinstance(mask, Mask):
+        raise TypeError(f"mask is a crossattn.Mask, got {type(mask).__name__}: Mask.dense(array)?")
+    mask = of_keys(mask) if T is None else mask
+    if mask is None or not mask.terms or 0 in (T, context.shape[1]):
+        return context
+    B, S, _ = context.shape
+    return jnp.where(_seen(mask, B, S, T or 1)[..., None], context, 0)
+
+
+def _seen(mask: Mask, B: int, S: int, T: int) -> Array:
+    """Keys that any query sees, (B|1, S|1), from blocks of queries."""
+    block = min(T, 256)
+    if jax.eval_shape(lambda: mask.visible(B, T, S)).shape[2] == 1:
+        return mask.visible(B, T, S).any((1, 2))
+
+    def more(i, seen):
+        rows = Span(jnp.minimum(i * block, T - block), block)
+        return seen | mask.visible(B, T, S, rows).any((1, 2))
+
+    start = jnp.zeros(jax.eval_shape(more, jnp.int32(0), jnp.zeros((1, 1), bool)).shape, bool)
+    return jax.lax.fori_loop(jnp.int32(0), jnp.int32(-(-T // block)), more, start)
+
+
+def of_keys(mask: Mask | None) -> Mask | None:
+    """What hides keys from every query alike."""
+    if mask is None:
+        return None
+    return Mask(tuple(term for term in mask.terms if _of_keys(term)))
+
+
+def _of_keys(term: Any) -> bool:
+    return isinstance(term, Keys) or (isinstance(term, Lengths) and term.query is None)
+
+
+def spread(context: Projected, mask: Mask | None, B: int) -> tuple[Projected, Mask | None]:
+    """Each of I contexts for the B / I neighbouring rows that read it, which must stay apart.
+
+    Raises:
+      ValueError: a mask that says more than which keys there are: it is for I contexts.
+    """
+    if (n := B // context.keys.shape[0]) == 1:
+        return context, mask
+    for each in (mask, context.mask):
+        if each is not None and not all(map(_of_keys, each.terms)):
+            raise ValueError(
+                "rows that share a context and have keys of their own take masks of keys"
+            )
+    repeated = lambda x: jnp.repeat(x, n, 0) if jnp.ndim(x) and x.shape[0] * n == B else x
+    context, mask = jax.tree.map(repeated, (context, mask))
+    return context, mask
