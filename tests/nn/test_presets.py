@@ -143,7 +143,8 @@ def test_the_order_of_the_context_never_matters(case, clean, given):
     for name, stream in clean[0].items():
         wanted = stream[:, ORDER] if name == "context" else stream
         near(out[name], wanted)
-    np.testing.assert_allclose(gradients[1], clean[1][1], atol=1e-3, rtol=1e-3)
+    # Two layers without a norm (latent_projector) have gradients of 50, and round as such.
+    near(gradients[1], clean[1][1], 5e-4)
 
 
 def test_an_empty_context_leaves_exactly_the_residual_path(case, clean, given):
