@@ -98,15 +98,18 @@ def backward(
     dtype = precision(q.dtype)
     scores = partial(_scores, scale=scale, softcap=softcap)
     # A product and a sum, which XLA fuses; as a batched product it would turn copies of both.
-    delta = (do.astype(dtype) * o.astype(dtype)).sum(3).swapaxes(1, 2)
-    valid = lse != -jnp.inf
-    delta = jnp.where(valid, delta if dlse is None else delta - dlse, 0)
+    inner = lambda x, y: (x.astype(dtype) * y.astype(dtype)).sum(3)
+    # At once it is 2 to 4 % of the time less. But beside what a statistic has added it would be an
+    # array too many: XLA makes it before the backward pass of the statistic, not after.
+    delta = inner(do, o).swapaxes(1, 2) if all(x is None for x in onto) else None
 
     def queries(tile: Tile, results):
         qb, dob = tile.queries(q), tile.queries(do)
-        lse_row, delta_row = tile.rows(lse)[:, :, None], tile.rows(delta)[:, :, None]
+        lse_row = tile.rows(lse)[:, :, None]
         empty = lse_row == -jnp.inf
-        safe_lse = jnp.where(empty, 0, lse_row)
+        delta_row = inner(dob, tile.queries(o)) if delta is None else tile.rows(delta)
+        delta_row = delta_row if dlse is None else delta_row - tile.rows(dlse)
+        safe_lse, delta_row = (jnp.where(empty, 0, x) for x in (lse_row, delta_row[:, :, None]))
 
         def keys(tile: Tile, masked: bool, carry):
             dq, dk, dv, dbias = carry

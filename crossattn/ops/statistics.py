@@ -18,11 +18,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from crossattn.ops.blocks import Blocks
 from crossattn.ops.mask import Mask
 from crossattn.ops.reference import precision, scores
-from crossattn.ops.statistics_block import Block, add_columns, dot, read
+from crossattn.ops.statistics_block import (
+    Block,
+    Sums,
+    add_columns,
+    added,
+    dot,
+    finished,
+    finite,
+    read,
+    zeros,
+)
 from crossattn.ops.tiles import Grid, Tile
 from crossattn.ops.varying import alike
 from crossattn.shapes import Array, Float
@@ -30,19 +41,8 @@ from crossattn.shapes import Array, Float
 __all__ = ["Sums", "sums"]
 
 
-class Sums(NamedTuple):
-    """Sums over the visible keys of a query; (B, H, T), and 0 where no key is visible."""
-
-    total: Any  # of e = exp(x), x = score - shift
-    surprise: Any  # of e x
-    top: Any  # the largest x; -inf where no key is visible
-    columns: Any  # of e column, (B, H, T, R); None without columns
-    visible: Any  # of 1, int32
-    at: Any  # the first key that has the largest x, int32
-
-
 # jit so that a call outside of one compiles once, not operation by operation; inlined within one.
-@partial(jax.jit, static_argnames=("scale", "softcap", "blocks"), inline=True)
+@partial(jax.jit, static_argnames=("scale", "softcap", "parts", "blocks"), inline=True)
 def sums(
     q: Float[Array, "B T H D"],
     k: Float[Array, "B S K D"],
@@ -53,24 +53,31 @@ def sums(
     *,
     scale: float,
     softcap: float | None,
+    parts: tuple[str, ...] = Sums._fields,
     blocks: Blocks | None = None,
 ) -> Sums:
     """The sums of every query, in float32 (float64 for float64), and of `columns` if given.
 
-    `shift` must be near the log-sum-exp of the visible scores (anything finite where there are
-    none), and what is made of the sums must not depend on it. Differentiable in q, k, bias and
-    columns, in reverse mode, twice. `blocks` are chosen by platform and shape if None.
+    `shift` must be near the log-sum-exp of the visible scores (-inf or anything finite where there
+    are none), and what is made of the sums must not depend on it. `parts` names what is asked for:
+    "mean" and "entropy" together, "top" and "at" too. Differentiable in q, k, bias and columns, in
+    reverse mode, twice. `blocks` are chosen by platform and shape if None.
     """
     (B, T, H, _), (_, S, K, _) = q.shape, k.shape
     inputs = (q, k, bias, jax.lax.stop_gradient(shift), columns)
     q, k, bias, shift, columns = alike(inputs, inputs, mask)
     if 0 in (B, T, H, S):
-        return _zeros(shift, columns)
+        return zeros(parts, shift, columns)
     if blocks is None:
         plan = _for_cpu(B, T, S, H, K), _for_accelerator(B, T, S, H, K)
     else:
         plan = (blocks.fitted(B, T, S, K),) * 2
-    return _sums(_Call(scale, softcap, plan), q, k, mask, bias, shift, columns)
+    if "visible" not in parts or mask.terms or bias is not None:
+        return _sums(_Call(scale, softcap, parts, plan), q, k, mask, bias, shift, columns)
+    # Nothing is hidden: no count is carried.
+    rest = tuple(part for part in parts if part != "visible")
+    found = _sums(_Call(scale, softcap, rest, plan), q, k, mask, bias, shift, columns)
+    return found._replace(visible=alike(jnp.full(shift.shape, S, jnp.int32), shift))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +86,7 @@ class _Call:
 
     scale: float
     softcap: float | None
+    parts: tuple[str, ...]
     plan: tuple[Blocks, Blocks]
 
     def lowered(self, run: Any, *arrays: Any) -> Any:
@@ -111,25 +119,35 @@ def _sums(call: _Call, q, k, mask, bias, shift, columns) -> Sums:
     return call.lowered(_forward_pass, (q, k, mask, bias, shift, columns))
 
 
-def _forward(call, *inputs):
+def _forward(call, *primals):
+    inputs = jax.tree.map(lambda x: x.value, primals, is_leaf=lambda x: hasattr(x, "perturbed"))
     # The custom rule itself is called, not its body, so that second derivatives use it too.
     out = _sums(call, *inputs)
-    return out, (inputs, out.at)
+    return out, (inputs, out.at, out.mean, out.entropy)
 
 
 def _backward(call, residuals, cotangents: Sums):
-    inputs, at = residuals
-    asked = cotangents._replace(visible=None, at=None)
-    dq, dk, dbias, dcolumns = _gradients(call, *inputs, at, asked)
+    (*inputs, columns), at, *means = residuals
+    asked = Sums(*(None if isinstance(g, SymbolicZero) else g for g in cotangents))
+    asked = asked._replace(mean=None, visible=None, at=None)
+    # What only serves what is not asked for is not read again.
+    columns = None if asked.columns is None else columns
+    at, means = None if asked.top is None else at, None if asked.entropy is None else means
+    dq, dk, dbias, dcolumns = _gradients(call, *inputs, columns, at, means, asked)
     return dq, dk, None, dbias, None, dcolumns
 
 
-_sums.defvjp(_forward, _backward)
+_sums.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _gradients(call: _Call, q, k, mask, bias, shift, columns, at, asked: Sums):
-    return call.lowered(_backward_pass, (q, k, mask, bias, shift, columns), at, asked)
+def _gradients(call: _Call, q, k, mask, bias, shift, columns, at, means, asked: Sums):
+    mean = None
+    if means is not None:
+        mean, entropy = means
+        # By which e (x - mean) is multiplied; the sum of both is the logarithm of the total.
+        asked = asked._replace(entropy=-asked.entropy * jnp.exp(-(mean + entropy)))
+    return call.lowered(_backward_pass, (q, k, mask, bias, shift, columns), at, mean, asked)
 
 
 def _gradients_forward(call, *inputs):
@@ -137,30 +155,32 @@ def _gradients_forward(call, *inputs):
 
 
 def _gradients_backward(call, residuals, cotangents):
-    q, k, mask, bias, shift, columns, at, asked = residuals
+    q, k, mask, bias, shift, columns, at, _, asked = residuals
 
     def gradients(asked, *inputs):
-        return jax.vjp(partial(_dense, call, mask, shift, at), *inputs)[1](asked)
+        return jax.vjp(partial(_dense, call, mask, shift, at, asked), *inputs)[1](asked)
 
     _, pull = jax.vjp(gradients, asked, q, k, bias, columns)
     dasked, dq, dk, dbias, dcolumns = pull(cotangents)
-    return dq, dk, None, dbias, None, dcolumns, None, dasked
+    # Place and means are what the dense formula makes anew.
+    return dq, dk, None, dbias, None, dcolumns, None, None, dasked
 
 
 _gradients.defvjp(_gradients_forward, _gradients_backward)
 
 
-def _dense(call: _Call, mask: Mask, shift, at, q, k, bias, columns) -> Sums:
-    """What can be differentiated of the sums, from T x S arrays."""
+def _dense(call: _Call, mask: Mask, shift, at, asked: Sums, q, k, bias, columns) -> Sums:
+    """What can be differentiated of the sums, and is asked for, from T x S arrays."""
     (B, T, _, _), S = q.shape, k.shape[1]
     s, visible = scores(q, k, mask.visible(B, T, S), bias, call.scale, call.softcap)
-    x = jnp.where(visible, s - shift[..., None], 0)
+    x = jnp.where(visible, s - finite(shift)[..., None], 0)
     e = jnp.where(visible, jnp.exp(x), 0)
-    top = jnp.take_along_axis(x, at[..., None], 3)[..., 0]
+    top = None if at is None else jnp.take_along_axis(x, at[..., None], 3)[..., 0]
     if columns is not None:
         columns = jnp.where(visible.any((1, 2))[..., None], columns, 0)
         columns = dot(e, jnp.broadcast_to(columns[:, None], (B, e.shape[1], *columns.shape[1:])))
-    return Sums(e.sum(3), (e * x).sum(3), top, columns, None, None)
+    found = Sums(e.sum(3), (e * x).sum(3), None, top, columns, None, None)
+    return finished(found, [n for n, g in asked._asdict().items() if g is not None])
 
 
 def _forward_pass(call: _Call, blocks: Blocks, inputs: tuple[Any, ...]) -> Sums:
@@ -168,12 +188,13 @@ def _forward_pass(call: _Call, blocks: Blocks, inputs: tuple[Any, ...]) -> Sums:
     grid = Grid.of(q, k, k, mask, bias, blocks)
 
     def queries(tile: Tile, results: Sums) -> Sums:
-        qb, base = tile.queries(q), tile.rows(shift)
+        qb, base = tile.queries(q), finite(tile.rows(shift))
 
         def keys(tile: Tile, masked: bool, now: Sums) -> Sums:
-            return _added(now, call.read(tile, masked, qb, base, columns))
+            return added(now, call.read(tile, masked, qb, base, columns))
 
-        new = tile.over_keys(keys, grid.alike(_zeros(base, columns)))
+        start = zeros({"total", *call.parts} - {"entropy"}, base, columns)
+        new = finished(tile.over_keys(keys, grid.alike(start)), call.parts)
         rows = (
             None if n is None else (tile.write_rows if n.ndim == 3 else tile.write_queries)(o, n)
             for o, n in zip(results, new, strict=True)
@@ -181,22 +202,22 @@ def _forward_pass(call: _Call, blocks: Blocks, inputs: tuple[Any, ...]) -> Sums:
         return Sums(*rows)
 
     # Columns are written as queries are, heads second.
-    start = _zeros(shift, columns)
+    start = zeros(call.parts, shift, columns)
     if columns is not None:
         start = start._replace(columns=start.columns.swapaxes(1, 2))
     out = grid.over_queries(queries, grid.alike(start))
     return out if columns is None else out._replace(columns=out.columns.swapaxes(1, 2))
 
 
-def _backward_pass(call: _Call, blocks: Blocks, inputs: tuple[Any, ...], at, asked: Sums):
+def _backward_pass(call: _Call, blocks: Blocks, inputs: tuple[Any, ...], at, mean, asked: Sums):
     q, k, mask, bias, shift, columns = inputs
     grid, dtype = Grid.of(q, k, k, mask, bias, blocks), precision(q.dtype)
-    asked = asked._replace(at=at)
     if columns is not None:
         asked = asked._replace(columns=asked.columns.swapaxes(1, 2))
 
     def queries(tile: Tile, results):
-        qb, base, wanted = tile.queries(q), tile.rows(shift), _asked_of(tile, asked)
+        qb, base = tile.queries(q), finite(tile.rows(shift))
+        wanted = _Asked.of(tile, asked, at, mean)
 
         def keys(tile: Tile, masked: bool, now):
             block = call.read(tile, masked, qb, base, columns)
@@ -224,53 +245,35 @@ def _backward_pass(call: _Call, blocks: Blocks, inputs: tuple[Any, ...], at, ask
     return dq, dk.astype(k.dtype), None if bias is None else dbias.astype(bias.dtype), dcolumns
 
 
-def _added(now: Sums, block: Block) -> Sums:
-    """The sums with those of one more block; blocks come in any order."""
-    x, e, count, visible = block.x, block.e, jnp.int32(block.x.shape[3]), block.visible
-    if visible is not None:
-        x, count = jnp.where(visible, x, -jnp.inf), visible.sum(3, dtype=jnp.int32)
-    top = x.max(3)
-    # argmax took as long as the rest of the pass on a CPU.
-    at = jnp.where(x == top[..., None], block.places, jnp.iinfo(jnp.int32).max).min(3)
-    at = jnp.where(top < now.top, now.at, jnp.where(top > now.top, at, jnp.minimum(at, now.at)))
-    # A product, not a sum of e x, which took longer than the rest of the pass on a CPU.
-    surprise = jnp.einsum("bkrc,bkrc->bkr", e, block.x, precision=jax.lax.Precision.HIGHEST)
-    columns = now.columns
-    if columns is not None:
-        b, _, _, c = e.shape
-        mass = dot(e.reshape(b, -1, c), block.columns)
-        columns = columns + mass.reshape(columns.shape)
-    return Sums(
-        now.total + e.sum(3),
-        now.surprise + surprise,
-        jnp.maximum(now.top, top),
-        columns,
-        now.visible + jnp.broadcast_to(count, now.visible.shape),
-        at,
-    )
+class _Asked(NamedTuple):
+    """What `_gradients` gets for the queries of a tile, one a row: (b, k, rows, 1 | R)."""
+
+    total: Any
+    entropy: Any
+    top: Any
+    columns: Any
+    at: Any
+    mean: Any
+
+    @classmethod
+    def of(cls, tile: Tile, asked: Sums, at: Array | None, mean: Array | None) -> _Asked:
+        row = lambda x: None if x is None else tile.rows(x)[..., None]
+        columns = None if asked.columns is None else tile.queries(asked.columns)
+        total, entropy, top = map(row, (asked.total, asked.entropy, asked.top))
+        return cls(total, entropy, top, columns, row(at), row(mean))
 
 
-def _asked_of(tile: Tile, asked: Sums) -> Sums:
-    """Cotangents and places of the tile's queries, one a row: (b, k, rows, 1 | R)."""
-    row = lambda x: tile.rows(x)[..., None]
-    columns = None if asked.columns is None else tile.queries(asked.columns)
-    total, surprise, top, at = map(row, (asked.total, asked.surprise, asked.top, asked.at))
-    return Sums(total, surprise, top, columns, None, at)
-
-
-def _of_scores(block: Block, asked: Sums) -> tuple[Array, Any]:
+def _of_scores(block: Block, asked: _Asked) -> tuple[Array, Any]:
     """Gradients with respect to the block's scores, before soft-cap and scale, and its columns."""
     x, e, dcolumns = block.x, block.e, None
-    grow = asked.total + asked.surprise * (1 + x)
-    if block.columns is not None:
+    grow = 0 if asked.total is None else asked.total
+    if asked.entropy is not None:
+        grow = grow + asked.entropy * (x - asked.mean)
+    if asked.columns is not None:
         mass = asked.columns.reshape(x.shape[0], -1, asked.columns.shape[3])
         grow = grow + dot(mass, block.columns.swapaxes(1, 2)).reshape(x.shape)
         dcolumns = dot(e.reshape(x.shape[0], -1, x.shape[3]).swapaxes(1, 2), mass)
-    ds = e * grow + jnp.where(block.places == asked.at, asked.top, 0)
+    ds = e * grow
+    if asked.top is not None:
+        ds = ds + jnp.where(block.places == asked.at, asked.top, 0)
     return (ds if block.visible is None else jnp.where(block.visible, ds, 0)), dcolumns
-
-
-def _zeros(shift: Array, columns: Array | None) -> Sums:
-    zero, none = jnp.zeros_like(shift), jnp.zeros(shift.shape, jnp.int32)
-    mass = None if columns is None else jnp.zeros((*shift.shape, columns.shape[2]), shift.dtype)
-    return Sums(zero, zero, jnp.full_like(shift, -jnp.inf), mass, none, none)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,26 @@ import jax.numpy as jnp
 from crossattn.ops.tiles import Tile
 from crossattn.shapes import Array
 
-__all__ = ["Block", "add_columns", "dot", "read"]
+__all__ = ["Block", "Sums", "add_columns", "added", "dot", "finished", "finite", "read", "zeros"]
+
+
+class Sums(NamedTuple):
+    """Of the visible keys of a query; (B, H, T), and 0 where no key is visible.
+
+    None: not asked for. Where loops are nested XLA would carry through them what nobody reads.
+    """
+
+    total: Any  # the sum of e = exp(x), x = score - shift
+    mean: Any  # of x under the weights e / total; without a gradient
+    entropy: Any  # of the weights, in nats: log total - mean
+    top: Any  # the largest x; -inf where no key is visible
+    columns: Any  # the sums of e column, (B, H, T, R); None without columns
+    visible: Any  # how many there are, int32
+    at: Any  # the first key that has the largest x, int32
+
+    def only(self, parts: Collection[str]) -> Sums:
+        """The same without what is not named."""
+        return Sums(*(x if n in parts else None for n, x in self._asdict().items()))
 
 
 class Block(NamedTuple):
@@ -76,6 +96,55 @@ def _columns(tile: Tile, columns: Array) -> Array:
     blocks = tile.grid.blocks
     start = (jnp.int32(tile.b * blocks.examples), _first(tile), jnp.int32(0))
     return jax.lax.dynamic_slice(columns, start, (blocks.examples, blocks.keys, columns.shape[2]))
+
+
+def added(now: Sums, block: Block) -> Sums:
+    """The sums with those of one more block; blocks come in any order. `mean` is one of e x yet."""
+    x, e, visible = block.x, block.e, block.visible
+    total, mean, _, top, columns, count, at = now
+    if mean is not None:
+        # A product, not a sum of e x, which took longer than the rest of the pass on a CPU.
+        highest = jax.lax.Precision.HIGHEST
+        mean = mean + jnp.einsum("bkrc,bkrc->bkr", e, x, precision=highest)
+    if top is not None:
+        top, at = _top(top, at, x if visible is None else jnp.where(visible, x, -jnp.inf), block)
+    if columns is not None:
+        mass = dot(e.reshape(x.shape[0], -1, x.shape[3]), block.columns)
+        columns = columns + mass.reshape(columns.shape)
+    if count is not None:
+        more = jnp.int32(x.shape[3]) if visible is None else visible.sum(3, dtype=jnp.int32)
+        count = count + jnp.broadcast_to(more, count.shape)
+    return Sums(total + e.sum(3), mean, None, top, columns, count, at)
+
+
+def _top(old: Array, at: Array, x: Array, block: Block) -> tuple[Array, Array]:
+    """The largest x so far and the first key that has it."""
+    top = x.max(3)
+    # argmax took as long as the rest of the pass on a CPU.
+    new = jnp.where(x == top[..., None], block.places, jnp.iinfo(jnp.int32).max).min(3)
+    at = jnp.where(top < old, at, jnp.where(top > old, new, jnp.minimum(new, at)))
+    return jnp.maximum(old, top), at
+
+
+def finished(now: Sums, parts: Collection[str]) -> Sums:
+    """Of all blocks, what is asked for."""
+    if now.mean is not None:
+        total = jnp.where(now.total == 0, 1, now.total)
+        mean = now.mean / total
+        now = now._replace(mean=mean, entropy=jnp.log(total) - mean)
+    return now.only(parts)
+
+
+def finite(shift: Array) -> Array:
+    """0 where it is -inf: there no key is visible."""
+    return jnp.where(shift == -jnp.inf, 0, shift)
+
+
+def zeros(parts: Collection[str], shift: Array, columns: Array | None) -> Sums:
+    """What is asked for of no block."""
+    zero, none = jnp.zeros_like(shift), jnp.zeros(shift.shape, jnp.int32)
+    mass = None if columns is None else jnp.zeros((*shift.shape, columns.shape[2]), shift.dtype)
+    return Sums(zero, zero, zero, jnp.full_like(shift, -jnp.inf), mass, none, none).only(parts)
 
 
 def add_columns(tile: Tile, out: Array, x: Array) -> Array:

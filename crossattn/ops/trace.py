@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from crossattn.ops.reference import precision, scores
-from crossattn.ops.statistics import sums
+from crossattn.ops.statistics import Sums, sums
 from crossattn.shapes import Array, Bool, Float, Int
 
 __all__ = ["Summary", "Trace"]
@@ -94,38 +94,16 @@ class Trace:
         self, columns: Float[Array, "B S R"] | Bool[Array, "B S R"] | None = None
     ) -> Summary:
         """Entropy, number of visible keys, peak, and the expectation of columns, in one pass."""
-        if columns is not None:
-            columns = columns.astype(precision(self.q.dtype))
-        shift = jnp.where(self.valid, self._keys_lse, 0)
-        call = (self.q, self.k, self.mask, self.bias, shift, columns)
-        found = sums(*call, scale=self.scale, softcap=self.softcap)
-        some = found.visible > 0
-        total = jnp.where(some, found.total, 1)
-        log_mass = self._log_mass()
-        entropy = jnp.log(total) - found.surprise / total - log_mass
-        mass = jnp.where(some, jnp.exp(log_mass), 0)
-        expected = None
-        if columns is not None:
-            # Where no key is visible, a cotangent that is NaN must not get through.
-            each = jnp.where(some[..., None], found.columns, 0)
-            expected = (mass / total)[..., None] * each
-        top = jnp.where(some, found.top, 0)
-        return Summary(
-            mass * jnp.where(some, entropy, 0),
-            found.visible,
-            mass * jnp.exp(top) / total,
-            found.at,
-            expected,
-        )
+        return self._summary(Sums._fields, columns)
 
     def entropy(self, normalized: bool = False) -> Float[Array, "B H T"]:
         """Entropy of each query's weights in nats; `normalized`: see `Summary`."""
-        summary = self.summary()
+        summary = self._summary(("mean", "entropy", *(("visible",) if normalized else ())))
         return summary.normalized_entropy if normalized else summary.entropy
 
     def peak(self) -> tuple[Float[Array, "B H T"], Int[Array, "B H T"]]:
         """Largest weight of each query and the first key that has it; (0, 0) without a key."""
-        summary = self.summary()
+        summary = self._summary(("total", "top", "at"))
         return summary.peak, summary.peak_key
 
     def expect(
@@ -141,11 +119,32 @@ class Trace:
         """
         if through is not None:
             columns = self._checked(through).expect(columns).mean(1)
-        return self.summary(columns).expected
+        return self._summary(("total", "columns"), columns).expected
 
     @property
     def _keys_lse(self) -> Array:
         return self.lse if self.key_lse is None else self.key_lse
+
+    def _summary(self, parts: tuple[str, ...], columns: Array | None = None) -> Summary:
+        """Of these `Sums`; None where what it is made of is not among them."""
+        if columns is not None:
+            columns = columns.astype(precision(self.q.dtype))
+        call = (self.q, self.k, self.mask, self.bias, self._keys_lse, columns)
+        found = sums(*call, scale=self.scale, softcap=self.softcap, parts=parts)
+        some, log_mass = self.valid, self._log_mass()
+        mass = jnp.where(some, jnp.exp(log_mass), 0)
+        entropy, peak, expected = found.entropy, None, None
+        # Without sinks the mass is 1: a product with it would be two more arrays.
+        if entropy is not None and self.key_lse is not None:
+            entropy = mass * (entropy - log_mass)
+        if found.total is not None:
+            mass = mass / jnp.where(some, found.total, 1)
+        if found.top is not None:
+            peak = mass * jnp.exp(jnp.where(some, found.top, 0))
+        if found.columns is not None:
+            # Where no key is visible, a cotangent that is NaN must not get through.
+            expected = mass[..., None] * jnp.where(some[..., None], found.columns, 0)
+        return Summary(entropy, found.visible, peak, found.at, expected)
 
     def _log_mass(self) -> Array:
         """Of the share of the weight that sinks leave to the keys, (B, H, T)."""
