@@ -1,6 +1,7 @@
 """One decoder that answers questions and writes captions about an image with the same weights."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, get_args
 
 import jax
@@ -21,6 +22,7 @@ from crossattn.nn import (
 from crossattn.nn.encoders import Perception
 from crossattn.ops import Mask
 from crossattn.shapes import Array, Bool, Float, Int
+from crossattn.sharding import Layout
 
 Fusion = Literal[
     "blind",
@@ -76,6 +78,7 @@ class VisionLanguageDecoder(nn.Module):
       contexts: modalities beside the text; their tokens stand side by side in one context.
       perception: see `PatchEncoder`.
       cell: side of a cell of pixels.
+      device_layout: how words and context lie over devices where either reads the other.
     """
 
     vocabulary: int
@@ -88,6 +91,7 @@ class VisionLanguageDecoder(nn.Module):
     contexts: tuple[Context, ...] = ("image",)
     perception: Perception = "oracle"
     cell: int = 8
+    device_layout: Layout | None = None
 
     @nn.compact
     def __call__(
@@ -126,7 +130,8 @@ class VisionLanguageDecoder(nn.Module):
         x = nn.Embed(self.vocabulary, self.width, name="words")(tokens)
         # As small as the embedding of a word: larger positions drown the words.
         place = self.param("position", nn.initializers.normal(0.1), (tokens.shape[1], self.width))
-        encoder = PatchEncoder(self.width, self.perception, self.cell, name="encoder")
+        sizes = (self.width, self.perception, self.cell)
+        encoder = PatchEncoder(*sizes, self.device_layout, name="encoder")
         patches = encoder(images)
         context, seen = self._joined(patches, visible, layout)
         read = {
@@ -158,7 +163,10 @@ class VisionLanguageDecoder(nn.Module):
         return jnp.broadcast_to(leaf, (self.layers, *leaf.shape[1:]))
 
     def _stack(self):
-        return DecoderStack(self.layers, self.width, self.heads, self.expansion, name="stack")
+        # A single key is on every device.
+        layout = None if self.fusion in POOLED else self.device_layout
+        sizes = (self.layers, self.width, self.heads, self.expansion)
+        return DecoderStack(*sizes, layout, name="stack")
 
     def _decoded(self, x, context, seen, truth, prompt, P, observe):
         """Decoder blocks over patches, over their mean, or over nothing."""
@@ -187,7 +195,8 @@ class VisionLanguageDecoder(nn.Module):
 
     def _single_stream(self, x, context, seen, truth, prompt, P, observe):
         """Words behind the context tokens, in one stream."""
-        stack = PrefixStack(self.layers, self.width, self.heads, self.expansion, name="stack")
+        sizes = (self.layers, self.width, self.heads, self.expansion)
+        stack = PrefixStack(*sizes, self.device_layout, name="stack")
         look = lambda trace: observe(Sight(trace, patches=P))
         return stack(x, context, seen=self._each(seen), observe=look)
 
@@ -199,7 +208,7 @@ class VisionLanguageDecoder(nn.Module):
             self.width,
             self.heads,
             self.expansion,
-            exchange=EXCHANGES[self.fusion],
+            exchange=partial(EXCHANGES[self.fusion], layout=self.device_layout),
             name="stack",
         )
         return stack(
@@ -213,9 +222,8 @@ class VisionLanguageDecoder(nn.Module):
 
     def _resampled(self, x, context, seen, truth, prompt, P, observe):
         """Every layer reads latents of what it sees, made once where all layers see the same."""
-        resampler = Resampler(
-            self.latents, self.width, self.heads, self.expansion, name="resampler"
-        )
+        sizes = (self.latents, self.width, self.heads, self.expansion)
+        resampler = Resampler(*sizes, self.device_layout, name="resampler")
         every = jnp.broadcast_to(context, (seen.shape[0], *context.shape))
         flat = lambda leaf: leaf.reshape(-1, *leaf.shape[2:])
         by_layer = lambda leaf: self._each(leaf.reshape(*seen.shape[:2], *leaf.shape[1:]))

@@ -1,7 +1,7 @@
 """Attention to a text to which attention to pictures is added without touching the former."""
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any
 
@@ -11,9 +11,11 @@ from flax import linen as nn
 from crossattn.nn.attention import Projected
 from crossattn.nn.contexts import shown
 from crossattn.nn.linear import Dense
+from crossattn.nn.reading import attend_over
 from crossattn.nn.sublayers import conjunction, only_seeing, required
-from crossattn.ops import Mask, Trace, attend
+from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float
+from crossattn.sharding import Layout
 
 __all__ = ["DecoupledAttention"]
 
@@ -31,6 +33,7 @@ class DecoupledAttention(nn.Module):
       pictures: how many kinds of pictures there are, each with its own keys and values.
       use_bias: of the projections of queries, of the text's keys and values and of the output: the
         letters of those that have one, of "qkvo". The pictures' have none.
+      layout: of queries and keys over devices, as in `CrossAttention`.
 
     Example:
       >>> import jax
@@ -46,15 +49,17 @@ class DecoupledAttention(nn.Module):
     heads: int
     pictures: int = 1
     use_bias: str = "o"
+    layout: Layout | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        dense = lambda letter: Dense(self.width, use_bias=letter in self.use_bias)
-        self.query, self.key, self.value, self.out = (dense(letter) for letter in "qkvo")
+        dense = partial(Dense, self.width, flat=self.layout is None)
+        biased = (dense(use_bias=letter in self.use_bias) for letter in "qkvo")
+        self.query, self.key, self.value, self.out = biased
         each = range(self.pictures)
-        self.picture_key = [Dense(self.width, use_bias=False) for _ in each]
-        self.picture_value = [Dense(self.width, use_bias=False) for _ in each]
+        self.picture_key = [dense(use_bias=False) for _ in each]
+        self.picture_value = [dense(use_bias=False) for _ in each]
 
     def project(
         self,
@@ -142,7 +147,8 @@ class DecoupledAttention(nn.Module):
 
     def _read(self, queries: Array, context: Any, mask: Mask | None) -> tuple[Array, Trace]:
         keys, values = context.keys.swapaxes(1, 2), context.values.swapaxes(1, 2)
-        return attend(queries, keys, values, mask=conjunction(context.mask, mask))
+        both = conjunction(context.mask, mask)
+        return attend_over(self.layout, queries, keys, values, mask=both)
 
     def _heads(self, stream: Array) -> Array:
         return stream.reshape(*stream.shape[:2], self.heads, self.width // self.heads)

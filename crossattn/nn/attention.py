@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from crossattn.ops import Mask, Trace, attend
 from crossattn.ops.positions import rotate
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array, Float
+from crossattn.sharding import Layout
 
 
 class CrossAttention(nn.Module):
@@ -36,6 +38,8 @@ class CrossAttention(nn.Module):
       placing: how positions take part: `Rotary` turns queries and keys by coordinates, "add" adds
         vectors to what queries and keys are made of (but not values).
       head_gate: tanh of a learned number for each head, 0 at the start, scales what it has read.
+      layout: how queries and keys lie over the devices of a mesh, see `attend_sharded`; None: as
+        the compiler has them.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -64,6 +68,7 @@ class CrossAttention(nn.Module):
     spare: Spare = Spare()
     placing: Rotary | Literal["add"] | None = None
     head_gate: bool = False
+    layout: Layout | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it
         if self.head_size is None and self.width % self.heads:
@@ -75,10 +80,11 @@ class CrossAttention(nn.Module):
             raise ValueError("talking heads mix weights, which keys beside the context have not")
         H, K, D = self.heads, self.shared, self.size
         biased = "qkvo" if self.use_bias is True else self.use_bias or ""
-        self.query = Dense(H * D, use_bias="q" in biased)
-        self.key = Dense(K * D, use_bias="k" in biased)
-        self.value = Dense(K * self.read, use_bias="v" in biased)
-        self.out = Dense(self.width, use_bias="o" in biased)
+        dense = partial(Dense, flat=self.layout is None)
+        self.query = dense(H * D, use_bias="q" in biased)
+        self.key = dense(K * D, use_bias="k" in biased)
+        self.value = dense(K * self.read, use_bias="v" in biased)
+        self.out = dense(self.width, use_bias="o" in biased)
         if self.logits.norm is not None:
             self.query_norm = Norm(self.logits.norm, self.logits.epsilon)
             self.key_norm = Norm(self.logits.norm, self.logits.epsilon)
@@ -205,7 +211,7 @@ class CrossAttention(nn.Module):
 
     def _read(self, queries, context, **how):
         keys, values = context.keys.transpose(0, 2, 1, 3), context.values.transpose(0, 2, 1, 3)
-        how["mask"] = _given(context.mask)
+        how |= {"mask": _given(context.mask), "layout": self.layout}
         if self.logits.talking:
             return talk(queries, keys, values, self.logits, self.speak, self.hear, **how)
         return read(queries, keys, values, self.logits, **how)

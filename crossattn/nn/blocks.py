@@ -12,6 +12,7 @@ from crossattn.nn.choices import known
 from crossattn.nn.linear import Dense
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Bool, Float
+from crossattn.sharding import Layout
 
 Remat = Literal["everything", "all but products"] | None
 
@@ -63,11 +64,13 @@ class DecoderBlock(nn.Module):
       width: M.
       heads: H.
       expansion: hidden width of the feed-forward layer, in units of M.
+      layout: of queries and context over devices, as in `CrossAttention`.
     """
 
     width: int
     heads: int
     expansion: int = 4
+    layout: Layout | None = None
 
     @nn.compact
     def __call__(
@@ -87,9 +90,11 @@ class DecoderBlock(nn.Module):
             nn.LayerNorm(name="self_norm")(x), mask=self_mask
         )
         x = x + y
-        y, trace = CrossAttention(self.width, self.heads, name="cross_attention")(
-            nn.LayerNorm(name="cross_norm")(x).reshape(contexts, -1, self.width), context, mask=mask
+        attention = CrossAttention(
+            self.width, self.heads, layout=self.layout, name="cross_attention"
         )
+        queries = nn.LayerNorm(name="cross_norm")(x).reshape(contexts, -1, self.width)
+        y, trace = attention(queries, context, mask=mask)
         x = x + y.reshape(x.shape)
         feed_forward = FeedForward(self.expansion, name="feed_forward")
         return x + feed_forward(nn.LayerNorm(name="feed_forward_norm")(x)), trace
@@ -149,13 +154,14 @@ def scan_layers(
 class DecoderStack(nn.Module):
     """`layers` decoder blocks under one `scan`: compile time does not grow with depth.
 
-    Parameters carry a leading axis L.
+    Parameters carry a leading axis L. Fields: as those of `DecoderBlock`, and the number of layers.
     """
 
     layers: int
     width: int
     heads: int
     expansion: int = 4
+    layout: Layout | None = None
 
     @nn.compact
     def __call__(
@@ -195,7 +201,7 @@ class DecoderStack(nn.Module):
             x, trace = block(x, context, self_mask=self_mask, mask=mask)
             return x, observe(trace) if beside is None else observe(trace, beside)
 
-        block = DecoderBlock(self.width, self.heads, self.expansion, name="blocks")
+        block = DecoderBlock(self.width, self.heads, self.expansion, self.layout, name="blocks")
         shared = (self_mask, mask, None if one_each else context)
         own = (context if one_each else None, seen, beside)
         return scan_layers(step, block, x, shared, (own,), layers=self.layers)

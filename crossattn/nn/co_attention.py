@@ -1,11 +1,15 @@
 """Two streams read each other: with weights of their own, or through one product."""
 
+from functools import partial
+
 from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention
 from crossattn.nn.linear import Dense
-from crossattn.ops import Mask, Trace, attend
+from crossattn.nn.reading import attend_over
+from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float
+from crossattn.sharding import Layout
 
 __all__ = ["BidirectionalAttention", "CoAttention"]
 
@@ -16,10 +20,12 @@ class CoAttention(nn.Module):
     Attributes:
       width: M of both streams.
       heads: H.
+      layout: of queries and keys over devices, as in `CrossAttention`.
     """
 
     width: int
     heads: int
+    layout: Layout | None = None
 
     @nn.compact
     def __call__(
@@ -34,10 +40,11 @@ class CoAttention(nn.Module):
 
         Both read the other as it came in. Without `back` the context reads nothing (None).
         """
-        read, trace = CrossAttention(self.width, self.heads, name="forth")(x, context, mask=mask)
+        attention = partial(CrossAttention, self.width, self.heads, layout=self.layout)
+        read, trace = attention(name="forth")(x, context, mask=mask)
         if back is None:
             return read, None, trace
-        answer, _ = CrossAttention(self.width, self.heads, name="back")(context, x, mask=back)
+        answer, _ = attention(name="back")(context, x, mask=back)
         return read, answer, trace
 
 
@@ -52,6 +59,7 @@ class BidirectionalAttention(nn.Module):
       heads: H.
       head_size: D; M / H when None.
       context_width: N of the context; M when None.
+      layout: of queries and keys over devices, as in `CrossAttention`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -68,12 +76,14 @@ class BidirectionalAttention(nn.Module):
     heads: int
     head_size: int | None = None
     context_width: int | None = None
+    layout: Layout | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it
         inner = self.heads * (self.head_size or self.width // self.heads)
-        self.reference, self.context_reference = Dense(inner), Dense(inner)
-        self.value, self.context_value = Dense(inner), Dense(inner)
-        self.out, self.context_out = Dense(self.width), Dense(self.context_width or self.width)
+        dense = partial(Dense, flat=self.layout is None)
+        self.reference, self.context_reference = dense(inner), dense(inner)
+        self.value, self.context_value = dense(inner), dense(inner)
+        self.out, self.context_out = dense(self.width), dense(self.context_width or self.width)
 
     def __call__(
         self,
@@ -104,6 +114,7 @@ class BidirectionalAttention(nn.Module):
 
         flat = lambda out: out.reshape(*out.shape[:2], self.heads * size)
         here, there = heads(self.reference, x), heads(self.context_reference, context)
+        attend = partial(attend_over, self.layout)
         read, trace = attend(here, there, heads(self.context_value, context), mask=mask)
         read = self.out(flat(read))
         if back is None:

@@ -1,5 +1,6 @@
 """Image encoders: patches in, context tokens out."""
 
+from functools import partial
 from typing import Literal, get_args
 
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ from flax import linen as nn
 
 from crossattn.nn.linear import Dense
 from crossattn.shapes import Array, Float, UInt8
+from crossattn.sharding import Layout
 
 Perception = Literal["oracle", "features", "patch", "window", "conv"]
 # What comes as vectors already: exact symbols, or what another encoder made.
@@ -49,6 +51,7 @@ class PatchEncoder(nn.Module):
         layers with a GELU between them: "patch" sees strictly one cell a token, "window" 2 x 2
         neighbouring cells, "conv" 3 x 3 cells and then the 3 x 3 neighbourhood of that.
       cell: side of a cell in pixels.
+      layout: of the tokens over devices, as those who read them have it; see `CrossAttention`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -63,6 +66,7 @@ class PatchEncoder(nn.Module):
     width: int
     perception: Perception = "oracle"
     cell: int = 8
+    layout: Layout | None = None
 
     @nn.compact
     def __call__(self, images: Array) -> Float[Array, "B P M"]:
@@ -74,10 +78,11 @@ class PatchEncoder(nn.Module):
                 "'oracle' and 'features' read (B, P, F), 'patch', 'window' and 'conv' "
                 "read (B, h, w, 3)"
             )
-        x = Dense(self.width, name="embed")(self._patches(images))
+        dense = partial(Dense, self.width, flat=self.layout is None)
+        x = dense(name="embed")(self._patches(images))
         if self.perception not in VECTORS:
             reach = 3 if self.perception == "conv" else 1
-            x = Dense(self.width, name="mix")(windows(nn.gelu(x), reach, same=True))
+            x = dense(name="mix")(windows(nn.gelu(x), reach, same=True))
         x = x.reshape(x.shape[0], -1, self.width)
         position = self.param("position", nn.initializers.normal(0.1), (x.shape[1], self.width))
         return nn.LayerNorm(name="norm")(x + position[None])

@@ -16,6 +16,8 @@ class Dense(nn.Module):
     Attributes:
       features: width of the output.
       use_bias: whether a bias is added.
+      flat: False where more than one of the leading axes lies over devices: flattened, they would
+        be gathered first.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -26,14 +28,16 @@ class Dense(nn.Module):
 
     features: int
     use_bias: bool = True
+    flat: bool = True
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "... M"]) -> Float[Array, "... N"]:
         """Map (..., M) to (..., features)."""
         shape = (inputs.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        flat = inputs.reshape(-1, inputs.shape[-1]) @ kernel.astype(inputs.dtype)
+        rows = inputs.reshape(-1, inputs.shape[-1]) if self.flat else inputs
+        y = rows @ kernel.astype(inputs.dtype)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
-            flat = flat + bias.astype(inputs.dtype)[None]
-        return flat.reshape(*inputs.shape[:-1], self.features)
+            y = y + bias.astype(inputs.dtype).reshape(*[1] * (y.ndim - 1), -1)
+        return y.reshape(*inputs.shape[:-1], self.features)

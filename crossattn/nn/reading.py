@@ -9,8 +9,22 @@ import jax.numpy as jnp
 from crossattn.nn.slots import Logits
 from crossattn.ops import Mask, Trace, attend, merge
 from crossattn.shapes import Array, Float
+from crossattn.sharding import Layout, attend_sharded
 
-__all__ = ["compete", "join", "read", "talk"]
+__all__ = ["attend_over", "compete", "join", "read", "talk"]
+
+
+def attend_over(
+    layout: Layout | None,
+    queries: Float[Array, "B T H D"],
+    keys: Float[Array, "B S K D"],
+    values: Float[Array, "B S K V"],
+    **how: Any,
+) -> tuple[Float[Array, "B T H V"], Trace]:
+    """`attend`, or `attend_sharded` where the tokens lie over devices."""
+    if layout is None:
+        return attend(queries, keys, values, **how)
+    return attend_sharded(queries, keys, values, layout=layout, **how)
 
 
 def read(
@@ -18,13 +32,15 @@ def read(
     keys: Float[Array, "B S K D"],
     values: Float[Array, "B S K V"],
     logits: Logits,
+    *,
+    layout: Layout | None = None,
     **how: Any,
 ) -> tuple[Float[Array, "B T H V"], Trace]:
     """`attend` with the scale and soft-cap of a design, whatever its softmax runs over."""
     how |= {"scale": logits.scale, "softcap": logits.softcap}
     if logits.competition == "queries":
-        return compete(queries, keys, values, **how)
-    return attend(queries, keys, values, **how)
+        return compete(queries, keys, values, layout=layout, **how)
+    return attend_over(layout, queries, keys, values, **how)
 
 
 def compete(
@@ -34,6 +50,7 @@ def compete(
     *,
     mask: Mask,
     bias: Float[Array, "_ _ _ _"] | None = None,
+    layout: Layout | None = None,
     **how: Any,
 ) -> tuple[Float[Array, "B T H V"], Trace]:
     """Queries compete for keys: softmax over queries, then each query's weights sum to one.
@@ -48,10 +65,10 @@ def compete(
         seen = jnp.broadcast_to(mask.dense_array(B, T, S), (B, 1, T, S))
         back = Mask.dense(seen.swapaxes(2, 3))
     turned = None if bias is None else bias.swapaxes(2, 3)
-    _, won = attend(keys, queries, queries, mask=back, bias=turned, **how)
+    _, won = attend_over(layout, keys, queries, queries, mask=back, bias=turned, **how)
     share = jnp.where(won.valid, won.lse, 0)[:, :, None].astype(queries.dtype)
     bias = -share if bias is None else bias - share
-    return attend(queries, keys, values, mask=mask, bias=bias, **how)
+    return attend_over(layout, queries, keys, values, mask=mask, bias=bias, **how)
 
 
 def talk(

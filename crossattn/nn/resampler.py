@@ -6,6 +6,7 @@ from crossattn.nn.attention import CrossAttention
 from crossattn.nn.blocks import FeedForward
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float
+from crossattn.sharding import Layout
 
 
 class Resampler(nn.Module):
@@ -16,6 +17,7 @@ class Resampler(nn.Module):
       width: M.
       heads: H.
       expansion: hidden width of the feed-forward layer, in units of M.
+      layout: of latents and context over devices, as in `CrossAttention`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -29,6 +31,7 @@ class Resampler(nn.Module):
     width: int
     heads: int
     expansion: int = 4
+    layout: Layout | None = None
 
     @nn.compact
     def __call__(
@@ -39,9 +42,10 @@ class Resampler(nn.Module):
         # As large as the words and positions of a stream, of which latents are the beginning.
         start = self.param("latents", nn.initializers.normal(0.1), shape)
         x = start[None].repeat(context.shape[0], axis=0)
-        y, trace = CrossAttention(self.width, self.heads, name="cross_attention")(
-            nn.LayerNorm(name="cross_norm")(x), context, mask=mask
+        attention = CrossAttention(
+            self.width, self.heads, layout=self.layout, name="cross_attention"
         )
+        y, trace = attention(nn.LayerNorm(name="cross_norm")(x), context, mask=mask)
         x = x + y
         y = FeedForward(self.expansion, name="feed_forward")(
             nn.LayerNorm(name="feed_forward_norm")(x)

@@ -13,6 +13,7 @@ from crossattn.nn.blocks import FeedForward, scan_layers
 from crossattn.nn.co_attention import BidirectionalAttention, CoAttention
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Bool, Float
+from crossattn.sharding import Layout
 
 __all__ = [
     "BidirectionalAttention",
@@ -126,12 +127,14 @@ class PrefixBlock(nn.Module):
       width: M.
       heads: H.
       expansion: hidden width of the feed-forward layer, in units of M.
+      layout: of the tokens over devices, as in `CrossAttention`.
       final: nobody reads the context behind this block, so that it comes out as it came in.
     """
 
     width: int
     heads: int
     expansion: int = 4
+    layout: Layout | None = None
     final: bool = False
 
     @nn.compact
@@ -147,7 +150,9 @@ class PrefixBlock(nn.Module):
           Both streams, and the trace of the words, with S + T keys.
         """
         x, context = streams
-        attention = CrossAttention(self.width, self.heads, name="self_attention")
+        attention = CrossAttention(
+            self.width, self.heads, layout=self.layout, name="self_attention"
+        )
         norm = nn.LayerNorm(name="self_norm")
         words, tokens = norm(x), norm(context)
         own = attention.project(tokens)
@@ -175,6 +180,7 @@ class PrefixStack(nn.Module):
     width: int
     heads: int
     expansion: int = 4
+    layout: Layout | None = None
 
     @nn.compact
     def __call__(
@@ -205,7 +211,7 @@ class PrefixStack(nn.Module):
             streams, trace = block(streams, mask=mask, seen=Mask.keys(seen))
             return streams, observe(trace)
 
-        block = partial(PrefixBlock, self.width, self.heads, self.expansion)
+        block = partial(PrefixBlock, self.width, self.heads, self.expansion, self.layout)
         texts = x.reshape(I, -1, M)
         texts, kept = _scan_but_last(step, block, (texts, context), (pattern,), seen)
         return texts.reshape(B, T, M), kept

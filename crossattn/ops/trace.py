@@ -129,8 +129,7 @@ class Trace:
         """Of these `Sums`; None where what it is made of is not among them."""
         if columns is not None:
             columns = columns.astype(precision(self.q.dtype))
-        call = (self.q, self.k, self.mask, self.bias, self._keys_lse, columns)
-        found = sums(*call, scale=self.scale, softcap=self.softcap, parts=parts)
+        found = self._sums(parts, columns)
         some, log_mass = self.valid, self._log_mass()
         mass = jnp.where(some, jnp.exp(log_mass), 0)
         entropy, peak, expected = found.entropy, None, None
@@ -145,6 +144,10 @@ class Trace:
             # Where no key is visible, a cotangent that is NaN must not get through.
             expected = mass[..., None] * jnp.where(some[..., None], found.columns, 0)
         return Summary(entropy, found.visible, peak, found.at, expected)
+
+    def _sums(self, names: tuple[str, ...], columns: Array | None) -> Sums:
+        call = (self.q, self.k, self.mask, self.bias, self._keys_lse, columns)
+        return sums(*call, scale=self.scale, softcap=self.softcap, parts=names)
 
     def _log_mass(self) -> Array:
         """Of the share of the weight that sinks leave to the keys, (B, H, T)."""

@@ -1,0 +1,29 @@
+"""Meshes, rules from parameters to mesh axes, placement that is proved, attention over an axis."""
+
+from crossattn.sharding.context import attend_sharded, explain_sharded
+from crossattn.sharding.layout import Layout
+from crossattn.sharding.mesh import AXES, BATCH_AXES, axes_of, default_axes, make_mesh
+from crossattn.sharding.partition import Leaf, Partition, partition
+from crossattn.sharding.placement import assert_placed, batch_sharding, create, place_batch
+from crossattn.sharding.rules import PRESETS, Rule, preset
+
+__all__ = [
+    "AXES",
+    "BATCH_AXES",
+    "PRESETS",
+    "Layout",
+    "Leaf",
+    "Partition",
+    "Rule",
+    "assert_placed",
+    "attend_sharded",
+    "axes_of",
+    "batch_sharding",
+    "create",
+    "default_axes",
+    "explain_sharded",
+    "make_mesh",
+    "partition",
+    "place_batch",
+    "preset",
+]
