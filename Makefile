@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help setup ablate test lint format test-stacks clean
+.PHONY: help setup ablate test lint format test-stacks test-slurm clean
 help:
 	@echo "make setup        create $(VENV) with everything that the other targets need"
 	@echo "make ablate       the headline suite: fusion, 5 seeds, about 18 minutes on 2 CPU cores"
 	@echo "make test         the whole test suite"
 	@echo "make lint         ruff and mypy"
 	@echo "make test-stacks  conformance, leak tests and the quick suite on jax 0.7.2 (Colab) and on the newest jax"
+	@echo "make test-slurm   the quick suite as jobs of a real Slurm on this machine, where it can be installed"
 
 setup: $(VENV)/.ready
 
@@ -42,6 +43,9 @@ format: setup
 
 test-stacks:
 	bash tests/stacks.sh
+
+test-slurm: setup
+	PYTHON=$(RUN) bash tests/slurm.sh
 
 clean:
 	rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis

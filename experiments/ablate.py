@@ -4,16 +4,18 @@ python -m experiments.ablate fusion
 python -m experiments.ablate fusion --quick
 python -m experiments.ablate fusion --dry-run
 python -m experiments.ablate fusion --variants blind mean-pool --seeds 3
+python -m experiments.ablate fusion --mesh data=4,tensor=2
+python -m experiments.ablate fusion --mesh seed=4
+python -m experiments.ablate fusion --distributed node0:1234 2 0      (and 2 1 on the other)
+python -m experiments.ablate fusion --launcher slurm --partition cpu --minutes 30
 python -m experiments.ablate easy_vqa --seeds 3 --steps 3000 --out results/longer
 """
 
 import dataclasses
-import functools
 import json
 import os
 import platform
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,23 +33,37 @@ from crossattn.report.tables import terminal
 from crossattn.train import ablation
 from crossattn.train.ablation import Finished, Listener
 from crossattn.train.checkpoint import CheckpointError
+from crossattn.train.crew import writer
 from crossattn.train.folder import Folder, FolderError, pending
 from crossattn.train.loop import NonFiniteLossError
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Source, load
+from crossattn.train.spread import Spread, SpreadError
 from crossattn.train.suite import Suite
 
-from . import lanes, planning, suites
+from . import planning, suites
 from .command_line import fail, manual, nearest, parse, plain_errors, typed
+from .devices import Devices, described, each, held, left
 from .exhibition import gallery
 from .interrupts import gently, standing
+from .launching.launcher import check_free, going_on, launch_suite, planned
+from .launching.options import Launch, LaunchError
+from .progress import Bar
 
 COMMAND = "ablate"
 QUICK_SEEDS = 3
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 CACHE = Path.home() / ".cache" / "crossattn" / "compiled"
 # What a user can do something about.
-EXPECTED = (FolderError, CheckpointError, DataError, NonFiniteLossError, ModuleNotFoundError)
+EXPECTED = (
+    FolderError,
+    CheckpointError,
+    DataError,
+    LaunchError,
+    NonFiniteLossError,
+    SpreadError,
+    ModuleNotFoundError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +75,10 @@ class Options:
 
     run: Annotated[Run, tyro.conf.arg(name="")]
     """What all variants share."""
+    launch: Annotated[Launch, tyro.conf.arg(name="")]
+    """Where the runs happen."""
+    devices: Annotated[Devices, tyro.conf.arg(name="")]
+    """How they lie over the devices."""
     variants: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="(default: all)")
     ] = ()
@@ -92,25 +112,42 @@ def main(arguments: list[str]) -> None:
     name = f"{suite.name}-quick" if options.quick else suite.name
     folder = Folder(options.out or Path("results") / name)
     command = typed(COMMAND, arguments)
-    safe = functools.partial(standing, suite, folder, options.seeds, command)
+    safe = lambda: f"{standing(suite, folder, options.seeds, command)}\n{going_on(folder)}".strip()
     with gently(COMMAND), plain_errors(COMMAND, EXPECTED, safe=safe):
+        options.launch.check()
+        if options.launch.elsewhere and options.devices != Devices():
+            fail(COMMAND, "--mesh, --accumulate and --distributed are not for --launcher")
         folder.check(whole)
-        lanes.prepare()
+        options.devices.prepare()
+        spread = options.devices.spread(suite)
         if options.dry_run:
-            planning.show(suite, _source(suite), folder, options.seeds)
+            _dry_run(suite, folder, options)
             return
-        with folder.hold(command):
+
+        def prepare() -> None:
             folder.check(whole)  # another process may have been here in between
+            check_free(folder, options.launch)
             folder.check_room(sum(len(more) for _, more in pending(suite, folder, options.seeds)))
+
+        with held(folder, command, prepare):
             if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
                 jax.config.update("jax_compilation_cache_dir", str(CACHE))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
             source = _source(suite)
-            folder.claim(whole)
-            work(suite, source, folder, options)
+            if writer():
+                folder.claim(whole)
+            device = work(suite, source, folder, options, spread)
+            if not writer():
+                return
             finished = ablation.collect(suite, folder, options.seeds)
-            results = summarise(suite, folder, finished)
+            results = summarise(suite, folder, finished, device, described(spread))
             report(suite, source, folder, results, finished, command, _left_out(whole, suite))
+
+
+def _dry_run(suite: Suite, folder: Folder, options: Options) -> None:
+    if writer():
+        planning.show(suite, _source(suite), folder, options.seeds)
+        print(planned(suite, folder, options.seeds, options.launch), end="")
 
 
 def _source(suite: Suite) -> Source:
@@ -136,7 +173,7 @@ def configure(arguments: list[str]) -> tuple[Suite, Options]:
         fail(COMMAND, str(error))
     quick = "--quick" in rest
     base = replace(suite.base, suite.quick) if quick else suite.base
-    default = Options(run=base, seeds=QUICK_SEEDS if quick else Options.seeds)
+    default = Options(base, Launch(), Devices(), seeds=QUICK_SEEDS if quick else Options.seeds)
     options = parse(COMMAND, default, rest, subject=[name])
     for variant in options.variants:
         if variant not in suite.variants:
@@ -156,53 +193,38 @@ def _value(run: Run, field: str) -> Any:
     return value
 
 
-def work(suite: Suite, source: Source, folder: Folder, options: Options) -> None:
-    """Run what is not finished, a variant per device, under one progress bar."""
-    todo = list(pending(suite, folder, options.seeds))
+def work(suite: Suite, source: Source, folder: Folder, options: Options, spread: Spread) -> str:
+    """Run what is not finished, a variant per device or as jobs; returns what it ran on."""
+    todo = left(suite, folder, options.seeds)
     runs = sum(len(seeds) for _, seeds in todo)
-    if done := len(suite.variants) * options.seeds - runs:
+    if writer() and (done := len(suite.variants) * options.seeds - runs):
         print(f"{done} runs are finished, {runs} to go", file=sys.stderr)
+    if options.launch.elsewhere:
+        return launch_suite(suite, folder, options.seeds, options.launch, COMMAND)
     rates = len(suite.learning_rates) if options.sweep else 0
     total = (runs + rates * len(todo)) * suite.base.steps
     interval = 0.2 if sys.stderr.isatty() else 10.0
-    with tqdm(total=total, unit="step", desc="compiling", mininterval=interval) as bar:
+    bar_options = {"total": total, "unit": "step", "desc": "compiling", "mininterval": interval}
+    with tqdm(**bar_options, disable=not writer()) as bar:
 
         def notify(message: str) -> None:
-            bar.write(f"{COMMAND}: {message}", file=sys.stderr)
+            if writer():
+                bar.write(f"{COMMAND}: {message}", file=sys.stderr)
 
         def train(variant: str, seeds: list[int], check: Callable[[], None]) -> None:
-            progress = _Bar(bar, check)
+            progress = Bar(bar, check)
             listener = Listener(progress, notify)
-            ablation.run_variant(suite, variant, seeds, source, folder, listener=listener)
+            ablation.run_variant(
+                suite, variant, seeds, source, folder, listener=listener, spread=spread
+            )
 
-        lanes.spread(train, todo)
-
-
-class _Bar:
-    """Moves the bar by the steps of one lane's runs, those before a resume included."""
-
-    turn = threading.Lock()  # the lanes share one bar
-
-    def __init__(self, bar: tqdm, check: Callable[[], None]):
-        self.bar, self.check, self.label, self.step = bar, check, "", 0
-
-    def __call__(self, label: str, step: int, metrics: dict[str, float]) -> None:
-        self.check()
-        with self.turn:
-            self._move(label, step, metrics)
-
-    def _move(self, label: str, step: int, metrics: dict[str, float]) -> None:
-        if label != self.label:
-            self.bar.set_description(label)
-            self.step = 0 if label.split(",")[0] != self.label.split(",")[0] else self.step
-            self.label = label
-        if metrics:
-            self.bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
-        self.bar.update(step - self.step)
-        self.step = step
+        each(train, todo, spread)
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
 
 
-def summarise(suite: Suite, folder: Folder, finished: Finished) -> dict[str, Any]:
+def summarise(
+    suite: Suite, folder: Folder, finished: Finished, device: str, seeds: str
+) -> dict[str, Any]:
     """Write results.json: runs, comparisons, chance levels, environment."""
     results = {
         "suite": suite.name,
@@ -220,9 +242,9 @@ def summarise(suite: Suite, folder: Folder, finished: Finished) -> dict[str, Any
         "environment": {
             "date": time.strftime("%Y-%m-%d"),
             "versions": finished.versions,
-            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "device": device,
             "processor": platform.machine(),
-            "seeds": "one at a time, through one compiled program per variant",
+            "seeds": seeds,
             "settings": dataclasses.asdict(suite.base),
             "timings": finished.timings,
         },

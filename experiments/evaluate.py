@@ -4,6 +4,7 @@ python -m experiments.evaluate results/fusion/runs/cross-attention/seed0
 python -m experiments.evaluate results/fusion --variant resampler --seed 3
 python -m experiments.evaluate results/fusion/runs/blind/seed0/checkpoints/400 --on pairs
 python -m experiments.evaluate results/fusion --variant cross-attention --seed 0 --features DIR
+python -m experiments.evaluate results/fusion/runs/cross-attention/seed0 --mesh data=4,context=2
 """
 
 import dataclasses
@@ -23,20 +24,23 @@ from crossattn.nn import PatchEncoder
 from crossattn.report.gallery import Gallery
 from crossattn.report.tables import plain
 from crossattn.train import exhibits, features, record
+from crossattn.train import step as steps
 from crossattn.train.checkpoint import CheckpointError, Checkpoints, Restored, newest
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.loop import Programs
 from crossattn.train.measure import Evidence, measure, questions
 from crossattn.train.record import Record, RecordError
 from crossattn.train.source import Source, load
+from crossattn.train.spread import Spread, SpreadError
 
 from . import evaluating
 from .command_line import fail, manual, nearest, parse, plain_errors
+from .devices import mesh_of, show
 from .exhibition import gallery
 from .interrupts import gently
 
 COMMAND = "evaluate"
-EXPECTED = (RecordError, CheckpointError, DataError, ModuleNotFoundError)
+EXPECTED = (RecordError, CheckpointError, DataError, SpreadError, ModuleNotFoundError)
 NOTHING_LOST = "interrupted; the run is as it was, and nothing was written"
 
 
@@ -67,6 +71,11 @@ class Options:
     ] = None
     """Write what the run's encoder makes of every image instead, as context for other runs
     (--model.perception features --data.features FOLDER)."""
+    mesh: Annotated[
+        str | None, tyro.conf.arg(metavar="AXES", help_behavior_hint="(default: one device)")
+    ] = None
+    """Measure over the devices, whatever the run was trained on, as data=4,context=2 says;
+    axes: data, fsdp, context, tensor; -1 takes the rest."""
 
 
 def main(arguments: list[str]) -> None:
@@ -77,18 +86,20 @@ def main(arguments: list[str]) -> None:
     with gently(COMMAND), plain_errors(COMMAND, EXPECTED, safe=lambda: NOTHING_LOST):
         folder, step = resolve(options)
         of = record.read_record(folder)
+        spread = _spread(options.mesh)
         try:
             source = load(of.run)
         except ValueError as error:
             fail(COMMAND, f"{folder}: {error}")
         split = chosen_split(source, options.on)
         programs = Programs(of.run, len(source.vocabulary))
-        restored = restore(folder, step, programs, source, of)
+        restored = restore(folder, step, programs, source, of, spread)
         params = restored.state.params
         if options.features is not None:
             write_features(options.features, programs, params, source, of)
             return
-        evaluator = Evaluator(programs.model)
+        model = steps.model_of(of.run, len(source.vocabulary), layout=spread.layout(of.run))
+        evaluator = Evaluator(model, spread)
         evidence = measure(evaluator, params, source.splits, main=split, by_layer=True)
         name = split if step is None else f"{split}-step{step}"
         out = options.out or folder / "evaluation" / name
@@ -100,6 +111,13 @@ def main(arguments: list[str]) -> None:
         for table in tables:
             print(f"{table.caption}\n\n{plain(table.table)}\n")
         print(f"report: {out / 'report.md'}")
+
+
+def _spread(axes: str | None) -> Spread:
+    if axes is None:
+        return Spread()
+    show(axes)
+    return Spread(mesh_of(axes))
 
 
 def resolve(options: Options) -> tuple[Path, int | None]:
@@ -150,16 +168,17 @@ def chosen_split(source: Source, name: str | None) -> str:
 
 
 def restore(
-    folder: Path, step: int | None, programs: Programs, source: Source, of: Record
+    folder: Path, step: int | None, programs: Programs, source: Source, of: Record, spread: Spread
 ) -> Restored:
-    """The newest checkpoint that can be read, or that of a step."""
+    """The newest checkpoint that can be read, or that of a step, where the spread has it."""
     where = folder / "checkpoints"
     if newest(where) is None:
         fail(COMMAND, f"{folder} has no checkpoint yet: train the run first")
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.eval_shape(programs.create, of.seed, source.feed(of.run, of.seed).batch(0))
     like = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-        jax.eval_shape(programs.create, of.seed, source.feed(of.run, of.seed).batch(0)),
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        shapes,
+        spread.shardings(shapes),
     )
     with Checkpoints(where, read_only=True) as checkpoints:
         restored = checkpoints.restore(like, step=step)

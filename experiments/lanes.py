@@ -18,10 +18,10 @@ class StoppedError(RuntimeError):
     """Another lane failed, or the user interrupted."""
 
 
-def prepare() -> None:
-    """Let a CPU show one device per core, before JAX looks at its devices."""
+def prepare(devices: int | None = None) -> None:
+    """Let a CPU show so many devices, or one per core, before JAX looks at its devices."""
     with contextlib.suppress(RuntimeError):  # the devices are known already
-        jax.config.update("jax_num_cpu_devices", min(cores(), MOST_CPU_LANES))
+        jax.config.update("jax_num_cpu_devices", devices or min(cores(), MOST_CPU_LANES))
 
 
 def cores() -> int:

@@ -13,15 +13,16 @@ import numpy as np
 from crossattn.files import write_atomically
 from crossattn.nn.blocks import count_parameters
 from crossattn.train import exhibits
+from crossattn.train.crew import agree, meet, writer
 from crossattn.train.evaluate import Evaluator
-from crossattn.train.feed import Feed
 from crossattn.train.folder import Folder
 from crossattn.train.log import Log, read_lines
-from crossattn.train.loop import NonFiniteLossError, Programs, fit
+from crossattn.train.loop import NonFiniteLossError, Programs, Seat, fit, fit_seeds
 from crossattn.train.measure import measure, questions, right_answers
 from crossattn.train.record import Record, versions, write_record
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Source
+from crossattn.train.spread import ONE_DEVICE, Spread
 from crossattn.train.step import State
 from crossattn.train.suite import Suite
 
@@ -68,45 +69,56 @@ def run_variant(
     folder: Folder,
     *,
     listener: Listener = Listener(),
+    spread: Spread = ONE_DEVICE,
 ) -> None:
     """Train and measure the given seeds of a variant through one set of compiled programs."""
     run = suite.run(variant)
-    programs = Programs(run, len(source.vocabulary))
-    evaluator = Evaluator(programs.model)
+    programs = Programs(run, len(source.vocabulary), spread)
+    evaluator = Evaluator(programs.model, spread)
     if suite.sweep:
         run = _with_best_rate(suite, variant, run, programs, evaluator, source, folder, listener)
-    for seed in seeds:
-        where = folder.run(variant, seed)
-        label = f"{variant} seed {seed}"
-        feed = source.feed(run, seed)
-        write_record(where, Record(suite.name, variant, seed, run, versions()))
-        state = _fit(programs, feed, where, label, listener)
-        listener.progress(f"{label}, evaluating", run.steps, {})
-        evidence = measure(evaluator, state.params, source.splits, main=source.main)
-        items = {name: evidence.items[name] for name in evidence.items if name == suite.primary}
-        _save_arrays(where / "items.npz", items)
-        if evaluator.patches_seen:
-            maps = exhibits.attention(evaluator, state.params, source, evidence.layer)
-            _save_arrays(where / "maps.npz", {"weights": maps})
-        with Log(where / "log.jsonl", resume_at=run.steps) as log:
-            log.write(run.steps, event="measured")
-        record = {
-            "variant": variant,
-            "seed": seed,
-            "metrics": evidence.metrics,
-            "chance": evidence.chance,
-            "layer": evidence.layer,
-            "parameters": count_parameters(state.params),
-            "learning_rate": run.optimiser.learning_rate,
-            "versions": versions(),
-        }
-        write_atomically(where / "metrics.json", json.dumps(record, indent=1) + "\n")
+    label = lambda seed: f"{variant} seed {seed}"
+    for start in range(0, len(seeds), spread.seeds):
+        group = seeds[start : start + spread.seeds]
+        seats = []
+        for seed in group:
+            where = folder.run(variant, seed)
+            _write_record(where, Record(suite.name, variant, seed, run, versions()))
+            progress = functools.partial(listener.progress, label(seed))
+            seats.append(Seat(source.feed(run, seed, spread.share()), where, progress))
+        states = fit_seeds(programs, seats, notify=listener.notify)
+        for seed, seat, state in zip(group, seats, states, strict=True):
+            listener.progress(f"{label(seed)}, evaluating", run.steps, {})
+            measured = _measure(suite, run, evaluator, state, source, seat.folder)
+            record = {"variant": variant, "seed": seed, **measured}
+            _write_json(seat.folder / "metrics.json", record)
 
 
-def _fit(programs: Programs, feed: Feed, where: Path, label: str, listener: Listener) -> State:
-    """Train one run under its label."""
-    progress = functools.partial(listener.progress, label)
-    return fit(programs, feed, where, progress=progress, notify=listener.notify)
+def _measure(
+    suite: Suite, run: Run, evaluator: Evaluator, state: State, source: Source, where: Path
+) -> dict[str, Any]:
+    """What metrics.json says of a trained run; the arrays beside it are written."""
+    evidence = measure(evaluator, state.params, source.splits, main=source.main)
+    items = {name: evidence.items[name] for name in evidence.items if name == suite.primary}
+    _save_arrays(where / "items.npz", items)
+    if evaluator.patches_seen:
+        maps = exhibits.attention(evaluator, state.params, source, evidence.layer)
+        _save_arrays(where / "maps.npz", {"weights": maps})
+    with Log(where / "log.jsonl", resume_at=run.steps) as log:
+        log.write(run.steps, event="measured")
+    return {
+        "metrics": evidence.metrics,
+        "chance": evidence.chance,
+        "layer": evidence.layer,
+        "parameters": count_parameters(state.params),
+        "learning_rate": run.optimiser.learning_rate,
+        "versions": versions(),
+    }
+
+
+def _write_record(folder: Path, record: Record) -> None:
+    if writer():
+        write_record(folder, record)
 
 
 def _with_best_rate(
@@ -121,16 +133,16 @@ def _with_best_rate(
 ) -> Run:
     """The run with the learning rate that answers validation questions best (sweep seed)."""
     file = folder.path / "sweep" / variant / "chosen.json"
-    if not file.exists():
+    if agree([not file.exists()])[0]:
         scores: dict[float, float | None] = {}
         for rate in suite.learning_rates:
             candidate = replace(run, {"optimiser.learning_rate": rate})
             where = file.parent / f"rate{rate:g}"
-            label = f"{variant} rate {rate:g}"
-            feed = source.feed(candidate, SWEEP_SEED)
-            write_record(where, Record(suite.name, variant, SWEEP_SEED, candidate, versions()))
+            progress = functools.partial(listener.progress, f"{variant} rate {rate:g}")
+            feed = source.feed(candidate, SWEEP_SEED, programs.spread.share())
+            _write_record(where, Record(suite.name, variant, SWEEP_SEED, candidate, versions()))
             try:
-                state = _fit(programs, feed, where, label, listener)
+                state = fit(programs, feed, where, progress=progress, notify=listener.notify)
             except NonFiniteLossError:
                 scores[rate] = None
                 continue
@@ -145,12 +157,20 @@ def _with_best_rate(
             "learning_rate": best,
             "validation_accuracy": {f"{r:g}": scores[r] for r in scores},
         }
-        write_atomically(file, json.dumps(record, indent=1) + "\n")
+        _write_json(file, record)
+        meet(f"rate of {variant}")
     rate = json.loads(file.read_text())["learning_rate"]
     return replace(run, {"optimiser.learning_rate": rate})
 
 
+def _write_json(path: Path, record: dict[str, Any]) -> None:
+    if writer():
+        write_atomically(path, json.dumps(record, indent=1) + "\n")
+
+
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    if not writer():
+        return
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_atomically(path, buffer.getvalue())

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
+from crossattn.train.crew import meet, writer
 from crossattn.train.step import State
 
 
@@ -167,9 +168,11 @@ class Checkpoints:
         """Move a damaged checkpoint out of the way of later ones; returns its new place."""
         aside = self.folder.parent / "damaged" / str(step)
         with self._turn:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.parent.mkdir(exist_ok=True)
-            (self.folder / str(step)).rename(aside)
+            if writer():
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.parent.mkdir(exist_ok=True)
+                (self.folder / str(step)).rename(aside)
+            meet(f"{aside}")
             self.manager.reload()
         return aside
 

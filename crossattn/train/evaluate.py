@@ -13,6 +13,7 @@ from crossattn.data.examples import Examples
 from crossattn.models.decoder import POOLED, VisionLanguageDecoder
 from crossattn.models.sight import Sight
 from crossattn.shapes import Array, Bool
+from crossattn.train.spread import EVALUATION_AXES, ONE_DEVICE, Spread
 from crossattn.train.step import Batch, forward
 
 ROWS_PER_BATCH = 128
@@ -73,10 +74,12 @@ def evaluation_step(
 class Evaluator:
     """Predicts with the parameters of any seed of one variant."""
 
-    def __init__(self, model: VisionLanguageDecoder):
+    def __init__(self, model: VisionLanguageDecoder, spread: Spread = ONE_DEVICE):
         self.layers = model.layers
         self.patches_seen = model.fusion not in POOLED
-        self.program = jax.jit(functools.partial(evaluation_step, model))
+        self.program = spread.evaluator(functools.partial(evaluation_step, model))
+        shards = spread.size(*EVALUATION_AXES)
+        self.rows = -(-ROWS_PER_BATCH // shards) * shards
 
     def predict(
         self,
@@ -94,10 +97,10 @@ class Evaluator:
         shape = (self.layers, count, examples.coverage.shape[-1])
         visible = np.broadcast_to(np.ones((), bool) if visible is None else visible, shape)
         words, likelihood, looks = [], [], []
-        for start in range(0, count, ROWS_PER_BATCH):
+        for start in range(0, count, self.rows):
             # The last batch is filled up with its first row: one shape, one program.
-            rows = np.arange(start, min(start + ROWS_PER_BATCH, count))
-            filled = np.concatenate([rows, np.full(ROWS_PER_BATCH - len(rows), rows[0])])
+            rows = np.arange(start, min(start + self.rows, count))
+            filled = np.concatenate([rows, np.full(self.rows - len(rows), rows[0])])
             batch = Batch(**gather(examples, filled))
             best, batch_likelihood, look = self.program(params, batch, visible[:, filled])
             words.append(np.asarray(best)[: len(rows)])

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,11 +13,31 @@ from crossattn.train.run import Run
 from crossattn.train.step import Batch
 
 
+class Share(NamedTuple):
+    """Which of several equal parts of each batch a process reads: all of it where it is alone."""
+
+    part: int = 0
+    parts: int = 1
+
+    def cut(self, rows: np.ndarray) -> np.ndarray:
+        """This share of what stands along the first axis.
+
+        Example:
+          >>> Share(1, 3).cut(np.arange(6)).tolist()
+          [2, 3]
+        """
+        size = len(rows) // self.parts
+        return rows[self.part * size : (self.part + 1) * size]
+
+
+WHOLE = Share()
+
+
 class Feed:
     """The batches of one seed of a run, each a pure function of the step."""
 
-    def __init__(self, run: Run, examples: Examples, seed: int):
-        self.run, self.examples, self.seed = run, examples, seed
+    def __init__(self, run: Run, examples: Examples, seed: int, share: Share = WHOLE):
+        self.run, self.examples, self.seed, self.share = run, examples, seed, share
         self.learning_rate = np.float32(run.optimiser.learning_rate)
         self.order = Order(
             examples.image,
@@ -28,13 +49,16 @@ class Feed:
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
         texts = self.run.data.texts_per_image
-        arrays = gather(self.examples, self.order.rows(step), texts_per_image=texts)
+        # The texts of an image are neighbours, and a share holds whole images.
+        rows = self.share.cut(self.order.rows(step))
+        arrays = gather(self.examples, rows, texts_per_image=texts)
         if self.run.data.flip:
             arrays = flip(arrays, self.examples.grid, self._mirrored(step, len(arrays["images"])))
         return Batch(**arrays)
 
     def _mirrored(self, step: int, images: int) -> np.ndarray:
-        return np.random.default_rng((self.seed, 1, step)).random(images) < 0.5
+        every = np.random.default_rng((self.seed, 1, step)).random(images * self.share.parts)
+        return self.share.cut(every) < 0.5
 
     def batches(self, start: int) -> Iterator[Batch]:
         """All batches from a step on, without end."""
@@ -48,8 +72,16 @@ class Feed:
 class StreamFeed(Feed):
     """The batches of one seed of a run from data that are read while it trains."""
 
-    def __init__(self, run: Run, stream: Stream, grid: tuple[int, int], seed: int):
-        self.run, self.stream, self.grid, self.seed = run, stream, grid, seed
+    def __init__(
+        self,
+        run: Run,
+        stream: Stream,
+        grid: tuple[int, int],
+        seed: int,
+        share: Share = WHOLE,
+    ):
+        self.run, self.stream, self.grid = run, stream, grid
+        self.seed, self.share = seed, share
         self.learning_rate = np.float32(run.optimiser.learning_rate)
 
     def batch(self, step: int) -> Batch:

@@ -1,11 +1,12 @@
 """The training loop: batch, step, log, save. It never waits for the step just dispatched."""
 
+import contextlib
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from crossattn.train import step as steps
@@ -13,7 +14,8 @@ from crossattn.train.checkpoint import CheckpointError, Checkpoints
 from crossattn.train.feed import Feed
 from crossattn.train.log import Log
 from crossattn.train.run import Run
-from crossattn.train.step import State
+from crossattn.train.spread import ONE_DEVICE, Spread
+from crossattn.train.step import Batch, State
 
 LOG_EVERY = 10
 
@@ -25,19 +27,28 @@ class NonFiniteLossError(ArithmeticError):
 class Programs:
     """The compiled programs of one variant, shared by all its seeds.
 
-    The seed is an argument of `create` and each seed runs by itself: what is computed for a seed
-    does not depend on which other seeds run.
+    The seed is an argument of `create`. On one device each seed runs by itself: what is computed
+    for a seed does not depend on which other seeds run. On a mesh with an axis seed several run at
+    the same time, and their numbers may differ by rounding from those of a seed alone.
     """
 
-    def __init__(self, run: Run, words: int):
-        """Programs of a run whose vocabulary has `words` words."""
-        self.run = run
-        self.model = steps.model_of(run, words)
+    def __init__(self, run: Run, words: int, spread: Spread = ONE_DEVICE):
+        """Programs of a run whose vocabulary has `words` words.
+
+        Raises:
+          SpreadError: the batches do not divide over the devices.
+        """
+        spread.check(run)
+        self.run, self.spread = run, spread
+        self.model = steps.model_of(run, words, layout=spread.layout(run))
         optimiser = steps.optimiser_of(run.optimiser, run.steps)
-        self.create = jax.jit(functools.partial(steps.create, self.model, optimiser))
-        self.step = jax.jit(
-            functools.partial(steps.train_step, self.model, optimiser), donate_argnums=0
-        )
+        create = functools.partial(steps.create, self.model, optimiser)
+        step = functools.partial(steps.train_step, self.model, optimiser, parts=spread.accumulate)
+        self.create = spread.creator(create, together=False)
+        self.create_all = self.create
+        if spread.seeds > 1:
+            self.create_all = spread.creator(create, together=True)
+        self.step = spread.stepper(step, run.steps)
 
 
 def fit(
@@ -51,7 +62,7 @@ def fit(
     """Train one seed of one variant to its last step, from its newest checkpoint if there is one.
 
     Args:
-      programs: compiled programs of the variant.
+      programs: compiled programs of the variant, for one seed at a time.
       feed: batches of this seed.
       folder: gets `log.jsonl` and `checkpoints/`.
       progress: called after each step with the number of finished steps and the metrics of the
@@ -65,39 +76,122 @@ def fit(
       NonFiniteLossError: names the step and the last good checkpoint.
       CheckpointError: a checkpoint is of another model or of other data, or none can be read.
     """
-    run = programs.run
-    folder.mkdir(parents=True, exist_ok=True)
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        state = programs.create(feed.seed, feed.batch(0))
-        start, damaged = 0, tuple[int, ...]()
-        if checkpoints.latest() is not None:
-            start, state, position, damaged = checkpoints.restore(state)
-            if position != feed.position(start):
+    return fit_seeds(programs, [Seat(feed, folder, progress)], notify=notify)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Seat:
+    """One of the seeds that are trained at the same time; see `fit`."""
+
+    feed: Feed
+    folder: Path
+    progress: Callable[[int, dict[str, float]], None] = lambda step, metrics: None
+
+
+def fit_seeds(
+    programs: Programs,
+    seats: Sequence[Seat],
+    *,
+    notify: Callable[[str], None] = lambda message: None,
+) -> list[State]:
+    """`fit` of as many seeds at the same time as the programs take, or fewer.
+
+    Each goes on from its own checkpoint, and waits at its last step for the others.
+
+    Returns:
+      Their states after the last step.
+    """
+    spread, places = programs.spread, range(programs.spread.seeds)
+    # A seat that is left over does what the last one does, and nobody looks.
+    feeds = [seats[min(place, len(seats) - 1)].feed for place in places]
+    seeds = np.array([feed.seed for feed in feeds], np.int32)
+    with contextlib.ExitStack() as stack:
+        first = seeds if len(seeds) > 1 else feeds[0].seed
+        state = programs.create_all(first, feeds[0].batch(0))
+        lanes = []
+        for place, seat in enumerate(seats):
+            lane = stack.enter_context(_Lane(programs.run, seat))
+            state = lane.resume(spread, state, place, notify)
+            lanes.append(lane)
+        rates = [feed.learning_rate for feed in feeds]
+        rate = np.array(rates) if len(rates) > 1 else rates[0]
+        while any(lane.step < programs.run.steps for lane in lanes):
+            batches = [lane.batch() for lane in lanes]
+            batches += [batches[-1]] * (len(feeds) - len(batches))
+            state, metrics = programs.step(state, spread.place(batches), rate)
+            for place, lane in enumerate(lanes):
+                lane.after(metrics, functools.partial(spread.take, state, place))
+        return [spread.take(state, place) for place in range(len(lanes))]
+
+
+class _Lane:
+    """One seed in training: its batches, its log, its checkpoints."""
+
+    def __init__(self, run: Run, seat: Seat):
+        self.run, self.seat, self.step = run, seat, 0
+
+    def __enter__(self) -> "_Lane":
+        self.seat.folder.mkdir(parents=True, exist_ok=True)
+        self.open = contextlib.ExitStack()
+        folder = self.seat.folder / "checkpoints"
+        self.checkpoints = self.open.enter_context(Checkpoints(folder))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.open.__exit__(*error)
+
+    def resume(
+        self, spread: Spread, states: State, place: int, notify: Callable[[str], None]
+    ) -> State:
+        """The states, with that of this seed from its newest checkpoint, if it has one."""
+        feed, folder = self.seat.feed, self.seat.folder
+        damaged = tuple[int, ...]()
+        if self.checkpoints.latest() is not None:
+            like = spread.take(states, place)
+            self.step, state, position, damaged = self.checkpoints.restore(like)
+            if position != feed.position(self.step):
                 raise CheckpointError(
                     f"{folder}: the checkpoint stands at {position} of the data, "
-                    f"this run would stand at {feed.position(start)}"
+                    f"this run would stand at {feed.position(self.step)}"
                 )
-        with Log(folder / "log.jsonl", resume_at=start) as log:
-            for step in damaged:
-                aside = checkpoints.set_aside(step)
-                log.write(start, event="damaged-checkpoint", checkpoint=step)
-                notify(f"{aside} is a damaged checkpoint: going on from step {start} instead")
-            log.write(start, event="resume" if start else "start", **feed.position(start))
-            watch = _Watch(log, checkpoints)
-            for step, batch in zip(range(start, run.steps), feed.batches(start), strict=False):
-                state, metrics = programs.step(state, batch, feed.learning_rate)
-                progress(step + 1, watch.push(step + 1, metrics))
-                if (step + 1) % run.checkpoint_every == 0 or step + 1 == run.steps:
-                    watch.flush()
-                    checkpoints.save(step + 1, state, feed.position(step + 1))
-    return state
+            states = spread.put(states, place, state)
+        log = self.open.enter_context(Log(folder / "log.jsonl", resume_at=self.step))
+        for step in damaged:
+            aside = self.checkpoints.set_aside(step)
+            log.write(self.step, event="damaged-checkpoint", checkpoint=step)
+            notify(f"{aside} is a damaged checkpoint: going on from step {self.step} instead")
+        event = "resume" if self.step else "start"
+        log.write(self.step, event=event, **feed.position(self.step))
+        self.watch = _Watch(log, self.checkpoints, place if spread.seeds > 1 else None)
+        self.batches = feed.batches(self.step)
+        return states
+
+    def batch(self) -> Batch:
+        """The next batch; after the last step the same again, for others to wait with."""
+        if self.step < self.run.steps:
+            self.last = next(self.batches)
+        elif not hasattr(self, "last"):
+            self.last = self.seat.feed.batch(0)
+        return self.last
+
+    def after(self, metrics: Any, state: Callable[[], State]) -> None:
+        """What follows on a step that was dispatched."""
+        if self.step == self.run.steps:
+            return
+        self.step += 1
+        self.seat.progress(self.step, self.watch.push(self.step, metrics))
+        if self.step % self.run.checkpoint_every == 0 or self.step == self.run.steps:
+            self.watch.flush()
+            self.checkpoints.save(self.step, state(), self.seat.feed.position(self.step))
 
 
 class _Watch:
     """Looks at the metrics of a step once the next one is dispatched."""
 
-    def __init__(self, log: Log, checkpoints: Checkpoints):
+    def __init__(self, log: Log, checkpoints: Checkpoints, place: int | None):
+        """Of the seed in a place of the metrics' axis; None where they have none."""
         self.log, self.checkpoints = log, checkpoints
+        self.place: Any = () if place is None else place
         self.pending: tuple[int, Any] | None = None
         self.window: list[dict[str, float]] = []
 
@@ -111,7 +205,7 @@ class _Watch:
             return {}
         step, metrics = self.pending
         self.pending = None
-        values = {name: float(value) for name, value in metrics.items()}
+        values = {name: float(np.asarray(value)[self.place]) for name, value in metrics.items()}
         if not steps.all_finite(values):
             self._stop(step, values)
         self.window.append(values)

@@ -9,7 +9,7 @@ import numpy as np
 from crossattn.data import easy_vqa, scenes
 from crossattn.data.examples import Examples
 from crossattn.train import features
-from crossattn.train.feed import Feed
+from crossattn.train.feed import WHOLE, Feed
 from crossattn.train.run import Run
 
 
@@ -19,8 +19,8 @@ class Source:
 
     Attributes:
       vocabulary: the words, by token.
-      feed: a run and a seed to the batches of that seed; a ValueError where the data do not fill
-        one batch.
+      feed: a run, a seed and perhaps this process's share to its batches of that seed; a ValueError
+        where the data do not fill one batch.
       splits: evaluation splits; "validation" chooses layers (and learning rates).
       main: the split on which attention, causal use and captions are measured.
       pictures: image numbers (n,) of the main split to pixels (n, h, w, 3) in uint8.
@@ -29,7 +29,7 @@ class Source:
     """
 
     vocabulary: tuple[str, ...]
-    feed: Callable[[Run, int], Feed]
+    feed: Callable[..., Feed]
     splits: dict[str, Examples]
     main: str
     pictures: Callable[[np.ndarray], np.ndarray]
@@ -67,7 +67,7 @@ def _in_memory(run: Run, train: Examples, splits: dict[str, Examples], **rest: A
     train = train.cut(length)
     return Source(
         vocabulary=train.vocabulary,
-        feed=lambda run, seed: Feed(run, train, seed),
+        feed=lambda run, seed, share=WHOLE: Feed(run, train, seed, share),
         splits={name: part.cut(length) for name, part in splits.items()},
         **rest,
     )

@@ -10,7 +10,6 @@ published sets have none), the part is set aside:
 """
 
 import dataclasses
-import functools
 import itertools
 
 import jax
@@ -23,7 +22,7 @@ from crossattn.data.tfds_language import Survey
 from crossattn.data.tfds_records import DataError
 from crossattn.data.tfds_stream import Stream
 from crossattn.data.tfds_text import Columns, Split
-from crossattn.train.feed import StreamFeed
+from crossattn.train.feed import WHOLE, Share, StreamFeed
 from crossattn.train.run import Data, Run
 from crossattn.train.source import Source
 
@@ -77,7 +76,9 @@ def load(run: Run) -> Source:
         _check(data, name, splits[name])
     return Source(
         vocabulary=parts.survey.language.vocabulary,
-        feed=functools.partial(feed, parts, geometry),
+        feed=lambda run, seed, share=WHOLE: feed(
+            parts, geometry, run, seed, process=share.part, processes=share.parts
+        ),
         splits=splits,
         main="test",
         pictures=lambda images: splits["test"].images[images],
@@ -109,6 +110,7 @@ def feed(
       ValueError: the records do not fill one batch, or a batch does not divide by the processes.
     """
     processes = jax.process_count() if processes is None else processes
+    process = jax.process_index() if process is None else process
     images, rest = divmod(run.batch_size, run.data.texts_per_image * processes)
     if rest or not images:
         raise ValueError(
@@ -121,10 +123,10 @@ def feed(
         images=images,
         texts=run.data.texts_per_image,
         seed=seed,
-        process=jax.process_index() if process is None else process,
+        process=process,
         processes=processes,
     )
-    return StreamFeed(run, stream, geometry.grid, seed)
+    return StreamFeed(run, stream, geometry.grid, seed, Share(process, processes))
 
 
 def divide(data: Data) -> Parts:

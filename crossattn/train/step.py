@@ -10,6 +10,8 @@ import optax
 
 from crossattn.models.decoder import VisionLanguageDecoder
 from crossattn.shapes import Array, Float
+from crossattn.sharding import Layout
+from crossattn.train.accumulate import accumulate
 from crossattn.train.run import Optimiser, Run
 
 
@@ -41,8 +43,10 @@ class Batch(NamedTuple):
     layout: Any = None
 
 
-def model_of(run: Run, vocabulary: int, cell: int = 8) -> VisionLanguageDecoder:
-    """The model that a run describes."""
+def model_of(
+    run: Run, vocabulary: int, cell: int = 8, *, layout: Layout | None = None
+) -> VisionLanguageDecoder:
+    """The model that a run describes; its attention goes over the devices of a layout."""
     model = run.model
     return VisionLanguageDecoder(
         vocabulary=vocabulary,
@@ -55,6 +59,7 @@ def model_of(run: Run, vocabulary: int, cell: int = 8) -> VisionLanguageDecoder:
         contexts=model.contexts,
         perception=model.perception,
         cell=cell,
+        device_layout=layout,
     )
 
 
@@ -138,8 +143,9 @@ def create(model: VisionLanguageDecoder, optimiser: Any, seed: Any, batch: Batch
     """The state before the first step: a pure function of the seed and of the batch's shapes."""
     key = jax.random.fold_in(jax.random.key(0), seed)
     (B, T), (images, _, P) = batch.tokens.shape, batch.coverage.shape
-    # Lazy: the forward pass is traced but not compiled.
-    params = model.lazy_init(
+    # Lazy: the forward pass is traced but not compiled. Parameters are the same over all devices as
+    # on one, and this batch may be one process's part, which does not divide over all.
+    params = model.clone(device_layout=None).lazy_init(
         key,
         jax.ShapeDtypeStruct((B, T - 1), jnp.int32),
         jax.ShapeDtypeStruct(batch.images.shape, batch.images.dtype),
@@ -158,14 +164,25 @@ def train_step(
     state: State,
     batch: Batch,
     learning_rate: Float[Array, ""] | float,
+    *,
+    parts: int = 1,
 ) -> tuple[State, dict[str, Array]]:
-    """One update. Metrics: loss, accuracy of the predicted words, norm of the gradient."""
+    """One update. Metrics: loss, accuracy of the predicted words, norm of the gradient.
 
-    def objective(params):
+    The batch is computed in so many parts, one after the other; the accuracy is then the mean of
+    theirs.
+    """
+
+    def objective(params, batch):
         logits, _ = forward(model, params, batch)
         return losses(logits, batch)
 
-    gradient, metrics = jax.grad(objective, has_aux=True)(state.params)
+    gradient, metrics = accumulate(
+        lambda part: jax.grad(objective, has_aux=True)(state.params, part),
+        batch,
+        parts=parts,
+        units=batch.images.shape[0],
+    )
     # optax mixes dtypes by NumPy's rules.
     with jax.numpy_dtype_promotion("standard"):
         metrics["gradient_norm"] = optax.tree.norm(gradient)

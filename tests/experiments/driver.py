@@ -58,7 +58,7 @@ def two_lanes():
     return [jax.devices()[0]] * 2
 
 
-class _FatalBar(ablate._Bar):
+class _FatalBar(ablate.Bar):
     left = 0
 
     def __call__(self, label, step, metrics):
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
     install()
     fatal = int(arguments[0])
     _FatalBar.left = fatal
-    ablate._Bar = _FatalBar
+    ablate.Bar = _FatalBar
     if fatal < 0:
         ablation._save_arrays = _FatalSave(-fatal)
     ablate.main(["tiny", *arguments[1:]])

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from crossattn.sharding import make_mesh
 from crossattn.train.record import read_record
 from experiments import ablate, evaluate
 
@@ -135,7 +136,7 @@ def test_killed_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path,
     options = ("--seeds", "2", "--out", str(out))
     killed(17, *options)  # after 17 of 92 steps, on whatever lane
     with monkeypatch.context() as patch:
-        patch.setattr(ablate, "_Bar", Interrupting)
+        patch.setattr(ablate, "Bar", Interrupting)
         patch.setattr("jax.local_devices", driver.two_lanes)
         with contextlib.redirect_stderr(io.StringIO()) as err, pytest.raises(SystemExit) as end:
             ablate.main(["tiny", *options])
@@ -153,7 +154,21 @@ def test_killed_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path,
     assert [line["step"] for line in lines if line.get("event") == "resume"]
 
 
-class Interrupting(ablate._Bar):
+def test_seeds_at_the_same_time_equal_each_alone(finished, tmp_path, monkeypatch):
+    two = lambda axes: make_mesh(axes, devices=jax.devices()[:2])
+    monkeypatch.setattr("experiments.devices.make_mesh", two)
+    out = tmp_path / "out"
+    typed("--seeds", 2, "--variants", "cross-attention", "--mesh", "seed=2", "--out", out)
+    alone = {(run["variant"], run["seed"]): run["metrics"] for run in results(finished[0])["runs"]}
+    for run in results(out)["runs"]:
+        assert run["metrics"] == pytest.approx(alone[run["variant"], run["seed"]], abs=1e-5)
+    assert results(out)["environment"]["seeds"].startswith("2 at a time, ")
+    # The mesh is no part of the suite: without it nothing is left to do.
+    _, err = typed("--seeds", 2, "--variants", "cross-attention", "--out", out)
+    assert "2 runs are finished, 0 to go" in err
+
+
+class Interrupting(ablate.Bar):
     """Somebody presses Ctrl-C after seven steps."""
 
     steps = 0
@@ -216,6 +231,18 @@ def test_evaluate_measures_what_the_suite_measured_and_more(measured):
         assert (out / "figures" / f"{figure}.png").stat().st_size > 5_000
     assert "truth, layer 0" in said
     assert f"report: {out}/report.md" in said
+
+
+def test_evaluate_over_a_mesh_measures_the_same(measured, tmp_path, monkeypatch):
+    run, out, _ = measured
+    two = lambda axes: make_mesh(axes, devices=jax.devices()[:2])
+    monkeypatch.setattr("experiments.devices.make_mesh", two)
+    monkeypatch.setattr("experiments.evaluating.write", lambda *_: [])
+    evaluate.main([str(run), "--out", str(tmp_path), "--mesh", "context=2"])
+    wanted, found = (
+        json.loads((folder / "metrics.json").read_text())["metrics"] for folder in (out, tmp_path)
+    )
+    assert found == pytest.approx(wanted, abs=1e-5)
 
 
 def test_evaluate_passes_over_a_damaged_checkpoint(finished, measured, tmp_path, capsys):

@@ -1,0 +1,129 @@
+"""The options that say over which devices and processes a command computes."""
+
+import contextlib
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Annotated
+
+import tyro
+from jax.sharding import Mesh
+
+from crossattn.sharding import axes_of, make_mesh
+from crossattn.train import crew
+from crossattn.train.folder import Folder, pending
+from crossattn.train.spread import Spread, SpreadError
+from crossattn.train.suite import Suite
+
+from . import lanes
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """None of it is part of a run: what began on some devices goes on on others."""
+
+    mesh: Annotated[
+        str | None, tyro.conf.arg(metavar="AXES", help_behavior_hint="(default: a variant each)")
+    ] = None
+    """Split every run over the devices, as data=4,tensor=2 says, or seed=4 for 4 seeds at a time;
+    axes: seed, data, fsdp, context, tensor; -1 takes the rest."""
+    accumulate: int = 1
+    """Compute each batch in so many parts, one after the other, which takes less memory."""
+    distributed: Annotated[
+        tuple[str, ...] | None,
+        tyro.conf.arg(metavar="[ADDRESS:PORT PROCESSES INDEX]", help_behavior_hint=""),
+    ] = None
+    """Train together with other processes of the same command, which share the folder: those that
+    Slurm, a TPU slice or Open MPI tells of, or so many, of which this one is INDEX from 0."""
+
+    def prepare(self) -> None:
+        """Join the other processes, and let a CPU show the devices of the mesh.
+
+        Raises:
+          SpreadError: the other processes cannot be found.
+        """
+        if self.distributed is None:
+            show(self.mesh)
+            return
+        try:
+            crew.start("ablate", self.distributed)
+        except (ValueError, RuntimeError) as error:
+            raise SpreadError(" ".join(str(error).split())) from None
+
+    def spread(self, suite: Suite) -> Spread:
+        """How the runs of a suite lie over the devices.
+
+        Raises:
+          SpreadError: there are not so many devices, or batches do not divide over them.
+        """
+        mesh = None
+        if self.mesh is not None or self.distributed is not None:
+            mesh = mesh_of(self.mesh)
+        spread = Spread(mesh, self.accumulate)
+        for variant in suite.variants:
+            spread.check(suite.run(variant))
+        spread.share()
+        return spread
+
+
+def show(axes: str | None) -> None:
+    """Let a CPU show the devices of a mesh; one for each core where the line does not say."""
+    sizes = [int(size) for size in re.findall(r"=\s*(\d+)", axes or "")]
+    known = sizes and "-1" not in str(axes)
+    lanes.prepare(math.prod(sizes) if known else None)
+
+
+def mesh_of(axes: str | None) -> Mesh:
+    """The mesh that `--mesh` describes.
+
+    Raises:
+      SpreadError: there are no such axes, or not so many devices.
+    """
+    try:
+        return make_mesh(axes)
+    except ValueError as error:
+        raise SpreadError(f"--mesh: {error}") from None
+
+
+def each(
+    train: Callable[[str, list[int], Callable[[], None]], None],
+    todo: list[tuple[str, list[int]]],
+    spread: Spread,
+) -> None:
+    """Train every variant: one per device, or one after the other over the whole mesh."""
+    if spread.mesh is None:
+        lanes.spread(train, todo)
+        return
+    for variant, seeds in todo:
+        train(variant, seeds, lambda: None)
+
+
+def left(suite: Suite, folder: Folder, seeds: int) -> list[tuple[str, list[int]]]:
+    """`pending`, as process 0 sees it."""
+    there = dict(pending(suite, folder, seeds))
+    every = [(variant, seed) for variant in suite.variants for seed in range(seeds)]
+    open_ = crew.agree([seed in there.get(variant, []) for variant, seed in every])
+    todo: dict[str, list[int]] = {}
+    for (variant, seed), still in zip(every, open_, strict=True):
+        if still:
+            todo.setdefault(variant, []).append(seed)
+    return list(todo.items())
+
+
+@contextlib.contextmanager
+def held(folder: Folder, command: str, prepare: Callable[[], None]) -> Iterator[None]:
+    """The folder belongs to this command's processes, and `prepare` was called by the writer."""
+    with crew.together(folder.path / ".processes", "ablate"), contextlib.ExitStack() as stack:
+        if crew.writer():
+            stack.enter_context(folder.hold(command))
+            prepare()
+        crew.meet("folder")
+        yield
+
+
+def described(spread: Spread) -> str:
+    """How seeds were trained, for a report."""
+    if spread.mesh is None:
+        return "one at a time, through one compiled program per variant"
+    return f"{spread.seeds} at a time, through one program per variant on {axes_of(spread.mesh)}"

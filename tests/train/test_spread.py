@@ -1,0 +1,145 @@
+"""Runs on meshes: the same losses, the same evaluation, seeds side by side, one mesh to another."""
+
+import functools
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from crossattn.models.decoder import POOLED, Fusion
+from crossattn.sharding import assert_placed, make_mesh, partition
+from crossattn.train.checkpoint import Checkpoints
+from crossattn.train.evaluate import Evaluator
+from crossattn.train.feed import Feed, Share
+from crossattn.train.loop import Programs, Seat, fit, fit_seeds
+from crossattn.train.run import Data, Model, Run, replace
+from crossattn.train.spread import Spread, SpreadError
+
+STEPS = 20
+RUN = Run(
+    data=Data(images=100),
+    model=Model(width=8, layers=1, heads=2),
+    steps=STEPS,
+    batch_size=16,
+    checkpoint_every=STEPS,
+)
+
+
+def spread(axes, count=8, accumulate=1):
+    return Spread(make_mesh(axes, devices=jax.devices()[:count]), accumulate)
+
+
+def trained(examples, spread, folder):
+    """Losses of every step, what the trained model says, and its state."""
+    programs, losses = Programs(RUN, len(examples.vocabulary), spread), []
+    keep = lambda step, metrics: losses.append(metrics)
+    state = fit(programs, Feed(RUN, examples, 0), folder, progress=keep)
+    said = Evaluator(programs.model, spread).predict(state.params, examples.rows(np.arange(13)))
+    values = [[line[name] for name in ("loss", "gradient_norm")] for line in losses[1:]]
+    return np.array(values), said, state
+
+
+@pytest.fixture(scope="module")
+def alone(examples, tmp_path_factory):
+    return trained(examples, Spread(), tmp_path_factory.mktemp("alone"))
+
+
+@pytest.mark.parametrize(
+    ("axes", "accumulate"),
+    [("data=8", 1), ("data=2,fsdp=2,tensor=2", 1), ("data=4,context=2", 2)],
+)
+def test_any_mesh_trains_the_same_model(alone, examples, tmp_path, axes, accumulate):
+    where = spread(axes, accumulate=accumulate)
+    losses, said, state = trained(examples, where, tmp_path)
+    np.testing.assert_allclose(losses, alone[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(said.words, alone[1].words)
+    np.testing.assert_allclose(said.log_likelihood, alone[1].log_likelihood, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(said.look.attention, alone[1].look.attention, atol=1e-4)
+    assert_placed(state, where.mesh, where.rules)
+    # And what it saved goes on anywhere else.
+    for other, rules in (("fsdp=4,tensor=2", "fsdp+tensor"), ("data=8", "replicated")):
+        restored_on(make_mesh(other), rules, state, tmp_path)
+
+
+def test_every_row_that_reads_patches_reads_them_over_the_axis_context(examples):
+    where, batch = spread("data=4,context=2"), Feed(RUN, examples, 0).batch(0)
+    words, (images, _, patches) = jnp.asarray(batch.tokens[:, 1:]), batch.coverage.shape
+    masks = {
+        "visible": jnp.ones((images, patches), bool),
+        "truth": jnp.ones((*words.shape, patches), bool),
+        "prompt": jnp.ones(words.shape, bool),
+    }
+    assert spread("data=8").layout(RUN) is None
+    maps = {}
+    for fusion in get_args(Fusion):
+        run = replace(RUN, {"model.fusion": fusion})
+        model = Programs(run, len(examples.vocabulary), where).model
+        start = functools.partial(model.init, jax.random.key(0), **masks)
+        program = str(jax.make_jaxpr(start)(words, jnp.asarray(batch.images)))
+        maps[fusion] = program.count("shard_map[")
+    assert [fusion for fusion in maps if not maps[fusion]] == list(POOLED)
+    # Words read the latents, and these the patches.
+    assert maps["resampler"] > maps["cross-attention"]
+
+
+def restored_on(mesh, rules, state, folder):
+    like = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        state,
+        partition(state, mesh, rules).shardings,
+    )
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        found = checkpoints.restore(like).state
+    assert_placed(found, mesh, rules)
+    jax.tree.map(np.testing.assert_array_equal, found, state)
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_seeds_at_the_same_time_equal_each_alone(examples, tmp_path):
+    run = replace(RUN, {"steps": 5, "checkpoint_every": 2})
+    one, two = (
+        Programs(run, len(examples.vocabulary), where)
+        for where in (Spread(), spread("seed=2,context=2", 4))
+    )
+    feeds = [Feed(run, examples, seed) for seed in (3, 5)]
+    expected = [fit(one, feed, tmp_path / f"alone{feed.seed}") for feed in feeds]
+    seats = [Seat(feed, tmp_path / f"seed{feed.seed}") for feed in feeds]
+
+    def kill(step, metrics):
+        if step == 3:
+            raise KilledError
+
+    # One seed was already at step 2, on one device; it waits for the other.
+    with pytest.raises(KilledError):
+        fit(one, feeds[0], seats[0].folder, progress=kill)
+    found = fit_seeds(two, seats)
+    # What they say, not what they are: Adam makes large steps of the rounding errors that the bias
+    # of the keys, which changes no softmax, has as its gradient.
+    said = Evaluator(one.model).predict
+    for seat, state, other in zip(seats, found, expected, strict=True):
+        ours, theirs = (
+            said(jax.device_get(it.params), examples.rows(np.arange(13))) for it in (state, other)
+        )
+        np.testing.assert_allclose(ours.log_likelihood, theirs.log_likelihood, rtol=1e-5)
+        np.testing.assert_allclose(ours.look.attention, theirs.look.attention, atol=1e-5)
+        with Checkpoints(seat.folder / "checkpoints", read_only=True) as checkpoints:
+            jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(state).state, state)
+
+
+def test_batches_that_do_not_divide_are_said():
+    with pytest.raises(SpreadError, match=r"batch_size 16 does not divide by 48: 2 texts .* x 3 "):
+        spread("data=8", accumulate=3).check(RUN)
+    spread("data=8").check(RUN)
+
+
+def test_shares_are_the_whole_batch(examples):
+    whole = Feed(RUN, examples, 0).batch(3)
+    parts = [Feed(RUN, examples, 0, Share(part, 4)).batch(3) for part in range(4)]
+    jax.tree.map(
+        lambda all, *some: np.testing.assert_array_equal(all, np.concatenate(some)), whole, *parts
+    )
