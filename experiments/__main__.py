@@ -8,6 +8,7 @@ from .command_line import INSTALLED, fail, nearest
 COMMANDS = {
     "ablate": "run an ablation suite, resume it, and write its report",
     "evaluate": "measure any checkpoint: answers, attention, knock-outs layer by layer",
+    "plan": "compile a run for a TPU slice that is not here: does it fit, what does it send",
     "bench": "measure speed, memory and error on this machine, beside other libraries",
     "import_weights": "show which tensors of a checkpoint fit a preset, and which do not",
 }

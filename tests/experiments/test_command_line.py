@@ -57,6 +57,10 @@ def contents_of(folder):
         (["tiny", "--steps", "-4"], "steps must be positive, got -4"),
         (["tiny", "--model.perception", "eyes"], "eyes"),
         (["tiny", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["tiny", "--mesh", "data=8"], "batch_size 10 does not divide by 16: 2 texts of an image"),
+        (["tiny", "--mesh", "dta=8"], "--mesh: mesh 'dta=8': unknown axis 'dta'; write 'data'"),
+        (["tiny", "--accumulate", "2"], "batch_size 10 does not divide by 4: 2 texts of an image"),
+        (["tiny", "--distributed", "here", "2"], "takes ADDRESS:PORT PROCESSES INDEX or nothing"),
         (["tiny", "--model.fusion", "mean-pool"], "--model.fusion is what the suite tiny varies"),
         (["tiny", "--variants", "blnd"], "tiny has no variant 'blnd': did you mean blind?"),
         (["tiny", "--data.images", "101", "--out", "OUT"], "multiple of 100"),
@@ -119,6 +123,8 @@ def test_data_without_checkpoints_or_such_a_split(tmp_path, capsys):
     for arguments, said in (
         (["--on", "pars"], "--on pars is no split of this run's data: did you mean pairs?"),
         (["--on", "swap"], "--on swap has no questions: choose one of"),
+        (["--mesh", "dta=8"], "--mesh: mesh 'dta=8': unknown axis 'dta'; write 'data'"),
+        (["--mesh", "data=0"], "--mesh: mesh 'data=0': data=0 is not a size; write a number"),
         ([], "has no checkpoint yet: train the run first"),
     ):
         check(evaluate, [str(tmp_path), *arguments], said, {}, tmp_path, capsys)

@@ -1,0 +1,277 @@
+"""What a run needs of a TPU slice, before there is one: its real programs, compiled ahead of time.
+
+python -m experiments.plan fusion --topology v5e:2x4
+python -m experiments.plan fusion --topology v5e:1x1 --model.width 1024 --model.layers 12
+python -m experiments.plan fusion --topology v6e:4x4 --mesh data=-1,fsdp=4 --batch-size 256
+python -m experiments.plan fusion --topology v5p:2x2x2 --sweep meshes
+python -m experiments.plan fusion --topology v5e:2x2 v5e:4x4 v5e:8x8 v5e:16x16 --mesh data=-1,fsdp=4
+python -m experiments.plan results/fusion/runs/blind/seed0 --topology tpu7x:2x2x1
+"""
+
+import dataclasses
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import tyro
+
+from crossattn.data.tfds_records import DataError
+from crossattn.files import write_atomically
+from crossattn.report.figures import png
+from crossattn.report.tables import plain
+from crossattn.train import record
+from crossattn.train.record import Record, RecordError
+from crossattn.train.run import Run
+
+from . import suites
+from .command_line import fail, manual, nearest, parse, plain_errors, typed
+from .planner import estimate, picture, summary
+from .planner.chips import CHIPS, Topology, topology
+from .planner.process import CompilerError, check_compiler, compile_all, record_of
+from .planner.programs import STEPS, Programs, sizes_of
+
+COMMAND = "plan"
+# How many meshes of a sweep are compiled: the best by formula.
+COMPILED = 5
+EXPECTED = (CompilerError, RecordError, DataError, ModuleNotFoundError)
+SAFE = "interrupted; nothing was written"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Compile the training and the evaluation step of a run for a TPU slice, on this machine.
+
+    Says whether they fit, the bytes of a device by kind, what devices send to each other, FLOPs,
+    and a roofline estimate. No TPU is needed, only its compiler: pip install 'crossattn[plan]'.
+    Exit code 1: nothing that was compiled fits.
+    """
+
+    run: Annotated[Run, tyro.conf.arg(name="")]
+    """The run, as experiments.ablate takes it."""
+    topology: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CHIP:SHAPE ...")] = tyro.MISSING
+    """The slice, such as v5e:2x4 or tpu7x:2x2x1; of several, each has as many texts a device."""
+    mesh: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="AXIS=SIZE,...", help_behavior_hint="(default: data over all, fsdp in a host)"
+        ),
+    ] = None
+    """How the run is spread: sizes of data, fsdp, context and tensor; one may be -1, the rest."""
+    sweep: Annotated[
+        Literal["meshes"] | None, tyro.conf.arg(help_behavior_hint="(default: one mesh)")
+    ] = None
+    """Rank all meshes of the slice by formula, and compile the best 5."""
+    variant: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the baseline)")
+    ] = None
+    """Which variant of a suite."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: results/plan/RUN-TOPOLOGY)"),
+    ] = None
+    """Where plan.json and plan.png go."""
+
+
+def main(arguments: list[str]) -> None:
+    """Parse, compile, print, write."""
+    of, slices, options = configure(arguments)
+    with plain_errors(COMMAND, EXPECTED, safe=lambda: SAFE):
+        check_compiler()
+        # Only shapes are computed here, and the compiler is no TPU.
+        jax.config.update("jax_platforms", "cpu")
+        if options.sweep:
+            entries = sweep(of, slices[0])
+        elif len(slices) > 1:
+            entries = scale(of, slices, options.mesh)
+        else:
+            programs, whole = traced(of)
+            entries = compiled(of, programs, whole, slices[0], [options.mesh])
+            show(entries[0], programs, whole, slices[0])
+        write(of, slices, entries, options.out, typed(COMMAND, arguments))
+    if not any(summary.fits(entry) for entry in entries):
+        raise SystemExit(1)
+
+
+def say(stage: str) -> None:
+    """A line for each stage: compilers take their time."""
+    print(f"{COMMAND}: {stage} ...", file=sys.stderr, flush=True)
+
+
+def configure(arguments: list[str]) -> tuple[Record, list[Topology], Options]:
+    """The run, the slices, and the options."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        known = "\n".join(
+            f"  {name:7s} {chip.memory * chip.devices / 2**30:4.0f} GiB,"
+            f" {chip.flops * chip.devices / 1e12:5.0f} TFLOP/s in bfloat16 ({chip.source})"
+            for name, chip in CHIPS.items()
+        )
+        print(
+            f"{manual(__doc__)}\nRUN is one of the suites {', '.join(suites.names())}, or a folder "
+            f"with run.json.\n\nChips:\n{known}\n\n{typed(COMMAND)} RUN --help: options"
+        )
+        raise SystemExit(0)
+    name, *rest = arguments
+    named, variant = _begun(name, rest)
+    default = Options(run=named.run)
+    options = parse(COMMAND, default, rest, subject=[name])
+    if options.mesh and options.sweep:
+        fail(COMMAND, "--sweep meshes tries them all: leave out --mesh")
+    if options.sweep and len(options.topology) > 1:
+        fail(COMMAND, "--sweep meshes is for one slice")
+    try:
+        slices = [topology(name) for name in options.topology]
+    except ValueError as error:
+        fail(COMMAND, str(error))
+    if not slices:
+        fail(COMMAND, "--topology: name a slice, such as v5e:2x4")
+    return record_of(named.suite, variant, options.run), slices, options
+
+
+def _begun(name: str, rest: list[str]) -> tuple[Record, str]:
+    """The run of a suite's variant, or that of a folder, before the command line changes it."""
+    wanted = rest[rest.index("--variant") + 1 :][:1] if "--variant" in rest else []
+    if (Path(name) / record.FILE).exists():
+        if wanted:
+            fail(COMMAND, f"{name} is one run: leave out --variant")
+        try:
+            found = record.read_record(Path(name))
+        except RecordError as error:
+            fail(COMMAND, str(error))
+        return found, found.variant
+    if Path(name).is_dir() and name not in suites.names():
+        fail(COMMAND, f"{name} is no run, it has no {record.FILE}")
+    try:
+        suite = suites.find(name)
+    except ValueError as error:
+        fail(COMMAND, str(error))
+    variant = wanted[0] if wanted else suite.baseline
+    if variant not in suite.variants:
+        fail(COMMAND, f"{name} has no variant {variant!r}: {nearest(variant, suite.variants)}")
+    return record_of(name, variant, suite.run(variant)), variant
+
+
+def traced(of: Record) -> tuple[Programs, estimate.Work]:
+    """A run's programs as shapes, and what its step does."""
+    say("reading the shapes of the data")
+    try:
+        programs = Programs(of.run, sizes_of(of.run))
+    except ValueError as error:
+        fail(COMMAND, str(error))
+    say("tracing the training step")
+    return programs, estimate.work(programs)
+
+
+def compiled(
+    of: Record,
+    programs: Programs,
+    whole: estimate.Work,
+    slice_: Topology,
+    meshes: Sequence[str | None],
+) -> list[dict[str, Any]]:
+    """An entry of plan.json for each mesh."""
+    found = compile_all(of, programs.sizes, slice_, meshes, say)
+    return [summary.described(one, programs, whole, slice_) for one in found]
+
+
+def sweep(of: Record, slice_: Topology) -> list[dict[str, Any]]:
+    """Rank all meshes by formula, compile the best few, and print the table."""
+    programs, whole = traced(of)
+    ranked = estimate.ranked(programs, whole, slice_)
+    if not ranked:
+        fail(COMMAND, _no_mesh(of.run, slice_))
+    best = [estimate.line(sizes) for sizes, _ in ranked[:COMPILED]]
+    say(f"{len(ranked)} meshes ranked by formula; compiling {', '.join(best)}")
+    entries = compiled(of, programs, whole, slice_, best)
+    by_line = dict(zip(best, entries, strict=True))
+    print(f"{of.suite}, {of.variant}, on {slice_.name}, by the rank of the formula:\n")
+    print(plain(summary.sweep_table(ranked, by_line, slice_)))
+    print(
+        f"\nThe best {len(best)} were compiled; all else, and 'at least', the longest part of a "
+        "training step at the chip's peaks, is an estimate by formula and not measured."
+    )
+    return entries
+
+
+def scale(of: Record, slices: Sequence[Topology], mesh: str | None) -> list[dict[str, Any]]:
+    """Compile a run for slices of several sizes, with as many texts a device on each."""
+    entries = []
+    for slice_ in slices:
+        size, left = divmod(of.run.batch_size * slice_.devices, slices[0].devices)
+        if left:
+            fail(COMMAND, f"a batch of {of.run.batch_size} does not scale to {slice_.name}")
+        grown = dataclasses.replace(of, run=dataclasses.replace(of.run, batch_size=size))
+        entries += compiled(grown, *traced(grown), slice_, [mesh])
+    print(f"{of.suite}, {of.variant}, with as many texts a device on every slice:\n")
+    print(plain(summary.scaling_table(entries)))
+    print("\nHeld and sent are a device's, in a training step, as compiled.")
+    return entries
+
+
+def _no_mesh(run: Run, slice_: Topology) -> str:
+    images = run.batch_size // run.data.texts_per_image
+    return (
+        f"no mesh of {slice_.devices} devices divides {images} images of a batch and "
+        f"{run.model.heads} heads: take --batch-size {slice_.devices * run.data.texts_per_image}"
+    )
+
+
+def show(entry: dict[str, Any], programs: Programs, whole: estimate.Work, slice_: Topology) -> None:
+    """Print what is known of one mesh."""
+    print(summary.verdict(entry, slice_))
+    if "died" in entry:
+        return
+    if not summary.fits(entry):
+        sizes = estimate.sizes_of_line(entry["mesh"])
+        first, *lines = summary.advice(programs, whole, slice_, sizes)
+        print("\n".join((first, *(f"* {line}" for line in lines))))
+    if any(entry[name]["fits"] for name in STEPS):
+        print(f"\n{plain(summary.memory_table(entry))}")
+        table = summary.collective_table(entry)
+        print(f"\n{plain(table)}" if table[1] else "\nNothing is sent between devices.")
+        print()
+        print(summary.time_line(entry))
+    print(summary.work_line(entry, whole))
+    print(summary.roofline_line(entry))
+    for note in entry["notes"]:
+        print(f"Note: {note}")
+
+
+def write(
+    of: Record,
+    slices: Sequence[Topology],
+    entries: list[dict[str, Any]],
+    out: Path | None,
+    command: str,
+) -> None:
+    """Write plan.json and plan.png."""
+    where = " to ".join(dict.fromkeys((slices[0].name, slices[-1].name)))
+    name = re.sub(r"[^\w.=-]+", "-", f"{of.suite}-{of.variant}-{where}")
+    folder = out or Path("results") / "plan" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(COMMAND, f"cannot write {folder}: {error.strerror}")
+    content = {
+        "command": command,
+        "date": time.strftime("%Y-%m-%d"),
+        "suite": of.suite,
+        "variant": of.variant,
+        "settings": dataclasses.asdict(of.run),
+        "topologies": [dataclasses.asdict(slice_) for slice_ in slices],
+        "versions": of.versions,
+        "meshes": entries,
+    }
+    write_atomically(folder / "plan.json", json.dumps(content, indent=1) + "\n")
+    memory = {slice_.chip.memory for slice_ in slices}
+    drawn = picture.plan(entries, memory, title=f"{of.suite}, {of.variant}, on {where}")
+    write_atomically(folder / "plan.png", png(drawn))
+    print(f"\nplan: {folder / 'plan.json'}, {folder / 'plan.png'}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,130 @@
+"""The process in which one program is compiled for TPUs that are not here.
+
+It is a process of its own because the compiler ends it when it fails, because the environment must
+be set before jax is imported (see `process.py`, which starts it), and because nobody waits for its
+end: what a plan needs is known when the compiler has assigned the buffers, after a fiftieth of its
+time. Machine code for chips that are not here is not waited for.
+
+A request comes in as one JSON object {run, dump, mesh, step, topology, sizes}; `run` is a folder
+with a run.json, `dump` the name of one to be made in it. Lines go out, JSON objects too: {stage},
+{result}, or {refused} when the request is at fault.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent import futures
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.experimental import topologies
+from jax.sharding import Mesh
+
+from crossattn.sharding import axes_of, make_mesh
+from crossattn.sharding.wire import COUNTABLE
+from crossattn.train.record import read_record
+
+from . import compiled
+from .chips import Topology, topology
+from .programs import STEPS, Programs, Sizes, check_mesh
+
+# Seconds between two looks at what the compiler has written.
+PATIENCE = 0.1
+# Of the memory. What needs more is compiled to the end: code needs room, and by how much a program
+# is too large is for the compiler to say.
+SURELY_FITS = 0.9
+
+
+def main() -> None:
+    """Answer the request on standard input."""
+    # What libraries print must not come between the answers.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def send(**message: Any) -> None:
+        answers.write(json.dumps(message) + "\n")
+
+    request = json.load(sys.stdin)
+    folder = Path(request["run"])
+    run = read_record(folder).run
+    slice_ = topology(request["topology"])
+    try:
+        mesh = _mesh(slice_, request["mesh"])
+        check_mesh(run, mesh.shape)
+    except Exception as error:  # jax raises what it gets from the compiler
+        send(refused=str(error).splitlines()[0])
+        return
+    programs = Programs(run, Sizes.from_json(request["sizes"]))
+    plan, step = programs.plan(mesh), request["step"]
+    axes = axes_of(mesh)
+    notes = [f"no array is split over {axis}: its devices all do the same" for axis in plan.idle]
+    if mesh.shape["context"] > 1:
+        notes.append("numbers by formula take the devices along context to do the same work")
+    found = {"mesh": axes, "devices": mesh.size, "notes": [*plan.notes, *notes]}
+
+    def announce(doing: str) -> None:
+        send(stage=f"{slice_.name}, {axes}: {doing} the {STEPS[step]} step", mesh=axes)
+
+    announce("compiling")
+    lower = {"train": programs.lower_step, "evaluation": programs.lower_evaluation}
+    compilation = _Compilation(slice_, folder / request["dump"], announce)
+    send(result=found | {step: compilation.of(lower[step], mesh)})
+    # The compiler has threads that know no end.
+    os._exit(0)
+
+
+def _mesh(slice_: Topology, axes: str | None) -> Mesh:
+    found = topologies.get_topology_desc(slice_.name, "tpu", chips_per_host_bounds=slice_.host)
+    return make_mesh(axes, devices=found.devices)
+
+
+class _Compilation(NamedTuple):
+    """How programs are compiled for a slice.
+
+    Attributes:
+      slice_: of chips that are not here.
+      dump: an empty folder, for what the compiler writes on its way.
+      announce: hears what else is done.
+    """
+
+    slice_: Topology
+    dump: Path
+    announce: Callable[[str], None]
+
+    def of(self, lower: Callable[[Mesh], Any], mesh: Mesh) -> dict[str, Any]:
+        """What a program needs of each device, or by how much it does not fit."""
+        start = time.perf_counter()
+        lowered = lower(mesh)
+        middle = time.perf_counter()
+        found = self._compiled(lowered, mesh)
+        times = {"tracing": middle - start, "compilation": time.perf_counter() - middle}
+        return {**found, "seconds": {name: round(spent, 2) for name, spent in times.items()}}
+
+    def _compiled(self, lowered: Any, mesh: Mesh) -> dict[str, Any]:
+        options = COUNTABLE | {"xla_dump_to": str(self.dump), "xla_dump_hlo_as_text": True}
+        compilation = futures.ThreadPoolExecutor(1).submit(lowered.compile, options)
+        while not compilation.done():
+            futures.wait([compilation], timeout=PATIENCE)
+            found = compiled.early(self.dump, mesh)
+            if found and sum(found["bytes"].values()) < SURELY_FITS * self.slice_.chip.memory:
+                return found
+            if found:
+                self.announce("little memory is left, so minutes for the machine code of")
+                futures.wait([compilation])
+        try:
+            program = compilation.result()
+        except jax.errors.JaxRuntimeError as error:
+            if (over := compiled.exceeded(str(error))) is None:
+                raise
+            return {"fits": False, **over}
+        # A program that was in a cache leaves no papers.
+        return compiled.early(self.dump, mesh) or compiled.whole(program, mesh)
+
+
+if __name__ == "__main__":
+    main()
