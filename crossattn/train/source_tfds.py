@@ -10,9 +10,9 @@ published sets have none), the part is set aside:
 """
 
 import dataclasses
+import functools
 import itertools
 
-import jax
 import numpy as np
 
 from crossattn.data import tfds_examples, tfds_language, tfds_records, tfds_text
@@ -76,9 +76,7 @@ def load(run: Run) -> Source:
         _check(data, name, splits[name])
     return Source(
         vocabulary=parts.survey.language.vocabulary,
-        feed=lambda run, seed, share=WHOLE: feed(
-            parts, geometry, run, seed, process=share.part, processes=share.parts
-        ),
+        feed=functools.partial(feed, parts, geometry),
         splits=splits,
         main="test",
         pictures=lambda images: splits["test"].images[images],
@@ -92,9 +90,7 @@ def feed(
     geometry: Geometry,
     run: Run,
     seed: int,
-    *,
-    process: int | None = None,
-    processes: int | None = None,
+    share: Share = WHOLE,
 ) -> StreamFeed:
     """The batches of one seed; each of several processes reads its share of every batch.
 
@@ -103,19 +99,16 @@ def feed(
       geometry: of the pictures.
       run: says how many texts a batch has, over all processes.
       seed: of the order.
-      process: this process, `jax.process_index()` by default.
-      processes: how many there are, `jax.process_count()` by default.
+      share: which part of each batch this process reads.
 
     Raises:
       ValueError: the records do not fill one batch, or a batch does not divide by the processes.
     """
-    processes = jax.process_count() if processes is None else processes
-    process = jax.process_index() if process is None else process
-    images, rest = divmod(run.batch_size, run.data.texts_per_image * processes)
+    images, rest = divmod(run.batch_size, run.data.texts_per_image * share.parts)
     if rest or not images:
         raise ValueError(
             f"batch_size {run.batch_size} is not a multiple of data.texts_per_image "
-            f"{run.data.texts_per_image} times {processes} processes"
+            f"{run.data.texts_per_image} times {share.parts} processes"
         )
     stream = Stream(
         lambda index: tfds_examples.load(parts.train, index, parts.survey, geometry),
@@ -123,10 +116,10 @@ def feed(
         images=images,
         texts=run.data.texts_per_image,
         seed=seed,
-        process=process,
-        processes=processes,
+        process=share.part,
+        processes=share.parts,
     )
-    return StreamFeed(run, stream, geometry.grid, seed, Share(process, processes))
+    return StreamFeed(run, stream, geometry.grid, seed, share)
 
 
 def divide(data: Data) -> Parts:

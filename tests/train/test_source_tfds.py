@@ -10,6 +10,7 @@ import pytest
 
 from crossattn.data.tfds_records import DataError
 from crossattn.train import source_tfds
+from crossattn.train.feed import Share
 from crossattn.train.run import Data, Model, Run, replace
 from crossattn.train.source import load
 
@@ -119,7 +120,7 @@ def test_processes_share_an_epoch(run, processes):
     ]
     shares = []
     for process in range(processes):
-        feed = source_tfds.feed(parts, geometry, one_text, 0, process=process, processes=processes)
+        feed = source_tfds.feed(parts, geometry, one_text, 0, Share(process, processes))
         images = [image for step in range(10) for image in feed.batch(step).images]
         shares.append([_number(image, held) for image in images])
     per_epoch = 20 // processes
@@ -203,9 +204,7 @@ def test_captions_alone_are_no_questions(tmp_path, run):
 def test_batches_must_fit(source, run):
     with pytest.raises(ValueError, match="20 training images do not fill one batch of 21"):
         source.feed(replace(run, {"batch_size": 42}), 0)
-    feed = lambda processes: source_tfds.feed(
-        source.feed.args[0], source.feed.args[1], run, 0, process=0, processes=processes
-    )
+    feed = lambda processes: source.feed(run, 0, Share(0, processes))
     with pytest.raises(ValueError, match="batch_size 6 is not a multiple of"):
         feed(2)
     assert feed(3).batch(0).images.shape[0] == 1
