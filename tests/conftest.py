@@ -8,12 +8,13 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Tests compile much and run little. Without XLA's fusion emitters compilation takes two thirds; jax
-# 0.12 no longer knows this switch, and ends a process that names it.
+# Tests compile much and run little. Without XLA's fusion emitters compilation takes two thirds, and
+# a tenth less where a program is not split for many cores. jax 0.12 no longer knows the first of
+# these switches, and ends a process that names it.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    + " --xla_cpu_use_fusion_emitters=false"
+    + " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     * ([int(n) for n in importlib.metadata.version("jaxlib").split(".")[:2]] < [0, 11]),
 )
 
