@@ -30,6 +30,7 @@ VARIANTS = ("blind", "cross-attention")
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
     """Programs are compiled once for all tests, here and in the processes that get killed."""
+    jax.devices()  # all that the tests have, before the command asks for one per core
     folder = str(tmp_path_factory.mktemp("cache"))
     before = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
@@ -131,19 +132,15 @@ def test_what_is_finished_never_runs_again(finished, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_killed_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path, monkeypatch):
+def test_killed_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path):
     out = tmp_path / "out"
     options = ("--seeds", "2", "--out", str(out))
     killed(17, *options)  # after 17 of 92 steps, on whatever lane
-    with monkeypatch.context() as patch:
-        patch.setattr(ablate, "Bar", Interrupting)
-        patch.setattr("jax.local_devices", driver.two_lanes)
-        with contextlib.redirect_stderr(io.StringIO()) as err, pytest.raises(SystemExit) as end:
-            ablate.main(["tiny", *options])
-    assert end.value.code == 130
-    assert "0 of 4 runs are finished" in err.getvalue()
-    assert "goes on from step " in err.getvalue()
-    assert f"to go on: python -m experiments.ablate tiny --seeds 2 --out {out}" in err.getvalue()
+    code, said = interrupted(*options)
+    assert code == 130
+    assert "0 of 4 runs are finished" in said
+    assert "goes on from step " in said
+    assert f"to go on: python -m experiments.ablate tiny --seeds 2 --out {out}" in said
     killed(-2, *options)  # while the second file of arrays is being saved
     assert not (out / "results.json").exists()
     typed(*options)
@@ -155,17 +152,21 @@ def test_killed_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path,
 
 
 def test_seeds_at_the_same_time_equal_each_alone(finished, tmp_path, monkeypatch):
-    two = lambda axes: make_mesh(axes, devices=jax.devices()[:2])
-    monkeypatch.setattr("experiments.devices.make_mesh", two)
+    some = lambda axes: make_mesh(axes, devices=jax.devices()[:4])
+    monkeypatch.setattr("experiments.devices.make_mesh", some)
     out = tmp_path / "out"
-    typed("--seeds", 2, "--variants", "cross-attention", "--mesh", "seed=2", "--out", out)
+    options = ("--variants", "cross-attention", "--out", str(out))
+    interrupted("--seeds", "1", *options)
+    # One seed was at step 5, on one device; it waits at its end for the other.
+    typed("--seeds", 2, *options, "--mesh", "seed=2,context=2")
+    log = (out / "runs" / "cross-attention" / "seed0" / "log.jsonl").read_text().splitlines()
+    assert [line["step"] for line in map(json.loads, log) if line.get("event") == "resume"] == [5]
     alone = {(run["variant"], run["seed"]): run["metrics"] for run in results(finished[0])["runs"]}
     for run in results(out)["runs"]:
         assert run["metrics"] == pytest.approx(alone[run["variant"], run["seed"]], abs=1e-5)
     assert results(out)["environment"]["seeds"].startswith("2 at a time, ")
     # The mesh is no part of the suite: without it nothing is left to do.
-    _, err = typed("--seeds", 2, "--variants", "cross-attention", "--out", out)
-    assert "2 runs are finished, 0 to go" in err
+    assert "2 runs are finished, 0 to go" in typed("--seeds", 2, *options)[1]
 
 
 class Interrupting(ablate.Bar):
@@ -178,6 +179,17 @@ class Interrupting(ablate.Bar):
         Interrupting.steps += 1
         if Interrupting.steps == 7:
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def interrupted(*options):
+    """Exit code, and what was said."""
+    Interrupting.steps = 0
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()) as err:
+        patch.setattr(ablate, "Bar", Interrupting)
+        patch.setattr("jax.local_devices", driver.two_lanes)
+        with pytest.raises(SystemExit) as end:
+            ablate.main(["tiny", *options])
+    return end.value.code, err.getvalue()
 
 
 def test_sweep_is_reported_with_its_choice(tmp_path):

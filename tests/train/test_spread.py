@@ -1,4 +1,4 @@
-"""Runs on meshes: the same losses, the same evaluation, seeds side by side, one mesh to another."""
+"""Runs on meshes: the same losses, the same evaluation, one mesh to another."""
 
 import functools
 from typing import get_args
@@ -13,7 +13,7 @@ from crossattn.sharding import assert_placed, make_mesh, partition
 from crossattn.train.checkpoint import Checkpoints
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.feed import Feed, Share
-from crossattn.train.loop import Programs, Seat, fit, fit_seeds
+from crossattn.train.loop import Programs, fit
 from crossattn.train.run import Data, Model, Run, replace
 from crossattn.train.spread import Spread, SpreadError
 
@@ -94,41 +94,6 @@ def restored_on(mesh, rules, state, folder):
         found = checkpoints.restore(like).state
     assert_placed(found, mesh, rules)
     jax.tree.map(np.testing.assert_array_equal, found, state)
-
-
-class KilledError(Exception):
-    pass
-
-
-def test_seeds_at_the_same_time_equal_each_alone(examples, tmp_path):
-    run = replace(RUN, {"steps": 5, "checkpoint_every": 2})
-    one, two = (
-        Programs(run, len(examples.vocabulary), where)
-        for where in (Spread(), spread("seed=2,context=2", 4))
-    )
-    feeds = [Feed(run, examples, seed) for seed in (3, 5)]
-    expected = [fit(one, feed, tmp_path / f"alone{feed.seed}") for feed in feeds]
-    seats = [Seat(feed, tmp_path / f"seed{feed.seed}") for feed in feeds]
-
-    def kill(step, metrics):
-        if step == 3:
-            raise KilledError
-
-    # One seed was already at step 2, on one device; it waits for the other.
-    with pytest.raises(KilledError):
-        fit(one, feeds[0], seats[0].folder, progress=kill)
-    found = fit_seeds(two, seats)
-    # What they say, not what they are: Adam makes large steps of the rounding errors that the bias
-    # of the keys, which changes no softmax, has as its gradient.
-    said = Evaluator(one.model).predict
-    for seat, state, other in zip(seats, found, expected, strict=True):
-        ours, theirs = (
-            said(jax.device_get(it.params), examples.rows(np.arange(13))) for it in (state, other)
-        )
-        np.testing.assert_allclose(ours.log_likelihood, theirs.log_likelihood, rtol=1e-5)
-        np.testing.assert_allclose(ours.look.attention, theirs.look.attention, atol=1e-5)
-        with Checkpoints(seat.folder / "checkpoints", read_only=True) as checkpoints:
-            jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(state).state, state)
 
 
 def test_batches_that_do_not_divide_are_said():
