@@ -1,15 +1,9 @@
 """TPU programs, compiled without a TPU: the kernels are legal there, and no T x S array is made."""
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
+from tpu_child import compiled
 
 # Topology, T, S, D, dtype, implementation (None: the table's), queries sharded.
 LONG = [
@@ -31,22 +25,8 @@ CASES = [*LONG, *RAGGED, SHARDED, DENSE]
 
 @pytest.fixture(scope="module")
 def programs():
-    """{case: what is found}, all of one process: the compiler takes 10 s and 490 MB to start."""
-    if importlib.util.find_spec("libtpu") is None:
-        pytest.skip("the TPU compiler is not here: pip install 'crossattn[tpu]'")
-    environment = {n: x for n, x in os.environ.items() if n not in ("XLA_FLAGS", "JAX_PLATFORMS")}
-    child = subprocess.run(
-        [sys.executable, Path(__file__).with_name("tpu_programs.py")],
-        input=json.dumps(CASES),
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        cwd=ROOT,
-        env=environment | {"PYTHONPATH": str(ROOT)},
-        check=False,
-    )
-    assert child.returncode == 0, child.stderr[-3000:]
-    return dict(zip(CASES, json.loads(child.stdout.splitlines()[-1]), strict=True))
+    """{case: what is found}."""
+    return compiled(Path(__file__).with_name("tpu_programs.py"), CASES)
 
 
 @pytest.mark.parametrize("case", LONG, ids=str)

@@ -1,24 +1,19 @@
 """Compiled programs send what the closed forms say, and the chosen strategy sends least."""
 
-import importlib.util
 import itertools
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from tpu_child import compiled
 
 from crossattn.sharding.context import attend_sharded
 from crossattn.sharding.layout import Layout
 from crossattn.sharding.strategies import Sizes, choose, exchanges
 from crossattn.sharding.wire import collectives, wire_bytes
 
-ROOT = Path(__file__).resolve().parents[2]
 MIB = 2**20
 
 # T, S, H, K, devices that share the examples (of 8), strategy (None: the chosen), what of it.
@@ -44,22 +39,8 @@ def said(case):
 
 @pytest.fixture(scope="module")
 def programs():
-    """{case: what is found}, all of one process: the compiler takes 10 s and 490 MB to start."""
-    if importlib.util.find_spec("libtpu") is None:
-        pytest.skip("the TPU compiler is not here: pip install 'crossattn[tpu]'")
-    environment = {n: x for n, x in os.environ.items() if n not in ("XLA_FLAGS", "JAX_PLATFORMS")}
-    child = subprocess.run(
-        [sys.executable, Path(__file__).with_name("wire_programs.py")],
-        input=json.dumps(CASES),
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        cwd=ROOT,
-        env=environment | {"PYTHONPATH": str(ROOT)},
-        check=False,
-    )
-    assert child.returncode == 0, child.stderr[-3000:]
-    return dict(zip(CASES, json.loads(child.stdout.splitlines()[-1]), strict=True))
+    """{case: what is found}."""
+    return compiled(Path(__file__).with_name("wire_programs.py"), CASES)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c != SUMMARY], ids=str)
