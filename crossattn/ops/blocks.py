@@ -44,13 +44,16 @@ class Blocks:
         )
 
     @classmethod
-    def for_cpu(cls, B: int, T: int, S: int, H: int, K: int) -> Blocks:
+    def for_cpu(cls, B: int, T: int, S: int, H: int, K: int, local: bool = False) -> Blocks:
         """Scores of a block stay in the cache of one core: about 2^15 to 2^17 of them.
 
         Few queries: all heads at once, since a block of keys (S, K, D) is contiguous then. Many:
-        one key head at a time, which leaves room for a block in which products are efficient.
+        one key head at a time, which leaves room for a block in which products are efficient. But
+        where the mask is `local` (`Mask.local`) blocks are small: of a large one little is visible.
         """
         keys, G = max(min(S, 256), 1), H // K
+        if local and T > 128:
+            return cls(1, _divisor(K, max(2 // G, 1)), 128, min(keys, 128))
         if T > 128:
             queries = min(T, 1024, max(128, 2**17 // (keys * G)))
             return cls(1, 1, queries, keys)
@@ -60,6 +63,12 @@ class Blocks:
         heads = _divisor(K, 2**16 // (G * queries * keys))
         examples = _divisor(max(B, 1), 2**14 // (H * queries * keys)) if heads == K else 1
         return cls(examples, heads, queries, keys)
+
+    @classmethod
+    def for_rows(cls, B: int, T: int, S: int, H: int, K: int) -> Blocks:
+        """All keys and heads at once, and so many queries that a core's cache holds them."""
+        queries = max(min(T, 256), 1)
+        return cls(_divisor(max(B, 1), 2**17 // (H * queries * max(S, 1))), K, queries, max(S, 1))
 
     @classmethod
     def for_accelerator(cls, B: int, T: int, S: int, K: int, products: str) -> Blocks:

@@ -13,18 +13,21 @@ turned keys first, because XLA's products are half as fast where the larger side
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from crossattn.ops.blocks import Blocks
 from crossattn.ops.mask import Mask
+from crossattn.ops.products import dot, inner
 from crossattn.ops.reference import precision
 from crossattn.ops.tiles import Grid, Tile
 from crossattn.shapes import Array, Float
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "forward", "gradients", "scores"]
 
 
 # jit so that a call outside of one compiles once, not operation by operation; inlined within one.
@@ -42,7 +45,7 @@ def forward(
     """(o in v.dtype, lse in float32 or float64)."""
     (B, T, H, _), V = q.shape, v.shape[3]
     grid = Grid.of(q, k, v, mask, bias, blocks)
-    scores = partial(_scores, scale=scale, softcap=softcap)
+    of_scores = partial(scores, scale=scale, softcap=softcap)
 
     def queries(tile: Tile, results):
         qb = tile.queries(q)
@@ -54,12 +57,12 @@ def forward(
             if visible is not None:
                 seen = tile.seen_keys(visible)
                 kb, vb = jnp.where(seen, kb, 0), jnp.where(seen, vb, 0)
-            s, _ = scores(_dot(qb, kb, 3, 3), visible, added)
+            s, _ = of_scores(dot(qb, kb, 3, 3), visible, added)
             m = jnp.maximum(m_old, s.max(3, keepdims=True))
             base = jnp.where(m == -jnp.inf, 0, m) if masked else m
             p, shrink = jnp.exp(s - base), jnp.exp(m_old - base)
             z = z * shrink + p.sum(3, keepdims=True)
-            return m, z, o * shrink + _dot(p.astype(vb.dtype), vb, 3, 2)
+            return m, z, o * shrink + dot(p.astype(vb.dtype), vb, 3, 2)
 
         shape, dtype = qb.shape[:3], precision(q.dtype)
         start = (
@@ -96,18 +99,13 @@ def backward(
     """(dq, dk, dv, dbias | None) for the global o and lse; dq and dk are summed `onto` arrays."""
     grid = Grid.of(q, k, v, mask, bias, blocks)
     dtype = precision(q.dtype)
-    scores = partial(_scores, scale=scale, softcap=softcap)
-    # A product and a sum, which XLA fuses; as a batched product it would turn copies of both.
-    inner = lambda x, y: (x.astype(dtype) * y.astype(dtype)).sum(3)
-    # At once it is 2 to 4 % of the time less. But beside what a statistic has added it would be an
-    # array too many: XLA makes it before the backward pass of the statistic, not after.
-    delta = inner(do, o).swapaxes(1, 2) if all(x is None for x in onto) else None
+    of_scores = partial(scores, scale=scale, softcap=softcap)
 
     def queries(tile: Tile, results):
         qb, dob = tile.queries(q), tile.queries(do)
         lse_row = tile.rows(lse)[:, :, None]
         empty = lse_row == -jnp.inf
-        delta_row = inner(dob, tile.queries(o)) if delta is None else tile.rows(delta)
+        delta_row = inner(dob, tile.queries(o))
         delta_row = delta_row if dlse is None else delta_row - tile.rows(dlse)
         safe_lse, delta_row = (jnp.where(empty, 0, x) for x in (lse_row, delta_row[:, :, None]))
 
@@ -121,20 +119,30 @@ def backward(
                 qs, dos = jnp.where(read, qb, 0), jnp.where(read, dob, 0)
                 visible, added = (None if x is None else x.swapaxes(2, 3) for x in (visible, added))
             # Keys first from here on: (.., keys, queries).
-            s, slope = scores(_dot(kb, qs, 3, 3), visible, added)
+            s, slope = of_scores(dot(kb, qs, 3, 3), visible, added)
             p = jnp.exp(s - safe_lse)
-            ds = p * (_dot(vb, dos, 3, 3) - delta_row)
-            dv = tile.add_keys(dv, _dot(p.astype(dos.dtype), dos, 3, 2))
+            ds = p * (dot(vb, dos, 3, 3) - delta_row)
+            dv = tile.add_keys(dv, dot(p.astype(dos.dtype), dos, 3, 2))
             if dbias is not None:
                 dbias = tile.add_pairs(dbias, ds.swapaxes(2, 3))
             ds = ((ds if slope is None else ds * slope) * scale).astype(qs.dtype)
-            dk = tile.add_keys(dk, _dot(ds, qs, 3, 2), onto[1] is not None)
-            return dq + _dot(ds.swapaxes(2, 3), kb, 3, 2), dk, dv, dbias
+            dk = tile.add_keys(dk, dot(ds, qs, 3, 2), onto[1] is not None)
+            return dq + dot(ds.swapaxes(2, 3), kb, 3, 2), dk, dv, dbias
 
         dq_all, *sums = results
         dq, *sums = tile.over_keys(keys, (grid.alike(jnp.zeros(qb.shape, dtype)), *sums))
         return (tile.write_queries(dq_all, dq, onto[0] is not None), *sums)
 
+    return gradients(grid, queries, onto)
+
+
+def gradients(
+    grid: Grid,
+    queries: Callable[[Tile, Any], Any],
+    onto: tuple[Array | None, Array | None],
+) -> tuple[Array, Array, Array, Array | None]:
+    """(dq, dk, dv, dbias | None) that `queries` sums up, tile by tile, `onto` arrays or zeros."""
+    q, k, v, _, bias = grid.inputs
     first = lambda x, dtype, start=None: (
         jnp.zeros(x.shape, dtype) if start is None else start.astype(dtype)
     )
@@ -142,7 +150,7 @@ def backward(
         first(q, q.dtype, onto[0]),
         first(k, grid.sum_dtype(k.dtype), onto[1]),
         first(v, grid.sum_dtype(v.dtype)),
-        None if bias is None else first(bias, dtype),
+        None if bias is None else first(bias, precision(q.dtype)),
     )
     dq, dk, dv, dbias = grid.over_queries(queries, grid.alike(results))
     return (
@@ -153,7 +161,7 @@ def backward(
     )
 
 
-def _scores(
+def scores(
     s: Array, visible: Array | None, bias: Array | None, *, scale: float, softcap: float | None
 ) -> tuple[Array, Array | None]:
     """Scores, -inf where invisible, and the slope of the soft-cap (None without one)."""
@@ -164,14 +172,3 @@ def _scores(
     if bias is not None:
         s = s + bias.astype(s.dtype)
     return (s if visible is None else jnp.where(visible, s, -jnp.inf)), slope
-
-
-def _dot(a: Array, b: Array, i: int, j: int) -> Array:
-    """Batched over the two leading axes. HIGHEST: the default is TF32 on GPUs, bfloat16 on TPUs."""
-    return jax.lax.dot_general(
-        a,
-        b,
-        (((i,), (j,)), ((0, 1), (0, 1))),
-        precision=jax.lax.Precision.HIGHEST,
-        preferred_element_type=precision(a.dtype),
-    )

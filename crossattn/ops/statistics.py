@@ -26,7 +26,6 @@ from crossattn.ops.reference import precision, scores
 from crossattn.ops.statistics_block import (
     Block,
     Sums,
-    add_columns,
     added,
     dot,
     finished,
@@ -69,7 +68,7 @@ def sums(
     if 0 in (B, T, H, S):
         return zeros(parts, shift, columns)
     if blocks is None:
-        plan = _for_cpu(B, T, S, H, K), _for_accelerator(B, T, S, H, K)
+        plan = _for_cpu(B, T, S, H, K, mask.local), _for_accelerator(B, T, S, H, K)
     else:
         plan = (blocks.fitted(B, T, S, K),) * 2
     if "visible" not in parts or mask.terms or bias is not None:
@@ -101,9 +100,9 @@ class _Call:
         return read(*tile, scale=self.scale, softcap=self.softcap)
 
 
-def _for_cpu(B: int, T: int, S: int, H: int, K: int) -> Blocks:
+def _for_cpu(B: int, T: int, S: int, H: int, K: int, local: bool) -> Blocks:
     """As for the attention, but jax 0.7.2 sums a block number by number: 4096 cost a digit."""
-    blocks = Blocks.for_cpu(B, T, S, H, K)
+    blocks = Blocks.for_cpu(B, T, S, H, K, local)
     return dataclasses.replace(blocks, keys=min(blocks.keys, 512))
 
 
@@ -226,7 +225,7 @@ def _backward_pass(call: _Call, blocks: Blocks, inputs: tuple[Any, ...], at, mea
             if dbias is not None:
                 dbias = tile.add_pairs(dbias, ds)
             if dc is not None:
-                dc = add_columns(tile, dc, dcolumns)
+                dc = tile.add_columns(dc, dcolumns)
             ds = (ds if block.slope is None else ds * block.slope) * call.scale
             dk = tile.add_keys(dk, dot(ds.swapaxes(2, 3), block.q))
             return dq + dot(ds, block.k), dk, dbias, dc

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from crossattn.ops.products import inner
 from crossattn.ops.tiles import Tile
 from crossattn.shapes import Array
 
-__all__ = ["Block", "Sums", "add_columns", "added", "dot", "finished", "finite", "read", "zeros"]
+__all__ = ["Block", "Sums", "added", "dot", "finished", "finite", "read", "zeros"]
 
 
 class Sums(NamedTuple):
@@ -43,7 +44,7 @@ class Block(NamedTuple):
     x: Any  # (b, k, rows, keys), score - shift, 0 where invisible
     e: Any  # (b, k, rows, keys), exp(x), 0 where invisible
     slope: Any  # of the soft-cap, None without one
-    places: Any  # (1, 1, 1, keys), which keys they are
+    places: Any  # (b|1, 1, 1, keys), which keys they are
 
 
 def read(
@@ -61,7 +62,7 @@ def read(
     k, shift = tile.keys(k), shift[..., None]
     visible, added = tile.pairs(bias) if masked else (None, None)
     if columns is not None:
-        columns = _columns(tile, columns)
+        columns = tile.columns(columns)
     if visible is not None:
         visible = jnp.broadcast_to(visible, (*visible.shape[:3], k.shape[2]))
         seen = tile.seen_keys(visible)
@@ -78,24 +79,11 @@ def read(
     else:
         capped = jnp.tanh(x / softcap)
         x, slope = (capped + moved / softcap) * softcap, 1 - capped * capped
-    places = (_first(tile) + jnp.arange(k.shape[2], dtype=jnp.int32))[None, None, None]
+    places = tile.places[:, None, None]
     if visible is None:
         return Block(q, k, columns, None, x, jnp.exp(x), slope, places)
     e = jnp.where(visible, jnp.exp(x), 0)
     return Block(q, k, columns, visible, jnp.where(visible, x, 0), e, slope, places)
-
-
-def _first(tile: Tile) -> Any:
-    """The first key of the tile; a ragged last block starts further left."""
-    S, block = tile.grid.inputs[1].shape[1], tile.grid.blocks.keys
-    return jnp.minimum(jnp.asarray(tile.j, jnp.int32) * block, S - block)
-
-
-def _columns(tile: Tile, columns: Array) -> Array:
-    """(B, S, R) at the tile: (examples, keys, R)."""
-    blocks = tile.grid.blocks
-    start = (jnp.int32(tile.b * blocks.examples), _first(tile), jnp.int32(0))
-    return jax.lax.dynamic_slice(columns, start, (blocks.examples, blocks.keys, columns.shape[2]))
 
 
 def added(now: Sums, block: Block) -> Sums:
@@ -103,9 +91,7 @@ def added(now: Sums, block: Block) -> Sums:
     x, e, visible = block.x, block.e, block.visible
     total, mean, _, top, columns, count, at = now
     if mean is not None:
-        # A product, not a sum of e x, which took longer than the rest of the pass on a CPU.
-        highest = jax.lax.Precision.HIGHEST
-        mean = mean + jnp.einsum("bkrc,bkrc->bkr", e, x, precision=highest)
+        mean = mean + inner(e, x)
     if top is not None:
         top, at = _top(top, at, x if visible is None else jnp.where(visible, x, -jnp.inf), block)
     if columns is not None:
@@ -145,12 +131,6 @@ def zeros(parts: Collection[str], shift: Array, columns: Array | None) -> Sums:
     zero, none = jnp.zeros_like(shift), jnp.zeros(shift.shape, jnp.int32)
     mass = None if columns is None else jnp.zeros((*shift.shape, columns.shape[2]), shift.dtype)
     return Sums(zero, zero, zero, jnp.full_like(shift, -jnp.inf), mass, none, none).only(parts)
-
-
-def add_columns(tile: Tile, out: Array, x: Array) -> Array:
-    """x (examples, keys, R) added to out (B, S, R)."""
-    start = (jnp.int32(tile.b * tile.grid.blocks.examples), _first(tile), jnp.int32(0))
-    return jax.lax.dynamic_update_slice(out, x + _columns(tile, out), start)
 
 
 def dot(a: Array, b: Array) -> Array:

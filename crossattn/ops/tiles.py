@@ -3,6 +3,9 @@
 A group is `examples` x `heads`; for each group and block of queries the keys are visited block by
 block. A ragged last block is read from further left, so that all blocks have one shape; what it
 then shares with its neighbour counts as invisible.
+
+Keys hidden one by one leave no block empty. Where nothing else decides, blocks are those of the
+visible keys alone, read and written one by one wherever they lie.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import jax.numpy as jnp
 from crossattn.ops.blocks import Blocks
 from crossattn.ops.mask import Mask, Span
 from crossattn.ops.reference import precision
+from crossattn.ops.slices import put, put_rows, repeat, rows, slice_of
 from crossattn.ops.varying import alike
 from crossattn.shapes import Array
 
@@ -32,11 +36,14 @@ class Grid:
     order: Any  # (B / examples | 1, nT, nS): the full blocks of keys first, then those with some
     full: Any  # (B / examples | 1, nT): how many are full
     some: Any  # (B / examples | 1, nT): how many hold a visible pair
+    places: Any = None  # (B|1, S): where the keys lie of which blocks consist; None: in order
 
     @classmethod
     def of(cls, q: Array, k: Array, v: Array, mask: Mask, bias: Any, blocks: Blocks) -> Grid:
         """Cut the call; which blocks to visit is found from the mask without a T x S array."""
-        (B, T, _, _), S = q.shape, k.shape[1]
+        (B, T, _, _), S, places = q.shape, k.shape[1], None
+        if bias is None and blocks.keys < S:
+            mask, places = mask.gathered(B, T, S)
         some, full = mask.blocks(B, T, S, blocks.queries, blocks.keys)
         if bias is not None:
             full = jnp.zeros_like(full)  # its entries of -inf hide
@@ -45,7 +52,7 @@ class Grid:
             some, full = some.reshape(grouped).any(1), full.reshape(grouped).all(1)
         order = jnp.argsort(jnp.where(full, 0, jnp.where(some, 1, 2)), axis=2, stable=True)
         order, full, some = (x.astype(jnp.int32) for x in (order, full.sum(2), some.sum(2)))
-        return cls((q, k, v, mask, bias), blocks, order, full, some)
+        return cls((q, k, v, mask, bias), blocks, order, full, some, places)
 
     @property
     def masked(self) -> bool:
@@ -84,9 +91,9 @@ class Grid:
 
         def group(g, results):
             b, h = g // across, g % across
-            return _loop(self.counts[0], lambda i, r: body(Tile(self, b, h, i), r), results)
+            return repeat(self.counts[0], lambda i, r: body(Tile(self, b, h, i), r), results)
 
-        return _loop(B // self.blocks.examples * across, group, results)
+        return repeat(B // self.blocks.examples * across, group, results)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +111,9 @@ class Tile:
         grid, (_, n) = self.grid, self.grid.counts
         at = lambda j, masked: lambda c: body(dataclasses.replace(self, j=j), masked, c)
         if not grid.masked and not any(grid.ragged):
-            return _loop(n, lambda j, c: at(j, False)(c), carry)
+            return repeat(n, lambda j, c: at(j, False)(c), carry)
         if n <= 1:
-            return _loop(n, lambda j, c: at(j, True)(c), carry)
+            return repeat(n, lambda j, c: at(j, True)(c), carry)
         b = 0 if grid.order.shape[0] == 1 else self.b
         visit = lambda masked: lambda m, c: at(grid.order[b, self.i, m], masked)(c)
         full, some = grid.full[b, self.i], grid.some[b, self.i]
@@ -140,26 +147,47 @@ class Tile:
         at = self._column + jnp.arange(self.grid.blocks.keys, dtype=jnp.int32)
         return at >= self.j * self.grid.blocks.keys
 
+    @property
+    def places(self) -> Array:
+        """Which keys they are, int32 (examples|1, keys); S and beyond: none."""
+        tk, places = self.grid.blocks.keys, self.grid.places
+        if places is None:
+            return (self._column + jnp.arange(tk, dtype=jnp.int32))[None]
+        b, nb = (self.b, self.grid.blocks.examples) if places.shape[0] > 1 else (0, 1)
+        return slice_of(places, (b * nb, self._column), (nb, tk))
+
     # Reading: heads first, query heads that share a key head as rows of one product.
 
     def queries(self, x: Array) -> Array:
         """x (B, T, H, X) at the tile: (examples, heads, rows, X)."""
         nb, nk, G, tq = self._sizes
         start = (self.b * nb, self._row, self.h * nk * G, 0)
-        part = _slice(x, start, (nb, tq, nk * G, x.shape[3]))
+        part = slice_of(x, start, (nb, tq, nk * G, x.shape[3]))
         return self._product(part.swapaxes(1, 2).reshape(nb, nk, G * tq, x.shape[3]))
 
     def keys(self, x: Array) -> Array:
         """x (B, S, K, X) at the tile: (examples, heads, keys, X)."""
-        nb, nk, *_ = self._sizes
-        start, tk = (self.b * nb, self._column, self.h * nk, 0), self.grid.blocks.keys
-        return self._product(_slice(x, start, (nb, tk, nk, x.shape[3])).swapaxes(1, 2))
+        nk = self.grid.blocks.heads
+        return self._product(self._read_keys(x, self.h * nk, nk).swapaxes(1, 2))
+
+    def columns(self, x: Array) -> Array:
+        """x (B, S, R) at the tile: (examples, keys, R)."""
+        return self._read_keys(x[:, :, None], 0, 1)[:, :, 0]
+
+    def _read_keys(self, x: Array, head: Any, heads: int) -> Array:
+        """x (B, S, K, X) at the tile's keys and some heads: (examples, keys, heads, X)."""
+        blocks = self.grid.blocks
+        start = (self.b * blocks.examples, self._column, head, 0)
+        sizes = (blocks.examples, blocks.keys, heads, x.shape[3])
+        if self.grid.places is None:
+            return slice_of(x, start, sizes)
+        return rows(x, start, sizes, self.places)
 
     def rows(self, x: Array) -> Array:
         """x (B, H, T) at the tile: (examples, heads, rows)."""
         nb, nk, G, tq = self._sizes
         start = (self.b * nb, self.h * nk * G, self._row)
-        return _slice(x, start, (nb, nk * G, tq)).reshape(nb, nk, G * tq)
+        return slice_of(x, start, (nb, nk * G, tq)).reshape(nb, nk, G * tq)
 
     def pairs(self, bias: Array | None) -> tuple[Array, Array | None]:
         """What of the tile is visible, and its bias: (examples|1, heads|1, rows|1, keys|1)."""
@@ -184,7 +212,7 @@ class Tile:
             visible = visible & self._fresh_columns()[None, None, None, :]
         if bias is None:
             return self._grouped(visible), None
-        part = _slice(bias, *self._of_pairs(bias.shape))
+        part = slice_of(bias, *self._of_pairs(bias.shape))
         return self._grouped(visible & (part != -jnp.inf)), self._grouped(part)
 
     @staticmethod
@@ -200,26 +228,35 @@ class Tile:
         x = x.reshape(nb, nk * G, tq, x.shape[3]).swapaxes(1, 2).astype(out.dtype)
         start = (self.b * nb, self._row, self.h * nk * G, 0)
         if add or self.grid.ragged[0]:
-            old = _slice(out, start, x.shape)
+            old = slice_of(out, start, x.shape)
             x = x + old if add else x
             x = jnp.where(self._fresh_rows()[None, :, None, None], x, old)
-        return _update(out, x, start)
+        return put(out, x, start)
 
     def write_rows(self, out: Array, x: Array) -> Array:
         """x (examples, heads, rows) into out (B, H, T)."""
         nb, nk, G, tq = self._sizes
         x, start = x.reshape(nb, nk * G, tq), (self.b * nb, self.h * nk * G, self._row)
         if self.grid.ragged[0]:
-            x = jnp.where(self._fresh_rows()[None, None], x, _slice(out, start, x.shape))
-        return _update(out, x, start)
+            x = jnp.where(self._fresh_rows()[None, None], x, slice_of(out, start, x.shape))
+        return put(out, x, start)
 
     def add_keys(self, out: Array, x: Array, add: bool = False) -> Array:
         """x (examples, heads, keys, X) added to out (B, S, K, X), which is 0 unless `add`."""
-        x = x.swapaxes(1, 2).astype(out.dtype)
-        start = (self.b * self._sizes[0], self._column, self.h * self._sizes[1], 0)
+        return self._add_keys(out, x.swapaxes(1, 2), self.h * self._sizes[1], add)
+
+    def add_columns(self, out: Array, x: Array) -> Array:
+        """x (examples, keys, R) added to out (B, S, R)."""
+        return self._add_keys(out[:, :, None], x[:, :, None], 0, True)[:, :, 0]
+
+    def _add_keys(self, out: Array, x: Array, head: Any, add: bool) -> Array:
+        x = x.astype(out.dtype)
         if add or not self.grid._written_once:
-            x = x + _slice(out, start, x.shape)
-        return _update(out, x, start)
+            x = x + self._read_keys(out, head, x.shape[2])
+        start = (self.b * self.grid.blocks.examples, self._column, head, 0)
+        if self.grid.places is None:
+            return put(out, x, start)
+        return put_rows(out, x, start, self.places)
 
     def add_pairs(self, out: Array, x: Array) -> Array:
         """x (examples, heads, rows, keys) added to out (B|1, H|1, T|1, S|1), summed as it needs."""
@@ -227,7 +264,7 @@ class Tile:
         axes = tuple(axis for axis, n in enumerate(out.shape) if n == 1)
         x = x.reshape(nb, nk * G, tq, x.shape[3]).sum(axes, keepdims=True)
         start, _ = self._of_pairs(out.shape)
-        return _update(out, x + _slice(out, start, x.shape), start)
+        return put(out, x + slice_of(out, start, x.shape), start)
 
     def _of_pairs(self, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], tuple[int, ...]]:
         """Start and sizes of the tile in an array (B|1, H|1, T|1, S|1)."""
@@ -252,34 +289,3 @@ class Tile:
 
     def _product(self, x: Array) -> Array:
         return x.astype(self.grid.blocks.products or precision(x.dtype))
-
-
-def _loop(n: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
-    """`fori_loop` without a loop where one trip or none is made."""
-    if n <= 1:
-        return body(0, carry) if n else carry
-    return jax.lax.fori_loop(jnp.int32(0), jnp.int32(n), body, carry)
-
-
-def _slice(x: Array, start: tuple[Any, ...], sizes: tuple[int, ...]) -> Array:
-    return _as(jax.lax.dynamic_slice(_bits(x), _indices(start), sizes), x.dtype)
-
-
-def _update(x: Array, part: Array, start: tuple[Any, ...]) -> Array:
-    return _as(jax.lax.dynamic_update_slice(_bits(x), _bits(part), _indices(start)), x.dtype)
-
-
-def _indices(start: tuple[Any, ...]) -> list[Array]:
-    return [jnp.asarray(n, jnp.int32) for n in start]
-
-
-def _bits(x: Array) -> Array:
-    """bfloat16 as the integers that it is stored in.
-
-    XLA's CPU compiler slices no bfloat16: it would keep a float32 copy of the whole array beside.
-    """
-    return _as(x, jnp.uint16) if x.dtype == jnp.bfloat16 else x
-
-
-def _as(x: Array, dtype: Any) -> Array:
-    return x if x.dtype == dtype else jax.lax.bitcast_convert_type(x, dtype)

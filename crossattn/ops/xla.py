@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from crossattn.ops.mask import Mask
+from crossattn.ops.products import inner
 from crossattn.ops.reference import Dropout, kept, precision
 from crossattn.shapes import Array, Float
 
@@ -91,7 +92,7 @@ def backward(
     keep = kept(dropout, s.shape, s.dtype)
     dv = _per_key(p if keep is None else p * keep, do, vh.shape[1])
     dp = dp if keep is None else dp * keep
-    delta = (p * dp).sum(3)
+    delta = inner(p, dp)
     delta = delta if dlse is None else delta - dlse
     ds = p * (dp - delta[..., None])
     dbias = None if bias is None else _sum_to(ds, bias.shape).astype(bias.dtype)
