@@ -254,16 +254,15 @@ _gradients.defvjp(_gradients_forward, _gradients_backward)
 
 def _lowered(static: _Static, direction: int, inputs, dropout, *more):
     """Forward (0) or backward (1) of what the plan names for the platform that is compiled for."""
-    q, k = inputs[:2]
     plan, scale, softcap, fixed = static
     run = (dispatch.forward, dispatch.backward)[direction]
 
     def branch(chosen: Choice):
-        kernel = dispatch.kernel(chosen, dispatch.sizes_of(q, k), q.dtype)
-
         def call(inputs, *rest):
             q, k, v, traced, bias = inputs
-            return run(kernel, (q, k, v, fixed.mask(traced), bias), scale, softcap, *rest)
+            mask = fixed.mask(traced)
+            kernel = dispatch.kernel(chosen, dispatch.sizes_of(q, k, mask), q.dtype)
+            return run(kernel, (q, k, v, mask, bias), scale, softcap, *rest)
 
         return call
 

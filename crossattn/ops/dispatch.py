@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops import chunked, merge, xla
+from crossattn.ops import chunked, merge, rows, xla
 from crossattn.ops.blocks import Blocks
+from crossattn.ops.mask import Mask
 
 __all__ = [
     "FUSED",
@@ -51,6 +52,7 @@ class Sizes:
     K: int
     D: int
     masked: bool = False
+    local: bool = False
 
     @property
     def keys(self) -> int:
@@ -81,7 +83,8 @@ class Kernel(NamedTuple):
 
     forward(q, k, v, mask, bias, scale, softcap) -> (o, lse);
     backward(q, k, v, mask, bias, scale, softcap, o, lse, do, dlse) -> (dq, dk, dv, dbias), for the
-    o and lse of all keys, of which k may hold only some (but for "xla"); dlse None is zero.
+    o and lse of all keys, of which k may hold only some (but for "xla" and "rows"); a dlse of None
+    is zero.
     """
 
     forward: Callable[..., Any]
@@ -117,6 +120,7 @@ IMPLEMENTATIONS = {
     "reference": "the definition, dense, differentiated by autodiff: for tests",
     "xla": "dense, plain XLA operations; any call; the one that can drop weights",
     "chunked": "blocks of queries and keys, online softmax: memory does not grow with T x S",
+    "rows": "blocks of queries, each over all keys at once: many queries over few keys",
     "merge": "keys in parts along the batch, joined by lse: few queries over a long context",
     "cudnn": "cuDNN's fused attention on NVIDIA GPUs, through jax.nn",
     "splash": "splash attention's Pallas kernels on TPUs",
@@ -136,11 +140,7 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "up to 2^20 of each, where no block of keys can be skipped: S <= 256 or no mask",
             lambda n: max(n.scores, n.keys) <= 2**20 and (n.S <= 256 or not n.masked),
         ),
-        Row(
-            "xla",
-            "S <= 32, T <= 2^14 and up to 2^22 scores: fewer than numbers in the queries",
-            lambda n: n.S <= 32 and n.T <= 2**14 and n.scores <= 2**22,
-        ),
+        Row("rows", "T > 128 and S <= 128", lambda n: n.T > 128 and n.S <= 128),
         Row("chunked", *_ALWAYS),
     ),
     "cuda": (
@@ -165,10 +165,10 @@ TABLE: dict[str, tuple[Row, ...]] = {
 }
 
 
-def sizes_of(q: Any, k: Any) -> Sizes:
+def sizes_of(q: Any, k: Any, mask: Mask) -> Sizes:
     """What the table reads, from arrays or their shapes."""
     (B, T, H, D), (_, S, K, _) = q.shape, k.shape
-    return Sizes(B, T, S, H, K, D)
+    return Sizes(B, T, S, H, K, D, masked=bool(mask.terms), local=mask.local)
 
 
 def refusal(name: str, q, k, v, mask, bias, scale, softcap, dropout) -> str | None:
@@ -208,7 +208,7 @@ class Choice(NamedTuple):
 def choose(platform: str, *call: Any) -> tuple[Choice, list[tuple[Row, str]]]:
     """The implementation for a platform, and why each row above it was not taken."""
     q, k, _, mask, *_ = call
-    sizes = dataclasses.replace(sizes_of(q, k), masked=bool(mask.terms))
+    sizes = sizes_of(q, k, mask)
     passed: list[tuple[Row, str]] = []
     for row in TABLE[platform]:
         reason = refusal(row.implementation, *call) if row.covers(sizes) else "not its range"
@@ -238,7 +238,7 @@ def _named(platform: str, name: str, *call: Any) -> Choice:
     if name != "merge":
         return Choice(platform, name)
     q, k, v, mask, bias, scale, softcap, _ = call
-    cut = partial(merge.split, parts=_parts(sizes_of(q, k)))
+    cut = partial(merge.split, parts=_parts(sizes_of(q, k, mask)))
     part: tuple[Any, ...] = jax.eval_shape(cut, q, k, v, mask, bias)
     fused = {"cuda": "cudnn", "tpu": "splash"}.get(platform)
     fits = fused and refusal(fused, *(*part, scale, softcap, None)) is None
@@ -252,20 +252,21 @@ def kernel(chosen: Choice, sizes: Sizes, dtype: Any) -> Kernel:
         return Kernel(xla.forward, xla.backward)
     if name in FUSED:
         return Kernel(_fused(name).forward, _fused(name).backward)
-    B, T, S, H, K, D, _ = dataclasses.astuple(sizes)
-    if name == "chunked":
-        # An accelerator multiplies halves exactly, into sums in float32; a CPU may not know how.
+    B, T, S, H, K = sizes.B, sizes.T, sizes.S, sizes.H, sizes.K
+    if name in ("chunked", "rows"):
         if given is not None:
             blocks = given.fitted(B, T, S, K)
+        elif name == "rows":
+            blocks = Blocks.for_rows(B, T, S, H, K)
         elif platform == "cpu":
-            blocks = Blocks.for_cpu(B, T, S, H, K)
+            blocks = Blocks.for_cpu(B, T, S, H, K, sizes.local)
         else:
+            # Halves are multiplied exactly, into sums in float32; a CPU may not know how.
             blocks = Blocks.for_accelerator(B, T, S, K, jnp.dtype(dtype).name)
-        return Kernel(
-            partial(chunked.forward, blocks=blocks), partial(chunked.backward, blocks=blocks), True
-        )
+        back = rows.backward if name == "rows" and S else chunked.backward
+        return Kernel(partial(chunked.forward, blocks=blocks), partial(back, blocks=blocks), True)
     parts = _parts(sizes)
-    part = Sizes(B * parts, T, -(-S // parts), H, K, D)
+    part = dataclasses.replace(sizes, B=B * parts, S=-(-S // parts))
     one = kernel(Choice(platform, str(inner)), part, dtype)
     return Kernel(
         partial(merge.forward, parts=parts, kernel=one.forward),

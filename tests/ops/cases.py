@@ -12,7 +12,7 @@ from crossattn.ops.blocks import Blocks
 
 # "merge" runs "chunked" on its parts, in blocks that it chooses; the last is "chunked" in blocks so
 # small that every case has several, ragged ones among them.
-IMPLEMENTATIONS = ("reference", "xla", "merge", Blocks(1, 1, 2, 3))
+IMPLEMENTATIONS = ("reference", "xla", "rows", "merge", Blocks(1, 1, 2, 3))
 # Compared with the definition in float64.
 FAST = tuple(name for name in IMPLEMENTATIONS if name != "reference")
 

