@@ -30,7 +30,7 @@ ablate: setup
 	$(RUN) -m experiments.ablate fusion
 
 test: setup
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(VENV)/bin/ruff check .

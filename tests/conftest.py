@@ -35,6 +35,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # The checker is named as a string so that the library never imports beartype.
 install_import_hook("crossattn", "beartype.beartype")
 
+# Begun first, so that no worker has one of these left when the other has nothing more to do.
+LONGEST = ("test_presets", "test_processes", "test_launching", "test_ablate", "test_spread")
+
+
+def pytest_collection_modifyitems(items):
+    """Files keep their order otherwise."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
 
 @pytest.fixture
 def x64():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import Call, assert_close, inputs
+from jax.sharding import PartitionSpec
 
 from crossattn import Mask, attend
 from crossattn.ops.blocks import Blocks
@@ -134,3 +135,24 @@ def test_what_is_hidden_is_not_computed():
     for other in (Mask.causal(3), Mask.segments(jnp.zeros((1, 2), int), jnp.zeros((1, 10), int))):
         kept = Mask.keys(jnp.ones((1, 10), bool)) & other
         assert kept.gathered(1, 2, 10) == (kept, None)
+
+
+def test_within_shard_map(x64):
+    """A mask that varies over mesh axes over which nothing else does, and gradients through it."""
+    arrays = {n: jnp.asarray(x) for n, x in inputs(CALL).items()}
+    seen = leaves(2)[0]
+
+    def gradients(q, k, v, seen):
+        def loss(q, k, v):
+            out, trace = attend(q, k, v, mask=Mask.keys(seen), implementation=BLOCKS[0])
+            return jnp.sum(jnp.sin(out)) + jnp.where(trace.valid, trace.entropy(), 0).sum()
+
+        return jax.grad(loss, (0, 1, 2))(q, k, v)
+
+    mesh = jax.make_mesh((2, 3), ("data", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    heads = PartitionSpec("data", None, "tensor")
+    specs = (heads, heads, heads, PartitionSpec("data"))
+    mapped = jax.shard_map(gradients, mesh=mesh, in_specs=specs, out_specs=specs[:3])
+    given = (*(arrays[n] for n in "qkv"), jnp.asarray(seen))
+    for found, wanted in zip(jax.jit(mapped)(*given), jax.jit(gradients)(*given), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-12)
