@@ -13,10 +13,11 @@ from definition import judge, weights
 from crossattn import attend
 from crossattn.ops.attention import RefusalError
 
+EVERY = (*IMPLEMENTATIONS, "rows")
 NEVER_REFUSE = ("reference", "xla")
 # At sizes of a few, "chunked" is one block: the one in blocks of its own stands for it there.
-NAMED = tuple(name for name in IMPLEMENTATIONS if isinstance(name, str))
-TINY = tuple(name for name in IMPLEMENTATIONS if name != "chunked")
+NAMED = tuple(name for name in EVERY if isinstance(name, str))
+TINY = tuple(name for name in EVERY if name != "chunked")
 STATIC = ("implementation", "scale", "softcap", "rate", "mapped")
 DIFFERENTIABLE = ("q", "k", "v", "bias", "sinks")
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from calling import NEVER_REFUSE, TINY, assert_judged, forward, run
-from cases import IMPLEMENTATIONS, inputs
+from calling import EVERY, NEVER_REFUSE, TINY, assert_judged, forward, run
+from cases import inputs
 from definition import weights
 from hypothesis import given
 from situations import CALLS, FEW, MANY, TERMS, build, neutral, situations, visible_by_definition
@@ -20,7 +20,7 @@ for_each = pytest.mark.parametrize(
     ("kind", "implementation"),
     [
         *((kind, name) for kind in TERMS for name in TINY),
-        *((None, name) for name in IMPLEMENTATIONS),
+        *((None, name) for name in EVERY),
     ],
 )
 

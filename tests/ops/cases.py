@@ -11,8 +11,9 @@ from crossattn import Mask, attend
 from crossattn.ops.blocks import Blocks
 
 # "merge" runs "chunked" on its parts, in blocks that it chooses; the last is "chunked" in blocks so
-# small that every case has several, ragged ones among them.
-IMPLEMENTATIONS = ("reference", "xla", "rows", "merge", Blocks(1, 1, 2, 3))
+# small that every case has several, ragged ones among them. "rows" has test_rows.py, and runs in
+# tests/conformance.
+IMPLEMENTATIONS = ("reference", "xla", "merge", Blocks(1, 1, 2, 3))
 # Compared with the definition in float64.
 FAST = tuple(name for name in IMPLEMENTATIONS if name != "reference")
 
