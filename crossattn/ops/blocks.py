@@ -67,8 +67,9 @@ class Blocks:
     @classmethod
     def for_rows(cls, B: int, T: int, S: int, H: int, K: int) -> Blocks:
         """All keys and heads at once, and so many queries that a core's cache holds them."""
-        queries = max(min(T, 256), 1)
-        return cls(_divisor(max(B, 1), 2**17 // (H * queries * max(S, 1))), K, queries, max(S, 1))
+        keys = max(S, 1)
+        queries = max(min(T, 256, 2**19 // (H * keys)), 1)
+        return cls(_divisor(max(B, 1), 2**17 // (H * queries * keys)), K, queries, keys)
 
     @classmethod
     def for_accelerator(cls, B: int, T: int, S: int, K: int, products: str) -> Blocks:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from crossattn.ops.mask import Mask
-from crossattn.ops.products import inner
+from crossattn.ops.products import dot, inner
 from crossattn.ops.reference import Dropout, kept, precision
 from crossattn.shapes import Array, Float
 
@@ -140,12 +140,6 @@ def _scores(q, k, bias, scale, softcap, seen: _Seen | None) -> tuple[Array, Any]
     return (s if seen is None else jnp.where(seen.pairs, s, -jnp.inf)), slope
 
 
-def _dot(a: Array, b: Array, axes: tuple[int, int]) -> Array:
-    """Batched over the two leading axes. HIGHEST: the default is TF32 on GPUs, bfloat16 on TPUs."""
-    dims = (((axes[0],), (axes[1],)), ((0, 1), (0, 1)))
-    return jax.lax.dot_general(a, b, dims, precision=jax.lax.Precision.HIGHEST)
-
-
 def _grouped(x: Array, K: int) -> Array:
     """(B,H,T,X) -> (B,K,H/K*T,X): query heads that share a key head are rows of one product."""
     B, H, T, X = x.shape
@@ -154,18 +148,18 @@ def _grouped(x: Array, K: int) -> Array:
 
 def _scores_of(x, k):
     B, H, T, _ = x.shape
-    return _dot(_grouped(x, k.shape[1]), k, (3, 3)).reshape(B, H, T, k.shape[2])
+    return dot(_grouped(x, k.shape[1]), k, 3, 3).reshape(B, H, T, k.shape[2])
 
 
 def _values(p, v):
     B, H, T, _ = p.shape
-    return _dot(_grouped(p, v.shape[1]), v, (3, 2)).reshape(B, H, T, v.shape[3])
+    return dot(_grouped(p, v.shape[1]), v, 3, 2).reshape(B, H, T, v.shape[3])
 
 
 def _per_key(p, x, K: int):
     # XLA's CPU takes (rows, inner) x (inner, columns) fastest: written so, forward and backward at
     # (B, T, S, H, D) = (64, 16, 16, 4, 16) took 0.75 of the time of contracting both over rows.
-    return _dot(_grouped(p, K).swapaxes(2, 3), _grouped(x, K), (3, 2))
+    return dot(_grouped(p, K).swapaxes(2, 3), _grouped(x, K), 3, 2)
 
 
 def _sum_to(x: Array, shape: tuple[int, ...]) -> Array:

@@ -285,9 +285,10 @@ def test_blocks_validate_themselves():
 @pytest.mark.parametrize(("B", "H", "K"), [(1, 8, 8), (7, 6, 2), (64, 64, 1)])
 def test_chosen_blocks_fit(B, H, K, T, S):
     """Any shape: blocks divide what they must, and their scores stay within a cache."""
-    blocks = Blocks.for_cpu(B, T, S, H, K)
-    assert blocks == blocks.fitted(B, T, S, K)
-    assert blocks.examples * blocks.heads * H // K * blocks.queries * blocks.keys <= 2**20
+    chosen = [Blocks.for_cpu(B, T, S, H, K, local) for local in (False, True)]
+    for blocks in chosen + [Blocks.for_rows(B, T, S, H, K)] * (S <= 128):
+        assert blocks == blocks.fitted(B, T, S, K)
+        assert blocks.examples * blocks.heads * H // K * blocks.queries * blocks.keys <= 2**20
 
 
 def test_nothing_of_size_T_S_in_either_direction():
