@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops import chunked, merge, rows, xla
+from crossattn.ops import chunked, rows, split_kv, xla
 from crossattn.ops.blocks import Blocks
 from crossattn.ops.mask import Mask
 
@@ -238,7 +238,7 @@ def _named(platform: str, name: str, *call: Any) -> Choice:
     if name != "merge":
         return Choice(platform, name)
     q, k, v, mask, bias, scale, softcap, _ = call
-    cut = partial(merge.split, parts=_parts(sizes_of(q, k, mask)))
+    cut = partial(split_kv.split, parts=_parts(sizes_of(q, k, mask)))
     part: tuple[Any, ...] = jax.eval_shape(cut, q, k, v, mask, bias)
     fused = {"cuda": "cudnn", "tpu": "splash"}.get(platform)
     fits = fused and refusal(fused, *(*part, scale, softcap, None)) is None
@@ -269,10 +269,10 @@ def kernel(chosen: Choice, sizes: Sizes, dtype: Any) -> Kernel:
     part = dataclasses.replace(sizes, B=B * parts, S=-(-S // parts))
     one = kernel(Choice(platform, str(inner)), part, dtype)
     return Kernel(
-        partial(merge.forward, parts=parts, kernel=one.forward),
-        partial(merge.backward, parts=parts, kernel=one.backward),
+        partial(split_kv.forward, parts=parts, kernel=one.forward),
+        partial(split_kv.backward, parts=parts, kernel=one.backward),
     )
 
 
 def _parts(sizes: Sizes) -> int:
-    return merge.parts_for(sizes.B, sizes.T, sizes.S, sizes.H)
+    return split_kv.parts_for(sizes.B, sizes.T, sizes.S, sizes.H)

@@ -3,7 +3,7 @@
 from crossattn.sharding.context import attend_sharded, explain_sharded
 from crossattn.sharding.layout import Layout
 from crossattn.sharding.mesh import AXES, BATCH_AXES, axes_of, default_axes, make_mesh
-from crossattn.sharding.partition import Leaf, Partition, partition
+from crossattn.sharding.partitioning import Leaf, Partition, partition
 from crossattn.sharding.placement import assert_placed, batch_sharding, create, place_batch
 from crossattn.sharding.rules import PRESETS, Rule, preset
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossattn.ops.arguments import as_mask, check, checked_dropout, checked_sinks, number
-from crossattn.ops.attention import RefusalError, attend
+from crossattn.ops.api import RefusalError, attend
 from crossattn.ops.mask import Mask
-from crossattn.ops.merge import merge
+from crossattn.ops.split_kv import merge
 from crossattn.shapes import Array, Bool, Float
 from crossattn.sharding.exchange import gathered, parts, swapped
 from crossattn.sharding.layout import Layout, Side, local, padded

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from crossattn.sharding.mesh import BATCH_AXES, axes_of
-from crossattn.sharding.partition import partition, table
+from crossattn.sharding.partitioning import partition, table
 from crossattn.sharding.rules import Rule
 
 LOG = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import crossattn
-from crossattn.ops.attention import explain
+from crossattn.ops.api import explain
 
 from .cases import Case
 from .measure import Program, UnavailableError, jax_program

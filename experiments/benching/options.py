@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from crossattn.ops.attention import IMPLEMENTATIONS
+from crossattn.ops.api import IMPLEMENTATIONS
 
 from . import decoding, generating, lengths, masked
 from .cases import SHAPES, Case, Shape, parse_shape

@@ -11,7 +11,7 @@ from cases import IMPLEMENTATIONS, assert_close
 from definition import judge, weights
 
 from crossattn import attend
-from crossattn.ops.attention import RefusalError
+from crossattn.ops.api import RefusalError
 
 EVERY = (*IMPLEMENTATIONS, "rows")
 NEVER_REFUSE = ("reference", "xla")

@@ -12,7 +12,7 @@ from definition import weights
 from hypothesis import given
 from situations import CALLS, FEW, MANY, TERMS, build, neutral, situations, visible_by_definition
 
-from crossattn.ops.attention import RefusalError
+from crossattn.ops.api import RefusalError
 
 POISONS = (np.nan, np.inf, -np.inf, 3.0)
 

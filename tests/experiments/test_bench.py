@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from crossattn import attend
-from crossattn.ops.attention import IMPLEMENTATIONS
+from crossattn.ops.api import IMPLEMENTATIONS
 from experiments import bench
 from experiments.benching import decoding, masked
 from experiments.benching.cases import SHAPES, Case, Shape, parse_shape

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from crossattn import Mask, attend, attention
-from crossattn.ops.attention import RefusalError
+from crossattn.ops.api import RefusalError
 from crossattn.ops.blocks import Blocks
 
 

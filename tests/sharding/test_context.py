@@ -10,7 +10,7 @@ from cases import Call, assert_close, build, drawn, inputs, kinds
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from crossattn import Mask, attend
-from crossattn.ops.attention import RefusalError
+from crossattn.ops.api import RefusalError
 from crossattn.sharding.context import attend_sharded, explain_sharded
 from crossattn.sharding.layout import Layout
 
