@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crossattn.ops.arguments import as_mask, check, checked_dropout, checked_sinks, number
 from crossattn.ops.api import RefusalError, attend
+from crossattn.ops.arguments import as_mask, check, checked_dropout, checked_sinks, number
 from crossattn.ops.mask import Mask
 from crossattn.ops.split_kv import merge
 from crossattn.shapes import Array, Bool, Float
