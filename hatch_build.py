@@ -7,12 +7,14 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# Copies would go stale: these packages have no files but look where those of the checkout lie.
-LINK = """\
-import importlib
 
-__path__ = importlib.import_module(__name__.removeprefix("crossattn_")).__path__
-"""
+
+def link(folder: Path) -> str:
+    """A package without files of its own, which looks where those of the checkout lie.
+
+    Copies would go stale, and a name ("configs") could be found in somebody's working directory.
+    """
+    return f'"""See {folder.name} in the checkout."""\n\n__path__ = [{str(folder)!r}]\n'
 
 
 class WheelNames(BuildHookInterface):
@@ -24,9 +26,9 @@ class WheelNames(BuildHookInterface):
         if version == "editable":
             included = build_data["force_include_editable"]
             for name in ("configs", "experiments"):
-                link = self.folder / f"{name}.py"
-                link.write_text(LINK)
-                included[str(link)] = f"crossattn_{name}/__init__.py"
+                package = self.folder / f"{name}.py"
+                package.write_text(link(Path(self.root) / name))
+                included[str(package)] = f"crossattn_{name}/__init__.py"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Called after the build."""

@@ -14,3 +14,6 @@
 from crossattn.ops import Blocks, Mask, Trace, attend, attention, explain, merge
 
 __all__ = ["Blocks", "Mask", "Trace", "attend", "attention", "explain", "merge"]
+
+# The one place that says it: the build reads it here, so that a bare source folder knows it, too.
+__version__ = "0.1.0"

@@ -74,7 +74,7 @@ def test_an_editable_install_knows_the_names_of_the_wheel(tmp_path, monkeypatch)
     hook = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hook)
     for name in ("configs", "experiments"):
-        (tmp_path / f"crossattn_{name}.py").write_text(hook.LINK)
+        (tmp_path / f"crossattn_{name}.py").write_text(hook.link(ROOT / name))
     monkeypatch.syspath_prepend(tmp_path)
     try:
         linked = importlib.import_module("crossattn_configs.fusion")

@@ -1,7 +1,6 @@
 """run.json: what it takes to build a run's model and data again from its folder alone."""
 
 import dataclasses
-import importlib.metadata
 import json
 import platform
 import types
@@ -13,6 +12,7 @@ import flax
 import jax
 import numpy as np
 
+import crossattn
 from crossattn.files import write_atomically
 from crossattn.train.run import Run
 
@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     return {
         "python": platform.python_version(),
-        "crossattn": importlib.metadata.version("crossattn"),
+        "crossattn": crossattn.__version__,
         "jax": jax.__version__,
         "flax": flax.__version__,
         "numpy": np.__version__,
@@ -99,7 +99,7 @@ def _writer(content: dict[str, Any]) -> str:
     """Which version wrote a record, where it says so and is not this one."""
     there = content.get("versions")
     wrote = there.get("crossattn") if isinstance(there, dict) else None
-    here = importlib.metadata.version("crossattn")
+    here = crossattn.__version__
     return f" (written by crossattn {wrote}, this is {here})" if wrote and wrote != here else ""
 
 
