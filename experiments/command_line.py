@@ -13,6 +13,8 @@ from typing import NoReturn, TypeVar
 
 import tyro
 
+from crossattn.files import printable
+
 Options = TypeVar("Options")
 
 BAD_INPUT = 2
@@ -52,8 +54,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def fail(command: str, message: str) -> NoReturn:
-    """Say in one line what was wrong, and end with exit code 2."""
-    print(f"{command}: {' '.join(message.split())}", file=sys.stderr)
+    """Say in one line what was wrong, and end with exit code 2; names in it are escaped."""
+    print(f"{command}: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(BAD_INPUT)
 
 

@@ -172,3 +172,12 @@ def test_help_names_the_presets(capsys):
     said = capsys.readouterr().out
     assert all(name in said for name in huggingface.names())
     assert "{i}" in said
+
+
+def test_names_in_errors_are_escaped(tmp_path, capsys):
+    folder = tmp_path / "a\x1b[31m\n\u202egpj"
+    with pytest.raises(SystemExit):
+        import_weights.main([str(folder), "--preset", "t5"])
+    said = capsys.readouterr().err
+    assert said.endswith("a\\x1b[31m \\u202egpj\n")
+    assert said.count("\n") == 1
