@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help setup ablate test lint format test-stacks test-slurm clean
+.PHONY: help setup ablate test test-all lint format test-stacks test-slurm clean
 help:
 	@echo "make setup        create $(VENV) with everything that the other targets need"
 	@echo "make ablate       the headline suite: fusion, 5 seeds, about 18 minutes on 2 CPU cores"
-	@echo "make test         the whole test suite"
+	@echo "make test         the test suite without what is marked slow"
+	@echo "make test-all     the whole test suite"
 	@echo "make lint         ruff and mypy"
 	@echo "make test-stacks  conformance, leak tests and the quick suite on jax 0.7.2 (Colab) and on the newest jax"
 	@echo "make test-slurm   the quick suite as jobs of a real Slurm on this machine, where it can be installed"
@@ -29,8 +30,13 @@ $(VENV)/.ready: pyproject.toml
 ablate: setup
 	$(RUN) -m experiments.ablate fusion
 
+TEST := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: setup
-	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(TEST) -m "not slow"
+
+test-all: setup
+	$(TEST)
 
 lint: setup
 	$(VENV)/bin/ruff check .
