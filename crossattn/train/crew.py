@@ -2,8 +2,11 @@
 
 import contextlib
 import fcntl
+import ipaddress
 import os
 import platform
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -30,10 +33,12 @@ def start(command: str, explicit: Sequence[str]) -> None:
     Args:
       command: name in what is said.
       explicit: address with port of process 0, number of processes, number of this one; nothing
-        takes them from the environment (Slurm, TPU slices, Open MPI).
+        takes them from the environment (Slurm, TPU slices, Open MPI). Process 0 listens at that
+        address only, or at JAX_COORDINATOR_BIND_ADDRESS where the environment has it.
 
     Raises:
-      ValueError: these are no such values, or the environment tells of no processes.
+      ValueError: these are no such values, process 0 is not at that address, or the environment
+        tells of no processes.
       RuntimeError: JAX refuses them.
 
     Example:
@@ -42,13 +47,19 @@ def start(command: str, explicit: Sequence[str]) -> None:
       ValueError: --distributed takes ADDRESS:PORT PROCESSES INDEX or nothing, got localhost 2
     """
     address, count, index = _explicit(explicit) if explicit else (None, None, None)
+    at = _listening(command, address) if address and index == 0 else None
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # A lost process must not end this one before it has said which.
     jax.config.update("jax_enable_recoverability", True)
     try:
         with _impatient(command):
-            wait = int(2 * WAIT)
-            jax.distributed.initialize(address, count, index, initialization_timeout=wait)
+            jax.distributed.initialize(
+                address,
+                count,
+                index,
+                initialization_timeout=int(2 * WAIT),
+                coordinator_bind_address=at,
+            )
     except ValueError:
         if explicit:
             raise
@@ -94,12 +105,50 @@ def _explicit(explicit: Sequence[str]) -> tuple[str, int, int]:
         raise ValueError(
             f"--distributed takes ADDRESS:PORT PROCESSES INDEX or nothing, got {' '.join(explicit)}"
         ) from None
-    if ":" not in address or not 0 <= number < count:
+    place = re.fullmatch(r"([^\s:\[\]]+|\[[^\s\[\]]+\]):(\d{1,5})", address, re.ASCII)
+    if not place or not 0 < int(place[2]) < 2**16 or not 0 <= number < count:
         raise ValueError(
-            f"--distributed {' '.join(explicit)}: write an address with its port, and an INDEX "
-            f"from 0 to {count - 1}"
+            f"--distributed {' '.join(explicit)}: write an address with its port, as node0:1234 or "
+            f"[::1]:1234, and an INDEX from 0 to {max(count, 1) - 1}"
         )
     return address, count, number
+
+
+def _listening(command: str, address: str) -> str | None:
+    """Where process 0 listens; None where the environment says it.
+
+    JAX would listen on all interfaces of the machine, whatever address it was given.
+    """
+    if "JAX_COORDINATOR_BIND_ADDRESS" in os.environ:
+        return None
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except OSError:
+        raise ValueError(f"--distributed {address}: there is no host {host}") from None
+    if not any(map(_here, found)):
+        raise ValueError(
+            f"--distributed {address}: that is no address of this machine, where process 0 is to "
+            "listen: start process 0 there, or say with JAX_COORDINATOR_BIND_ADDRESS where it "
+            "listens, such as [::]:PORT for all interfaces"
+        )
+    if host not in (*found, "localhost") and all(
+        ipaddress.ip_address(x).is_loopback for x in found
+    ):
+        said = f"{host} is {min(found)} on this machine: processes of others cannot join there"
+        print(f"{command}: {said}; for those give its address in the network", file=sys.stderr)
+    return address
+
+
+def _here(address: str) -> bool:
+    """Whether an interface of this machine has an address."""
+    kind = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(kind, socket.SOCK_STREAM) as tried:
+        try:
+            tried.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 def writer() -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from crossattn.train import crew
@@ -72,16 +73,96 @@ def together(out, *fatal, mesh="data=4"):
     )
 
 
-def test_a_process_that_nobody_meets_gives_up_in_one_line():
-    alone = (
-        "from crossattn.train import crew; crew.PATIENCE, crew.WAIT = 0.1, 1;"
-        f"crew.start('ablate', ['{free_address()}', '2', '1'])"
-    )
-    done = subprocess.run([sys.executable, "-c", alone], capture_output=True, text=True, cwd=ROOT)
+# Prints where it listens as long as it waits.
+ALONE = """
+import sys, threading, time
+from crossattn.train import crew
+crew.PATIENCE, crew.WAIT = 0.1, 2
+port = f"{int(sys.argv[1].rpartition(':')[2]):04X}"
+def look():
+    found = set()
+    while not found and sys.argv[2] == "0":
+        lines = [line.split() for name in ("tcp", "tcp6") for line in open(f"/proc/net/{name}")]
+        found = {x[1] for x in lines if x[1].endswith(f":{port}") and x[3] == "0A"}
+    print(*found, flush=True)
+threading.Thread(target=look, daemon=True).start()
+crew.start("ablate", [sys.argv[1], "2", sys.argv[2]])
+"""
+
+
+@pytest.mark.parametrize("index", ["0", pytest.param("1", marks=pytest.mark.slow)])
+def test_a_process_that_nobody_meets_gives_up_in_one_line_and_listens_where_it_was_told(index):
+    if not Path("/proc/net/tcp").exists():
+        pytest.skip("the system does not say who listens where")
+    address = free_address()
+    command = [sys.executable, "-c", ALONE, address, index]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     *_, waiting, gave_up = done.stderr.splitlines()  # jax 0.7.2 warns before
     assert done.returncode == 2
     assert waiting == "ablate: waiting for the other processes"
-    assert "not all processes came together within 1 seconds: give every one the same" in gave_up
+    assert "not all processes came together within 2 seconds: give every one the same" in gave_up
+    listening = {place.partition(":")[0] for place in done.stdout.split()}
+    # 127.0.0.1, as such or in IPv6, and ::1, with the bytes of each word turned round.
+    here = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    assert listening <= here
+    assert bool(listening) == (index == "0")
+
+
+def started(monkeypatch, *explicit):
+    """What JAX is told when these are the options."""
+    told = {}
+    monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+    monkeypatch.setattr(
+        jax.distributed, "initialize", lambda *args, **named: told.update(named, args=args)
+    )
+    crew.start("ablate", explicit)
+    return told
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1234", "localhost:1234"])
+def test_process_0_listens_at_the_address_that_was_given(address, monkeypatch, capsys):
+    monkeypatch.delenv("JAX_COORDINATOR_BIND_ADDRESS", raising=False)
+    told = started(monkeypatch, address, "2", "0")
+    assert told["coordinator_bind_address"] == address
+    assert told["args"] == (address, 2, 0)
+    assert started(monkeypatch, address, "2", "1")["coordinator_bind_address"] is None
+    assert started(monkeypatch)["coordinator_bind_address"] is None
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("JAX_COORDINATOR_BIND_ADDRESS", "[::]:1234")
+    assert started(monkeypatch, address, "2", "0")["coordinator_bind_address"] is None
+
+
+def test_names_are_looked_up_before_process_0_listens(monkeypatch, capsys):
+    names = {"node0": "127.0.1.1", "elsewhere": "192.0.2.77", "::1": "::1"}
+
+    def look_up(host, *_, **__):
+        if host not in names:
+            raise socket.gaierror("unknown")
+        return [(None, None, None, "", (names[host], 0))]
+
+    monkeypatch.delenv("JAX_COORDINATOR_BIND_ADDRESS", raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(crew, "_here", lambda address: not address.startswith("192."))
+    assert started(monkeypatch, "[::1]:7", "1", "0")["coordinator_bind_address"] == "[::1]:7"
+    assert started(monkeypatch, "node0:7", "2", "0")["coordinator_bind_address"] == "node0:7"
+    assert "node0 is 127.0.1.1 on this machine: processes of others" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no address of this machine, where process 0 is to"):
+        started(monkeypatch, "elsewhere:7", "2", "0")
+    started(monkeypatch, "elsewhere:7", "2", "1")
+    with pytest.raises(ValueError, match="there is no host nowhere"):
+        started(monkeypatch, "nowhere:7", "2", "0")
+
+
+@pytest.mark.parametrize(
+    "explicit",
+    [
+        *("::1:7 2 0", "node0 2 0", "node0:0 2 0", "node0:65536 2 0", "node0:x 2 0", "[::1] 2 0"),
+        *("node0:7 2 2", "node0:7 0 0", "node0:7 -1 0", "node0:7 2 -1", " :7 2 0", ":7 2 0"),
+    ],
+)
+def test_an_address_without_host_or_port_is_refused(explicit):
+    with pytest.raises(ValueError, match="write an address with its port, as node0:1234"):
+        crew.start("ablate", explicit.rsplit(" ", 2))
 
 
 def metrics(out):
