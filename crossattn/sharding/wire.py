@@ -21,10 +21,12 @@ import numpy as np
 __all__ = ["COUNTABLE", "Collective", "collectives", "wire_bytes"]
 
 # Options for TPU programs: fused with computation, collectives would hide in several operations.
+# As words, which every compiler reads as the type that it has for the option: to some it is a bool,
+# to others (libtpu 0.0.23, of jax 0.7.2) one of several names, and these refuse Python's False.
 COUNTABLE = {
-    "xla_tpu_enable_async_collective_fusion": False,
-    "xla_tpu_enable_async_collective_fusion_fuse_all_gather": False,
-    "xla_tpu_enable_async_collective_fusion_multiple_steps": False,
+    "xla_tpu_enable_async_collective_fusion": "false",
+    "xla_tpu_enable_async_collective_fusion_fuse_all_gather": "false",
+    "xla_tpu_enable_async_collective_fusion_multiple_steps": "false",
 }
 
 KINDS = (

@@ -12,7 +12,7 @@ from tpu_child import compiled
 from crossattn.sharding.context import attend_sharded
 from crossattn.sharding.layout import Layout
 from crossattn.sharding.strategies import Sizes, choose, exchanges
-from crossattn.sharding.wire import collectives, wire_bytes
+from crossattn.sharding.wire import COUNTABLE, collectives, wire_bytes
 
 MIB = 2**20
 
@@ -49,6 +49,10 @@ def test_tpu_programs_send_what_the_closed_form_says(programs, case):
     assert sum(found["wire"].values()) == pytest.approx(said(case), rel=0.02)
     assert set(found["wire"]) <= {"all-gather", "all-to-all"}  # no other took their place
     assert found["kernel"]
+
+
+def test_options_are_words_which_a_compiler_reads_by_the_type_that_it_gives_them():
+    assert set(COUNTABLE.values()) == {"false"}
 
 
 def test_a_long_context_stays_where_it_is(programs):
