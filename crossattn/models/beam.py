@@ -1,13 +1,13 @@
 """Beam search: several texts per row at once, of which the best is kept."""
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from crossattn.models.sampling import Ending, Turn
+from crossattn.models.arguments import integer, real
+from crossattn.models.sampling import NOTHING, Ending, Turn
 from crossattn.shapes import Array, Float, Int
 
 
@@ -33,8 +33,9 @@ class Beams(NamedTuple):
 class Beam:
     """The best of several texts that grow side by side.
 
-    The rules are those of transformers with `early_stopping=False`: of the 2 * width best
-    continuations those among the first `width` that end are set apart with the score
+    The rules are those of transformers with `early_stopping=False`: of the (1 + E) * width best
+    continuations under E end tokens, at least 2 * width, those among the first `width` that end are
+    set apart with the score
     log-probability / n ** length_penalty, n being the number of words written, the end included and
     the prompt not; the best `width` of the others grow on. A row is done when the best of these, at
     its present length, is no better than the worst of `width` texts set apart. Without a length
@@ -56,18 +57,22 @@ class Beam:
     length_penalty: float = 1.0
 
     def __post_init__(self):
-        if self.width < 1:
+        if integer("Beam.width", self.width) < 1:
             raise ValueError(
                 f"Beam.width is at least 1, got {self.width}: "
                 "for the most likely word write Greedy()"
             )
-        if not math.isfinite(self.length_penalty):
-            raise ValueError(f"Beam.length_penalty is finite, got {self.length_penalty}: write 0.0")
+        real("Beam.length_penalty", self.length_penalty)
 
     @property
     def beams(self) -> int:
         """How many texts a row has."""
         return self.width
+
+    def read(self, logits: Float[Array, "N V"]) -> Float[Array, "N V"]:
+        """What hooks change: the log-probabilities; -inf where no word is possible."""
+        some = logits.max(axis=-1, keepdims=True) != -jnp.inf
+        return jnp.where(some, jax.nn.log_softmax(logits), -jnp.inf)
 
     def start(self, rows: int, dtype: Any) -> Beams:
         """All beams hold the same prompt: only the first counts, else all would stay the same."""
@@ -77,24 +82,45 @@ class Beam:
         return Beams(jnp.ones(rows, bool), first, Ending(score, none, none, none))
 
     def advance(
-        self, state: Beams, logits: Float[Array, "B W V"], turn: Turn
+        self, state: Beams, gains: Float[Array, "B W V"], turn: Turn
     ) -> tuple[Beams, Int[Array, "B W"], Int[Array, "B W"]]:
-        """The texts that grow on: their next words, and the beams whose texts they continue."""
-        B, W, V = logits.shape
-        total = state.score[:, :, None] + jax.nn.log_softmax(logits)
-        # A beam has one end only: at least W of so many do not end.
-        score, at = jax.lax.top_k(total.reshape(B, W * V), 2 * W)
+        """The texts that grow on: their next words, and the beams whose texts they continue.
+
+        `gains` are log-probabilities, by `read`.
+        """
+        B, W, V = gains.shape
+        possible = jnp.where(gains < jnp.inf, gains, -jnp.inf)
+        total = (state.score[:, :, None] + possible).reshape(B, W * V)
+        # A beam has one end of each kind: at least W of so many do not end.
+        most = min(max(2, 1 + len(turn.ends)) * W, W * V)
+        score, at = jax.lax.top_k(total, most)
         words, parents = at % V, at // V
         closes = turn.closes(words)
         longer = turn.count.astype(score.dtype)[:, None] ** self.length_penalty
-        counts = closes & (jnp.arange(2 * W) < W)[None]
+        counts = closes & (jnp.arange(most) < W)[None]
         place = jnp.full_like(words, turn.place)
         new = Ending(jnp.where(counts, score / longer, -jnp.inf), place, words, parents)
         both = jax.tree.map(lambda *two: jnp.concatenate(two, axis=1), state.ended, new)
         ended = _picked(both, jax.lax.top_k(both.score, W)[1])
         score, chosen = jax.lax.top_k(jnp.where(closes, -jnp.inf, score), W)
         better = score[:, 0] / longer[:, 0] > ended.score[:, -1]
-        return Beams(better, score, ended), *_picked((words, parents), chosen)
+        # A beam that is in the race and says nothing ends the row, as does no word at all.
+        broken = (~(gains.max(axis=-1) < jnp.inf) & (state.score > -jnp.inf)).any(axis=1)
+        neither = ~better & (ended.score[:, 0] == -jnp.inf)
+        ended = _left(ended, broken, neither, turn.place)
+        return Beams(better & ~broken, score, ended), *_picked((words, parents), chosen)
+
+
+def _left(ended: Ending, broken: Array, neither: Array, place: Array) -> Ending:
+    """The texts set apart; in rows that say nothing the best that grew, without a word more."""
+    score = jnp.where(broken, jnp.nan, -jnp.inf).astype(ended.score.dtype)
+    pick = lambda none, some: jnp.where((broken | neither)[:, None], none, some)
+    return Ending(
+        pick(score[:, None], ended.score),
+        pick(place, ended.place),
+        pick(NOTHING, ended.word),
+        pick(0, ended.parent),
+    )
 
 
 def _picked(tree, chosen):

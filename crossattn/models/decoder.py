@@ -20,6 +20,7 @@ from crossattn.nn import (
     TwoStreamStack,
 )
 from crossattn.nn.encoders import Perception
+from crossattn.nn.tables import Embed, learned, nan_from, within
 from crossattn.ops import Mask
 from crossattn.shapes import Array, Bool, Float, Int
 from crossattn.sharding import Layout
@@ -108,7 +109,8 @@ class VisionLanguageDecoder(nn.Module):
         """Predict the next word at every position.
 
         Args:
-          tokens: word ids (B, T).
+          tokens: word ids (B, T), T being what the parameters were made for. From an id outside of
+            the vocabulary on the logits are NaN; one that is known before `jit` is refused.
           images: (I, P, F) symbolic features or (I, h, w, 3) pictures; B = I times the number of
             texts per image, the texts of one image being neighbours.
           visible: patches of each image that may be read at all, by every layer or, with a leading
@@ -122,14 +124,20 @@ class VisionLanguageDecoder(nn.Module):
           Logits (B, T, V) and the observations of each layer, with a leading axis L. In a `Sight`
           the images are the batch and all words of an image's texts its T; under "co-attention" and
           "bidirectional" the texts are the batch.
+
+        Raises:
+          ValueError: an unknown fusion, ids outside of the vocabulary where they are known, tokens
+            or patches that the parameters have no positions for.
         """
         if self.fusion not in get_args(Fusion):
             raise ValueError(
                 f"unknown fusion {self.fusion!r}: one of {', '.join(get_args(Fusion))}"
             )
-        x = nn.Embed(self.vocabulary, self.width, name="words")(tokens)
+        there = within("token", tokens, self.vocabulary)
+        x = Embed(self.vocabulary, self.width, name="words")(tokens)
         # As small as the embedding of a word: larger positions drown the words.
-        place = self.param("position", nn.initializers.normal(0.1), (tokens.shape[1], self.width))
+        shape = tokens.shape[1], self.width
+        place = learned(self, "position", nn.initializers.normal(0.1), shape)
         sizes = (self.width, self.perception, self.cell)
         encoder = PatchEncoder(*sizes, self.device_layout, name="encoder")
         patches = encoder(images)
@@ -141,7 +149,7 @@ class VisionLanguageDecoder(nn.Module):
             "resampler": self._resampled,
         }.get(self.fusion, self._decoded)
         x, observed = read(x + place[None], context, seen, truth, prompt, patches.shape[1], observe)
-        x = nn.LayerNorm(name="norm")(x)
+        x = nn.LayerNorm(name="norm")(nan_from(x, there))
         return Dense(self.vocabulary, name="logits")(x), observed
 
     def _joined(self, patches, visible, layout):

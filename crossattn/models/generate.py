@@ -1,16 +1,27 @@
 """Texts word by word from any decoder: greedy, sampled or by beam search, in one compiled loop."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from crossattn.models.arguments import (
+    check_cache,
+    check_words,
+    integer,
+    lengths_of,
+    prompt_of,
+    rows_axis,
+    tokens_of,
+)
 from crossattn.models.beam import Beam
-from crossattn.models.sampling import GREEDY, Greedy, Sample, Turn
+from crossattn.models.logits import Hook, edited
+from crossattn.models.sampling import GREEDY, NOTHING, Greedy, Sample, Turn
+from crossattn.nn.past import Past
 from crossattn.ops.reference import precision
-from crossattn.shapes import Array, Int
+from crossattn.shapes import Array
 
 __all__ = ["Beam", "Greedy", "Sample", "Texts", "generate"]
 
@@ -38,20 +49,25 @@ class Texts(NamedTuple):
 def generate(
     step: Step,
     cache: Any,
-    prompt: Int[Array, "B P"],
+    prompt: Any,
     *,
     length: int,
-    end: int | None,
-    pad: int = 0,
+    end: Any,
+    pad: Any = 0,
     how: Greedy | Sample | Beam = GREEDY,
     key: Array | None = None,
-    lengths: Int[Array, " B"] | None = None,
+    lengths: Any = None,
+    logits: Hook | Sequence[Hook] = (),
 ) -> Texts:
     """Write behind a prompt, word by word, until every row has ended.
 
-    One `while_loop`: call it under `jax.jit`, with `length`, `end`, `pad` and `how` static. The
-    prompt is read in the same loop, one token at a time. What is the same at every step (a
-    projected context) belongs into `step` itself; `cache` is only what grows with the text.
+    One `while_loop`: call it under `jax.jit`, with `length`, `how` and `logits` static. The prompt
+    is read in the same loop, one token at a time. What is the same at every step (a projected
+    context) belongs into `step` itself; `cache` is only what grows with the text.
+
+    Where a step gives no word a chance, all its logits being -inf, or gives one that is NaN or
+    +inf, the text of that row ends before this word: `pad` stands there, and the score is -inf or
+    NaN.
 
     Args:
       step: `step(cache, tokens (N,) int32, place () int32)` reads one token per row, which stands
@@ -59,60 +75,84 @@ def generate(
         observed)`; `observed` is any pytree with leaves (N, ...), or None. N = B * how.beams, the
         beams of a row being neighbours.
       cache: what `step` is first called with: leaves (L, N, ...), axis 0 being for example layers.
-        Beams that change places take their rows along.
-      prompt: the first tokens of every row, at least one.
+        Beams that change places take their rows along. A `Past`, anywhere in it, says how many
+        tokens fit; of other caches nobody can tell.
+      prompt: (B, P) integers, the first tokens of every row, at least one; an array or lists.
       length: how many words are written at most.
-      end: the word after which a row has ended, or None.
+      end: the word after which a row has ended, or several, or None.
       pad: what stands behind the end.
       how: `Greedy()`, `Sample(...)` or `Beam(...)`.
       key: random key, required by `Sample`. The word at position t is drawn with `fold_in(key, t)`,
         for all rows at once: it depends on neither the cache nor the length of the loop.
-      lengths: how many tokens of each prompt count, 1 to P: a shorter one is written on behind
+      lengths: (B,) how many tokens of each prompt count, 1 to P: a shorter one is written on behind
         these; None = P.
+      logits: a hook or several, called in order on the logits of every step, see
+        `crossattn.models.logits`: `SuppressTokens`, `ForceTokens`, `RepetitionPenalty`,
+        `NoRepeatNGrams`, or a function of one's own.
 
     Returns:
-      `Texts`; scores are in float32 (float64 for logits in float64).
+      `Texts`; scores are in float32 (float64 for logits in float64). Prompts and lengths that are
+      wrong, but are known only when the program runs, get a score of NaN.
 
     Raises:
       ValueError: an empty prompt, a `length` below 1, `Sample` without a key, a cache or logits
-        that do not have N rows.
+        that do not have N rows, a `Past` without room for all that is read; where they are known,
+        tokens outside of the vocabulary and `lengths` outside of 1 to P.
+      TypeError: what is no integer and has to be one.
 
     Example:
       >>> def count(cache, tokens, place):
       ...     return 9.0 * jax.nn.one_hot(tokens + 1, 7), cache, None
-      >>> write = jax.jit(lambda prompt: generate(count, (), prompt, length=4, end=5))
+      >>> write = jax.jit(lambda prompt: generate(count, (), prompt, length=4, end=(5, 6)))
       >>> texts = write(jnp.array([[1], [3]]))
       >>> texts.tokens.tolist(), texts.lengths.tolist()
       ([[1, 2, 3, 4, 5], [3, 4, 5, 0, 0]], [5, 3])
     """
-    B, P = prompt.shape
-    _check(cache, (B, P), length, how, key)
-    if lengths is None:
-        lengths = jnp.full(B, P)
-    room = jnp.pad(prompt.astype(jnp.int32), ((0, 0), (0, length)))
-    writer = _Writer(step, how, lengths.astype(jnp.int32), length, end, key)
-    start = writer.start(cache, room.T)
-    loop = jax.lax.while_loop(lambda loop: jnp.any(loop.state.open), writer.turn, start)
-    return _read_back(loop, pad)
-
-
-def _check(cache, shape, length, how, key):
-    B, P = shape
-    if P < 1:
-        raise ValueError(
-            "the prompt is empty: give every row at least the token that starts a text"
-        )
+    prompt, length, pad = prompt_of(prompt), integer("length", length), _pad(pad)
+    (B, P), W = prompt.shape, how.beams
+    lengths, ends = lengths_of(lengths, B, P), () if end is None else tokens_of("end", end)
     if length < 1:
         raise ValueError(f"length is at least 1, got {length}: the number of words to write")
     if isinstance(how, Sample) and key is None:
         raise ValueError("Sample needs a key: write key=jax.random.key(0)")
-    N = B * how.beams
-    for path, leaf in jax.tree_util.tree_leaves_with_path(cache):
-        if jnp.ndim(leaf) < 2 or leaf.shape[1] != N:
-            raise ValueError(
-                f"cache{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}: "
-                f"make it with {N} rows ({B} texts of {how.beams} beams) at axis 1"
-            )
+    check_cache(cache, B, W, P + length - 1)
+    first = jnp.repeat(jnp.asarray(prompt[:, 0], jnp.int32), W)
+    # Shapes of logits and observed only: a cache may hold nothing but arrays.
+    shapes = jax.eval_shape(lambda: step(cache, first, jnp.zeros((), jnp.int32))[::2])
+    if len(shapes[0].shape) != 2 or shapes[0].shape[0] != B * W:
+        raise ValueError(
+            f"step returned logits {shapes[0].shape}: they are (N, V), with N = {B * W}"
+        )
+    wrong = check_words(shapes[0].shape[1], ends, prompt, lengths)
+    lengths = jnp.clip(jnp.asarray(lengths, jnp.int32), 1, P)
+    step = _reading(step, how)
+    if hooks := (logits,) if callable(logits) else tuple(logits):
+        step, beside = edited(step, hooks, jnp.repeat(lengths, W), P + length)
+        cache = beside(cache)
+    writer = _Writer(step, how, lengths, length, ends, key)
+    room = jnp.pad(jnp.asarray(prompt, jnp.int32), ((0, 0), (0, length)))
+    start = writer.start(cache, room.T, shapes)
+    loop = jax.lax.while_loop(lambda loop: jnp.any(loop.state.open), writer.turn, start)
+    texts = _read_back(loop, pad)
+    if wrong is None:
+        return texts
+    return texts._replace(score=jnp.where(wrong, jnp.nan, texts.score))
+
+
+def _reading(step, how):
+    """The step with logits as the strategy reads them, at least in float32."""
+
+    def read(cache, tokens, place):
+        logits, cache, observed = step(cache, tokens, place)
+        return how.read(logits.astype(precision(logits.dtype))), cache, observed
+
+    return read
+
+
+def _pad(pad):
+    if isinstance(pad, jax.Array) and pad.shape == () and jnp.issubdtype(pad.dtype, jnp.integer):
+        return pad.astype(jnp.int32)
+    return integer("pad", pad)
 
 
 class _Loop(NamedTuple):
@@ -143,22 +183,17 @@ class _Writer:
     how: Any
     lengths: Any
     length: int
-    end: int | None
+    ends: Any
     key: Any
 
-    def start(self, cache, prompt):
+    def start(self, cache, prompt, shapes):
         """Before the first token is read; the prompt is (T, B), with room behind it."""
         T, B = prompt.shape
         words = jnp.broadcast_to(prompt[:, :, None], (T, B, self.how.beams))
-        place = jnp.zeros((), jnp.int32)
-        # Shapes of logits and observed only: a cache may hold nothing but arrays.
-        read = lambda: self.step(cache, words[0].reshape(-1), place)[::2]
-        logits, observed = jax.eval_shape(read)
-        N = B * self.how.beams
-        if len(logits.shape) != 2 or logits.shape[0] != N:
-            raise ValueError(f"step returned logits {logits.shape}: they are (N, V), with N = {N}")
+        logits, observed = shapes
         room = jax.tree.map(lambda leaf: jnp.zeros((T, *leaf.shape), leaf.dtype), observed)
         state = self.how.start(B, precision(logits.dtype))
+        place = jnp.zeros((), jnp.int32)
         return _Loop(place, cache, words, jnp.zeros_like(words), room, state)
 
     def turn(self, loop):
@@ -171,17 +206,16 @@ class _Writer:
             next_place,
             jnp.maximum(count, 1),
             count == self.length,
-            self.end,
+            self.ends,
             None if self.key is None else jax.random.fold_in(self.key, next_place),
         )
-        logits = logits.astype(precision(logits.dtype)).reshape(B, W, -1)
-        state, words, parents = self.how.advance(loop.state, logits, turn)
+        state, words, parents = self.how.advance(loop.state, logits.reshape(B, W, -1), turn)
         # Until its prompt is read a row's beams are equal: no matter which one they continue.
         writes = count >= 1
         words = jnp.where(writes[:, None], words, _at(loop.words, next_place))
         return _Loop(
             next_place,
-            cache if W == 1 else jax.tree.map(lambda leaf: _taken(leaf, parents), cache),
+            cache if W == 1 else _taken(cache, parents),
             _put(loop.words, words, next_place),
             _put(loop.parents, parents, next_place),
             jax.tree.map(lambda room, leaf: _put(room, leaf, place), loop.observed, seen),
@@ -207,10 +241,13 @@ def _read_back(loop, pad):
         leaf = jnp.where(read.reshape(T, B, *[1] * (leaf.ndim - 2)), leaf, jnp.zeros_like(leaf))
         return jnp.swapaxes(leaf, 0, 1)
 
-    last = jnp.where(places == ending.place[None], ending.word[None], pad)
+    nothing = ending.word == NOTHING
+    last = jnp.where((places == ending.place[None]) & ~nothing[None], ending.word[None], pad)
     tokens = jnp.where(read, jax.vmap(_beam)(loop.words, beams), last)
     observed = jax.tree.map(kept, loop.observed)
-    return Texts(tokens.T, ending.place + 1, ending.score, observed)
+    # Of a text without a last word that before it has been read.
+    lengths = jnp.where(nothing, ending.place, ending.place + 1)
+    return Texts(tokens.T, lengths, ending.score, observed)
 
 
 def _beam(leaf, beams):
@@ -218,14 +255,21 @@ def _beam(leaf, beams):
     return jax.vmap(lambda leaf, beam: leaf.at[beam].get(mode="promise_in_bounds"))(leaf, beams)
 
 
-def _taken(leaf, parents):
-    """A cache leaf (L, B * W, ...) whose beams continue `parents` (B, W).
+def _taken(cache, parents):
+    """The cache of beams that continue `parents` (B, W).
 
     Row by row, so that rows which lie on different devices stay there.
     """
-    rows = leaf.reshape(leaf.shape[0], *parents.shape, *leaf.shape[2:])
     take = lambda rows, beams: rows.at[:, beams].get(mode="promise_in_bounds")
-    return jax.vmap(take, in_axes=(1, 0), out_axes=1)(rows, parents).reshape(leaf.shape)
+
+    def taken(leaf, axis):
+        rows = leaf.reshape(-1, *parents.shape, *leaf.shape[axis + 1 :])
+        return jax.vmap(take, in_axes=(1, 0), out_axes=1)(rows, parents).reshape(leaf.shape)
+
+    def part(node):
+        return jax.tree.map(lambda leaf: taken(leaf, rows_axis(node, leaf.ndim)), node)
+
+    return jax.tree.map(part, cache, is_leaf=lambda node: isinstance(node, Past))
 
 
 def _rows(chosen, new, old):

@@ -6,7 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from crossattn.models.arguments import integer, real
 from crossattn.shapes import Array, Bool, Float, Int
+
+# In place of a word: none can be written.
+NOTHING = -1
 
 
 class Turn(NamedTuple):
@@ -16,20 +20,22 @@ class Turn(NamedTuple):
       place: () position of the word in the text.
       count: (B,) how many words behind the prompt there are with it, at least 1.
       final: (B,) whether it is the last that may be written.
-      end: the word that ends a text, or None.
+      ends: the words that end a text.
       key: a random key of this turn, or None.
     """
 
     place: Any
     count: Any
     final: Any
-    end: int | None
+    ends: Any
     key: Any
 
     def closes(self, words: Int[Array, "B C"]) -> Bool[Array, "B C"]:
         """Which of these words would end their text."""
-        ends = jnp.zeros_like(words, bool) if self.end is None else words == self.end
-        return ends | self.final[:, None]
+        closes = jnp.broadcast_to(self.final[:, None], words.shape)
+        for end in self.ends:
+            closes |= words == end
+        return closes
 
 
 class Ending(NamedTuple):
@@ -38,7 +44,7 @@ class Ending(NamedTuple):
     Attributes:
       score: of the whole text.
       place: position of the last word.
-      word: the last word.
+      word: the last word, or `NOTHING`: the text ends before this position.
       parent: the beam in which the words before it stand.
     """
 
@@ -64,6 +70,10 @@ class OneText:
 
     beams = 1
 
+    def read(self, logits: Float[Array, "N V"]) -> Float[Array, "N V"]:
+        """What hooks change: the logits themselves."""
+        return logits
+
     def start(self, rows: int, dtype: Any) -> One:
         """Nothing is written yet."""
         none = jnp.zeros(rows, jnp.int32)
@@ -72,18 +82,24 @@ class OneText:
     def advance(
         self, state: One, logits: Float[Array, "B 1 V"], turn: Turn
     ) -> tuple[One, Int[Array, "B 1"], Int[Array, "B 1"]]:
-        """The next word of every row; the score is the model's, whatever it was drawn from."""
+        """The next word of every row; the score is the model's, whatever it was drawn from.
+
+        A text to which no word can be added ends here.
+        """
         logits = logits[:, 0]
         words = self.choose(logits, turn.key).astype(jnp.int32)[:, None]
         gain = jnp.take_along_axis(jax.nn.log_softmax(logits), words, axis=1)[:, 0]
+        most = logits.max(axis=-1)
+        broken, writes = ~(most < jnp.inf), (most > -jnp.inf) & (most < jnp.inf)
+        gain = jnp.where(writes, gain, jnp.where(broken, jnp.nan, -jnp.inf))
         before = state.ending
         ending = Ending(
             before.score + gain,
             jnp.full_like(before.place, turn.place),
-            words[:, 0],
+            jnp.where(writes, words[:, 0], NOTHING),
             before.parent,
         )
-        return One(~turn.closes(words)[:, 0], ending), words, jnp.zeros_like(words)
+        return One(writes & ~turn.closes(words)[:, 0], ending), words, jnp.zeros_like(words)
 
     def choose(self, logits: Float[Array, "B V"], key: Array | None) -> Int[Array, " B"]:
         """The next words."""
@@ -128,14 +144,15 @@ class Sample(OneText):
     top_p: float | None = None
 
     def __post_init__(self):
-        if not 0 < self.temperature < float("inf"):
+        # What is smaller is 0 in float32.
+        if real("Sample.temperature", self.temperature) < jnp.finfo(jnp.float32).tiny:
             raise ValueError(
                 f"Sample.temperature is above 0, got {self.temperature}: "
                 "for the most likely word write Greedy()"
             )
-        if self.top_k is not None and self.top_k < 1:
+        if self.top_k is not None and integer("Sample.top_k", self.top_k) < 1:
             raise ValueError(f"Sample.top_k is at least 1, got {self.top_k}: for all words None")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
+        if self.top_p is not None and not 0 < real("Sample.top_p", self.top_p) <= 1:
             raise ValueError(
                 f"Sample.top_p is above 0 and at most 1, got {self.top_p}: for all words None"
             )

@@ -10,7 +10,9 @@ from crossattn.nn.attention import Projected
 from crossattn.nn.interleaved import Interleaved
 from crossattn.nn.linear import Dense
 from crossattn.nn.norms import Norm
+from crossattn.nn.past import fits, pasts
 from crossattn.nn.stack import Stack
+from crossattn.nn.tables import Embed, exceeds, nan_from, within
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
 
@@ -31,6 +33,9 @@ class TextDecoder(nn.Module):
       transformed: a dense layer, a GELU and a norm stand before the logits, which have a bias
         (BERT, BLIP).
       epsilon: of these norms.
+
+    Raises:
+      ValueError: a design that adds vectors of places (`placing="add"`).
 
     Example:
       >>> import jax
@@ -54,8 +59,9 @@ class TextDecoder(nn.Module):
 
     def setup(self):  # noqa: D102 - Linen calls it
         width = self.stack.width
-        self.words = nn.Embed(self.vocabulary, width)
-        self.places = nn.Embed(self.length, width)
+        _check(self.stack)
+        self.words = Embed(self.vocabulary, width)
+        self.places = Embed(self.length, width)
         if self.first_norm:
             self.norm_first = Norm(epsilon=self.epsilon)
         if self.final_norm:
@@ -73,12 +79,23 @@ class TextDecoder(nn.Module):
         mask: Mask | None = None,
         observe: Observe = lambda trace: None,
     ) -> tuple[Float[Array, "B T V"], Any]:
-        """Logits of the word after each token, and what was observed of each layer."""
-        places = jnp.arange(tokens.shape[1])
+        """Logits of the word after each token, and what was observed of each layer.
+
+        From a token outside of the vocabulary on they are NaN, where the tokens are known only when
+        the program runs.
+
+        Raises:
+          ValueError: more tokens than positions, or one outside of the vocabulary if it is known.
+        """
+        T = tokens.shape[1]
+        if exceeds(T, self.length):
+            raise ValueError(f"{T} tokens, but this decoder has positions for {self.length}")
+        places = jnp.arange(T)
+        there = within("token", tokens, self.vocabulary) & (places < self.length)[None]
         where: Any = {"mask": mask, "self_mask": Mask.causal(0)}
         where["query_positions"] = _coordinates(places)
         x, kept = self.stack(self._embedded(tokens, places), context, **where, observe=observe)
-        return self._logits(x), kept
+        return self._logits(nan_from(x, there)), kept
 
     def project(self, context: Float[Array, "B S N"], *, mask: Mask | None = None) -> Projected:
         """Keys and values of the context for every layer; what `mask` hides stays hidden."""
@@ -104,9 +121,25 @@ class TextDecoder(nn.Module):
         mask: Mask | None = None,
         observe: Observe = lambda trace: None,
     ) -> tuple[Float[Array, "N V"], Any, Any]:
-        """Logits of the word after `tokens`, which stand at `place`, as `__call__` has them."""
-        where: Any = {"mask": mask, "query_positions": _coordinates(place[None])}
-        x = self._embedded(tokens[:, None], place[None])
+        """Logits of the word after `tokens`, which stand at `place`, as `__call__` has them.
+
+        They and those of later steps are NaN where a token is outside of the vocabulary, or the
+        place has no position or no room in the past, if that is known only when the program runs.
+
+        Raises:
+          ValueError: it is known; or the past has more room than there are positions.
+        """
+        for _, one in pasts(past):
+            if exceeds(one.room, self.length):
+                raise ValueError(
+                    f"a past for {one.room} tokens, but this decoder has positions for "
+                    f"{self.length}: make it with start(rows, {self.length})"
+                )
+        there = within("token", tokens, self.vocabulary)
+        there &= fits(1, self.length, place, "positions")
+        places = jnp.reshape(place, 1)
+        where: Any = {"mask": mask, "query_positions": _coordinates(places)}
+        x = jnp.where(there[:, None, None], self._embedded(tokens[:, None], places), jnp.nan)
         x, past, kept = self.stack.step(x, context, past, place, **where, observe=observe)
         return self._logits(x)[:, 0], past, kept
 
@@ -120,6 +153,17 @@ class TextDecoder(nn.Module):
             return self.words.attend(x)
         x = self.transform_norm(nn.gelu(self.transform(x), approximate=False))
         return self.words.attend(x) + self.bias.astype(x.dtype)[None, None]
+
+
+def _check(stack: Stack | Interleaved) -> None:
+    """Refuse designs that add vectors of places to what attention reads: there are none."""
+    designs = [stack.design] if isinstance(stack, Stack) else [stack.reading, stack.text]
+    for fields in (fields for design in designs for fields in (design.own, design.cross)):
+        if fields.get("placing") == "add":
+            raise ValueError(
+                'a TextDecoder adds positions to its words, and has no others for placing="add": '
+                "write placing=Rotary(), or leave it out"
+            )
 
 
 def _coordinates(places: Array) -> Array:

@@ -11,6 +11,7 @@ from flax import linen as nn
 from crossattn.nn.contexts import Projected, shown
 from crossattn.nn.linear import Dense
 from crossattn.nn.norms import Norm
+from crossattn.nn.positions import check_places
 from crossattn.nn.reading import join, read, talk
 from crossattn.nn.slots import Logits, Rotary, Spare
 from crossattn.ops import Mask, Trace, attend
@@ -201,7 +202,11 @@ class CrossAttention(nn.Module):
             raise ValueError(
                 'positions were given, but nothing is done with them: placing=Rotary() or "add"'
             )
-        return tokens if self.placing != "add" or positions is None else tokens + positions
+        if positions is None:
+            return tokens
+        added = self.placing == "add"
+        check_places(tokens, positions, added=added)
+        return tokens + positions if added else tokens
 
     def _turned(self, heads, positions):
         """Queries or keys (B, T, H, D), where positions are coordinates."""

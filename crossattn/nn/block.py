@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax import struct
 
 from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.blocks import FeedForward
@@ -13,40 +12,12 @@ from crossattn.nn.contexts import shown, spread
 from crossattn.nn.design import Design
 from crossattn.nn.linear import Dense
 from crossattn.nn.norms import Norm
+from crossattn.nn.past import Past, from_place
 from crossattn.nn.slots import Join
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
 
-__all__ = ["Block", "Joined", "Past"]
-
-
-@struct.dataclass
-class Past:
-    """What the queries have been so far, as keys and values of fixed shape.
-
-    Attributes:
-      keys: (B, K, N, D), heads first, of which the first are filled.
-      values: (B, K, N, V).
-    """
-
-    keys: Any
-    values: Any
-
-    def extended(self, new: Projected, place: Any) -> "Past":
-        """With the keys and values of the tokens from `place` on.
-
-        Raises:
-          ValueError: they do not fit (where `place` is known: inside `jit` it is not).
-        """
-        end, K = new.keys.shape[2], self.keys.shape[2]
-        if not isinstance(place, jax.core.Tracer) and int(place) + end > K:
-            raise ValueError(f"a past of {K} tokens ends before token {int(place) + end}")
-
-        def written(every, some):
-            some = some.astype(every.dtype)
-            return jax.lax.dynamic_update_slice_in_dim(every, some, place, axis=2)
-
-        return Past(written(self.keys, new.keys), written(self.values, new.values))
+__all__ = ["Block", "Joined"]
 
 
 class Joined(nn.Module):
@@ -201,7 +172,7 @@ class Block(nn.Module):
         self_bias: Float[Array, "_ _ _ _"] | None = None,
     ) -> tuple[Float[Array, "B T M"], Past, Trace | None]:
         """The tokens of a causal stream from `place` on, and the past with them."""
-        own = {"mask": Mask.causal(place), "bias": self_bias}
+        own = {"mask": from_place(place), "bias": self_bias}
         return self._run(x, context, (past, place), mask, own, query_positions)
 
     def _run(self, x, context, past, mask, own, positions):

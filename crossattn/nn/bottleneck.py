@@ -10,6 +10,7 @@ from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.contexts import shown
 from crossattn.nn.stack import cast
 from crossattn.nn.sublayers import both
+from crossattn.nn.tables import learned
 from crossattn.nn.two_streams import Stream, TwoStreamDesign
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float
@@ -126,7 +127,7 @@ class Bottleneck(nn.Module):
         start = nn.initializers.normal(0.02)
         x, context = cast(streams, self.dtype)
         x, context = shown(x, x_mask, x.shape[1]), shown(context, context_mask, context.shape[1])
-        shared = self.param("tokens", start, (self.tokens, self.width)).astype(x.dtype)
+        shared = learned(self, "tokens", start, (self.tokens, self.width)).astype(x.dtype)
         shared = shared[None].repeat(x.shape[0], axis=0)
 
         def step(layer, carry, x_mask, context_mask):

@@ -6,9 +6,9 @@ from typing import Any
 from flax import linen as nn
 
 from crossattn.nn.attention import Projected
-from crossattn.nn.block import Past
 from crossattn.nn.blocks import Remat
 from crossattn.nn.design import Design
+from crossattn.nn.past import Past
 from crossattn.nn.stack import Stack
 from crossattn.nn.sublayers import conjunction
 from crossattn.ops import Mask, Trace

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.linear import Dense
+from crossattn.nn.tables import learned
 from crossattn.shapes import Array, Float, UInt8
 from crossattn.sharding import Layout
 
@@ -84,7 +85,7 @@ class PatchEncoder(nn.Module):
             reach = 3 if self.perception == "conv" else 1
             x = dense(name="mix")(windows(nn.gelu(x), reach, same=True))
         x = x.reshape(x.shape[0], -1, self.width)
-        position = self.param("position", nn.initializers.normal(0.1), (x.shape[1], self.width))
+        position = learned(self, "position", nn.initializers.normal(0.1), (x.shape[1], self.width))
         return nn.LayerNorm(name="norm")(x + position[None])
 
     def _patches(self, images):

@@ -6,10 +6,11 @@ from typing import Any
 from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, Projected
-from crossattn.nn.block import Block, Past
+from crossattn.nn.block import Block
 from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.design import Design
-from crossattn.nn.stack import cast, empty_past
+from crossattn.nn.past import Past, empty_past
+from crossattn.nn.stack import cast
 from crossattn.nn.sublayers import conjunction
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int

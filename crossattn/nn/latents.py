@@ -8,6 +8,7 @@ from flax import linen as nn
 from crossattn.nn.block import Block
 from crossattn.nn.norms import Norm
 from crossattn.nn.stack import Stack
+from crossattn.nn.tables import learned
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float
 
@@ -63,7 +64,7 @@ class Latents(nn.Module):
           one), and what was observed; of a stack with a leading axis of its layers.
         """
         start = nn.initializers.normal(1.0)
-        latents = self.param("latents", start, (self.count, self.reader.width))
+        latents = learned(self, "latents", start, (self.count, self.reader.width))
         x = latents.astype(context.dtype)[None].repeat(context.shape[0], axis=0)
         if isinstance(self.reader, Stack):
             y, kept = self.reader(x, context, mask=mask, observe=observe)

@@ -5,9 +5,36 @@ import math
 import jax.numpy as jnp
 from flax import linen as nn
 
+from crossattn.nn.tables import learned
 from crossattn.shapes import Array, Float, Int
 
-__all__ = ["LearnedPositions", "RelativeBias"]
+__all__ = ["LearnedPositions", "RelativeBias", "check_places"]
+
+
+def check_places(tokens: Array, positions: Array, *, added: bool) -> None:
+    """Refuse positions that are not those of the tokens: they would be broadcast.
+
+    Args:
+      tokens: (B, T, N).
+      positions: (B|1, T, A) coordinates, or (B|1, T, N) vectors.
+      added: whether they are vectors.
+
+    Raises:
+      ValueError: they have another shape.
+
+    >>> check_places(jnp.ones((2, 3, 8)), jnp.ones((1, 3, 1)), added=True)
+    Traceback (most recent call last):
+    ValueError: positions (1, 3, 1) for tokens (2, 3, 8): placing="add" takes vectors (1, 3, 8)
+    """
+    (B, T, N), found = tokens.shape, jnp.shape(positions)
+    whole = len(found) == 3 and found[0] in (1, B) and found[1] == T
+    if whole and (not added or found[2] == N):
+        return
+    kind, last = ('placing="add" takes vectors', N) if added else ("Rotary takes coordinates", "A")
+    raise ValueError(
+        f"positions {found} for tokens {tokens.shape}: {kind} (1, {T}, {last})"
+        + (f" or ({B}, {T}, {last})" if B != 1 and len(found) == 3 and found[0] != 1 else "")
+    )
 
 
 class LearnedPositions(nn.Module):
@@ -32,7 +59,7 @@ class LearnedPositions(nn.Module):
         """Vectors of all tokens, the last axis running fastest."""
         total = jnp.zeros((1, self.width))
         for axis, size in enumerate(self.sizes):
-            table = self.param(f"axis{axis}", nn.initializers.normal(0.02), (size, self.width))
+            table = learned(self, f"axis{axis}", nn.initializers.normal(0.02), (size, self.width))
             total = (total[:, None] + table[None]).reshape(-1, self.width)
         return total[None]
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, Projected
-from crossattn.nn.block import Joined, Past
+from crossattn.nn.block import Joined
 from crossattn.nn.blocks import FeedForward
 from crossattn.nn.contexts import shown, spread
 from crossattn.nn.design import Design
+from crossattn.nn.past import Past, from_place
 from crossattn.nn.sublayers import both, conjunction, look
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
@@ -115,7 +116,7 @@ class Prefix(nn.Module):
         """The words from `place` on, and the past with them."""
         words = self.self_join.before(x)
         past = past.extended(self.self_attention.project(words, positions=x_positions), place)
-        here = Projected(past.keys, past.values, Mask.causal(place))
+        here = Projected(past.keys, past.values, from_place(place))
         context, context_mask = spread(context, context_mask, x.shape[0])
         context = replace(context, mask=context_mask)
         x, trace = self._reads(x, words, context, here, x_positions)

@@ -6,13 +6,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, Projected
-from crossattn.nn.block import Joined, Past
+from crossattn.nn.block import Joined
 from crossattn.nn.blocks import FeedForward, Remat, policy_of
 from crossattn.nn.contexts import spread
 from crossattn.nn.design import Design
 from crossattn.nn.norms import Norm
-from crossattn.nn.stack import cast, empty_past
+from crossattn.nn.past import Past, empty_past, from_place
+from crossattn.nn.stack import cast
 from crossattn.nn.sublayers import look, required
+from crossattn.nn.tables import learned
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Bool, Float, Int
 
@@ -117,7 +119,7 @@ class QFormerLayer(nn.Module):
         """The words from `place` on, which read the queries and their own past."""
         read = self.self_join.before(x)
         past = past.extended(self.self_attention.project(read), place)
-        here = Projected(past.keys, past.values, Mask.causal(place))
+        here = Projected(past.keys, past.values, from_place(place))
         queries, _ = spread(queries, None, x.shape[0])
         y, _ = look(self.self_attention, read, queries, beside=[here])
         return self._feeds_words(self.self_join(x, y)), past
@@ -193,7 +195,7 @@ class QFormer(nn.Module):
     def _learned(self, context: Array) -> Array:
         required(context)
         start = nn.initializers.normal(0.02)
-        queries = self.param("queries", start, (self.queries, self.width)).astype(context.dtype)
+        queries = learned(self, "queries", start, (self.queries, self.width)).astype(context.dtype)
         return queries[None].repeat(context.shape[0], axis=0)
 
     def encode(

@@ -4,6 +4,7 @@ from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention
 from crossattn.nn.blocks import FeedForward
+from crossattn.nn.tables import learned
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float
 from crossattn.sharding import Layout
@@ -40,7 +41,7 @@ class Resampler(nn.Module):
         """Returns the latents and the trace by which a reader of them looks through them."""
         shape = (self.latents, self.width)
         # As large as the words and positions of a stream, of which latents are the beginning.
-        start = self.param("latents", nn.initializers.normal(0.1), shape)
+        start = learned(self, "latents", nn.initializers.normal(0.1), shape)
         x = start[None].repeat(context.shape[0], axis=0)
         attention = CrossAttention(
             self.width, self.heads, layout=self.layout, name="cross_attention"

@@ -4,17 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, Projected
-from crossattn.nn.block import Block, Past
+from crossattn.nn.block import Block
 from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.design import Design
+from crossattn.nn.past import Past, empty_past
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
 
-__all__ = ["Stack", "cast", "empty_past"]
+__all__ = ["Stack", "cast"]
 
 
 class Stack(nn.Module):
@@ -30,6 +30,7 @@ class Stack(nn.Module):
         norms and softmax are taken in float32 at least.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> from crossattn.nn.presets import DESIGNS
       >>> stack = Stack(layers=3, width=8, heads=2, design=DESIGNS["whisper"])
       >>> words, sound = jnp.ones((2, 5, 8)), jnp.ones((2, 7, 8))
@@ -164,15 +165,6 @@ class Stack(nn.Module):
             step, self.blocks, cast(x, self.dtype), (where,), (own,), layers=self.layers
         )
         return x, past, kept
-
-
-def empty_past(
-    attention: CrossAttention, leading: tuple[int, ...], length: int, dtype: Any
-) -> Past:
-    """A past of up to `length` tokens, nothing of which is filled; float32 where dtype is None."""
-    dtype = jnp.float32 if dtype is None else dtype
-    empty = lambda size: jnp.zeros((*leading, attention.shared, length, size), dtype)
-    return Past(empty(attention.size), empty(attention.read))
 
 
 def cast(streams: Any, dtype: Any) -> Any:

@@ -11,8 +11,8 @@ from formulas import filled
 
 from crossattn import Mask
 from crossattn.nn import Block, CrossAttention, Logits, Spare, presets
-from crossattn.nn.block import Past
 from crossattn.nn.contexts import Projected, shown
+from crossattn.nn.past import Past
 from crossattn.nn.presets import DESIGNS
 
 B, T, S, M, H = 2, 4, 6, 8, 2
@@ -140,7 +140,7 @@ def test_what_cannot_be_is_said():
     with pytest.raises(ValueError, match="take masks of keys"):
         init(Block(M, H, COMPETING), four, context, mask=Mask.causal(0))
     past = presets.build("whisper", width=M, heads=H, layers=1).start(1, 2)
-    with pytest.raises(ValueError, match="a past of 2 tokens ends before token 3"):
+    with pytest.raises(ValueError, match="a past for 2 tokens, got 3"):
         Past(past.keys[0], past.values[0]).extended(Projected(past.keys[0], past.values[0]), 1)
 
 

@@ -1,0 +1,101 @@
+"""What a text has been so far, as keys and values of fixed shape."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from crossattn.nn.attention import CrossAttention, Projected
+from crossattn.nn.tables import concrete, exceeds
+from crossattn.ops import Mask
+
+__all__ = ["Past", "empty_past", "fits", "from_place", "pasts"]
+
+
+@struct.dataclass
+class Past:
+    """What the queries have been so far, as keys and values of fixed shape.
+
+    Attributes:
+      keys: (B, K, N, D), heads first, of which the first are filled; of a stack of layers with
+        further axes in front.
+      values: (B, K, N, V).
+    """
+
+    keys: Any
+    values: Any
+
+    @property
+    def room(self) -> int:
+        """N, how many tokens fit."""
+        return self.keys.shape[-2]
+
+    def extended(self, new: Projected, place: Any) -> "Past":
+        """With the keys and values of the tokens from `place` on.
+
+        Where `place` is known only when the program runs, tokens that do not fit are written as
+        NaN: the output of this step and of all that follow is NaN, instead of that of a text whose
+        tokens lie over one another.
+
+        Raises:
+          ValueError: they do not fit, or `place` is not one number.
+        """
+        T, room = new.keys.shape[-2], self.room
+        there = fits(T, room, place)
+
+        def written(every, some):
+            some = jnp.where(there, some.astype(every.dtype), jnp.nan)
+            # A negative start would be counted from the end.
+            start = jnp.maximum(place, 0)
+            return jax.lax.dynamic_update_slice_in_dim(every, some, start, axis=2)
+
+        return Past(written(self.keys, new.keys), written(self.values, new.values))
+
+
+def fits(T: Any, room: Any, place: Any, what: str = "a past") -> Any:
+    """Whether T tokens from `place` on have a place in what has room for so many.
+
+    Raises:
+      ValueError: they have none, where `place` is known, or it is not one number.
+
+    >>> fits(2, 3, 2, "positions")
+    Traceback (most recent call last):
+    ValueError: positions for 3 tokens, got 4: the prompt and all that is written behind it count
+    """
+    if jnp.ndim(place):
+        raise ValueError(
+            f"place is one number for all rows, got shape {jnp.shape(place)}: "
+            "it is the number of the first of these tokens"
+        )
+    known = concrete(place)
+    first = 0 if known is None else int(known)
+    if first < 0:
+        raise ValueError(f"place is at least 0, got {first}: the first token stands at 0")
+    if exceeds(first + T, room):
+        raise ValueError(
+            f"{what} for {room} tokens, got {first + T}: "
+            "the prompt and all that is written behind it count"
+        )
+    return (place >= 0) & (place + T <= room) if known is None else True
+
+
+def from_place(place: Any) -> Mask:
+    """What tokens from `place` on see of their past; see `Past.extended` for a negative place."""
+    return Mask.causal(jnp.maximum(place, 0))
+
+
+def empty_past(
+    attention: CrossAttention, leading: tuple[int, ...], length: int, dtype: Any
+) -> Past:
+    """A past of up to `length` tokens, nothing of which is filled; float32 where dtype is None."""
+    dtype = jnp.float32 if dtype is None else dtype
+    empty = lambda size: jnp.zeros((*leading, attention.shared, length, size), dtype)
+    return Past(empty(attention.size), empty(attention.read))
+
+
+def pasts(tree: Any) -> list[tuple[str, Past]]:
+    """Every `Past` in a tree, with its path."""
+    stop = lambda node: isinstance(node, Past)
+    found = jax.tree_util.tree_leaves_with_path(tree, is_leaf=stop)
+    return [(jax.tree_util.keystr(path), node) for path, node in found if stop(node)]
