@@ -1,11 +1,20 @@
 """Files that are whole or absent, and names as a line may show them."""
 
+import contextlib
+import hashlib
 import os
+import platform
+from collections.abc import Iterable
 from pathlib import Path
+
+# Holds the checksums of the files beside and below it.
+SEAL = "files.sha256"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file that a kill leaves either old or new, never half.
+    """Write a file that a kill or a power cut leaves either old or new, never half.
+
+    What earlier processes were killed over is removed.
 
     Example:
       >>> import tempfile
@@ -14,12 +23,103 @@ def write_atomically(path: Path, content: str | bytes) -> None:
       >>> path.read_text()
       'whole'
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f"{_prefix(path)}{os.getpid()}")
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    _remove_left_over(path)
+    _sync(path.parent)
+
+
+def _prefix(path: Path) -> str:
+    """How the names of temporary files of this machine begin."""
+    return f".{path.name}.{platform.node()}."
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove the temporary files of processes of this machine that are no more."""
+    for other in path.parent.iterdir():
+        process = other.name.removeprefix(_prefix(path))
+        if process != other.name and process.isdigit() and not _alive(int(process)):
+            other.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename last; some file systems cannot, and need not, sync a folder."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def seal(folder: Path, names: Iterable[str]) -> None:
+    """Write down the checksums of files of a folder, as `sha256sum --check` reads them."""
+    lines = (f"{_checksum(folder / name)}  {name}\n" for name in names)
+    write_atomically(folder / SEAL, "".join(lines))
+
+
+def damage(folder: Path, needed: Iterable[str] = ()) -> str:
+    """What is wrong with the sealed files of a folder; "" where they are as they were written.
+
+    Args:
+      folder: with a seal.
+      needed: names of files that must be among the sealed ones.
+
+    Raises:
+      PermissionError: a file cannot be read by this user, which says nothing about what is in it.
+
+    Example:
+      >>> import tempfile
+      >>> folder = Path(tempfile.mkdtemp())
+      >>> write_atomically(folder / "a", "whole")
+      >>> seal(folder, ["a"])
+      >>> damage(folder, ["a"])
+      ''
+      >>> write_atomically(folder / "a", "whale")
+      >>> damage(folder, ["a"])
+      'a is not as it was written'
+    """
+    try:
+        lines = (folder / SEAL).read_text().splitlines()
+    except FileNotFoundError:
+        return f"{SEAL} is missing"
+    except ValueError:
+        return f"{SEAL} is damaged"
+    sealed = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
+    for name in dict.fromkeys((*needed, *sealed)):
+        if name not in sealed:
+            return f"{SEAL} does not name {name}"
+        try:
+            same = _checksum(folder / name) == sealed[name]
+        except PermissionError:
+            raise
+        except (OSError, ValueError):
+            return f"{name} is missing or cannot be read"
+        if not same:
+            return f"{name} is not as it was written"
+    return ""
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # The joiners of Persian, Hindi and emoji: no letters, but nothing a terminal acts upon.

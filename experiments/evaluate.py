@@ -25,7 +25,13 @@ from crossattn.report.gallery import Gallery
 from crossattn.report.tables import plain
 from crossattn.train import exhibits, features, record
 from crossattn.train import step as steps
-from crossattn.train.checkpoint import CheckpointError, Checkpoints, Restored, newest
+from crossattn.train.checkpoint import (
+    WITHOUT_DIGEST,
+    CheckpointError,
+    Checkpoints,
+    Restored,
+    newest,
+)
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.loop import Programs
 from crossattn.train.measure import Evidence, measure, questions
@@ -185,6 +191,9 @@ def restore(
     for damaged in restored.damaged:
         said = f"{where / str(damaged)} is damaged: measuring that of step {restored.step} instead"
         print(f"{COMMAND}: {said}", file=sys.stderr)
+    if not restored.checked:
+        said = WITHOUT_DIGEST.format(step=restored.step)
+        print(f"{COMMAND}: {folder}: {said}", file=sys.stderr)
     return restored
 
 

@@ -1,19 +1,29 @@
-"""Checkpoints: asynchronous, atomic, with the position in the data (Orbax)."""
+"""Checkpoints: asynchronous, atomic, with the position in the data and a digest (Orbax)."""
 
 import contextlib
 import gc
+import json
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
-from crossattn.train.crew import meet, writer
+from crossattn.files import SEAL, damage, seal
+from crossattn.train.crew import agree, everyone, meet, writer
+from crossattn.train.digest import digest, name_of
 from crossattn.train.step import State
+
+Metrics = dict[str, float]
+ITEMS = ("state", "position")
+WITHOUT_DIGEST = (
+    "the checkpoint of step {step} is of an older version and has no digest: taken as it is"
+)
 
 
 class CheckpointError(ValueError):
@@ -27,13 +37,17 @@ class Restored(NamedTuple):
       step: number of finished steps.
       state: after them.
       position: where the data stood.
-      damaged: steps of newer checkpoints that cannot be read.
+      unlogged: metrics of the last steps, which no line of the log holds yet.
+      damaged: steps of newer checkpoints that cannot be read, or are not what was written.
+      checked: whether the digest was compared; what older versions wrote has none.
     """
 
     step: int
     state: State
     position: dict[str, int]
+    unlogged: list[Metrics]
     damaged: tuple[int, ...]
+    checked: bool
 
 
 class Checkpoints:
@@ -51,15 +65,20 @@ class Checkpoints:
         """Checkpoints in a folder, which is created where it is missing and may be written."""
         self.folder = folder.absolute()
         self.error: Exception | None = None
+        self.step = 0
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else 2,
             enable_async_checkpointing=not read_only,
             create=not read_only,
             read_only=read_only,
+            # Directories are made while `save` is called: a folder that somebody removes is not
+            # made again behind their back.
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=None if read_only else self._seal,
+                create_directories_asynchronously=False,
+            ),
         )
-        self.manager = ocp.CheckpointManager(
-            self.folder, options=options, item_names=("state", "position")
-        )
+        self.manager = ocp.CheckpointManager(self.folder, options=options, item_names=ITEMS)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -73,17 +92,38 @@ class Checkpoints:
         """Step of the newest whole checkpoint."""
         return self.manager.latest_step()
 
-    def save(self, step: int, state: State, position: dict[str, int]) -> None:
-        """Begin to save the state after `step` steps and where the data stands."""
+    def save(
+        self,
+        step: int,
+        state: State,
+        position: dict[str, int],
+        unlogged: Sequence[Metrics] = (),
+    ) -> None:
+        """Begin to save the state after `step` steps and where data and log stand."""
+        stands = {"position": position, "unlogged": list(unlogged)}
+        stands["digest"] = digest(state, _about(step, stands))
         with self._turn:
             self._finish()
-            Checkpoints._saving = self
+            Checkpoints._saving, self.step = self, step
             self.manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position)
+                    state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(stands)
                 ),
             )
+
+    def _seal(self) -> None:
+        """Write down the checksums of a checkpoint's files, before or after it gets its name.
+
+        They notice what changes no array: flipped bits in Orbax's descriptions of them.
+        """
+        there = [path for path in self.folder.glob(f"{self.step}*") if _step_of(path) == self.step]
+        if not writer() or not there:
+            return
+        folder = max(there, key=lambda path: path.stat().st_mtime)
+        # Orbax changes what lies beside the items once more.
+        files = (path for item in ITEMS for path in (folder / item).rglob("*") if path.is_file())
+        seal(folder, sorted(str(path.relative_to(folder)) for path in files))
 
     def wait(self) -> None:
         """Block until what was begun is on disk."""
@@ -117,9 +157,11 @@ class Checkpoints:
         with self._turn:
             self._finish()
             for there in sorted(self.manager.all_steps() if step is None else [step], reverse=True):
-                found = self._read(there, abstract)
-                if found is not None:
-                    return Restored(there, found["state"], found["position"], tuple(tried))
+                items = self._items(there, abstract)
+                if all(everyone(np.array([items is not None]))):
+                    found = _whole(there, items["state"], items["position"], tuple(tried))
+                    if found is not None:
+                        return found
                 tried.append(there)
         if not tried:
             raise CheckpointError(f"{self.folder} holds no checkpoint")
@@ -129,8 +171,12 @@ class Checkpoints:
             f"from its beginning, remove {self.folder.parent} and type the same command again"
         )
 
-    def _read(self, step: int, abstract: Any) -> Any:
-        """A checkpoint's items; None where it is damaged."""
+    def _items(self, step: int, abstract: Any) -> Any:
+        """A checkpoint's items as they are read; None where they cannot be."""
+        there = self.folder / str(step)
+        sealed = writer() and (there / SEAL).exists()
+        if not agree([not (sealed and damage(there))])[0]:
+            return None
         try:
             with _quiet():
                 return self.manager.restore(
@@ -177,6 +223,12 @@ class Checkpoints:
         return aside
 
 
+def _step_of(path: Path) -> int | None:
+    """The step of a checkpoint's folder, be it finished or not."""
+    step = path.name.partition(".")[0]
+    return int(step) if step.isdigit() else None
+
+
 def newest(folder: Path) -> int | None:
     """Step of the newest checkpoint in a folder by the names in it: nothing is opened.
 
@@ -189,18 +241,33 @@ def newest(folder: Path) -> int | None:
     return max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=None)
 
 
+def _about(step: int, stands: dict[str, Any]) -> str:
+    """What a digest stands for beside the arrays."""
+    return json.dumps([step, stands["position"], stands["unlogged"]], sort_keys=True)
+
+
+def _whole(step: int, state: State, stands: Any, damaged: tuple[int, ...]) -> Restored | None:
+    """What was read, where it is what was written; else None.
+
+    Checkpoints from before there were digests hold the bare position, numbers alone, which no
+    flipped bit makes of one with a digest. They are taken: hours of training are worth more than
+    the small chance of a flipped bit, and who restores says so.
+    """
+    if not isinstance(stands, dict):
+        return None
+    if all(type(value) is int for value in stands.values()):
+        return Restored(step, state, stands, [], damaged, checked=False)
+    if set(stands) != {"position", "unlogged", "digest"}:
+        return None
+    if digest(state, _about(step, stands)) != stands["digest"]:
+        return None
+    return Restored(step, state, stands["position"], stands["unlogged"], damaged, checked=True)
+
+
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     """Shapes by names, which are the same for a tree and for what Orbax says of a saved one."""
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
-    return {
-        "/".join(map(_name, path)): tuple(leaf.shape)
-        for path, leaf in leaves
-        if hasattr(leaf, "shape")
-    }
-
-
-def _name(key: Any) -> str:
-    return str(next(getattr(key, kind) for kind in ("name", "key", "idx") if hasattr(key, kind)))
+    return {name_of(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
 
 
 @contextlib.contextmanager

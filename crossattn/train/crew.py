@@ -169,6 +169,13 @@ def agree(values: Sequence[int]) -> list[int]:
     return np.asarray(multihost_utils.broadcast_one_to_all(np.array(values, np.int32))).tolist()
 
 
+def everyone(values: np.ndarray) -> np.ndarray:
+    """What each process has, (processes, ...)."""
+    if jax.process_count() == 1:
+        return values[None]
+    return np.asarray(multihost_utils.process_allgather(values))
+
+
 @contextlib.contextmanager
 def together(folder: Path, command: str) -> Iterator[None]:
     """Within, the loss of another process ends this one with one line and the exit code `LOST`.

@@ -1,6 +1,9 @@
 """Logs as JSON lines."""
 
+import errno
 import json
+import math
+import os
 import time
 from pathlib import Path
 from typing import Any, TextIO
@@ -10,16 +13,34 @@ from crossattn.train.crew import writer
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Lines of a log; a last line that a kill cut short is dropped."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text().splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+    """Lines of a log that can be read: the last may be cut short by a kill, others be damaged."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The lines that can be read, and how many others there are but for the last."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    found = [_line(line) for line in content.splitlines()]
+    return [line for line in found if line is not None], sum(line is None for line in found[:-1])
+
+
+def _line(line: bytes) -> dict[str, Any] | None:
+    """What stands in a line; None where no version of this program has written that."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return None
+    numbers = [value for name, value in record.items() if "event" not in record or name == "time"]
+    return record if all(map(_finite, numbers)) else None
+
+
+def _finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 class Log:
@@ -27,13 +48,18 @@ class Log:
 
     On resuming at a step, what was logged beyond it is removed: each step stands there once. Of
     several processes one writes.
+
+    Attributes:
+      damaged: how many lines could not be read, and are left out from now on.
     """
 
     def __init__(self, path: Path, *, resume_at: int = 0):
+        self.path, self.damaged = path, 0
         self.file: TextIO | None = None
         if not writer():
             return
-        kept = [line for line in read_lines(path) if line["step"] <= resume_at]
+        lines, self.damaged = _read(path)
+        kept = [line for line in lines if line["step"] <= resume_at]
         write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = path.open("a", buffering=1)
 
@@ -45,8 +71,32 @@ class Log:
             self.file.close()
 
     def write(self, step: int, **values: Any) -> None:
-        """Append a line with the time of day in seconds."""
+        """Append a line with the time of day in seconds.
+
+        Raises:
+          FileNotFoundError: see `check`.
+        """
         if self.file is None:
             return
+        self.check()
         record = {"step": step, **values, "time": round(time.time(), 3)}
         self.file.write(json.dumps(record) + "\n")
+
+    def check(self) -> None:
+        """Make sure that the file is still where it was opened.
+
+        What is written into a folder that was renamed or removed is lost without an error, and
+        what is made anew at its old place would be half a folder.
+
+        Raises:
+          FileNotFoundError: it is not.
+        """
+        if self.file is None:
+            return
+        try:
+            same = os.path.samestat(os.fstat(self.file.fileno()), self.path.stat())
+        except (FileNotFoundError, NotADirectoryError):
+            same = False
+        if not same:
+            reason = "moved, removed or replaced while this command ran"
+            raise FileNotFoundError(errno.ENOENT, reason, str(self.path))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from crossattn.train import step as steps
-from crossattn.train.checkpoint import CheckpointError, Checkpoints
+from crossattn.train.checkpoint import WITHOUT_DIGEST, CheckpointError, Checkpoints, Metrics
 from crossattn.train.feed import Feed
 from crossattn.train.log import Log
 from crossattn.train.run import Run
@@ -145,24 +145,30 @@ class _Lane:
     ) -> State:
         """The states, with that of this seed from its newest checkpoint, if it has one."""
         feed, folder = self.seat.feed, self.seat.folder
-        damaged = tuple[int, ...]()
+        damaged, unlogged = tuple[int, ...](), list[Metrics]()
         if self.checkpoints.latest() is not None:
-            like = spread.take(states, place)
-            self.step, state, position, damaged = self.checkpoints.restore(like)
-            if position != feed.position(self.step):
+            found = self.checkpoints.restore(spread.take(states, place))
+            self.step, damaged, unlogged = found.step, found.damaged, found.unlogged
+            if found.position != feed.position(self.step):
                 raise CheckpointError(
-                    f"{folder}: the checkpoint stands at {position} of the data, "
+                    f"{folder}: the checkpoint stands at {found.position} of the data, "
                     f"this run would stand at {feed.position(self.step)}"
                 )
-            states = spread.put(states, place, state)
+            if not found.checked:
+                notify(f"{folder}: {WITHOUT_DIGEST.format(step=self.step)}")
+            states = spread.put(states, place, found.state)
         log = self.open.enter_context(Log(folder / "log.jsonl", resume_at=self.step))
+        if log.damaged:
+            notify(f"{folder / 'log.jsonl'} is damaged: {log.damaged} of its lines are lost")
+            log.write(self.step, event="damaged-log", lines=log.damaged)
         for step in damaged:
             aside = self.checkpoints.set_aside(step)
             log.write(self.step, event="damaged-checkpoint", checkpoint=step)
             notify(f"{aside} is a damaged checkpoint: going on from step {self.step} instead")
         event = "resume" if self.step else "start"
         log.write(self.step, event=event, **feed.position(self.step))
-        self.watch = _Watch(log, self.checkpoints, place if spread.seeds > 1 else None)
+        place_of = place if spread.seeds > 1 else None
+        self.watch = _Watch(log, self.checkpoints, place_of, unlogged)
         self.batches = feed.batches(self.step)
         return states
 
@@ -182,20 +188,27 @@ class _Lane:
         self.seat.progress(self.step, self.watch.push(self.step, metrics))
         if self.step % self.run.checkpoint_every == 0 or self.step == self.run.steps:
             self.watch.flush()
-            self.checkpoints.save(self.step, state(), self.seat.feed.position(self.step))
+            position = self.seat.feed.position(self.step)
+            self.checkpoints.save(self.step, state(), position, self.watch.unlogged)
 
 
 class _Watch:
     """Looks at the metrics of a step once the next one is dispatched."""
 
-    def __init__(self, log: Log, checkpoints: Checkpoints, place: int | None):
-        """Of the seed in a place of the metrics' axis; None where they have none."""
+    def __init__(
+        self, log: Log, checkpoints: Checkpoints, place: int | None, unlogged: list[Metrics]
+    ):
+        """Of the seed in a place of the metrics' axis; None where they have none.
+
+        Lines of the log are means over `LOG_EVERY` steps on a fixed grid: what a line still lacks
+        when a checkpoint is saved goes on with it.
+        """
         self.log, self.checkpoints = log, checkpoints
         self.place: Any = () if place is None else place
         self.pending: tuple[int, Any] | None = None
-        self.window: list[dict[str, float]] = []
+        self.unlogged = unlogged
 
-    def push(self, step: int, metrics: Any) -> dict[str, float]:
+    def push(self, step: int, metrics: Any) -> Metrics:
         seen = self.flush()
         self.pending = (step, metrics)
         return seen
@@ -208,11 +221,11 @@ class _Watch:
         values = {name: float(np.asarray(value)[self.place]) for name, value in metrics.items()}
         if not steps.all_finite(values):
             self._stop(step, values)
-        self.window.append(values)
+        self.unlogged.append(values)
         if step % LOG_EVERY == 0:
-            means = {name: np.mean([line[name] for line in self.window]) for name in values}
+            means = {name: np.mean([line[name] for line in self.unlogged]) for name in values}
             self.log.write(step, **{name: round(float(mean), 6) for name, mean in means.items()})
-            self.window.clear()
+            self.unlogged.clear()
         return values
 
     def _stop(self, step: int, values: dict[str, float]) -> None:

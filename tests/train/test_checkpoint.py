@@ -1,14 +1,17 @@
 """Checkpoints: side by side, damaged, and of another model."""
 
 import gc
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
+from crossattn.files import SEAL
 from crossattn.train.checkpoint import CheckpointError, Checkpoints, newest
 from crossattn.train.step import State
 
@@ -112,6 +115,79 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(two, tmp_path, damage)
     assert (restored.step, restored.damaged) == (4, (9,))
     assert restored.position == {"batch": 4}
     assert restored.state.params["params"]["kernel"][96, 88] == 4
+
+
+def flip_bit(file, place):
+    content = bytearray(file.read_bytes())
+    content[place // 8] ^= 1 << place % 8
+    file.write_bytes(content)
+
+
+def test_every_flipped_bit_is_noticed(tmp_path):
+    """In the largest file of arrays and in the position: what is restored is what was saved."""
+    folder = tmp_path / "run" / "checkpoints"
+    random = np.random.default_rng(0)
+    noise = lambda step: State(
+        jnp.int32(step), {"w": jnp.asarray(random.standard_normal((31, 29)), jnp.float32)}, ()
+    )
+    with Checkpoints(folder) as checkpoints:
+        for step in (4, 9):
+            checkpoints.save(step, noise(step), {"epoch": 0, "batch": step}, [{"loss": 0.5}])
+    array, position = biggest(folder / "9" / "state"), folder / "9" / "position" / "metadata"
+    sealed = folder / "9" / SEAL
+    missed = []
+    for file, count in ((array, 40), (position, 10), (sealed, 10)):
+        whole = file.read_bytes()
+        for place in random.choice(8 * len(whole), count, replace=False):
+            flip_bit(file, int(place))
+            with Checkpoints(folder, read_only=True) as checkpoints:
+                restored = checkpoints.restore(noise(0))
+            if (restored.step, restored.damaged) != (4, (9,)):
+                missed.append((file.name, place))
+            file.write_bytes(whole)
+    assert missed == []
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        restored = checkpoints.restore(noise(0))
+    assert (restored.step, restored.damaged, restored.checked) == (9, (), True)
+    assert restored.unlogged == [{"loss": 0.5}]
+
+
+def test_a_flipped_bit_of_an_array_is_noticed_without_checksums_of_files(tmp_path):
+    """They are lost where a process is killed at the wrong moment."""
+    folder = tmp_path / "run" / "checkpoints"
+    with Checkpoints(folder) as checkpoints:
+        for step in (4, 9):
+            checkpoints.save(step, trained(step), {"batch": step})
+    state = trained(9)
+    state.params["params"]["kernel"] = state.params["params"]["kernel"].at[55, 44].add(1e-6)
+    with Checkpoints(tmp_path / "other") as checkpoints:
+        checkpoints.save(9, state, {"batch": 9})
+    shutil.rmtree(folder / "9" / "state")
+    shutil.copytree(tmp_path / "other" / "9" / "state", folder / "9" / "state")
+    (folder / "9" / SEAL).unlink()
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        assert checkpoints.restore(trained(0)).damaged == (9,)
+
+
+def test_a_checkpoint_from_before_there_were_digests_is_taken_and_said(two, tmp_path):
+    folder = copy(two, tmp_path)
+    (folder / "9" / "position" / "metadata").write_text('{"batch": 9}')
+    (folder / "9" / SEAL).unlink()
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        restored = checkpoints.restore(trained(0))
+    assert (restored.step, restored.position, restored.checked) == (9, {"batch": 9}, False)
+
+
+@pytest.mark.parametrize("taken", ["digest", "position", "unlogged"])
+def test_what_lacks_a_part_of_its_position_is_damaged(two, tmp_path, taken):
+    folder = copy(two, tmp_path)
+    file = folder / "9" / "position" / "metadata"
+    content = json.loads(file.read_text())
+    del content[taken]
+    file.write_text(json.dumps(content))
+    (folder / "9" / SEAL).unlink()
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        assert checkpoints.restore(trained(0)).damaged == (9,)
 
 
 def test_training_goes_on_where_a_damaged_checkpoint_lay(two, tmp_path):

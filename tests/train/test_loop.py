@@ -1,7 +1,11 @@
 """Training: resumed equals uninterrupted, one program for all seeds, no step on NaN."""
 
 import json
+import os
+import platform
 import shutil
+import stat
+import subprocess
 
 import jax
 import numpy as np
@@ -33,6 +37,12 @@ def uninterrupted(programs, run, examples, tmp_path_factory):
     return folder, fit(programs, Feed(run, examples, 0), folder)
 
 
+def curve(folder):
+    """All that a log says of training but the time of day."""
+    lines = [line for line in read_lines(folder / "log.jsonl") if "loss" in line]
+    return [{name: line[name] for name in line if name != "time"} for line in lines]
+
+
 @pytest.mark.parametrize("stops", [(2,), (5, 11), (8, 9, 12)])
 def test_resumed_equals_uninterrupted(
     uninterrupted, programs, run, examples, tmp_path, same, stops
@@ -45,8 +55,9 @@ def test_resumed_equals_uninterrupted(
     lines = read_lines(tmp_path / "log.jsonl")
     resumed = [line["step"] for line in lines if line.get("event") == "resume"]
     assert resumed == [4 * ((stop - 1) // 4) for stop in stops if stop > 4]
-    logged = [line["step"] for line in lines if "loss" in line]
-    assert logged == sorted(set(logged))
+    # Checkpoints of steps 4, 8 and 12 lie within what the lines of steps 10 and 20 are means of.
+    assert curve(tmp_path) == curve(uninterrupted[0])
+    assert [line["step"] for line in curve(tmp_path)] == [10]
 
 
 def test_a_finished_run_is_restored_not_repeated(uninterrupted, programs, run, examples, same):
@@ -141,6 +152,63 @@ def test_a_log_cut_by_a_kill_goes_on(tmp_path):
     with Log(path, resume_at=3) as log:
         log.write(5, loss=1.0)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [2, 5]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"\xff", b"[]", b'{"step": "4"}', b'{"step": 4, "loss": "x"}', b'{"step": 4, "loss": NaN}'],
+)
+def test_a_damaged_line_is_left_out_and_counted(tmp_path, damage):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"step": 2}\n' + damage + b'\n{"step": 6, "loss": 1.5, "time": 3}\n')
+    assert [line["step"] for line in read_lines(path)] == [2, 6]
+    with Log(path, resume_at=9) as log:
+        assert log.damaged == 1
+    with Log(path, resume_at=9) as log:
+        assert log.damaged == 0
+    assert [line["step"] for line in read_lines(path)] == [2, 6]
+
+
+@pytest.mark.parametrize("fate", ["renamed", "removed", "made anew", "a file"])
+def test_a_log_that_was_taken_away_is_said(tmp_path, fate):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with Log(folder / "log.jsonl") as log:
+        log.write(1)
+        folder.rename(tmp_path / "other")
+        if fate == "removed":
+            shutil.rmtree(tmp_path / "other")
+        if fate == "made anew":
+            shutil.copytree(tmp_path / "other", folder)
+        if fate == "a file":
+            folder.write_text("")
+        with pytest.raises(FileNotFoundError, match="moved, removed or replaced"):
+            log.write(2)
+
+
+def test_temporary_files_of_the_dead_are_removed(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    write_atomically(tmp_path / "a.json", "old")
+    for name in ("a.json", "b.json"):
+        for process in (dead.pid, os.getppid()):
+            (tmp_path / f".{name}.{platform.node()}.{process}").write_text("half")
+    write_atomically(tmp_path / "a.json", "new")
+    left = {path.name for path in tmp_path.iterdir()} - {"a.json"}
+    here = f".{platform.node()}."
+    assert left == {f".a.json{here}{os.getppid()}"} | {
+        f".b.json{here}{process}" for process in (dead.pid, os.getppid())
+    }
+
+
+def test_files_are_on_the_disk_before_their_name_is(tmp_path, monkeypatch):
+    done = []
+    sync, replace = os.fsync, os.replace
+    kind = lambda file: "folder" if stat.S_ISDIR(os.fstat(file).st_mode) else "file"
+    monkeypatch.setattr("os.fsync", lambda file: (done.append(kind(file)), sync(file)))
+    monkeypatch.setattr("os.replace", lambda *names: (done.append("name"), replace(*names)))
+    write_atomically(tmp_path / "a.json", "whole")
+    assert done == ["file", "name", "folder"]
 
 
 def test_files_are_whole_or_absent(tmp_path, monkeypatch):
