@@ -20,14 +20,16 @@ training image, `train` is the others.
 """
 
 import dataclasses
-import re
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
+from crossattn.data import pictures
+from crossattn.data.errors import DataError
 from crossattn.data.examples import ROLES, Examples
+from crossattn.data.words import words
 from crossattn.shapes import Bool, Float
 
 __all__ = ["KINDS", "OPEN", "SPLITS", "coverage", "examples", "region"]
@@ -91,6 +93,7 @@ def examples(split: str, *, cell: int = 8, window: int = 2, limit: int | None = 
 
     Raises:
         ValueError: unknown split, windows that do not fit the image, a limit under 1.
+        DataError: a picture of the package is damaged.
         ModuleNotFoundError: the package `easy_vqa` is not installed.
 
     Example:
@@ -216,28 +219,28 @@ def _rows(text: _Text, asked: tuple[list[str], list[str], list[int]]) -> _Rows:
 
 
 def _tabulate(wordings: tuple[str, ...], answers: tuple[str, ...]) -> _Text:
-    split = [re.findall(r"\w+|[^\w\s]", wording.lower()) for wording in wordings]
-    vocabulary = ("<pad>", *sorted({word for words in split for word in words} | set(answers)))
+    split = [words(wording) for wording in wordings]
+    vocabulary = ("<pad>", *sorted({word for said in split for word in said} | set(answers)))
     token = {word: index for index, word in enumerate(vocabulary)}
     shape = (len(wordings), max(map(len, split)) + 1)
     tokens, role = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
-    for row, words in enumerate(split):
-        tokens[row, : len(words)] = [token[word] for word in words]
-        role[row, : len(words)] = _question_roles(words, answers)
+    for row, said in enumerate(split):
+        tokens[row, : len(said)] = [token[word] for word in said]
+        role[row, : len(said)] = _question_roles(said, answers)
     return _Text(
         wordings=wordings,
         answers=answers,
         vocabulary=vocabulary,
         tokens=tokens,
         role=role,
-        length=np.array([len(words) for words in split], np.int32),
-        negated=np.array([not NEGATIONS.isdisjoint(words) for words in split]),
+        length=np.array([len(said) for said in split], np.int32),
+        negated=np.array([not NEGATIONS.isdisjoint(said) for said in split]),
     )
 
 
-def _question_roles(words: list[str], answers: tuple[str, ...]) -> list[int]:
+def _question_roles(said: list[str], answers: tuple[str, ...]) -> list[int]:
     roles = []
-    for before, word in zip(["", *words], words, strict=False):
+    for before, word in zip(["", *said], said, strict=False):
         if word in answers and word not in YES_NO:  # "no" before the answer is a negation
             roles.append(_answer_role(word))
         else:
@@ -291,6 +294,9 @@ def _words(text: _Text, rows: _Rows) -> dict[str, np.ndarray]:
 def _pixels(paths: dict[int, str], numbers: np.ndarray) -> np.ndarray:
     images = np.empty((len(numbers), SIDE, SIDE, 3), np.uint8)
     for index, number in enumerate(numbers):
-        with Image.open(paths[int(number)]) as file:
-            images[index] = np.asarray(file.convert("RGB"))
+        path = Path(paths[int(number)])
+        try:
+            images[index] = pictures.decode(path.read_bytes())
+        except ValueError as error:  # DataError, or of another size
+            raise DataError(f"{path} {error}") from None
     return images

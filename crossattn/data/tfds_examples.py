@@ -1,21 +1,19 @@
 """Examples of a TFDS directory: pictures decoded and resized, texts as tokens, boxes as regions."""
 
 import dataclasses
-import io
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
 
+from crossattn.data import pictures
 from crossattn.data.easy_vqa import coverage
+from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
 from crossattn.data.tfds_language import KINDS, Rows, Survey, normalised
-from crossattn.data.tfds_records import DataError
-from crossattn.data.tfds_text import Record, Split
+from crossattn.data.tfds_reader import Record, Split
 from crossattn.shapes import Bool
 
-__all__ = ["CELL", "Geometry", "areas", "examples", "picture"]
+__all__ = ["CELL", "Geometry", "areas", "examples"]
 
 # Side of the cells that the image encoder reads, in pixels.
 CELL = 8
@@ -44,21 +42,6 @@ class Geometry:
         return side, side
 
 
-def picture(encoded: bytes, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """Decode a PNG or JPEG file and squeeze it into a square, so that shares of its sides stay.
-
-    Raises:
-        DataError: the file is truncated or is no picture.
-    """
-    try:
-        with Image.open(io.BytesIO(encoded)) as file:
-            file.draft("RGB", (size, size))  # a large JPEG is decoded at a fraction of its size
-            resized = file.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"holds a picture that cannot be decoded: {error}") from None
-    return np.asarray(resized)
-
-
 def areas(
     record: Record, labels: Sequence[int] | np.ndarray, size: int
 ) -> Bool[np.ndarray, "O size size"]:
@@ -84,7 +67,7 @@ def load(split: Split, index: int, survey: Survey, geometry: Geometry) -> dict[s
     record = split[index]
     rows = survey.language.rows(record)
     try:
-        pixels = picture(record.image, geometry.size)
+        pixels = pictures.decode(record.image, geometry.size)
     except DataError as error:
         raise DataError(f"{split.where(index)} {error}") from None
     inside = areas(record, rows.labels, geometry.size)

@@ -4,8 +4,8 @@ A prepared directory is what TensorFlow Datasets leaves on the disk: `dataset_in
 `features.json` and shards. Shards in the array_record form have an index of their own and are read
 through Grain. Shards in the TFRecord form have none: one pass over the headers of the records
 (length in 8 bytes, its checksum in 4; the data and 4 more bytes follow) finds where each begins.
-The checksum of every length is compared, that of the data is not: no package at hand computes
-CRC-32C fast enough, and a damaged picture does not decode.
+The checksum of every length is compared when a split is opened, that of the data whenever a record
+is read (1 us for 30 kB).
 """
 
 import bisect
@@ -17,21 +17,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
+import google_crc32c
 import numpy as np
 
+from crossattn.data import tfds_metadata
+from crossattn.data.errors import DataError, one_line
 from crossattn.shapes import Int
 
 __all__ = ["DataError", "Records", "package", "prepared", "records"]
 
 HEADER = struct.Struct("<QI")
-FOOTER_BYTES = 4
-# CRC-32C (Castagnoli), reflected; TFRecord files rotate it and add a constant.
-POLYNOMIAL = 0x82F63B78
+FOOTER = struct.Struct("<I")
+# TFRecord files rotate a CRC-32C and add this constant.
 MASK_DELTA = 0xA282EAD8
-
-
-class DataError(ValueError):
-    """Data on the disk are not what was asked for, or are damaged; the message is one line."""
 
 
 @runtime_checkable
@@ -85,14 +83,19 @@ def prepared(directory: str | Path) -> Any:
             f"{path} is no prepared TFDS directory: it has no {' and no '.join(missing)}{hint}"
         )
     tfds = package()
+    tfds_metadata.check(path, tfds)
     try:
-        return tfds.builder_from_directory(path)
+        builder = tfds.builder_from_directory(path)
+        features = builder.info.features
     except Exception as error:  # a damaged JSON file raises whatever its parser meets
-        said = (str(error).splitlines() or [""])[0]
         raise DataError(
             f"{path}: dataset_info.json or features.json cannot be read "
-            f"({type(error).__name__}: {said})"
+            f"({type(error).__name__}: {one_line(error)})"
         ) from None
+    if not isinstance(features, tfds.features.FeaturesDict):
+        raise DataError(f"{path}: its features have no names, so that no picture can be found")
+    tfds_metadata.check_labels(path, tfds, features)
+    return builder
 
 
 # Not Sequence[bytes]: who checks annotations at run time would read a record to see what it is.
@@ -120,7 +123,7 @@ class Records(Sequence):
         try:
             return self.shards[shard][place]
         except (OSError, RuntimeError) as error:
-            raise DataError(f"{self.where(index)} cannot be read: {_one_line(error)}") from None
+            raise DataError(f"{self.where(index)} cannot be read: {one_line(error)}") from None
 
     def where(self, index: int) -> str:
         """Spell where a record lies, for messages."""
@@ -151,15 +154,14 @@ def records(directory: str | Path, split: str) -> Records:
     """
     info = prepared(directory).info
     if split not in info.splits:
-        raise DataError(
-            f"{directory} has no split {split!r}: it has {', '.join(info.splits) or 'none'}"
-        )
+        there = one_line(", ".join(info.splits)) or "none"
+        raise DataError(f"{directory} has no split {split!r}: it has {there}")
     form = info.file_format.value if info.file_format else "unknown"
     if form not in ("tfrecord", "array_record"):
         raise DataError(
             f"{directory} holds shards in the form {form}: expected array_record or tfrecord"
         )
-    files = [Path(name) for name in info.splits[split].filepaths]
+    files = _shard_files(Path(directory).expanduser(), info.splits[split])
     shards: list[Shard] = []
     for file, length in zip(files, info.splits[split].shard_lengths, strict=True):
         if not file.is_file():
@@ -174,17 +176,24 @@ def records(directory: str | Path, split: str) -> Records:
     return Records(files, shards)
 
 
+def _shard_files(directory: Path, split: Any) -> list[Path]:
+    try:
+        files = [Path(name) for name in split.filepaths]
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{directory} has a split of no files: {one_line(error)}") from None
+    for file in files:
+        if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(directory)):
+            raise DataError(f"{directory} names the shard {one_line(file)}, outside of itself")
+    return files
+
+
 def _array_record_shard(file: Path) -> Shard:
     import grain
 
     try:
         return grain.sources.ArrayRecordDataSource([str(file)])
     except RuntimeError as error:
-        raise DataError(f"{file} is truncated or damaged: {_one_line(error)}") from None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or "it is no whole array_record file"
+        raise DataError(f"{file} is truncated or damaged: {one_line(error)}") from None
 
 
 class _TFRecordShard:
@@ -199,8 +208,14 @@ class _TFRecordShard:
         with self.file.open("rb") as handle:
             handle.seek(start)
             data = handle.read(length)
-        if len(data) != length:
+            footer = handle.read(FOOTER.size)
+        if len(footer) != FOOTER.size:
             raise DataError(f"{self.file} is truncated in record {number}")
+        if FOOTER.unpack(footer) != (masked_crc(data),):
+            raise DataError(
+                f"{self.file} is damaged in record {number} (bytes {start} to {start + length}): "
+                "the checksum of its data is wrong"
+            )
         return data
 
 
@@ -235,24 +250,12 @@ def index(file: Path) -> Int[np.ndarray, "N 2"]:
                     f"{file} is damaged at record {len(places)} (byte {start}): "
                     "the checksum of its length is wrong"
                 )
-            end = start + HEADER.size + length + FOOTER_BYTES
+            end = start + HEADER.size + length + FOOTER.size
             if end > size:
                 raise DataError(f"{file} is truncated in record {len(places)}")
             places.append((start + HEADER.size, length))
             start = end
     return np.array(places, np.int64).reshape(-1, 2)
-
-
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = (value >> 1) ^ (POLYNOMIAL if value & 1 else 0)
-        table.append(value)
-    return tuple(table)
-
-
-CRC_TABLE = _crc_table()
 
 
 def masked_crc(data: bytes) -> int:
@@ -262,8 +265,5 @@ def masked_crc(data: bytes) -> int:
         >>> hex(masked_crc(b"123456789"))  # CRC-32C of the check string is e3069283
         '0xc78ab0e5'
     """
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = (crc >> 8) ^ CRC_TABLE[(crc ^ byte) & 0xFF]
-    crc ^= 0xFFFFFFFF
+    crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""Which features of a TFDS directory are pictures, questions, captions and boxes; reading them.
+"""Which features of a TFDS directory are pictures, questions, captions and boxes.
 
 Features are found by their names (`image`; `question` beside `answer` or `answers`; `caption`,
 `captions`, `text`; boxes beside class labels), or named by the caller by their path, as in
@@ -7,29 +7,17 @@ every caption of a list.
 """
 
 import dataclasses
-import itertools
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from crossattn.data.tfds_records import DataError, Records, package
+from crossattn.data import tfds_metadata
+from crossattn.data.errors import DataError
+from crossattn.data.tfds_records import package
+from crossattn.data.words import words
 
-__all__ = ["Columns", "Names", "Reader", "Record", "Split", "columns", "words"]
-
-WORD = re.compile(r"\w+|[^\w\s]")
-
-
-def words(text: str) -> list[str]:
-    """Cut a text into lower-case words and single signs.
-
-    Example:
-        >>> words("Is there a Red dog?")
-        ['is', 'there', 'a', 'red', 'dog', '?']
-    """
-    return WORD.findall(text.lower())
+__all__ = ["Columns", "Names", "columns"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,29 +46,6 @@ class Columns:
     label_names: tuple[tuple[str, ...], ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """What one record holds.
-
-    Attributes:
-        image: the encoded picture.
-        questions: (question, answer) pairs; those without an answer are left out.
-        captions: texts about the picture.
-        boxes: (n, 4) ymin, xmin, ymax, xmax as shares of the sides; n labels beside them.
-        labels: indices into `label_names`.
-    """
-
-    image: bytes
-    questions: list[tuple[str, str]]
-    captions: list[str]
-    boxes: np.ndarray
-    labels: list[int]
-
-    def __len__(self) -> int:
-        """Number of texts."""
-        return len(self.questions) + len(self.captions)
-
-
 def columns(features: Any, names: Names, tasks: Sequence[str]) -> Columns:
     """Find the features to read.
 
@@ -94,7 +59,7 @@ def columns(features: Any, names: Names, tasks: Sequence[str]) -> Columns:
             the caller named is not there or of another kind; the message lists those there are.
     """
     tfds = package()
-    leaves = dict(_leaves(tfds, "", features, 0))
+    leaves = dict(tfds_metadata.leaves(tfds, features))
     there = f"the features there are: {', '.join(leaves)}"
     texts = [path for path, (feature, _) in leaves.items() if _is_text(tfds, feature)]
     images = [
@@ -122,17 +87,6 @@ def columns(features: Any, names: Names, tasks: Sequence[str]) -> Columns:
             f"and --data.answer-feature, or --data.caption-feature; {there}"
         )
     return Columns(image, question, answer, caption, *_boxes(tfds, leaves))
-
-
-def _leaves(tfds: Any, path: str, feature: Any, depth: int) -> Iterable[tuple[str, Any]]:
-    """Every feature that holds no others, by its path, with the number of lists around it."""
-    if isinstance(feature, tfds.features.FeaturesDict):
-        for name, inner in feature.items():
-            yield from _leaves(tfds, f"{path}/{name}" if path else name, inner, depth)
-    elif isinstance(feature, tfds.features.Sequence):
-        yield from _leaves(tfds, path, feature.feature, depth + 1)
-    else:
-        yield path, (feature, depth)
 
 
 def _is_text(tfds: Any, feature: Any) -> bool:
@@ -208,100 +162,3 @@ def _boxes(tfds: Any, leaves: dict[str, Any]) -> tuple[str, str, tuple[tuple[str
                 named = tuple(tuple(words(name.replace("_", " "))) for name in label.names)
                 return path, other, named
     return "", "", ()
-
-
-class Reader:
-    """Reads the columns in use out of a serialized example; the picture stays encoded."""
-
-    def __init__(self, features: Any, chosen: Columns):
-        tfds = package()
-        self.columns = chosen
-        paths = (chosen.image, chosen.question, chosen.answer, chosen.caption, chosen.boxes)
-        tops = {path.split("/")[0] for path in (*paths, chosen.labels) if path}
-        self.features = tfds.features.FeaturesDict({name: features[name] for name in tops})
-        self.decoders: Any = tfds.decode.SkipDecoding()
-        for name in reversed(chosen.image.split("/")):
-            self.decoders = {name: self.decoders}
-
-    def __call__(self, serialized: bytes) -> Record:
-        """Read one record.
-
-        Raises:
-            DataError: it is no example of these features.
-        """
-        try:
-            example = self.features.deserialize_example_np(serialized, decoders=self.decoders)
-        except Exception as error:  # protobuf and TFDS raise many kinds
-            raise DataError(f"is no example of these features: {error}") from None
-        chosen = self.columns
-        get = lambda path: _get(example, path) if path else []
-        boxes = np.asarray(get(chosen.boxes), np.float32).reshape(-1, 4)
-        return Record(
-            image=_get(example, chosen.image),
-            questions=_pairs(_strings(get(chosen.question)), _strings(get(chosen.answer))),
-            captions=[text for text in _flat(_strings(get(chosen.caption))) if words(text)],
-            boxes=boxes,
-            labels=[int(label) for label in get(chosen.labels)],
-        )
-
-
-class Split(Sequence):
-    """The records of one split, read, each a `Record`."""
-
-    def __init__(self, records: Records, reader: Reader):
-        self.records, self.reader = records, reader
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: Any) -> Any:
-        """Read one record.
-
-        Raises:
-            DataError: names the file and the record.
-        """
-        serialized = self.records[index]
-        try:
-            return self.reader(serialized)
-        except DataError as error:
-            raise DataError(f"{self.where(index)} {error}") from None
-
-    def where(self, index: int) -> str:
-        """Spell where a record lies, for messages."""
-        return self.records.where(index)
-
-
-def _get(example: Any, path: str) -> Any:
-    for name in path.split("/"):
-        example = example[name]
-    if example is None:
-        raise DataError(f"has no {path}")
-    return example
-
-
-def _strings(value: Any) -> Any:
-    """Texts come back as bytes, lists of them as lists or arrays."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
-    return value if isinstance(value, str) else [_strings(item) for item in value]
-
-
-def _flat(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    return list(itertools.chain.from_iterable(_flat(item) for item in value))
-
-
-def _pairs(questions: Any, answers: Any) -> list[tuple[str, str]]:
-    """Each question with its answer: of several answers the commonest, of those the first."""
-    if isinstance(questions, str):
-        questions, answers = [questions], [answers]
-    if len(questions) != len(answers):
-        raise DataError(f"has {len(questions)} questions and {len(answers)} answers")
-    pairs = []
-    for question, said in zip(questions, answers, strict=True):
-        counts = Counter(" ".join(text.lower().split()) for text in _flat(said))
-        answer = counts.most_common(1)[0][0] if counts else ""
-        if answer and words(question):
-            pairs.append((question, answer))
-    return pairs

@@ -8,7 +8,7 @@ import pytest
 import tfds_directories as made
 
 from crossattn.data import tfds_records
-from crossattn.data.tfds_records import DataError
+from crossattn.data.errors import DataError
 
 SPLITS = {
     "train": [made.vqa_example(number) for number in range(7)],

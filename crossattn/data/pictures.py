@@ -1,0 +1,128 @@
+"""Encoded pictures become RGB of 8 bits, or are refused: one place for all sources of data.
+
+* *Depth.* Grey of 16 bits (12 in some TIFF files) is scaled to 0 to 255 and rounded to the nearest,
+  and so are real numbers that lie in 0 to 1. Integers of 32 bits and signed ones have no white that
+  a reader could know: they are refused. Of colours of 16 bits Pillow keeps the high byte.
+* *Transparency.* Transparent pixels show white, not the colour that is hidden in them.
+* *Orientation.* Rows are those of the file, as TFDS reads them: boxes refer to these. A note that
+  the camera was turned is not followed. Of several pictures in one file the first is read.
+* *Texts and colour profiles* of PNG files are not read: they may be of any size.
+"""
+
+import io
+import zlib
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from crossattn.data.errors import DataError, one_line
+
+__all__ = ["FORMATS", "decode"]
+
+# Only these decoders are ever begun: that of EPS, for one, would start another program.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
+PNG = b"\x89PNG\r\n\x1a\n"
+# Say nothing about pixels; Pillow refuses those that unpack to more than a mebibyte.
+UNREAD_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+# Numbers of TIFF tags.
+BITS, PHOTOMETRIC = 258, 262
+WHITE_IS_ZERO = 0
+
+
+def decode(encoded: bytes, size: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
+    """Decode a picture file.
+
+    Args:
+        encoded: the whole file, in one of `FORMATS`.
+        size: squeeze the picture into a square of so many pixels a side, so that shares of its
+            sides stay; None keeps its pixels.
+
+    Raises:
+        DataError: the file is truncated, damaged, no picture, too large to be held, or its values
+            have no scale that a reader could know.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> Image.fromarray(np.array([[0, 16384, 32768, 65535]], np.uint16)).save(file, "PNG")
+        >>> decode(file.getvalue())[0, :, 0].tolist()
+        [0, 64, 128, 255]
+    """
+    try:
+        with Image.open(io.BytesIO(_without_texts(encoded)), formats=FORMATS) as file:
+            if size:
+                file.draft("RGB", (size, size))  # a large JPEG is decoded at a fraction of its size
+            picture = _rgb(file)
+            if size:
+                picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+            return np.asarray(picture)
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        raise _undecodable(f"it is no whole file of {', '.join(FORMATS)}") from None
+    except Exception as error:  # decoders meet damage with a dozen kinds, MemoryError among them
+        raise _undecodable(one_line(error)) from None
+
+
+def _undecodable(why: str) -> DataError:
+    return DataError(f"holds a picture that cannot be decoded: {why}")
+
+
+def _without_texts(encoded: bytes) -> bytes:
+    """Compare the checksum of every chunk of a PNG file, and drop what needs no reading."""
+    if not encoded.startswith(PNG):
+        return encoded
+    kept, start, name = [PNG], len(PNG), b""
+    while name != b"IEND":
+        end = start + 12 + int.from_bytes(encoded[start : start + 4], "big")
+        name = encoded[start + 4 : start + 8]
+        if end > len(encoded):
+            raise _undecodable(f"the PNG file is truncated in byte {len(encoded)}")
+        if zlib.crc32(encoded[start + 4 : end - 4]) != int.from_bytes(
+            encoded[end - 4 : end], "big"
+        ):
+            raise _undecodable(f"the checksum of its PNG chunk at byte {start} is wrong")
+        if name not in UNREAD_CHUNKS:
+            kept.append(encoded[start:end])
+        start = end
+    return b"".join(kept)
+
+
+def _rgb(file: Image.Image) -> Image.Image:
+    if file.mode == "F" or file.mode.startswith("I"):
+        return _grey(file).convert("RGB")
+    if not file.has_transparency_data:
+        return file.convert("RGB")
+    key = file.info.get("transparency")
+    if isinstance(key, tuple) and max(key) > 255:
+        raise DataError("holds a picture with a transparent colour of 16 bits: expected 8 bits")
+    ground = Image.new("RGBA", file.size, "white")
+    ground.alpha_composite(file.convert("RGBA"))
+    return ground.convert("RGB")
+
+
+def _grey(file: Image.Image) -> Image.Image:
+    """Scale values of more than 8 bits to 0 to 255."""
+    values = np.asarray(file).astype(np.float64)
+    tags = getattr(file, "tag_v2", {})
+    if file.mode == "F":
+        top = 1
+        if not (values.min() >= 0 and values.max() <= top):
+            raise DataError(
+                f"holds a picture of real numbers from {values.min():g} to {values.max():g}: "
+                "expected 0 (black) to 1 (white)"
+            )
+    elif file.mode == "I" and file.format == "TIFF":
+        raise DataError(
+            "holds a picture of 32-bit or signed integers, whose white is not known: expected 8 or "
+            "16 bits without sign, or real numbers from 0 to 1"
+        )
+    else:  # Pillow scales PPM files itself, to 16 bits
+        top = 2 ** tags.get(BITS, (16,))[0] - 1
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        values = top - values
+    transparent = file.info.get("transparency")
+    if transparent is not None:
+        values[values == transparent] = top
+    return Image.fromarray(np.rint(values / top * 255).astype(np.uint8))

@@ -1,0 +1,170 @@
+"""Records of a TFDS directory as pictures, questions, captions and boxes."""
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from crossattn.data.errors import DataError, one_line
+from crossattn.data.tfds_records import Records, package
+from crossattn.data.tfds_text import Columns
+from crossattn.data.words import spelling, words
+
+__all__ = ["Reader", "Record", "Split"]
+
+# Boxes may miss the sides by so much, as rounding leaves them.
+SLACK = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What one record holds.
+
+    Attributes:
+        image: the encoded picture.
+        questions: (question, answer) pairs; those without an answer are left out.
+        captions: texts about the picture.
+        boxes: (n, 4) ymin, xmin, ymax, xmax as shares of the sides; n labels beside them.
+        labels: indices into `label_names`.
+    """
+
+    image: bytes
+    questions: list[tuple[str, str]]
+    captions: list[str]
+    boxes: np.ndarray
+    labels: list[int]
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.questions) + len(self.captions)
+
+
+class Reader:
+    """Reads the columns in use out of a serialized example; the picture stays encoded.
+
+    No other feature is decoded: TFDS would open further pictures with any decoder that there is.
+    """
+
+    def __init__(self, features: Any, chosen: Columns):
+        tfds = package()
+        self.columns = chosen
+        paths = (chosen.image, chosen.question, chosen.answer, chosen.caption, chosen.boxes)
+        used = [path for path in (*paths, chosen.labels) if path]
+        self.features = _pruned(tfds, features, used)
+        self.decoders: Any = tfds.decode.SkipDecoding()
+        for name in reversed(chosen.image.split("/")):
+            self.decoders = {name: self.decoders}
+
+    def __call__(self, serialized: bytes) -> Record:
+        """Read one record.
+
+        Raises:
+            DataError: it is no example of these features.
+        """
+        try:
+            example = self.features.deserialize_example_np(serialized, decoders=self.decoders)
+        except Exception as error:  # protobuf and TFDS raise many kinds
+            raise DataError(f"is no example of these features: {one_line(error)}") from None
+        chosen = self.columns
+        get = lambda path: _get(example, path) if path else []
+        boxes, labels = self._things(get(chosen.boxes), get(chosen.labels))
+        return Record(
+            image=_get(example, chosen.image),
+            questions=_pairs(_strings(get(chosen.question)), _strings(get(chosen.answer))),
+            captions=[text for text in _flat(_strings(get(chosen.caption))) if words(text)],
+            boxes=boxes,
+            labels=labels,
+        )
+
+    def _things(self, boxes: Any, labels: Any) -> tuple[np.ndarray, list[int]]:
+        boxes, labels = np.asarray(boxes, np.float32).reshape(-1, 4), [int(one) for one in labels]
+        if len(boxes) != len(labels):
+            raise DataError(f"has {len(boxes)} boxes and {len(labels)} labels")
+        if not all(-1 <= label < len(self.columns.label_names) for label in labels):
+            raise DataError(f"has labels {labels} of {len(self.columns.label_names)} classes")
+        inside = np.all((boxes >= -SLACK) & (boxes <= 1 + SLACK))
+        if not inside or np.any(boxes[:, :2] > boxes[:, 2:]):
+            raise DataError("has boxes that are no ymin, xmin, ymax, xmax in shares of the sides")
+        # TFDS writes -1 for things whose class is not known.
+        known = np.asarray(labels, int) >= 0
+        return boxes[known], [label for label in labels if label >= 0]
+
+
+class Split(Sequence):
+    """The records of one split, read, each a `Record`."""
+
+    def __init__(self, records: Records, reader: Reader):
+        self.records, self.reader = records, reader
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Read one record.
+
+        Raises:
+            DataError: names the file and the record.
+        """
+        serialized = self.records[index]
+        try:
+            return self.reader(serialized)
+        except DataError as error:
+            raise DataError(f"{self.where(index)} {error}") from None
+
+    def where(self, index: int) -> str:
+        """Spell where a record lies, for messages."""
+        return self.records.where(index)
+
+
+def _pruned(tfds: Any, feature: Any, paths: list[str]) -> Any:
+    """Only what the paths name; classes that extend dicts and lists (translations) stay whole."""
+    if type(feature) is tfds.features.Sequence:
+        inner = _pruned(tfds, feature.feature, paths)
+        return tfds.features.Sequence(inner, length=feature._length)
+    if type(feature) is not tfds.features.FeaturesDict:
+        return feature
+    inside: dict[str, list[str]] = {}
+    for path in paths:
+        name, _, rest = path.partition("/")
+        inside.setdefault(name, []).append(rest)
+    kept = {name: _pruned(tfds, feature[name], rest) for name, rest in inside.items()}
+    return tfds.features.FeaturesDict(kept)
+
+
+def _get(example: Any, path: str) -> Any:
+    for name in path.split("/"):
+        example = example[name]
+    if example is None:
+        raise DataError(f"has no {path}")
+    return example
+
+
+def _strings(value: Any) -> Any:
+    """Texts come back as bytes, lists of them as lists or arrays."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    return value if isinstance(value, str) else [_strings(item) for item in value]
+
+
+def _flat(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return list(itertools.chain.from_iterable(_flat(item) for item in value))
+
+
+def _pairs(questions: Any, answers: Any) -> list[tuple[str, str]]:
+    """Each question with its answer: of several answers the commonest, of those the first."""
+    if isinstance(questions, str):
+        questions, answers = [questions], [answers]
+    if len(questions) != len(answers):
+        raise DataError(f"has {len(questions)} questions and {len(answers)} answers")
+    pairs = []
+    for question, said in zip(questions, answers, strict=True):
+        counts = Counter(spelling(text) for text in _flat(said))
+        answer = counts.most_common(1)[0][0] if counts else ""
+        if answer and words(question):
+            pairs.append((question, answer))
+    return pairs
