@@ -24,6 +24,8 @@ __all__ = ["FORMATS", "decode"]
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 PNG = b"\x89PNG\r\n\x1a\n"
+# The byte of a PNG file that says how many bits a value has.
+PNG_DEPTH = 24
 # Say nothing about pixels; Pillow refuses those that unpack to more than a mebibyte.
 UNREAD_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 # Numbers of TIFF tags.
@@ -53,7 +55,7 @@ def decode(encoded: bytes, size: int | None = None) -> UInt8[np.ndarray, "height
         with Image.open(io.BytesIO(_without_texts(encoded)), formats=FORMATS) as file:
             if size:
                 file.draft("RGB", (size, size))  # a large JPEG is decoded at a fraction of its size
-            picture = _rgb(file)
+            picture = _rgb(file, encoded)
             if size:
                 picture = picture.resize((size, size), Image.Resampling.BILINEAR)
             return np.asarray(picture)
@@ -89,7 +91,7 @@ def _without_texts(encoded: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _rgb(file: Image.Image) -> Image.Image:
+def _rgb(file: Image.Image, encoded: bytes) -> Image.Image:
     if file.mode == "F" or file.mode.startswith("I"):
         return _grey(file).convert("RGB")
     if not file.has_transparency_data:
@@ -97,6 +99,9 @@ def _rgb(file: Image.Image) -> Image.Image:
     key = file.info.get("transparency")
     if isinstance(key, tuple) and max(key) > 255:
         raise DataError("holds a picture with a transparent colour of 16 bits: expected 8 bits")
+    if isinstance(key, int) and file.format == "PNG" and file.mode in ("1", "L"):
+        # Pillow scales greys of 1, 2 and 4 bits to 8, but not the one that is transparent.
+        file.info["transparency"] = key * 255 // (2 ** encoded[PNG_DEPTH] - 1)
     ground = Image.new("RGBA", file.size, "white")
     ground.alpha_composite(file.convert("RGBA"))
     return ground.convert("RGB")
