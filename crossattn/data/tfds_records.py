@@ -24,7 +24,7 @@ from crossattn.data import tfds_metadata
 from crossattn.data.errors import DataError, one_line
 from crossattn.shapes import Int
 
-__all__ = ["DataError", "Records", "package", "prepared", "records"]
+__all__ = ["DataError", "Records", "opened", "package", "prepared", "records"]
 
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
@@ -152,7 +152,11 @@ def records(directory: str | Path, split: str) -> Records:
             are neither array_record nor TFRecord files.
         ModuleNotFoundError: TensorFlow Datasets is not installed.
     """
-    info = prepared(directory).info
+    return opened(directory, prepared(directory).info, split)
+
+
+def opened(directory: str | Path, info: Any, split: str) -> Records:
+    """Open a split of a directory that `prepared` has read, as `records` does."""
     if split not in info.splits:
         there = one_line(", ".join(info.splits)) or "none"
         raise DataError(f"{directory} has no split {split!r}: it has {there}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import struct
 import zlib
 
@@ -28,48 +29,50 @@ def tiff(values, bits, *, kind=1, photometric=1, order="<"):
     height, width = (1, 4)
     tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1}
     tags |= {278: height, 279: len(data), 339: kind}
+    # Offsets and sizes of strips have 4 bytes, the other values 2.
+    forms = {code: ("HHII", 4) if code in (273, 279) else ("HHIHxx", 3) for code in tags}
     entries = b"".join(
-        struct.pack(order + ("HHIHxx" if code not in (273, 279) else "HHII"), code, 3 if
-                    code not in (273, 279) else 4, 1, value)
-        for code, value in sorted(tags.items())
-    )  # fmt: skip
+        struct.pack(order + forms[code][0], code, forms[code][1], 1, tags[code])
+        for code in sorted(tags)
+    )
     start = 8 + len(data)
     mark = b"II*\0" if order == "<" else b"MM\0*"
     head = mark + struct.pack(order + "I", start) + data
     return head + struct.pack(order + "H", len(tags)) + entries + bytes(4)
 
 
-@pytest.mark.parametrize(
-    ("file", "shown"),
-    {
-        "16-bit PNG": (encoded(Image.fromarray(GREYS), "PNG"), [0, 64, 128, 255]),
-        "16-bit TIFF": (tiff(GREYS, 16), [0, 64, 128, 255]),
-        "16-bit TIFF, high byte first": (
-            tiff(GREYS.astype(">u2"), 16, order=">"),
-            [0, 64, 128, 255],
-        ),
-        "16-bit TIFF, white is 0": (tiff(GREYS, 16, photometric=0), [255, 191, 127, 0]),
-        # 0, 1024, 2048 and 4095 in 12 bits each.
-        "12-bit TIFF": (tiff(bytes.fromhex("000400800fff"), 12), [0, 64, 128, 255]),
-        "real numbers": (
-            tiff(np.array([[0, 0.25, 0.5, 1]], np.float32), 32, kind=3),
-            [0, 64, 128, 255],
-        ),
-        "real numbers, high byte first": (
-            tiff(np.array([[0, 0.25, 0.5, 1]], ">f4"), 32, kind=3, order=">"),
-            [0, 64, 128, 255],
-        ),
-        "real numbers, white is 0": (
-            tiff(np.array([[0, 0.25, 0.5, 1]], np.float32), 32, kind=3, photometric=0),
-            [255, 191, 128, 0],
-        ),
-        "16-bit PGM": (b"P5 4 1 65535\n" + GREYS.astype(">u2").tobytes(), [0, 64, 128, 255]),
-        "PGM up to 1000": (b"P2 4 1 1000\n0 250 500 1000\n", [0, 64, 128, 255]),
-        "PGM up to 100": (b"P2 4 1 100\n0 25 50 100\n", [0, 64, 128, 255]),
-        "black and white": (b"P1 4 1\n1 0 1 0\n", [0, 255, 0, 255]),
-    }.values(),
-)
-def test_deep_greys_are_scaled(file, shown):
+DEEP = {
+    "16-bit PNG": (encoded(Image.fromarray(GREYS), "PNG"), [0, 64, 128, 255]),
+    "16-bit TIFF": (tiff(GREYS, 16), [0, 64, 128, 255]),
+    "16-bit TIFF, high byte first": (
+        tiff(GREYS.astype(">u2"), 16, order=">"),
+        [0, 64, 128, 255],
+    ),
+    "16-bit TIFF, white is 0": (tiff(GREYS, 16, photometric=0), [255, 191, 127, 0]),
+    # 0, 1024, 2048 and 4095 in 12 bits each.
+    "12-bit TIFF": (tiff(bytes.fromhex("000400800fff"), 12), [0, 64, 128, 255]),
+    "real numbers": (
+        tiff(np.array([[0, 0.25, 0.5, 1]], np.float32), 32, kind=3),
+        [0, 64, 128, 255],
+    ),
+    "real numbers, high byte first": (
+        tiff(np.array([[0, 0.25, 0.5, 1]], ">f4"), 32, kind=3, order=">"),
+        [0, 64, 128, 255],
+    ),
+    "real numbers, white is 0": (
+        tiff(np.array([[0, 0.25, 0.5, 1]], np.float32), 32, kind=3, photometric=0),
+        [255, 191, 128, 0],
+    ),
+    "16-bit PGM": (b"P5 4 1 65535\n" + GREYS.astype(">u2").tobytes(), [0, 64, 128, 255]),
+    "PGM up to 1000": (b"P2 4 1 1000\n0 250 500 1000\n", [0, 64, 128, 255]),
+    "PGM up to 100": (b"P2 4 1 100\n0 25 50 100\n", [0, 64, 128, 255]),
+    "black and white": (b"P1 4 1\n1 0 1 0\n", [0, 255, 0, 255]),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_greys_are_scaled(name):
+    file, shown = DEEP[name]
     pixels = pictures.decode(file)
     assert pixels.shape == (1, 4, 3)
     assert pixels.dtype == np.uint8
@@ -90,6 +93,7 @@ def test_deep_greys_are_scaled(file, shown):
         (tiff(np.array([[np.inf, 0, 0, 1]], np.float32), 32, kind=3), "from 0 to inf"),
         (tiff(np.zeros((1, 4)), 64, kind=3), "cannot be decoded"),
     ],
+    ids=lambda value: "" if isinstance(value, bytes) else None,
 )
 def test_values_without_a_known_scale_are_refused(file, why):
     with pytest.raises(DataError, match=why):
@@ -167,6 +171,7 @@ def png(values, depth, colour, *extra):
         ),
         (png(bytes(range(6)), 8, 2, chunk(b"tRNS", b"\0\0\0\1\0\2")), [[255] * 3, [3, 4, 5]]),
     ],
+    ids=itertools.count(),
 )
 def test_what_is_transparent_shows_white(file, shown):
     np.testing.assert_array_equal(pictures.decode(file)[0], shown)

@@ -97,6 +97,63 @@ def test_a_damaged_length_is_noticed(copy):
         tfds_records.records(path, "train")
 
 
+def test_every_flipped_bit_of_a_tfrecord_is_noticed(tmp_path):
+    """Lengths and data have checksums: whichever bit is flipped, no other data are read."""
+    features = made.tfds.features.FeaturesDict({"image": made.tfds.features.Image()})
+    examples = [{"image": bytes([number])} for number in range(2)]
+    path = made.write_tfrecord(tmp_path / "tfrecord", features, {"train": examples}, shards=1)
+    shard = path / "made-train.tfrecord-00000-of-00001"
+    whole, info = shard.read_bytes(), tfds_records.prepared(path).info
+    noticed = 0
+    for place in range(len(whole) * 8):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        shard.write_bytes(bytes(damaged))
+        with pytest.raises(DataError, match=rf"{shard.name} is (damaged|truncated) (in|at) record"):
+            list(tfds_records.opened(path, info, "train"))
+        noticed += 1
+    assert noticed == len(whole) * 8 > 500
+
+
+def test_damaged_data_name_file_record_and_place(copy):
+    path = copy("tfrecord")
+    shard = path / "made-train.tfrecord-00001-of-00003"
+    start, length = tfds_records.index(shard)[1].tolist()
+    damaged = bytearray(shard.read_bytes())
+    damaged[start + length // 2] ^= 4
+    shard.write_bytes(bytes(damaged))
+    records = tfds_records.records(path, "train")
+    assert records[2] == made.serialised(made.vqa_features(), SPLITS["train"][2:3])[0]
+    with pytest.raises(DataError) as caught:
+        records[3]
+    assert str(caught.value) == (
+        f"{shard} is damaged in record 1 (bytes {start} to {start + length}): "
+        "the checksum of its data is wrong"
+    )
+
+
+def test_flipped_bits_of_an_array_record_are_noticed_or_touch_no_data(copy):
+    """Chunks have hashes; between them lie zeros that nobody reads."""
+    path = copy("array_record")
+    (shard,) = path.glob("*-train.array_record*")
+    whole, info = shard.read_bytes(), tfds_records.prepared(path).info
+    right = list(tfds_records.opened(path, info, "train"))
+    used = np.flatnonzero(np.frombuffer(whole, np.uint8))
+    chosen = np.random.default_rng(0).choice(used, 45, replace=False)
+    noticed = 0
+    for bit, place in enumerate(chosen.tolist()):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << bit % 8
+        shard.write_bytes(bytes(damaged))
+        try:
+            read = list(tfds_records.opened(path, info, "train"))
+        except DataError:
+            noticed += 1
+        else:
+            assert read == right
+    assert noticed > 40
+
+
 @pytest.mark.parametrize("kept", [0, 0.5])
 def test_truncated_array_record_names_the_file(copy, kept):
     path = copy("array_record")

@@ -11,7 +11,6 @@ from crossattn.data.examples import ROLES
 from crossattn.data.tfds_examples import Geometry
 from crossattn.data.tfds_reader import Reader, Record, Split
 from crossattn.data.tfds_text import Names, columns
-from crossattn.data.words import words
 
 F = tfds.features
 BOTH = ("question", "caption")
@@ -93,7 +92,6 @@ def test_pictures_must_be_there_once_in_8_bits():
     deep = F.FeaturesDict({"image": F.Image(dtype=np.uint16), "text": F.Text()})
     with pytest.raises(DataError, match="uint16"):
         columns(deep, Names(), BOTH)
-    assert words("Don't!") == ["don", "'", "t", "!"]
 
 
 @pytest.mark.parametrize(
@@ -166,6 +164,48 @@ def test_areas_of_boxes_and_pictures_that_do_not_decode():
     for broken in (made.picture(0)[:60], made.picture(0, "JPEG")[:400], b"", b"nothing"):
         with pytest.raises(DataError, match="cannot be decoded"):
             pictures.decode(broken, 16)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "labels", "why"),
+    [
+        ([[0, 0, 1, 1.5]], [0], "no ymin, xmin, ymax, xmax in shares"),
+        ([[-0.5, 0, 1, 1]], [0], "in shares"),
+        ([[0, 0, np.nan, 1]], [0], "in shares"),
+        ([[10, 20, 30, 40]], [0], "in shares"),
+        ([[0.5, 0, 0.25, 1]], [0], "in shares"),
+        ([[0, 0, 1, 1]], [2], r"labels \[2\] of 2 classes"),
+        ([[0, 0, 1, 1]], [-2], r"labels \[-2\] of 2 classes"),
+        ([[0, 0, 1, 1]], [0, 1], "has 1 boxes and 2 labels"),
+    ],
+)
+def test_boxes_that_are_none_are_refused(boxes, labels, why):
+    """TFDS checks boxes when it writes them; other writers need not."""
+    told = {"bbox": F.BBoxFeature(), "label": F.ClassLabel(names=["cat", "dog"])}
+    read = features(caption=F.Text(), **{name: F.Sequence(kind) for name, kind in told.items()})
+    plain = {
+        "bbox": F.Sequence(F.Tensor(shape=(4,), dtype=np.float32)),
+        "label": F.Sequence(np.int64),
+    }
+    example = {"image": made.picture(0), "caption": "x", "bbox": boxes, "label": labels}
+    written = bytes(features(caption=F.Text(), **plain).serialize_example(example))
+    reader = Reader(read, columns(read, Names(), BOTH))
+    assert reader.columns.boxes == "bbox"
+    with pytest.raises(DataError, match=why):
+        reader(written)
+
+
+def test_boxes_of_an_unknown_class_are_left_out():
+    read = features(
+        caption=F.Text(),
+        bbox=F.Sequence(F.BBoxFeature()),
+        label=F.Sequence(F.ClassLabel(names=["cat", "dog"])),
+    )
+    example = {"image": made.picture(0), "caption": "x", "label": [-1, 1]}
+    example["bbox"] = [F.BBox(0.0, 0.0, 1.0, 1.0), F.BBox(0.0, 0.0, 0.5, 0.5)]
+    found = Reader(read, columns(read, Names(), BOTH))(bytes(read.serialize_example(example)))
+    assert found.labels == [1]
+    np.testing.assert_array_equal(found.boxes, [[0, 0, 0.5, 0.5]])
 
 
 def test_survey_of_training_texts():

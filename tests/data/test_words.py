@@ -1,0 +1,102 @@
+"""Words of any script are whole, and one however their letters are stored."""
+
+import unicodedata
+
+import numpy as np
+import pytest
+
+from crossattn.data import tfds_language
+from crossattn.data.tfds_reader import Record
+from crossattn.data.words import spelling, words
+
+ONE_WORD = [
+    "हिन्दी",
+    "cafe\u0301",
+    "שָׁלוֹם",
+    "الْعَرَبِيَّةُ",
+    "İstanbul",
+    "தமிழ்",
+    "বাংলা",
+    "ខ្មែរ",
+    "မြန်မာ",
+    "ภาษาไทย",
+    "Tiếng",
+    "t\u0361s",  # one tie over two letters
+    "က\u200dခ",
+    "می\u200cخواهم",  # noqa: RUF001
+    "ភាសា\u200bខ្មែរ",
+    "co\u00adoperate",
+    "한국어",
+    "snake_case2",
+    "한",
+    "x\u20dd",  # in a circle
+]
+
+
+@pytest.mark.parametrize("word", ONE_WORD)
+def test_marks_and_invisible_characters_stay_inside_words(word):
+    sentence = f"The {word}, {word}!"
+    (one,) = words(word)
+    assert words(sentence) == ["the", one, ",", one, "!"]
+    for form in ("NFC", "NFD"):
+        assert words(unicodedata.normalize(form, sentence)) == words(sentence)
+        assert words(unicodedata.normalize(form, word.upper().lower())) == [one]
+    assert unicodedata.is_normalized("NFC", one)
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("Don't!", ["don", "'", "t", "!"]),
+        ("a\u200b \u200bb\ufeff c\u200d", ["a", "b", "c"]),
+        ("\u200b", []),
+        ("naïve—été", ["naïve", "—", "été"]),
+        ("बिल्ली बैठी है।", ["बिल्ली", "बैठी", "है", "।"]),
+        ("👩\u200d🚀👍🏽", ["👩\u200d🚀", "👍", "🏽"]),
+        ("❤\ufe0f?", ["❤\ufe0f", "?"]),
+        ("一只猫 在睡觉。", ["一只猫", "在睡觉", "。"]),
+        (" \u0301", ["\u0301"]),
+        ("", []),
+    ],
+)
+def test_signs_and_spaces_still_cut(text, pieces):
+    assert words(text) == pieces
+
+
+def test_any_text_is_cut_alike_in_both_forms_and_loses_nothing_visible():
+    random = np.random.default_rng(0)
+    letters = [
+        chr(n) for n in range(32, 0x3100) if unicodedata.category(chr(n)) not in ("Cn", "Cf")
+    ]
+    for _ in range(200):
+        text = "".join(random.choice(letters, 12))
+        cut = words(text)
+        assert all(cut)
+        assert words(unicodedata.normalize("NFD", text)) == cut
+        assert words(" ".join(cut)) == cut
+        kept = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
+        assert unicodedata.normalize("NFC", "".join(cut)) == unicodedata.normalize(
+            "NFC", "".join(kept.split())
+        )
+
+
+def test_answers_labels_and_captions_are_one_word_in_both_spellings():
+    """The same texts, composed and not, give the same tokens, answers and regions."""
+    assert spelling("CAFE\u0301  noir") == "caf\u00e9 noir"
+    rows = []
+    for form in ("NFC", "NFD"):
+        said = lambda text, form=form: unicodedata.normalize(form, text)
+        record = Record(
+            image=b"",
+            questions=[(said("Où est l'Éléphant ?"), spelling(said("Café")))],
+            captions=[said("un éléphant, बिल्ली")],
+            boxes=np.zeros((1, 4), np.float32),
+            labels=[0],
+        )
+        names = ((*words(said("éléphant")),), (*words(said("बिल्ली")),))
+        survey = tfds_language.survey([record], (), names)
+        assert {"éléphant", "café", "बिल्ली"} < set(survey.language.vocabulary)
+        rows.append(survey.language.rows(record))
+    np.testing.assert_array_equal(rows[0].tokens, rows[1].tokens)
+    assert rows[0].objects.any(2).sum(1).tolist() == [1, 1]
+    np.testing.assert_array_equal(rows[0].objects, rows[1].objects)
