@@ -12,11 +12,8 @@ python -m experiments.ablate easy_vqa --seeds 3 --steps 3000 --out results/longe
 """
 
 import dataclasses
-import json
 import os
-import platform
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,8 +23,6 @@ import tyro
 from tqdm import tqdm
 
 from crossattn.data.tfds_records import DataError
-from crossattn.files import write_atomically
-from crossattn.report.comparisons import compare_variants
 from crossattn.report.document import write_report
 from crossattn.report.tables import terminal
 from crossattn.train import ablation
@@ -49,6 +44,7 @@ from .interrupts import gently, standing
 from .launching.launcher import check_free, going_on, launch_suite, planned
 from .launching.options import Launch, LaunchError
 from .progress import Bar
+from .results import asked, left_out, summarise
 
 COMMAND = "ablate"
 QUICK_SEEDS = 3
@@ -140,8 +136,9 @@ def main(arguments: list[str]) -> None:
             if not writer():
                 return
             finished = ablation.collect(suite, folder, options.seeds)
-            results = summarise(suite, folder, finished, device, described(spread))
-            report(suite, source, folder, results, finished, command, _left_out(whole, suite))
+            wanted = asked(whole, suite, seeds=options.seeds, quick=options.quick)
+            results = summarise(suite, folder, finished, device, described(spread), wanted)
+            report(suite, source, folder, results, finished, command, left_out(whole, suite))
 
 
 def _dry_run(suite: Suite, folder: Folder, options: Options) -> None:
@@ -222,51 +219,6 @@ def work(suite: Suite, source: Source, folder: Folder, options: Options, spread:
     return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
 
 
-def summarise(
-    suite: Suite, folder: Folder, finished: Finished, device: str, seeds: str
-) -> dict[str, Any]:
-    """Write results.json: runs, comparisons, chance levels, environment."""
-    results = {
-        "suite": suite.name,
-        "primary": suite.primary,
-        "runs": finished.runs,
-        "comparisons": compare_variants(
-            finished.runs,
-            finished.items,
-            primary=suite.primary,
-            baseline=suite.baseline,
-            claims=suite.claims,
-        ),
-        "chance": finished.chance,
-        "learning_rate_sweep": finished.sweep,
-        "environment": {
-            "date": time.strftime("%Y-%m-%d"),
-            "versions": finished.versions,
-            "device": device,
-            "processor": platform.machine(),
-            "seeds": seeds,
-            "settings": dataclasses.asdict(suite.base),
-            "timings": finished.timings,
-        },
-    }
-    write_atomically(
-        folder.path / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n"
-    )
-    return results
-
-
-def _left_out(whole: Suite, suite: Suite) -> list[str]:
-    """What a report of some variants must say of the others."""
-    others = [variant for variant in whole.variants if variant not in suite.variants]
-    if not others:
-        return []
-    return [
-        f"This report covers {len(suite.variants)} of the suite's {len(whole.variants)} variants; "
-        f"{', '.join(others)} {'was' if len(others) == 1 else 'were'} left out on request, and so "
-        "were the claims about them."
-    ]
-
-
 def report(
     suite: Suite,
     source: Source,
@@ -274,7 +226,7 @@ def report(
     results: dict[str, Any],
     finished: Finished,
     command: str,
-    left_out: list[str],
+    others: list[str],
 ) -> None:
     """Write report.md with its figures, and print the tables."""
     path = write_report(
@@ -284,7 +236,7 @@ def report(
         claims=suite.claims,
         curves=finished.curves,
         shown=gallery(source, folder.run(suite.baseline, 0) / "maps.npz"),
-        notes=(*suite.notes, *left_out),
+        notes=(*suite.notes, *others),
         command=command,
     )
     print(terminal(results))

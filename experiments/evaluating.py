@@ -8,12 +8,15 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from crossattn.files import write_atomically
-from crossattn.report import details, pointing, prose
+from crossattn.report import details, pointing
 from crossattn.report.blocks import Block, Heading, Listing, Picture, Text, to_markdown
-from crossattn.report.figures import FONT, WIDTH, legend, png, style_of, tidy
+from crossattn.report.captions import attention_caption, knockout_caption, split_caption
+from crossattn.report.escaping import code, plain_names
+from crossattn.report.figures import FONT, legend, png, style_of, tidy
 from crossattn.report.gallery import Gallery, gallery
 from crossattn.report.page import page
 from crossattn.report.runs import chance_of
+from crossattn.report.sheet import Sheet, as_it_stands
 
 READINGS = ("answer", "consumed", "predicted")
 HIDDEN = {"truth": "true region hidden", "random": "random region hidden"}
@@ -26,16 +29,16 @@ def blocks(record: Mapping[str, Any], shown: Gallery | None) -> Iterator[Block]:
       record: the content of metrics.json.
       shown: pictures with the attention of words, where there are any.
     """
+    record, shown = plain_names(record), plain_names(shown)
     variant, split = record["variant"], record["split"]
     chance, metrics = record["chance"], record["metrics"]
     runs = [{"variant": variant, "seed": record["seed"], "metrics": metrics}]
     results = {"runs": runs, "chance": chance}
     yield Heading(f"{record['suite']}: {variant}, seed {record['seed']}, step {record['step']}", 1)
-    yield Text(f"Attention, knock-outs and captions are measured on the split `{split}`.")
+    yield Text(f"Attention, knock-outs and captions are measured on the split {code(split)}.")
     yield Heading("Answers")
     for name, table in details.split_tables(results).items():
-        caption = prose.SPLITS.get(name) or prose.SPLIT.format(split=name)
-        yield Listing(name, caption, table)
+        yield Listing(name, split_caption(name, table), table)
     if heads := pointing.heads_of(runs, variant) is not None:
         yield Heading("Attention against truth, by layer")
     if shown is not None:
@@ -43,12 +46,13 @@ def blocks(record: Mapping[str, Any], shown: Gallery | None) -> Iterator[Block]:
         yield Picture("gallery", caption, png(gallery(shown)))
     for reading in READINGS:
         if found := details.attention_table(results, reading):
-            yield Listing(f"attention-{reading}", prose.READINGS[reading], found)
+            yield Listing(f"attention-{reading}", attention_caption(reading, found), found)
     if heads and (grid := pointing.head_grid(runs, chance=chance)):
         yield Picture("heads", "Pointing at the answer by layer and head.", png(grid))
     if any(name.startswith("knockout/") for name in metrics):
         yield Heading("Knock-outs")
-        yield Listing("knockout", prose.KNOCKOUT, details.knockout_table(results))
+        table = details.knockout_table(results)
+        yield Listing("knockout", knockout_caption(table), table)
     if (figure := layers(metrics, chance)) is not None:
         caption = (
             "What single layers look at, and what hiding a region from one layer alone does to "
@@ -69,6 +73,7 @@ def write(folder: Path, record: Mapping[str, Any], shown: Gallery | None) -> lis
     return [block for block in made if isinstance(block, Listing)]
 
 
+@as_it_stands
 def layers(metrics: Mapping[str, float], chance: Mapping[str, float]) -> Figure | None:
     """Pointing, and answers with a region hidden, in every layer; None without either.
 
@@ -87,7 +92,7 @@ def layers(metrics: Mapping[str, float], chance: Mapping[str, float]) -> Figure 
         return None
     for name, values in groups.get("accuracy", {}).items():
         values["all"] = metrics[f"knockout/{name}"]
-    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    figure = Sheet(2.9)
     panels = figure.subplots(1, len(groups), squeeze=False)[0]
     labels: list[str] = []
     for axes, (ylabel, series) in zip(panels, groups.items(), strict=True):

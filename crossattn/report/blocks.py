@@ -7,17 +7,25 @@ A report is a list of blocks. Each is written three times: here as Markdown, in 
 import dataclasses
 from collections.abc import Iterator, Sequence
 
+from crossattn.report.escaping import markdown_text
 from crossattn.report.tables import Table, markdown
 
-__all__ = ["Block", "Heading", "Listing", "Picture", "Text", "numbered", "to_markdown"]
+__all__ = ["Banner", "Block", "Heading", "Listing", "Picture", "Text", "numbered", "to_markdown"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Heading:
-    """The head of a section; level 1 is the report's title."""
+    """The head of a section in plain text; level 1 is the report's title."""
 
     text: str
     level: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Banner:
+    """What a reader has to know before anything else, in plain text."""
+
+    text: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Listing:
     table: Table
 
 
-Block = Heading | Text | Picture | Listing
+Block = Heading | Banner | Text | Picture | Listing
 
 
 def numbered(blocks: Sequence[Block]) -> Iterator[tuple[Block, str]]:
@@ -82,7 +90,9 @@ def to_markdown(blocks: Sequence[Block]) -> str:
 def _markdown(block: Block, number: str) -> str:
     match block:
         case Heading(text, level):
-            return f"{'#' * level} {text}"
+            return f"{'#' * level} {markdown_text(text)}"
+        case Banner(text):
+            return f"> **{markdown_text(text)}**"
         case Text(text):
             return text
         case Picture(name, caption):

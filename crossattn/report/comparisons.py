@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from crossattn.report.aggregate import probability_of_improvement
+from crossattn.report.ranges import lower_is_better, range_of, span_of
 from crossattn.report.runs import metric_values, tasks_of, variants_of
 from crossattn.report.statistics import BOOTSTRAP, Bootstrap, compare, winners
 
@@ -68,7 +69,8 @@ def compare_variants(
         runs: {variant, seed, metrics} of every run; all variants have the same seeds.
         items: for each variant the score of each evaluation item, shape (seeds, items), rows in
             the order of the seeds; empty if the primary metric is not a mean over items.
-        primary: the one metric on which winners may be named.
+        primary: the one metric on which winners may be named; of two perplexities or losses the
+            lower one is the better.
         baseline: the variant that all others are compared with.
         claims: declared pairs (better, worse); with the baseline's comparisons they are the family
             over which Holm's procedure runs.
@@ -76,8 +78,8 @@ def compare_variants(
 
     Returns:
         For each comparison: variant, baseline, metric, difference, low, high (limits of the
-        corrected interval, None with one seed), p_holm, probability_of_improvement; and confidence
-        (level of the interval), p, p_sign_flip, seed_differences, seeds, items.
+        corrected interval, None under three seeds), p_holm, probability_of_improvement; and
+        confidence (level of the interval), p, p_sign_flip, seed_differences, seeds, items.
 
     Raises:
         ValueError: if variants do not share their seeds, lack the primary metric, or have items
@@ -91,9 +93,11 @@ def compare_variants(
     if len({score.shape for score in scores.values()}) > 1:
         shapes = ", ".join(f"{name} {score.shape}" for name, score in scores.items())
         raise ValueError(f"variants did not answer the same items: {shapes}")
+    values = np.concatenate([metric_values(runs, name, primary) for name in scores])
     found = compare(
         np.stack([scores[variant] for variant, _ in pairs]),
         np.stack([scores[other] for _, other in pairs]),
+        span=span_of(range_of(values, primary)),
         bootstrap=bootstrap,
     )
     numbers = {
@@ -156,11 +160,13 @@ def _improvement(runs, variant, other, primary):
         np.stack([metric_values(runs, name, task) for task in tasks], 1)
         for name in (variant, other)
     ]
-    return probability_of_improvement(*stacks)
+    return probability_of_improvement(*(stacks[::-1] if lower_is_better(primary) else stacks))
 
 
 def winner_of(comparison: Mapping[str, Any]) -> str | None:
     """The better variant of a comparison of results.json, or None where none may be named.
+
+    Better is what has the larger value of the metric, or the smaller perplexity or loss.
 
     Example:
         >>> found = {"variant": "a", "baseline": "b", "low": -0.3, "high": -0.1, "p_holm": 0.01}
@@ -170,7 +176,8 @@ def winner_of(comparison: Mapping[str, Any]) -> str | None:
     # None becomes NaN, which is outside no interval.
     limits = np.array([[comparison[name]] for name in ("low", "high", "p_holm")], dtype=float)
     side = winners(limits[0], limits[1], limits[2])
-    return {1: comparison["variant"], -1: comparison["baseline"], 0: None}[int(side[0])]
+    sign = -1 if lower_is_better(comparison.get("metric", "")) else 1
+    return {1: comparison["variant"], -1: comparison["baseline"], 0: None}[sign * int(side[0])]
 
 
 def judge(

@@ -1,9 +1,11 @@
 """The tables that go into detail: splits by question type, attention by layer, knock-outs.
 
 Rows are variants, columns are metrics, and the first row is chance: what a model reaches that sees
-no image. Cells are means over seeds ± half a 95 % interval.
+no image. Cells are means over seeds ± half a 95 % interval, or with the interval itself where the
+range of the metric cuts it.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +18,7 @@ from crossattn.report.runs import (
     tasks_of,
     variants_with,
 )
-from crossattn.report.tables import DASH, Table, metrics_of
+from crossattn.report.tables import DASH, Table, metrics_of, with_interval
 
 __all__ = ["ATTENTION", "attention_table", "iqm_table", "knockout_table", "split_tables"]
 
@@ -118,7 +120,8 @@ def _table(results: Results, columns: Mapping[str, str]) -> Table:
         rows.append(["chance", *(DASH if level is None else f"{level:.3f}" for level in levels)])
     for variant in variants_with(runs, list(columns.values())):
         values = [metric_values(runs, variant, metric) for metric in columns.values()]
-        rows.append([variant, *map(_with_half_width, values)])
+        cells = [_cell(own, name) for own, name in zip(values, columns.values(), strict=True)]
+        rows.append([variant, *cells])
     return ["variant", *columns], rows
 
 
@@ -134,11 +137,15 @@ def _layer(metric: str) -> int:
     return int(metric.split("/layer")[1].split("/")[0])
 
 
-def _with_half_width(values: Any) -> str:
+def _cell(values: Any, metric: str) -> str:
+    """Mean ± half its interval; a cut interval has no half and stands as it is."""
     if not len(values):
         return DASH
-    mean, _, high = mean_with_interval(values)
-    return f"{mean:.3f} ± {high - mean:.3f}" if len(values) > 1 else f"{mean:.3f}"
+    mean, low, high = mean_with_interval(values, metric)
+    if low != low:
+        return f"{mean:.3f}"
+    whole = math.isclose(high - mean, mean - low, abs_tol=1e-9)
+    return f"{mean:.3f} ± {high - mean:.3f}" if whole else with_interval(values, metric)
 
 
 def _interval(found: Sequence[float] | None) -> str:

@@ -1,21 +1,26 @@
 """The report: what a suite found, how sure that is, and how to read every number."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from crossattn.files import write_atomically
-from crossattn.report import details, figures, pointing, prose, tables
-from crossattn.report.blocks import Block, Heading, Listing, Picture, Text, to_markdown
-from crossattn.report.comparisons import judge, winner_of
+from crossattn.report import counts, details, figures, pointing, prose, settings, tables
+from crossattn.report.banner import banner, conclusive
+from crossattn.report.blocks import Banner, Block, Heading, Listing, Picture, Text, to_markdown
+from crossattn.report.captions import attention_caption, knockout_caption, split_caption
+from crossattn.report.comparisons import judge
+from crossattn.report.counts import count
+from crossattn.report.escaping import code, fenced, markdown_text, plain_names, without_html
 from crossattn.report.export import latex_paragraph, latex_table, runs_csv, table_csv
 from crossattn.report.gallery import Gallery, gallery
-from crossattn.report.methods import count, methods
+from crossattn.report.methods import methods, same_training
 from crossattn.report.page import page
-from crossattn.report.runs import mean_with_interval, metric_values, variants_of
-from crossattn.report.statistics import ALPHA
-from crossattn.report.tables import DASH, baseline_of, metrics_of, signed_interval
+from crossattn.report.statistics import ALPHA, FEWEST_SEEDS
+from crossattn.report.summary import summary
+from crossattn.report.tables import DASH, metrics_of
 
 __all__ = ["write_report"]
 
@@ -23,6 +28,8 @@ Results = Mapping[str, Any]
 
 # A figure of splits beyond this many panels would be a poster.
 MOST_SPLITS = 18
+# Parts of the environment that have tables of their own.
+ELSEWHERE = ("timings", "settings")
 
 
 def write_report(
@@ -43,13 +50,15 @@ def write_report(
 
     Args:
         results: the content of results.json: suite, primary, runs, comparisons, chance,
-            learning_rate_sweep and environment, whose timings hold the cost of each variant.
+            learning_rate_sweep and environment, whose timings hold the cost of each variant; and
+            where they are known settings (of each variant), counts and asked (see `settings`,
+            `counts`, `banner`). Names in it are plain text.
         out_dir: an existing folder.
         title: what the suite asks, in a few words.
         claims: the declared pairs (better, worse), each among the comparisons.
         curves: training loss (and accuracy) of each variant and seed, for `learning_curves`.
         shown: pictures with the attention of words.
-        notes: what the suite has to say about itself, one paragraph each.
+        notes: what the suite has to say about itself in Markdown, one paragraph each.
         command: the command that makes these results again.
 
     Returns:
@@ -58,11 +67,14 @@ def write_report(
     Raises:
         ValueError: if a claim was not compared.
     """
-    pictures = _draw(results, curves, shown)
+    results, claims, title = plain_names(results), plain_names(claims), plain_names(title)
+    pictures = _draw(results, plain_names(curves), plain_names(shown))
     blocks: list[Block] = [
         Heading(f"{results['suite']}: {title}", 1),
-        Text(_summary(results)),
-        *map(Text, notes),
+        *map(Banner, banner(results)),
+        Text(summary(results)),
+        *(Text(without_html(note)) for note in notes),
+        *_changes(results),
         Heading("Results"),
         Listing("main", prose.MAIN, tables.main_table(results)),
         *pictures["scatter"],
@@ -76,10 +88,12 @@ def write_report(
         Heading("What the numbers mean"),
         *map(Text, _meaning(results)),
         Heading("Methods"),
-        *map(Text, methods(results)),
+        *(Text(markdown_text(paragraph)) for paragraph in methods(results)),
+        *_counts(results),
         *_environment(results),
         Heading("How to make this again"),
-        Text(f"```\n{command}\n```"),
+        Text(fenced(command)),
+        Text(prose.REPEATS),
         Text(prose.FILES),
     ]
     path = out_dir / "report.md"
@@ -98,8 +112,9 @@ def _write(out_dir: Path, results: Results, blocks: Sequence[Block]) -> None:
         if isinstance(block, Picture):
             write_atomically(out_dir / "figures" / f"{block.name}.png", block.png)
         elif isinstance(block, Listing):
-            label = f"{results['suite']}-{block.name}".replace("_", "-")
-            latex = latex_table(block.table, caption=block.caption, label=label)
+            caption = " ".join([*banner(results), block.caption])
+            label = f"{results['suite']}-{block.name}"
+            latex = latex_table(block.table, caption=caption, label=label)
             write_atomically(where / f"{block.name}.tex", latex)
             write_atomically(where / f"{block.name}.csv", table_csv(block.table))
     write_atomically(where / "runs.csv", runs_csv(results))
@@ -125,35 +140,17 @@ def _draw(results, curves, shown) -> dict[str, list[Picture]]:
     }
 
 
-def _summary(results):
-    """What was established, a line for each comparison; it names no winner beyond that."""
-    runs, primary, baseline = results["runs"], results["primary"], baseline_of(results)
-    variants = variants_of(runs)
-    seeds = len({run["seed"] for run in runs})
-    text = [f"{len(variants)} variants, {count(seeds, 'seed')} each; primary metric `{primary}`."]
-    if baseline is None:
-        return " ".join([*text, "There is one variant, so there is nothing to compare."])
-    mean, low, high = mean_with_interval(metric_values(runs, baseline, primary))
-    spread = f" [{low:.3f}, {high:.3f}]" if seeds > 1 else ""
-    text.append(f"The baseline **{baseline}** reaches {mean:.3f}{spread}.")
-    if seeds == 1:
-        return " ".join([*text, "One seed allows no claim: no winner is named."])
-    decided = [_sentence(found) for found in results["comparisons"] if winner_of(found)]
-    undecided = [
-        f"No winner is named between {found['variant']} and {found['baseline']}: "
-        f"{signed_interval(found)}."
-        for found in results["comparisons"]
-        if not winner_of(found)
-    ]
-    return "\n".join([" ".join(text), "", *(f"- {line}" for line in (*decided, *undecided))])
+def _changes(results: Results) -> Iterator[Block]:
+    if table := settings.changes_table(results):
+        yield Heading("Variants")
+        yield Listing("changes", prose.CHANGES, table)
 
 
-def _sentence(found):
-    better = winner_of(found)
-    worse = found["baseline"] if better == found["variant"] else found["variant"]
-    size = abs(found["difference"])
-    low, high = sorted(abs(found[name]) for name in ("low", "high"))
-    return f"**{better}** is better than **{worse}** by {size:.3f} [{low:.3f}, {high:.3f}]."
+def _counts(results: Results) -> Iterator[Block]:
+    if table := settings.shared_table(results):
+        yield Listing("settings", prose.SETTINGS, table)
+    if table := counts.counts_table(results):
+        yield Listing("items", prose.COUNTS, table)
 
 
 def _claims(results: Results, claims: Sequence[Sequence[str]]) -> Iterator[Block]:
@@ -167,11 +164,11 @@ def _claims(results: Results, claims: Sequence[Sequence[str]]) -> Iterator[Block
         if verdict in verdicts
     ]
     yield Text(
-        f"The suite declared {count(len(claims), 'claim')} on `{results['primary']}` before it "
+        f"The suite declared {count(len(claims), 'claim')} on {code(results['primary'])} before it "
         f"ran: {', '.join(said)}."
     )
-    yield Listing("claims", prose.CLAIMS, tables.claim_table(claims, results["comparisons"]))
-    yield Text(prose.VERDICTS)
+    yield Listing("claims", prose.CLAIMS, tables.claim_table(claims, results))
+    yield Text(prose.VERDICTS if conclusive(results) else prose.NO_CONCLUSION)
 
 
 def _comparisons(results: Results, pictures: Mapping[str, list[Picture]]) -> Iterator[Block]:
@@ -186,8 +183,8 @@ def _splits(results: Results, pictures: Mapping[str, list[Picture]]) -> Iterator
     yield Heading("Splits and question types")
     yield from pictures["accuracy"]
     for split, table in details.split_tables(results).items():
-        caption = prose.SPLITS.get(split, prose.SPLIT.format(split=split))
-        yield Listing(f"split-{split}", f"{caption} {prose.CELLS}", table)
+        name = "split-" + re.sub(r"[^\w-]+", "-", split)
+        yield Listing(name, split_caption(split, table), table)
     aggregate = details.iqm_table(results)
     if aggregate:
         yield Listing("interquartile-means", prose.INTERQUARTILE_MEAN, aggregate)
@@ -200,10 +197,10 @@ def _attention(results: Results, pictures: Mapping[str, list[Picture]]) -> Itera
         yield from pictures["gallery"]
     if located:
         yield from pictures["heads"]
-        for reading, words in prose.READINGS.items():
+        for reading in prose.READINGS:
             table = details.attention_table(results, reading)
             if table:
-                yield Listing(f"attention-{reading}", f"{words} {prose.CELLS}", table)
+                yield Listing(f"attention-{reading}", attention_caption(reading, table), table)
         fixed = [run["metrics"].get("pointing/fixed_patch") for run in results["runs"]]
         if levels := [level for level in fixed if level is not None]:
             yield Text(prose.FIXED_PATCH.format(level=levels[0]))
@@ -211,7 +208,7 @@ def _attention(results: Results, pictures: Mapping[str, list[Picture]]) -> Itera
         yield Heading("Knock-outs")
         yield from pictures["knockout"]
         table = details.knockout_table(results)
-        yield Listing("knockout", f"{prose.KNOCKOUT} {prose.CELLS}", table)
+        yield Listing("knockout", knockout_caption(table), table)
 
 
 def _training(pictures: Mapping[str, list[Picture]]) -> Iterator[Block]:
@@ -221,13 +218,15 @@ def _training(pictures: Mapping[str, list[Picture]]) -> Iterator[Block]:
 
 
 def _meaning(results):
-    yield prose.SWEEP if results["learning_rate_sweep"] else prose.NO_SWEEP
+    known = settings.settings_of(results)
+    training = prose.TRAINING if same_training(known) else prose.OTHER_TRAINING
+    yield f"{training} {prose.SWEEP if results['learning_rate_sweep'] else prose.NO_SWEEP}"
     comparisons = results["comparisons"]
     if not comparisons:
         return
     seeds, items = comparisons[0]["seeds"], comparisons[0]["items"]
-    if seeds == 1:
-        yield prose.ONE_SEED
+    if seeds < FEWEST_SEEDS:
+        yield prose.ONE_SEED if seeds == 1 else prose.TWO_SEEDS
         return
     over = count(seeds, "seed") + (f" and {count(items, 'item')}" if items else "")
     yield prose.METHODS.format(
@@ -237,13 +236,13 @@ def _meaning(results):
 
 
 def _environment(results: Results) -> Iterator[Block]:
-    environment = {k: v for k, v in results["environment"].items() if k != "timings"}
+    own = {name: value for name, value in results["environment"].items() if name not in ELSEWHERE}
     cost = tables.cost_table(results)
-    if not environment and not cost[1]:
+    if not own and not cost[1]:
         return
     yield Heading("Environment")
-    if environment:
-        lines = [f"- {name}: {_text(value)}" for name, value in environment.items()]
+    if own:
+        lines = [f"- {markdown_text(name)}: {_text(value)}" for name, value in own.items()]
         yield Text("\n".join(lines))
     if cost[1]:
         yield Listing("cost", prose.COST, cost)
@@ -252,5 +251,5 @@ def _environment(results: Results) -> Iterator[Block]:
 def _text(value):
     if value is None:
         return DASH
-    # Nested settings hold characters that Markdown would take for its own.
-    return f"`{json.dumps(value)}`" if isinstance(value, dict | list) else str(value)
+    # Nested values hold characters that Markdown would take for its own.
+    return code(json.dumps(value)) if isinstance(value, dict | list) else markdown_text(str(value))

@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from crossattn.report.escaping import csv_cell
 from crossattn.report.runs import chance_of
 from crossattn.report.tables import DASH, Table
 
@@ -32,6 +33,8 @@ ESCAPES = {
     "<": r"$<$",
     ">": r"$>$",
     "|": r"$|$",
+    # After ? and ! it would join to another mark.
+    "`": "{`}",
     # The default encoding lacks the straight quotation mark.
     '"': "''",
     "±": r"$\pm$",
@@ -43,11 +46,15 @@ ESCAPES = {
 }
 # More columns than this are set in small print.
 MANY_COLUMNS = 6
+# A column with more letters than this is broken into lines.
+LONG_CELL = 60
 LINE = 100
 
 
 def table_csv(table: Table) -> str:
     """A table as CSV, as it is printed; a dash becomes an empty field.
+
+    What a spreadsheet would take for a formula has an apostrophe before it; numbers have none.
 
     Example:
         >>> print(table_csv((["variant", "accuracy"], [["blind, deaf", "-"]])), end="")
@@ -77,7 +84,8 @@ def runs_csv(results: Mapping[str, Any]) -> str:
 
 def _csv(lines) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(lines)
+    safe = [[csv_cell(cell) if isinstance(cell, str) else cell for cell in line] for line in lines]
+    csv.writer(buffer, lineterminator="\n").writerows(safe)
     return buffer.getvalue()
 
 
@@ -116,7 +124,7 @@ def latex_table(table: Table, *, caption: str, label: str) -> str:
     Args:
         table: header and rows of plain text.
         caption: plain text; the inline code of Markdown loses its backticks.
-        label: what \ref names, "tab:" apart; letters, digits and hyphens.
+        label: what \ref names, "tab:" apart; what is no letter or digit becomes a hyphen.
 
     Example:
         >>> table = (["variant", "accuracy"], [["blind", "0.17"]])
@@ -135,6 +143,7 @@ def latex_table(table: Table, *, caption: str, label: str) -> str:
         \end{table}
     """
     header, rows = table
+    label = re.sub(r"[^A-Za-z0-9]+", "-", label).strip("-")
     cells = [[latex_text(cell) for cell in row] for row in (header, *rows)]
     cells = [[_first_cell(first), *rest] for first, *rest in cells]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -146,6 +155,7 @@ def latex_table(table: Table, *, caption: str, label: str) -> str:
         + r" \\"
         for row in cells
     ]
+    sides = [r"p{0.7\linewidth}" if width > LONG_CELL else "r" for width in widths[1:]]
     tight = [r"\footnotesize", r"\setlength{\tabcolsep}{3pt}"]
     small = tight if len(header) > MANY_COLUMNS else []
     return "\n".join(
@@ -156,7 +166,7 @@ def latex_table(table: Table, *, caption: str, label: str) -> str:
             rf"\caption{{{latex_text(caption.replace('`', ''))}}}",
             rf"\label{{tab:{label}}}",
             *small,
-            rf"\begin{{tabular}}{{@{{}}l{'r' * (len(header) - 1)}@{{}}}}",
+            rf"\begin{{tabular}}{{@{{}}l{''.join(sides)}@{{}}}}",
             r"\toprule",
             lines[0],
             r"\midrule",

@@ -1,8 +1,8 @@
 """The figures of a report: functions from numbers to `matplotlib.figure.Figure`, no global state.
 
-Every figure is 6.2 inches wide, 930 pixels as a PNG. A variant has the same colour and marker in
-all of them, by its place in the suite; the colours are those of Okabe and Ito (2008), which colour-
-blind readers can tell apart.
+Every figure is a `Sheet`: 6.2 inches wide, 930 pixels as a PNG, its names printed as they stand. A
+variant has the same colour and marker in all of them, by its place in the suite; the colours are
+those of Okabe and Ito (2008), which colour-blind readers can tell apart.
 """
 
 import io
@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from crossattn.report.comparisons import winner_of
+from crossattn.report.ranges import SHARE, range_of
 from crossattn.report.runs import (
     chance_of,
     mean_with_interval,
@@ -22,6 +23,7 @@ from crossattn.report.runs import (
     variants_of,
     variants_with,
 )
+from crossattn.report.sheet import Sheet, as_it_stands, label
 from crossattn.report.tables import p_value
 
 __all__ = [
@@ -40,7 +42,6 @@ Runs = Sequence[Mapping[str, Any]]
 # variant -> seed -> {"step": [...], "loss": [...], "accuracy": [...]}
 Curves = Mapping[str, Mapping[int, Mapping[str, Sequence[float | int]]]]
 
-WIDTH = 6.2
 DOTS_PER_INCH = 150
 ROW = 0.16
 FONT = 8
@@ -73,6 +74,7 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+@as_it_stands
 def learning_curves(curves: Curves) -> Figure:
     """Training loss, and accuracy where it was logged: mean, standard deviation, every seed.
 
@@ -82,7 +84,7 @@ def learning_curves(curves: Curves) -> Figure:
     """
     logged = {name for by_seed in curves.values() for seed in by_seed.values() for name in seed}
     names = [name for name in ("loss", "accuracy") if name in logged]
-    figure = Figure(figsize=(WIDTH, 2.7 + 0.18 * -(-len(curves) // 4)), layout="constrained")
+    figure = Sheet(2.7 + 0.18 * -(-len(curves) // 4))
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
         for index, by_seed in enumerate(curves.values()):
@@ -126,12 +128,13 @@ def _curve(axes, seeds, name, index):
     axes.fill_between(steps, lower, mean + spread, color=colour, alpha=0.15, linewidth=0)
 
 
+@as_it_stands
 def forest(comparisons: Sequence[Mapping[str, Any]]) -> Figure:
     """Differences with corrected intervals, one dot for each seed, Holm p at the right.
 
     A filled square marks a comparison with a winner, an open one a comparison without.
     """
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.42 * len(comparisons)), layout="constrained")
+    figure = Sheet(0.9 + 0.42 * len(comparisons))
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.8)
     # A line with a projecting cap would seem to cross a 0 that its interval just leaves out.
@@ -151,7 +154,8 @@ def forest(comparisons: Sequence[Mapping[str, Any]]) -> Figure:
         text = f"Holm p {p_value(found['p_holm'])}"
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=FONT)
     axes.set_yticks(
-        range(len(comparisons)), [f"{c['variant']} minus\n{c['baseline']}" for c in comparisons]
+        range(len(comparisons)),
+        [f"{label(c['variant'])} minus\n{label(c['baseline'])}" for c in comparisons],
     )
     axes.set_ylim(len(comparisons) - 0.5, -0.5)
     axes.set_xlabel(f"difference of {comparisons[0]['metric']}", fontsize=FONT)
@@ -159,24 +163,29 @@ def forest(comparisons: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+@as_it_stands
 def accuracy_by_split(runs: Runs, metrics: Sequence[str], *, chance: Mapping[str, float]) -> Figure:
     """A panel for each metric: every variant's seeds, mean and 95 % interval; chance is dashed."""
     variants = variants_of(runs)
     rows = -(-len(metrics) // PANELS_ACROSS)
     high = 0.55 + ROW * len(variants)
-    figure = Figure(figsize=(WIDTH, 0.3 + rows * high), layout="constrained")
+    figure = Sheet(0.3 + rows * high)
     grid = figure.subplots(rows, PANELS_ACROSS, squeeze=False)
     for place, (axes, metric) in enumerate(zip(grid.ravel(), metrics, strict=False)):
-        for row, variant in enumerate(variants):
-            _point(axes, metric_values(runs, variant, metric), row, style_of(row), room=0.8)
+        values = [metric_values(runs, variant, metric) for variant in variants]
+        for row, own in enumerate(values):
+            _point(axes, own, row, style_of(row), room=0.8, metric=metric)
         level = chance_of(chance, metric)
         if level is not None:
             axes.axvline(level, color="black", linewidth=1, linestyle=DASHES)
-        axes.set_title(metric, fontsize=FONT)
-        axes.set_yticks(range(len(variants)), [] if place % PANELS_ACROSS else variants)
+        axes.set_title(label(metric), fontsize=FONT)
+        axes.set_yticks(
+            range(len(variants)), [] if place % PANELS_ACROSS else [*map(label, variants)]
+        )
         axes.set_ylim(len(variants) - 0.4, -0.6)
-        axes.set_xlim(-0.03, 1.03)
-        axes.set_xticks(np.linspace(0, 1, 6))
+        if range_of(np.concatenate(values), metric) == SHARE:
+            axes.set_xlim(-0.03, 1.03)
+            axes.set_xticks(np.linspace(0, 1, 6))
         tidy(axes)
     for axes in grid.ravel()[len(metrics) :]:
         axes.remove()
@@ -184,6 +193,7 @@ def accuracy_by_split(runs: Runs, metrics: Sequence[str], *, chance: Mapping[str
     return figure
 
 
+@as_it_stands
 def knockout(runs: Runs, *, chance: Mapping[str, float]) -> Figure:
     """Accuracy of each variant when parts of the context are hidden, beside the chance level."""
     kinds = [k for k in KNOCKOUTS if any(f"knockout/{k}" in run["metrics"] for run in runs)]
@@ -202,7 +212,7 @@ def knockout(runs: Runs, *, chance: Mapping[str, float]) -> Figure:
 
 
 def _rows_figure(groups, points):
-    return Figure(figsize=(WIDTH, 1.1 + groups * (0.12 + ROW * points)), layout="constrained")
+    return Sheet(1.1 + groups * (0.12 + ROW * points))
 
 
 def _points(axes, columns, row, *, first_colour=0):
@@ -213,21 +223,21 @@ def _points(axes, columns, row, *, first_colour=0):
         _point(axes, values, place, style_of(index + first_colour), room=step)
 
 
-def _point(axes, values, place, style, *, room):
+def _point(axes, values, place, style, *, room, metric=""):
     """Mean and interval on a line, seeds as dots below; `room` is the distance of two lines."""
     if not len(values):
         return
     colour, marker = style
-    mean, low, high = mean_with_interval(values)
+    mean, low, high = mean_with_interval(values, metric)
     below = np.full(len(values), place + 0.36 * room)
     axes.scatter(values, below, s=5, color=colour, alpha=0.5, linewidths=0)
-    if len(values) > 1:
+    if low == low:
         axes.plot([low, high], [place, place], color=colour, linewidth=1.3)
     axes.plot(mean, place, marker, color=colour, markersize=4.5)
 
 
 def _rows_axes(axes, labels, xlabel):
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), [*map(label, labels)])
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlim(-0.03, 1.03)
     for edge in np.arange(0.5, len(labels) - 1):
@@ -255,9 +265,10 @@ def tidy(axes: Any) -> None:
 
 
 def legend(
-    figure: Figure, labels: Sequence[str], *, line: bool = False, first_colour: int = 0
+    figure: Figure, names: Sequence[str], *, line: bool = False, first_colour: int = 0
 ) -> None:
     """A legend above the panels, where it hides nothing; `line`: its markers stand on lines."""
+    labels = [*map(label, names)]
     handles = [
         Line2D(
             [],
@@ -266,9 +277,9 @@ def legend(
             marker=style_of(style)[1],
             markersize=5,
             linestyle="-" if line else "",
-            label=label,
+            label=name,
         )
-        for style, label in enumerate(labels, start=first_colour)
+        for style, name in enumerate(labels, start=first_colour)
     ]
     # Four labels of about 16 letters fill a line.
     columns = max(1, min(4, 80 // (max(map(len, labels)) + 4)))

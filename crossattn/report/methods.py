@@ -3,21 +3,31 @@
 A sentence whose numbers are missing is left out: results of older runs say less.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from crossattn.report import counts
+from crossattn.report.banner import banner
+from crossattn.report.counts import count
 from crossattn.report.runs import variants_of
-from crossattn.report.statistics import ALPHA, BOOTSTRAP
+from crossattn.report.settings import differing, listed, said, settings_of
+from crossattn.report.statistics import ALPHA, BOOTSTRAP, FEWEST_SEEDS
 
-__all__ = ["count", "methods"]
+__all__ = ["count", "methods", "same_training"]
 
 Results = Mapping[str, Any]
+Settings = Mapping[str, Mapping[str, Any]]
 
-PERCEPTION = {"oracle": "symbolic patch features"}
+PERCEPTION = {"oracle": "symbolic patch features", "features": "features of another encoder"}
+# Where variants differ in one of these, they do not train on the same texts.
+DATA = ("steps", "batch_size")
 
 
 def methods(results: Results) -> list[str]:
     """Paragraphs on model and training, evaluation and statistics, software and hardware.
+
+    Every setting is that of the variants as they ran: one that differs between variants stands
+    there once for each value, with their names.
 
     Example:
         >>> results = {"suite": "fusion", "primary": "iid/accuracy", "comparisons": [],
@@ -27,104 +37,135 @@ def methods(results: Results) -> list[str]:
         'All runs used 2 x cpu.'
     """
     environment = results["environment"]
-    settings = environment.get("settings", {})
+    settings = settings_of(results)
     paragraphs = [
-        [*_variants(results), *_model(settings), *_training(results, settings)],
-        [*_evaluation(results, settings), *_statistics(results)],
+        banner(results),
+        [*_variants(results, settings), *_model(settings), *_training(results, settings)],
+        [*_evaluation(results), *_statistics(results)],
         list(_hardware(environment)),
     ]
     return [" ".join(sentences) for sentences in paragraphs if sentences]
 
 
-def count(number: int, thing: str) -> str:
-    """A number with its thing, as in "1 seed" and "1,000 items".
+def same_training(settings: Settings) -> bool:
+    """Whether all variants see the same texts in the same order for as many steps.
 
     Example:
-        >>> count(1, "seed"), count(1000, "item")
-        ('1 seed', '1,000 items')
+        >>> same_training({"a": {"steps": 10}, "b": {"steps": 20}})
+        False
     """
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+    return not any(field in DATA or field.startswith("data.") for field in differing(settings))
 
 
-def _has(settings: Mapping[str, Any], *names: str) -> bool:
-    return all(name in settings for name in names)
-
-
-def _variants(results: Results) -> Iterator[str]:
+def _variants(results: Results, settings: Settings) -> Iterator[str]:
     variants = variants_of(results["runs"])
-    yield f"We compare {count(len(variants), 'variant')}: {_listed(variants)}."
+    yield f"We compare {count(len(variants), 'variant')}: {listed(variants)}."
     timings = results["environment"].get("timings", {})
     sizes = sorted({t["parameters"] for t in timings.values() if t.get("parameters")})
     if len(sizes) == 1:
         yield f"Each has {sizes[0]:,} parameters."
     elif sizes:
         yield f"They have from {sizes[0]:,} to {sizes[-1]:,} parameters."
+    if fields := differing(settings):
+        yield (
+            f"They differ in {listed(fields)} and share all other settings; the table of changes "
+            "says what each variant changes."
+        )
 
 
-def _model(settings: Mapping[str, Any]) -> Iterator[str]:
-    model = settings.get("model", {})
-    if not _has(model, "layers", "width", "heads"):
-        return
-    expansion = model.get("expansion")
-    hidden = f" and feed-forward layers {expansion} times as wide" if expansion else ""
-    yield (
-        f"All share one configuration, of which a variant changes only what its name says: a "
-        f"decoder of {count(model['layers'], 'layer')} of width {model['width']} with "
-        f"{count(model['heads'], 'attention head')}{hidden}."
-    )
-    if "perception" in model:
-        perceived = PERCEPTION.get(model["perception"], f"{model['perception']} features of pixels")
-        noise = settings.get("data", {}).get("noise")
-        noisy = model["perception"] == "oracle" and noise
-        extent = f" with Gaussian noise of standard deviation {noise:g}" if noisy else ""
-        yield f"Images are perceived as {perceived}{extent}."
+def _model(settings: Settings) -> Iterator[str]:
+    parts = [
+        said(settings, ["model.layers"], lambda layers: count(layers, "layer")),
+        said(settings, ["model.width"], lambda width: f"of width {width}"),
+        said(settings, ["model.heads"], lambda heads: f"with {count(heads, 'attention head')}"),
+        said(
+            settings,
+            ["model.expansion"],
+            lambda times: f"and feed-forward layers {times} times as wide",
+        ),
+    ]
+    if all(parts[:3]):
+        yield f"The model is a decoder of {' '.join(part for part in parts if part)}."
+    perceived = said(settings, ["model.perception", "data.noise"], _perceived)
+    if perceived:
+        yield f"Images are perceived as {perceived}."
 
 
-def _training(results: Results, settings: Mapping[str, Any]) -> Iterator[str]:
-    data, optimiser = settings.get("data", {}), settings.get("optimiser", {})
+def _perceived(perception: str, noise: float) -> str:
+    kind = PERCEPTION.get(perception, f"{perception} features of pixels")
+    noisy = perception == "oracle" and noise
+    return kind + (f" with Gaussian noise of standard deviation {noise:g}" if noisy else "")
+
+
+def _training(results: Results, settings: Settings) -> Iterator[str]:
     seeds = len({run["seed"] for run in results["runs"]})
     text = f"Every variant was trained from {count(seeds, 'random seed')}"
-    if _has(settings, "steps", "batch_size"):
-        text += f" for {count(settings['steps'], 'step')}"
-        text += f" on batches of {settings['batch_size']:,} texts"
-    if _has(data, "images", "source"):
-        images = f"{data['images']:,}" if data["images"] else "all"
-        text += f" from {images} training images of {data['source']}"
-    if _has(data, "texts_per_image"):
-        text += f", {count(data['texts_per_image'], 'text')} per image in a batch"
-    yield text + "."
-    yield (
-        "For a given seed all variants see the same examples in the same order and are evaluated "
-        "on the same items."
-    )
-    if _has(optimiser, "learning_rate", "warmup", "weight_decay", "clip"):
+    text += _among(" for ", said(settings, ["steps"], lambda steps: count(steps, "step")))
+    batch = said(settings, ["batch_size"], lambda size: count(size, "text"))
+    text += _among(" on batches of ", batch)
+    text += _among(" from ", _pictures(results, settings))
+    each = said(settings, ["data.texts_per_image"], lambda n: f"{count(n, 'text')} per image")
+    yield text + (f", {each} in a batch" if each else "") + "."
+    if same_training(settings):
         yield (
-            f"We use AdamW with weight decay {optimiser['weight_decay']:g}, a linear warm-up over "
-            f"the first {optimiser['warmup']:.0%} of the steps and a cosine decay to a tenth of "
-            f"the peak, and clip gradients to a global norm of {optimiser['clip']:g}.".replace(
-                "%", " %"
-            )
+            "For a given seed all variants see the same examples in the same order and are "
+            "evaluated on the same items."
         )
+    else:
+        yield "The variants do not all see the same examples; they are evaluated on the same items."
+    yield from _optimiser(settings)
     rates = _rates(results["learning_rate_sweep"])
+    rate = said(settings, ["optimiser.learning_rate"], lambda rate: f"{rate:g}")
     if rates:
         yield f"The peak learning rate was chosen per variant on validation data: {rates}."
-    elif "learning_rate" in optimiser and not results["learning_rate_sweep"]:
+    elif rate and "optimiser.learning_rate" in differing(settings):
+        yield f"The peak learning rate is {rate}, as the suite sets it; it was not tuned."
+    elif rate:
+        yield f"The peak learning rate is {rate} for all variants; it was not tuned per variant."
+
+
+def _among(link: str, words: str) -> str:
+    return link + words if words else ""
+
+
+def _pictures(results: Results, settings: Settings) -> str:
+    """How many images of what were trained on: counted, or as set where nobody counted."""
+    real = results.get("counts", {}).get("training_images")
+    fields = ["data.images", "data.source"]
+    if real and not {*fields} & {*differing(settings)}:
+        return said(settings, fields, lambda _, source: f"{real:,} training images of {source}")
+    return said(
+        settings,
+        fields,
+        lambda images, source: f"{f'{images:,}' if images else 'all'} training images of {source}",
+    )
+
+
+def _optimiser(settings: Settings) -> Iterator[str]:
+    parts = [
+        said(settings, ["optimiser.weight_decay"], lambda decay: f"{decay:g}"),
+        said(settings, ["optimiser.warmup"], lambda share: f"{100 * share:g} %"),
+        said(settings, ["optimiser.clip"], lambda clip: f"{clip:g}"),
+    ]
+    if all(parts):
+        decay, warmup, clip = parts
         yield (
-            f"The peak learning rate is {optimiser['learning_rate']:g} for all variants; it was "
-            "not tuned per variant."
+            f"We use AdamW with weight decay {decay}, a linear warm-up over the first {warmup} of "
+            f"the steps and a cosine decay to a tenth of the peak, and clip gradients to a global "
+            f"norm of {clip}."
         )
 
 
 def _rates(sweep: Any) -> str:
     if not isinstance(sweep, Mapping):
         return ""
-    return _listed([f"{found['learning_rate']:g} ({name})" for name, found in sweep.items()])
+    return listed([f"{found['learning_rate']:g} ({name})" for name, found in sweep.items()])
 
 
-def _evaluation(results: Results, settings: Mapping[str, Any]) -> Iterator[str]:
-    images = settings.get("data", {}).get("evaluation_images")
-    if images:
-        yield f"Each evaluation split holds {images:,} images."
+def _evaluation(results: Results) -> Iterator[str]:
+    splits = counts.by_split(results)
+    if splits:
+        yield f"The evaluation splits hold {listed(splits)}."
     text = f"The primary metric is {results['primary']}"
     comparisons = results["comparisons"]
     items = comparisons[0]["items"] if comparisons else None
@@ -132,8 +173,16 @@ def _evaluation(results: Results, settings: Mapping[str, Any]) -> Iterator[str]:
         text += f", a mean over {count(items, 'item')} per seed"
     chance = results.get("chance", {}).get(results["primary"])
     if chance is not None:
-        text += f"; a model that sees no image reaches {chance:.3f}"
+        text += (
+            f"; the best predictor that reads only the text and has learnt the answers of the "
+            f"training data reaches {chance:.3f}"
+        )
     yield text + "."
+    if chance == 0:
+        yield (
+            "(Its level is 0 because the right answers never follow such a text in training; a "
+            "model that has learnt the text less well may exceed it without seeing the image.)"
+        )
     if any("pointing/answer" in run["metrics"] for run in results["runs"]):
         yield (
             "Pointing is the share of answers at whose position the most attended patch lies on "
@@ -145,15 +194,18 @@ def _statistics(results: Results) -> Iterator[str]:
     comparisons = results["comparisons"]
     if not comparisons:
         return
-    if comparisons[0]["seeds"] == 1:
-        yield "With one seed no differences were tested."
+    if comparisons[0]["seeds"] < FEWEST_SEEDS:
+        seeds = ("one seed", "two seeds")[comparisons[0]["seeds"] - 1]
+        yield f"With {seeds} no differences were tested and no intervals computed."
         return
     yield (
         f"Differences are paired by seed and item. Each p-value is the larger of a hierarchical "
         f"bootstrap over seeds and items ({BOOTSTRAP.resamples:,} resamples) and a paired t test "
         f"over seeds, each interval covers those of both, and Holm's procedure corrects for "
         f"{count(len(comparisons), 'comparison')} at a family-wise error rate of {ALPHA:g}. "
-        "Other intervals are Student's over seeds at 95 %."
+        "Other intervals are Student's over seeds at 95 %. Intervals are cut to the range of their "
+        "metric, shares to [0, 1] and their differences to [-1, 1], which changes neither their "
+        "coverage nor any decision."
     )
 
 
@@ -173,15 +225,4 @@ def _hardware(environment: Mapping[str, Any]) -> Iterator[str]:
         yield text + (f" to {1000 * paces[slow]:.1f} ms ({slow})." if len(paces) > 1 else ".")
     versions = environment.get("versions") or []
     for used in versions if isinstance(versions, list) else [versions]:
-        yield f"Software: {_listed([f'{name} {version}' for name, version in used.items()])}."
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Names as a sentence lists them.
-
-    Example:
-        >>> _listed(["a", "b", "c"])
-        'a, b and c'
-    """
-    *most, last = names or [""]
-    return f"{', '.join(most)} and {last}" if most else last
+        yield f"Software: {listed([f'{name} {version}' for name, version in used.items()])}."

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
 
-from crossattn.report.blocks import Block, Heading, Listing, Picture, Text, numbered
+from crossattn.report.blocks import Banner, Block, Heading, Listing, Picture, Text, numbered
+from crossattn.report.escaping import visible
 from crossattn.report.tables import Table
 
 __all__ = ["page"]
@@ -32,6 +33,7 @@ h2 > a:hover { text-decoration: underline; }
 nav { background: var(--band); border: 1px solid var(--line); border-radius: 6px;
   padding: 0.6rem 1.2rem; }
 nav ul { columns: 16rem; list-style: none; margin: 0.3rem 0; padding: 0; }
+.banner { border: 2px solid #c2410c; border-radius: 6px; max-width: none; padding: 0.6rem 1rem; }
 figure { margin: 1.6rem 0; }
 figure img { background: #ffffff; border-radius: 6px; height: auto; max-width: 100%; }
 figcaption, caption { color: var(--faint); font-size: 0.92rem; text-align: left; }
@@ -74,7 +76,7 @@ def page(blocks: Sequence[Block]) -> str:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
+<title>{_plain(title)}</title>
 <style>{STYLE}</style>
 </head>
 <body>
@@ -101,6 +103,11 @@ def anchors(headings: Sequence[str]) -> list[str]:
     return found
 
 
+def _plain(text: str) -> str:
+    """Plain text as HTML prints it."""
+    return html.escape(visible(text))
+
+
 def _is_title(block: Block) -> bool:
     return isinstance(block, Heading) and block.level == 1
 
@@ -109,7 +116,7 @@ def _contents(places: dict[str, str]) -> str:
     if not places:
         return ""
     links = "\n".join(
-        f'<li><a href="#{place}">{html.escape(text)}</a></li>' for text, place in places.items()
+        f'<li><a href="#{place}">{_plain(text)}</a></li>' for text, place in places.items()
     )
     return f'\n<nav aria-label="Contents">\n<ul>\n{links}\n</ul>\n</nav>'
 
@@ -118,9 +125,11 @@ def _html(block: Block, number: str, writer: MarkdownIt, places: dict[str, str])
     match block:
         case Heading(text, 2):
             place = places[text]
-            return f'<h2 id="{place}"><a href="#{place}">{html.escape(text)}</a></h2>'
+            return f'<h2 id="{place}"><a href="#{place}">{_plain(text)}</a></h2>'
         case Heading(text, level):
-            return f"<h{level}>{html.escape(text)}</h{level}>"
+            return f"<h{level}>{_plain(text)}</h{level}>"
+        case Banner(text):
+            return f'<p class="banner" role="note"><strong>{_plain(text)}</strong></p>'
         case Text(text):
             return str(writer.render(text)).strip()
         case Picture(_, caption, png):
@@ -148,11 +157,11 @@ def _figure(number: str, caption: str, png: bytes, writer: MarkdownIt) -> str:
 
 def _table(table: Table) -> str:
     header, rows = table
-    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
+    head = "".join(f'<th scope="col">{_plain(cell)}</th>' for cell in header)
     body = "\n".join(
         "<tr>"
-        + f'<th scope="row">{html.escape(first)}</th>'
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
+        + f'<th scope="row">{_plain(first)}</th>'
+        + "".join(f"<td>{_plain(cell)}</td>" for cell in rest)
         + "</tr>"
         for first, *rest in rows
     )

@@ -8,8 +8,10 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from crossattn.report.figures import DASHES, FONT, WIDTH, Runs, legend, style_of, tidy
+from crossattn.report.figures import DASHES, FONT, Runs, legend, style_of, tidy
+from crossattn.report.ranges import SHARE, range_of
 from crossattn.report.runs import chance_of, mean_with_interval, metric_values, variants_of
+from crossattn.report.sheet import WIDTH, Sheet, as_it_stands, label
 from crossattn.shapes import Float
 
 __all__ = ["head_grid", "heads_of", "scatter"]
@@ -23,6 +25,7 @@ FONT_PER_INCH = 24
 CELLS_ACROSS = 16
 
 
+@as_it_stands
 def scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -> Figure | None:
     """The primary metric against pointing at the answer: a marker for each variant.
 
@@ -35,7 +38,7 @@ def scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -> Figure 
         return None
     strip = [name for name in variants if not len(points[name])]
     legend_lines = -(-len(variants) // 4)
-    figure = Figure(figsize=(WIDTH, 4.0 + 0.18 * legend_lines), layout="constrained")
+    figure = Sheet(4.0 + 0.18 * legend_lines)
     side, main = figure.subplots(
         1, 2, sharey=True, width_ratios=[0.4 + 0.35 * max(1, len(strip)), 5]
     )
@@ -43,9 +46,11 @@ def scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -> Figure 
         own = metric_values(runs, name, primary)
         if name in strip:
             place = strip.index(name)
-            _cross(side, index, np.full(len(own), float(place)), own)
+            _cross(side, index, np.full(len(own), float(place)), own, primary)
         else:
-            _cross(main, index, points[name], own)
+            _cross(main, index, points[name], own, primary)
+    if range_of(np.array([run["metrics"][primary] for run in runs]), primary) == SHARE:
+        main.set_ylim(-0.03, 1.03)
     _scatter_axes(main, side, primary, len(strip))
     _chance_lines(main, side, chance_of(chance, POINTING), chance_of(chance, primary))
     if not strip:
@@ -55,12 +60,13 @@ def scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -> Figure 
     return figure
 
 
-def _cross(axes, index, x, y):
+def _cross(axes, index, x, y, metric):
     """Seeds as dots, and their means as a marker with an interval in both directions."""
     colour, marker = style_of(index)
     axes.scatter(x, y, s=7, color=colour, alpha=0.5, linewidths=0)
-    (x_mean, *x_limits), (y_mean, *y_limits) = mean_with_interval(x), mean_with_interval(y)
-    if len(x) > 1:
+    x_mean, *x_limits = mean_with_interval(x)
+    y_mean, *y_limits = mean_with_interval(y, metric)
+    if y_limits[0] == y_limits[0]:
         axes.plot(x_limits, [y_mean, y_mean], color=colour, linewidth=1.2)
         axes.plot([x_mean, x_mean], y_limits, color=colour, linewidth=1.2)
     edge = {"markeredgecolor": "white", "markeredgewidth": 0.5, "zorder": 3}
@@ -70,12 +76,6 @@ def _cross(axes, index, x, y):
 def _scatter_axes(main, side, primary, strip):
     main.set_xlabel("pointing at the answer's region", fontsize=FONT)
     main.set_xlim(-0.03, 1.03)
-    # Two seeds may have an interval of several times the scale.
-    seeds = np.concatenate(
-        [dots.get_offsets()[:, 1] for dots in (*main.collections, *side.collections)]
-    )
-    if seeds.min() >= 0 and seeds.max() <= 1:
-        main.set_ylim(-0.03, 1.03)
     side.set_ylabel(primary, fontsize=FONT)
     side.set_xlim(-0.7, max(1, strip) - 0.3)
     side.set_xticks([])
@@ -126,6 +126,7 @@ def heads_of(runs: Runs, variant: str) -> Float[np.ndarray, "layers heads"] | No
     return grid
 
 
+@as_it_stands
 def head_grid(runs: Runs, *, chance: Mapping[str, float]) -> Figure | None:
     """Pointing at the answer by layer and head: a heat map for each variant, on one scale.
 
@@ -140,7 +141,7 @@ def head_grid(runs: Runs, *, chance: Mapping[str, float]) -> Figure | None:
     rows = -(-len(shown) // columns)
     cell = (WIDTH - 0.9 - 0.35 * columns) / (columns * heads)
     height = max(0.26, min(cell, 0.4))
-    figure = Figure(figsize=(WIDTH, 0.55 + rows * (0.5 + height * layers)), layout="constrained")
+    figure = Sheet(0.55 + rows * (0.5 + height * layers))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     image = None
     for axes, (name, grid) in zip(panels, shown.items(), strict=False):
@@ -160,7 +161,7 @@ def _heat_map(axes, name, grid, *, font):
             axes.text(
                 head, layer, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=font
             )
-    axes.set_title(name, fontsize=FONT)
+    axes.set_title(label(name), fontsize=FONT)
     axes.set_xticks(range(grid.shape[1]))
     axes.set_yticks(range(grid.shape[0]))
     axes.set_xlabel("head", fontsize=FONT - 1)

@@ -14,13 +14,16 @@ square names none.
 """),
     "scatter": _line("""
 The primary metric against pointing at the answer: each seed (dots), and the mean with its 95 %
-interval over seeds in both directions. Dashed: chance. At the upper right a model answers and looks
+interval over seeds in both directions. Dashed: chance, which is for pointing the mean share of the
+patches that belong to the region, and for the primary metric what the best predictor reaches that
+reads only the text. At the upper right a model answers and looks
 at the region that it answers about; at the upper left it answers without looking there. Variants
 in the strip have no attention over patches that could point.
 """),
     "accuracy": _line("""
 Every metric by split and question type: each seed (faint dots), the mean and its 95 % interval over
-seeds. Dashed: the level that a model reaches without seeing the image.
+seeds. Dashed: chance, that of the best predictor that reads only the text and has learnt the
+answers of the training data (of swap pairs: of random scores).
 """),
     "heads": _line("""
 Pointing at the answer by layer and head, mean over seeds: how often the patch that a head attends
@@ -33,8 +36,8 @@ Learning curves: every seed (thin), their mean, and one standard deviation aroun
 """),
     "knockout": _line("""
 Accuracy when parts of the picture are hidden from attention. A model that uses the right place
-falls to chance (dashed) without the true region, and hardly changes without a random region of
-equal size.
+falls to chance (dashed: the best predictor that reads only the text) without the true region, and
+hardly changes without a random region of equal size.
 """),
     "gallery": _line("""
 Attention of single words over the picture; a white line is the true outline, where one is known.
@@ -43,6 +46,18 @@ share of attention inside the outline. A consumed word is the input of the posit
 predicted word is what that position says next.
 """),
 }
+
+CHANGES = _line("""
+What each variant changes of the base, whose other settings all variants share; a setting that a
+variant changes has the base's value in those that do not.
+""")
+
+SETTINGS = "The settings that all variants share, as they ran."
+
+COUNTS = _line("""
+How many items (questions, answers with a known region, captions, pairs) are behind each metric for
+one seed, as counted when it was measured.
+""")
 
 MAIN = "Size, cost and primary metric of every variant, and its difference to the baseline."
 
@@ -60,7 +75,7 @@ true region, a random region of equal size, all but the true region; in all laye
 the one that the column names.
 """)
 
-SPLIT = "Accuracy on the split `{split}` by question type."
+SPLIT = "Accuracy on the split {split} by question type."
 
 # Groups of metrics that are no split of questions.
 SPLITS = {
@@ -78,7 +93,30 @@ READINGS = {
     "predicted": "Pointing and mass by layer where a caption's word is predicted, mean over heads.",
 }
 
-CELLS = "Mean over seeds ± half the 95 % interval; the first row is chance, where it is known."
+CELLS = _line("""
+Mean over seeds ± half the 95 % interval, or with the interval itself where the range of the metric
+cuts it; no interval under three seeds.
+""")
+
+# What the first row of a table is, where there is one.
+CHANCE = {
+    "text": _line("""
+Chance, where it is known: the accuracy of the best predictor that reads only the text and has
+learnt the answers of the training data.
+"""),
+    "zero": _line("""
+It is 0 where the right answers never follow such a text in training; a model that has learnt the
+text less well may exceed that without seeing the image, as a blind variant shows.
+"""),
+    "swap": _line("""
+Chance: scores that are random and independent (text and image 1/4, group 1/6); a scorer that
+ignores the image ties, and a tie counts as wrong, so that it gets 0.
+"""),
+    "attention": _line("""
+Chance, for pointing: the mean share of the patches that belong to the region, which is what a patch
+picked at random reaches.
+"""),
+}
 
 FIXED_PATCH = _line("""
 Whoever always points at the one patch that is right most often reaches {level:.3f} at the answer.
@@ -92,25 +130,31 @@ CSV and LaTeX, the methods as `methods.tex`, and `runs.csv` with every number of
 
 TABLES = _line("""
 Differences are to the baseline, paired by seed and item, with an interval corrected for the number
-of comparisons; other intervals are Student's over seeds at 95 %. Pointing: how often the patch that
-the answer position attends to most lies on the true region, in the layer chosen on validation data,
-beside its chance level. Step: median time of a training step while another variant trains beside
-it. Intact, no truth, no random: accuracy with the whole picture, without the
-true region, and without a random region of equal size. A variant attends if pointing exceeds
-chance, and uses the region if losing the truth costs more than losing a random one, each with a
-95 % interval over seeds. Image mass: the share of the attention that falls on the image where it
-may also fall on text. A dash: the variant has no such number.
+of comparisons; other intervals are Student's over seeds at 95 %, cut to the range of the metric,
+and there are none under three seeds. Pointing: how often the patch that the answer position attends
+to most lies on the true region, in the layer chosen on validation data, beside its chance level
+(the mean share of the patches that belong to the region). Step: median time of a training step
+while another variant trains beside it. Intact, no truth, no random: accuracy with the whole
+picture, without the true region, and without a random region of equal size. A variant attends if
+pointing exceeds chance, and uses the region if losing the truth costs more than losing a random
+one, each with a 95 % interval over seeds. Image mass: the share of the attention that falls on the
+image where it may also fall on text. A dash: the variant has no such number.
 """)
 
 VERDICTS = _line("""
 Supported: the variant on the left is better, its corrected interval above 0 and its Holm p-value
 below 0.05. Not supported: the opposite was found, by the same rule. Inconclusive: neither; the
-difference may be 0, or go either way within its interval, or there is only one seed.
+difference may be 0, or go either way within its interval, or there are fewer than three seeds.
+""")
+
+NO_CONCLUSION = _line("""
+These verdicts show that the machinery works; they are no conclusions.
 """)
 
 INTERQUARTILE_MEAN = _line("""
 Interquartile means over seeds and question types of (accuracy - chance) / (1 - chance), with 95 %
-bootstrap intervals stratified by question type: 0 is blind, 1 is perfect.
+bootstrap intervals stratified by question type: 0 is chance, that of the best predictor that reads
+only the text, and 1 is perfect.
 """)
 
 TRAINING = _line("""
@@ -118,17 +162,31 @@ All variants train with the same seeds, on the same data in the same order, for 
 steps and tokens, and are evaluated on the same items.
 """)
 
-SWEEP = _line(f"""
-{TRAINING} The learning rate of each variant was chosen by a sweep.
+OTHER_TRAINING = _line("""
+All variants train with the same seeds and are evaluated on the same items, but not on the same
+examples for the same number of steps: see what each changes.
 """)
 
-NO_SWEEP = _line(f"""
-{TRAINING} No learning-rate sweep ran: the learning rate may suit some variants
-better than others.
+SWEEP = "The learning rate of each variant was chosen by a sweep."
+
+NO_SWEEP = _line("""
+No learning-rate sweep ran: the learning rate may suit some variants better than others.
 """)
 
 ONE_SEED = _line("""
 There is one seed, which allows no test and no interval: p is 1 and no winner is named.
+""")
+
+TWO_SEEDS = _line("""
+There are two seeds, which say too little of their spread for a test or an interval (two that agree
+by accident would leave no doubt): p is 1 and no winner is named.
+""")
+
+REPEATS = _line("""
+The same command gives the same numbers to the last digit on the same kind of processor, with the
+same number of devices and the same versions of the software, also after an interruption. Elsewhere
+sums are rounded in another order, training carries that on, and a mean over a few seeds may move in
+the second digit; what is said of differences takes that into account as it does the seeds.
 """)
 
 METHODS = _line("""

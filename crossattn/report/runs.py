@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from crossattn.report.aggregate import iqm, iqm_interval
-from crossattn.report.statistics import t_interval
+from crossattn.report.ranges import cut, range_of
+from crossattn.report.statistics import FEWEST_SEEDS, t_interval
 from crossattn.shapes import Float
 
 __all__ = [
@@ -62,15 +63,24 @@ def variants_with(runs: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> 
     return [variant for variant in variants_of(runs) if variant in having]
 
 
-def mean_with_interval(values: Float[np.ndarray, " seeds"]) -> tuple[float, float, float]:
-    """Mean over seeds with its 95 % t interval, whose limits are NaN with one seed.
+def mean_with_interval(
+    values: Float[np.ndarray, " seeds"], metric: str = ""
+) -> tuple[float, float, float]:
+    """Mean over seeds with its 95 % t interval, cut to the range of the metric.
+
+    The only source of intervals in tables and figures. Under three seeds the limits are NaN. What
+    the range is, the metric's name says, or else the values do: all within [0, 1] are shares.
 
     Example:
         >>> [round(x, 3) for x in mean_with_interval(np.array([0.4, 0.5, 0.6]))]
         [0.5, 0.252, 0.748]
+        >>> [round(x, 3) for x in mean_with_interval(np.array([0.98, 1.0, 1.0]))]
+        [0.993, 0.965, 1.0]
+        >>> mean_with_interval(np.array([0.8, 0.8]))
+        (0.8, nan, nan)
     """
     low, high = t_interval(values)
-    return float(values.mean()), float(low), float(high)
+    return float(values.mean()), *cut(float(low), float(high), range_of(values, metric))
 
 
 def chance_of(chance: Mapping[str, float], metric: str) -> float | None:
@@ -114,7 +124,7 @@ def normalised_iqm(
 
     Returns:
         (iqm, low, high), or None where the metric has fewer than two question types, the variant
-        lacks one, or a chance level is unknown.
+        lacks one, or a chance level is unknown; limits are NaN under three seeds.
     """
     columns = []
     for task in tasks_of(runs, metric):
@@ -125,4 +135,6 @@ def normalised_iqm(
     if len(columns) < 2:
         return None
     scores = np.stack(columns, 1)
+    if len(scores) < FEWEST_SEEDS:
+        return iqm(scores), float("nan"), float("nan")
     return (iqm(scores), *iqm_interval(scores))

@@ -6,7 +6,8 @@ and which items were. The hierarchical bootstrap resamples both but believes a h
 readily (identical variants win in up to a third of simulated suites); the paired t test over seeds
 knows how few they are but takes the items as given. A comparison therefore reports the larger of
 the two p-values and the union of the two intervals, and Holm's procedure corrects for the number of
-comparisons of a suite.
+comparisons of a suite. Under three seeds there is neither test nor interval: two that happen to
+agree would seem to leave no doubt at all.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from crossattn.shapes import Float, Int
 __all__ = [
     "ALPHA",
     "BOOTSTRAP",
+    "FEWEST_SEEDS",
     "Bootstrap",
     "Comparisons",
     "compare",
@@ -33,6 +35,8 @@ __all__ = [
 
 # Family-wise error rate of the winners that one report names.
 ALPHA = 0.05
+# Fewer seeds say nothing of their spread, and get no interval and no test.
+FEWEST_SEEDS = 3
 # 2^16 sign patterns take a moment and half a megabyte a seed; nobody runs more seeds than that.
 MOST_SEEDS_FOR_SIGN_FLIPS = 16
 # Resamples that are drawn and multiplied at once: bounds the memory.
@@ -60,9 +64,9 @@ class Comparisons:
 
     Attributes:
         difference: mean over seeds and items of variant minus baseline.
-        low, high: the interval of the difference at level `confidence`; NaN with one seed.
+        low, high: the interval of the difference at level `confidence`; NaN under `FEWEST_SEEDS`.
         confidence: the level that Holm's procedure gives this comparison, at least 1 - alpha.
-        p: the larger p-value of hierarchical bootstrap and paired t test; 1 with one seed.
+        p: the larger p-value of hierarchical bootstrap and paired t test; 1 under three seeds.
         p_holm: `p` adjusted for the number of comparisons.
         p_sign_flip: the exact sign-flip p-value, for reference; never below 2^(1-seeds).
         alpha: the family-wise error rate.
@@ -93,7 +97,7 @@ def winners(
     """The only rule by which a winner is named: +1 the variant, -1 the baseline, 0 nobody.
 
     A winner needs both a Holm p-value below alpha and a corrected interval that leaves 0 out. NaN
-    limits (one seed) compare false, so one seed names nobody.
+    limits (under three seeds) compare false, so one or two seeds name nobody.
 
     Example:
         >>> low, high = np.array([0.1, -0.1, np.nan]), np.array([0.2, 0.2, np.nan])
@@ -109,6 +113,7 @@ def compare(
     baselines: Float[np.ndarray, "*suites comparisons seeds items"],
     *,
     alpha: float = ALPHA,
+    span: float = np.inf,
     bootstrap: Bootstrap = BOOTSTRAP,
 ) -> Comparisons:
     """Compare variants with their baselines, corrected for the number of comparisons.
@@ -122,6 +127,8 @@ def compare(
             through seeds and items. An item axis of length 1 holds a metric without items.
         baselines: the same for the baselines; a baseline may repeat.
         alpha: family-wise error rate of each suite.
+        span: the largest difference that is possible, 1 for shares: intervals are cut at -span and
+            span, which changes neither coverage nor winners.
         bootstrap: resampling; the same resamples serve every comparison.
 
     Returns:
@@ -143,7 +150,7 @@ def compare(
     differences = variants - baselines
     by_seed = differences.mean(-1)
     difference = by_seed.mean(-1)
-    if by_seed.shape[-1] == 1:
+    if by_seed.shape[-1] < FEWEST_SEEDS:
         draws = None
         p = np.ones_like(difference)
     else:
@@ -153,8 +160,8 @@ def compare(
     low, high = _union_interval(by_seed, draws, levels)
     return Comparisons(
         difference=difference,
-        low=low,
-        high=high,
+        low=np.maximum(low, -span),
+        high=np.minimum(high, span),
         confidence=1 - levels,
         p=p,
         p_holm=holm(p),
@@ -246,7 +253,7 @@ def paired_t(
 def t_interval(
     values: Float[np.ndarray, "*rest seeds"], *, alpha: Float[np.ndarray, "*rest"] | float = ALPHA
 ) -> tuple[Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"]]:
-    """Student's interval of the mean at level 1 - alpha; NaN with one seed.
+    """Student's interval of the mean at level 1 - alpha; NaN under `FEWEST_SEEDS`.
 
     Example:
         >>> low, high = t_interval(np.array([1.0, 2.0, 3.0]))
@@ -254,7 +261,7 @@ def t_interval(
         (-0.484, 4.484)
     """
     seeds = values.shape[-1]
-    if seeds < 2:
+    if seeds < FEWEST_SEEDS:
         nothing = np.full(values.shape[:-1], np.nan)
         return nothing, nothing
     mean, error = _mean_and_error(values)

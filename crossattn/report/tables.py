@@ -5,14 +5,19 @@ A table is a pair (header, rows) of strings; a dash stands where a variant has n
 """
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from crossattn.report.banner import banner, conclusive
 from crossattn.report.comparisons import judge, winner_of
+from crossattn.report.escaping import markdown_text, plain_names, visible
+from crossattn.report.ranges import lower_is_better
 from crossattn.report.runs import chance_of, mean_with_interval, metric_values, variants_of
-from crossattn.report.statistics import ALPHA
+from crossattn.report.statistics import ALPHA, FEWEST_SEEDS, t_interval
+from crossattn.shapes import Float
 
 __all__ = [
     "DASH",
@@ -28,6 +33,7 @@ __all__ = [
     "reading",
     "signed_interval",
     "terminal",
+    "with_interval",
 ]
 
 Results = Mapping[str, Any]
@@ -48,8 +54,8 @@ def markdown(table: Table) -> str:
     """
     header, rows = table
     rule = [":---"] + ["---:"] * (len(header) - 1)
-    lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, rule, *rows)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
+    header, *rows = ([markdown_text(cell) for cell in row] for row in (header, *rows))
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
 
 
 def plain(table: Table) -> str:
@@ -62,6 +68,7 @@ def plain(table: Table) -> str:
         mean-pool       0.3
     """
     header, rows = table
+    header, *rows = ([visible(cell) for cell in row] for row in (header, *rows))
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [
         [cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(pairs)]
@@ -71,8 +78,10 @@ def plain(table: Table) -> str:
 
 
 def terminal(results: Results) -> str:
-    """The two tables that a suite prints when it ends, within 120 columns."""
-    return "\n\n".join(plain(table(results)) for table in (main_table, alignment_table))
+    """What a suite prints when it ends, within 120 columns: two tables, and its banner, if any."""
+    results = plain_names(results)
+    shown = [plain(table(results)) for table in (main_table, alignment_table)]
+    return "\n\n".join([*(textwrap.fill(text, 110) for text in banner(results)), *shown])
 
 
 def baseline_of(results: Results) -> str | None:
@@ -103,7 +112,7 @@ def main_table(results: Results) -> Table:
     for variant in variants_of(results["runs"]):
         timings = _timings(results).get(variant, {})
         cells = [variant, _parameters(timings), _step(timings)]
-        cells.append(_mean(metric_values(results["runs"], variant, primary)))
+        cells.append(with_interval(metric_values(results["runs"], variant, primary), primary))
         found = _against(results, variant, baseline)
         if found is None:
             cells += ["baseline" if variant == baseline else DASH, DASH]
@@ -152,10 +161,10 @@ def reading(results: Results, variant: str) -> str:
     chance = chance_of(results["chance"], "pointing/answer")
     if not len(pointing) or not len(truth) or not len(random) or chance is None:
         return DASH
-    if len(pointing) < 2:
-        return "one seed"
-    attends = mean_with_interval(pointing - chance)[1] > 0
-    uses = mean_with_interval(random - truth)[1] > 0
+    if len(pointing) < FEWEST_SEEDS:
+        return ("one seed", "two seeds")[len(pointing) - 1]
+    attends = t_interval(pointing - chance)[0] > 0
+    uses = t_interval(random - truth)[0] > 0
     return {
         (True, True): "attends and uses",
         (True, False): "attends, does not use",
@@ -165,9 +174,12 @@ def reading(results: Results, variant: str) -> str:
 
 
 def comparison_table(results: Results) -> Table:
-    """Every comparison with its corrected interval, p-values and the better variant, if any."""
+    """Every comparison with its corrected interval, p-values and the better variant, if any.
+
+    Results that allow no conclusion have one that is ahead instead.
+    """
     header = ["comparison", "difference", "level", "p", "Holm p", "sign-flip p"]
-    header += ["P(improvement)", "better"]
+    header += ["P(improvement)", "better" if conclusive(results) else "ahead (no conclusion)"]
     rows = [
         [
             f"{found['variant']} minus {found['baseline']}",
@@ -195,18 +207,23 @@ def cost_table(results: Results) -> Table:
     return ["variant", *names], rows
 
 
-def claim_table(claims: Sequence[Sequence[str]], comparisons: Comparisons) -> Table:
-    """The verdict on every claim, its difference with the corrected interval, and its p-value."""
+def claim_table(claims: Sequence[Sequence[str]], results: Results) -> Table:
+    """The verdict on every claim, its difference with the corrected interval, and its p-value.
+
+    A lower perplexity or loss is the better one: such a claim reads "a < b".
+    """
+    sign = "<" if lower_is_better(results["primary"]) else ">"
+    verdict_of = "verdict" if conclusive(results) else "verdict (no conclusion)"
     rows = [
         [
-            f"{verdict.better} > {verdict.worse}",
+            f"{verdict.better} {sign} {verdict.worse}",
             verdict.verdict,
             signed_interval(dataclasses.asdict(verdict)),
             p_value(verdict.p_holm),
         ]
-        for verdict in judge(claims, comparisons)
+        for verdict in judge(claims, results["comparisons"])
     ]
-    return ["claim", "verdict", "difference [corrected]", "Holm p"], rows
+    return ["claim", verdict_of, "difference [corrected]", "Holm p"], rows
 
 
 def signed_interval(found: Mapping[str, Any]) -> str:
@@ -255,11 +272,16 @@ def _step(timings):
     return f"{1000 * timings['step_seconds']:.1f} ms" if "step_seconds" in timings else DASH
 
 
-def _mean(values):
-    return _interval(*mean_with_interval(values)) if len(values) else DASH
+def with_interval(values: Float[np.ndarray, " seeds"], metric: str = "") -> str:
+    """Mean over seeds with its interval, as tables print it; a dash without values.
 
-
-def _interval(mean, low, high):
+    Example:
+        >>> with_interval(np.array([0.98, 1.0, 1.0])), with_interval(np.array([0.8, 0.8]))
+        ('0.993 [0.965, 1.000]', '0.800')
+    """
+    if not len(values):
+        return DASH
+    mean, low, high = mean_with_interval(values, metric)
     return f"{mean:.3f}" if np.isnan(low) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 

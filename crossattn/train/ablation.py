@@ -19,7 +19,7 @@ from crossattn.train.folder import Folder
 from crossattn.train.log import Log, read_lines
 from crossattn.train.loop import NonFiniteLossError, Programs, Seat, fit, fit_seeds
 from crossattn.train.measure import measure, questions, right_answers
-from crossattn.train.record import Record, versions, write_record
+from crossattn.train.record import Record, processor, versions, write_record
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Source
 from crossattn.train.spread import ONE_DEVICE, Spread
@@ -109,10 +109,16 @@ def _measure(
     return {
         "metrics": evidence.metrics,
         "chance": evidence.chance,
+        "counts": {
+            "images": {name: len(np.unique(x.image)) for name, x in source.splits.items()},
+            "items": evidence.counts(),
+            "training_images": source.trained,
+        },
         "layer": evidence.layer,
         "parameters": count_parameters(state.params),
         "learning_rate": run.optimiser.learning_rate,
         "versions": versions(),
+        "processor": processor(),
     }
 
 
@@ -187,6 +193,8 @@ class Finished:
       curves: variant to seed to {step, loss, accuracy} lists.
       timings: variant to {parameters, step_seconds}.
       versions: of the libraries, by those that differ between runs.
+      processors: the kinds that runs were measured on.
+      counts: images by split, items by metric, training images, as the runs counted them.
       sweep: variant to the record of its learning-rate sweep, empty when none ran.
     """
 
@@ -197,6 +205,8 @@ class Finished:
     timings: dict[str, dict[str, Any]]
     sweep: dict[str, Any]
     versions: list[dict[str, str]]
+    processors: list[str] = dataclasses.field(default_factory=list)
+    counts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
@@ -218,6 +228,7 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
             parameters = record["parameters"]
             if record["versions"] not in finished.versions:
                 finished.versions.append(record["versions"])
+            _counted(finished, record)
         finished.items[variant] = np.stack(items)
         finished.timings[variant] = {"parameters": parameters}
         if measured := [pace for pace in paces if pace is not None]:
@@ -226,6 +237,18 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
         if chosen.exists():
             finished.sweep[variant] = json.loads(chosen.read_text())
     return finished
+
+
+def _counted(finished: Finished, record: dict[str, Any]) -> None:
+    """Add what a run says of its processor and of what it counted; older runs say nothing."""
+    name = record.get("processor")
+    if name and name not in finished.processors:
+        finished.processors.append(name)
+    for what, number in record.get("counts", {}).items():
+        if isinstance(number, dict):
+            finished.counts.setdefault(what, {}).update(number)
+        else:
+            finished.counts[what] = number
 
 
 def pace(folder: Path) -> float | None:

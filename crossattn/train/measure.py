@@ -21,6 +21,8 @@ from crossattn.train.evaluate import Evaluator, Look, Predictions, knockouts
 # Words whose region is exact; relation words point weakly, function words nowhere.
 STRONG = tuple(ROLES.index(role) for role in ("colour", "shape"))
 CAPTIONS_WRITTEN = 256
+# What random scores reach of a pair: two comparisons of two, both; the two right of four on top.
+SWAP_CHANCE = {"text": 1 / 4, "image": 1 / 4, "group": 1 / 6}
 
 
 @dataclasses.dataclass
@@ -34,6 +36,10 @@ class Evidence:
     chance: dict[str, float]
     items: dict[str, np.ndarray]
     layer: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """How many items are behind each metric."""
+        return {name: len(values) for name, values in self.items.items()}
 
     def add(self, name: str, values: np.ndarray, chance: float | None = None) -> None:
         """Record the mean of single items under a name."""
@@ -105,7 +111,7 @@ def _answers(evidence: Evidence, split: str, examples: Examples, said: Predictio
 def _swap(evidence: Evidence, said: Predictions) -> None:
     # Rows of a pair: caption 0 with image 0 and 1, caption 1 with image 0 and 1.
     for name, values in swap_scores(said.log_likelihood.reshape(-1, 2, 2)).items():
-        evidence.add(f"swap/{name}", values, 0.0)
+        evidence.add(f"swap/{name}", values, SWAP_CHANCE[name])
 
 
 def positions(examples: Examples) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:

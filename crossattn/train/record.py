@@ -19,6 +19,7 @@ from crossattn.train.run import Run
 FILE = "run.json"
 # To be raised where the meaning of a field changes but not its name.
 FORMAT = 1
+CPUINFO = Path("/proc/cpuinfo")
 
 
 class RecordError(ValueError):
@@ -53,6 +54,34 @@ def versions() -> dict[str, str]:
         "flax": flax.__version__,
         "numpy": np.__version__,
     }
+
+
+def processor() -> str:
+    """The processor's name and architecture: numbers repeat to the last digit on one kind only.
+
+    Example:
+      >>> platform.machine() in processor()
+      True
+    """
+    machine = platform.machine() or "unknown architecture"
+    name = _model_name() or platform.processor()
+    return f"{name} ({machine})" if name and name != machine else machine
+
+
+def _model_name() -> str:
+    """What /proc/cpuinfo calls the processor; ARM processors have numbers there, and no name."""
+    try:
+        lines = CPUINFO.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    known: dict[str, str] = {}
+    for line in lines:
+        name, _, value = (part.strip() for part in line.partition(":"))
+        known.setdefault(name, value)
+    if known.get("model name"):
+        return known["model name"]
+    parts = [f"{name} {known[name]}" for name in ("CPU implementer", "CPU part") if known.get(name)]
+    return ", ".join(parts)
 
 
 def write_record(folder: Path, record: Record) -> None:

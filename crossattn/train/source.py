@@ -25,6 +25,7 @@ class Source:
       main: the split on which attention, causal use and captions are measured.
       pictures: image numbers (n,) of the main split to pixels (n, h, w, 3) in uint8.
       masks: image numbers (n,) to pixels (n, h, w): 0 ground, o + 1 for object o.
+      trained: number of images to train on; 0 where nobody counted.
       window: cells along a side of what a patch sees; patches overlap where it is over 1.
     """
 
@@ -35,6 +36,7 @@ class Source:
     pictures: Callable[[np.ndarray], np.ndarray]
     masks: Callable[[np.ndarray], np.ndarray]
     window: int = 1
+    trained: int = 0
 
 
 def load(run: Run) -> Source:
@@ -69,6 +71,7 @@ def _in_memory(run: Run, train: Examples, splits: dict[str, Examples], **rest: A
         vocabulary=train.vocabulary,
         feed=lambda run, seed, share=WHOLE: Feed(run, train, seed, share),
         splits={name: part.cut(length) for name, part in splits.items()},
+        trained=len(train.images),
         **rest,
     )
 

@@ -83,6 +83,7 @@ def load(run: Run) -> Source:
         pictures=lambda images: splits["test"].images[images],
         masks=lambda images: masks["test"][images],
         window=geometry.window,
+        trained=len(parts.survey.trained),
     )
 
 

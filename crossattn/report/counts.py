@@ -1,0 +1,77 @@
+"""How much was measured: images and items of every split, question type and metric, as counted.
+
+`results["counts"]` holds `images` (by split), `items` (by metric), as each run counted them, and
+`training_images`. Results of older runs have none.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["by_split", "count", "counts_table"]
+
+Results = Mapping[str, Any]
+Table = tuple[list[str], list[list[str]]]
+
+DASH = "-"
+# What the items of a metric are, by the first or second part of its name.
+THINGS = {"swap": "pair", "caption": "caption", "accuracy": "question", "perplexity": "text"}
+
+
+def count(number: int, thing: str) -> str:
+    """A number with its thing, as in "1 seed" and "1,000 items".
+
+    Example:
+        >>> count(1, "seed"), count(1000, "item")
+        ('1 seed', '1,000 items')
+    """
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def _items(results: Results) -> dict[str, int]:
+    """Items by metric, without those of single layers and heads: they are the same items."""
+    found = results.get("counts", {}).get("items", {})
+    return {metric: number for metric, number in found.items() if "/layer" not in metric}
+
+
+def _thing(metric: str) -> str:
+    parts = metric.split("/")
+    return next((THINGS[part] for part in parts[:2] if part in THINGS), "item")
+
+
+def by_split(results: Results) -> list[str]:
+    """For each split what it holds, in words, as "iid 100 images with 90 questions".
+
+    Example:
+        >>> items = {"iid/accuracy": 90, "iid/accuracy/shape": 40, "iid/accuracy/colour": 50}
+        >>> by_split({"counts": {"images": {"iid": 100}, "items": items}})
+        ['iid 100 images with 90 questions (shape 40, colour 50)']
+    """
+    images, items = results.get("counts", {}).get("images", {}), _items(results)
+    said = []
+    for split, number in images.items():
+        own = {metric: n for metric, n in items.items() if metric.split("/")[0] == split}
+        if not own:
+            said.append(f"{split} {count(number, 'image')}")
+            continue
+        whole = next(iter(own))
+        kinds = [
+            (name[len(whole) + 1 :], n) for name, n in own.items() if name.startswith(whole + "/")
+        ]
+        detail = f" ({', '.join(f'{kind} {n:,}' for kind, n in kinds)})" if kinds else ""
+        said.append(
+            f"{split} {count(number, 'image')} with {count(own[whole], _thing(whole))}{detail}"
+        )
+    return said
+
+
+def counts_table(results: Results) -> Table | None:
+    """Items behind every metric, and images of its split; None where nothing was counted."""
+    items = _items(results)
+    if not items:
+        return None
+    images = results["counts"].get("images", {})
+    rows = []
+    for metric, number in items.items():
+        split = images.get(metric.split("/")[0])
+        rows.append([metric, f"{number:,}", DASH if split is None else f"{split:,}"])
+    return ["metric", "items", "images of the split"], rows

@@ -1,0 +1,73 @@
+"""What values a metric can have, and which end of them is the better one.
+
+An interval never leaves the range of its metric: it is cut there. A value outside cannot be the
+true one, so the cut interval covers as often as the whole one, and it leaves 0 out where that does.
+"""
+
+import math
+
+import numpy as np
+
+from crossattn.shapes import Float
+
+__all__ = ["SHARE", "cut", "lower_is_better", "range_of", "span_of"]
+
+Limits = tuple[float, float]
+
+# Accuracies, pointing, mass: shares of something.
+SHARE: Limits = (0.0, 1.0)
+# Metrics by the last word of their names; e^0 is the least perplexity.
+POSITIVE = {"perplexity": (1.0, math.inf), "loss": (0.0, math.inf)}
+
+
+def _word(metric: str) -> str | None:
+    """The word of `POSITIVE` that a metric's name has, as in "test/perplexity/captions"."""
+    parts = [word for part in metric.split("/") for word in part.split("_")]
+    return next((word for word in parts if word in POSITIVE), None)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller value of a metric is the better one.
+
+    Example:
+        >>> lower_is_better("test/perplexity"), lower_is_better("pairs/accuracy")
+        (True, False)
+    """
+    return _word(metric) is not None
+
+
+def range_of(values: Float[np.ndarray, "..."], metric: str = "") -> Limits:
+    """The range of a metric, by its name or else by its values: shares, amounts, any numbers.
+
+    Example:
+        >>> range_of(np.array([0.2, 1.0])), range_of(np.array([3.5]), "test/perplexity")
+        ((0.0, 1.0), (1.0, inf))
+        >>> range_of(np.array([100.0, 900.0])), range_of(np.array([-2.0]))
+        ((0.0, inf), (-inf, inf))
+    """
+    word = _word(metric)
+    # A value beyond the range that a name promises (a rounded one, say) is of the wider range.
+    ranges = [POSITIVE[word] if word else SHARE, (0.0, math.inf)]
+    fitting = (r for r in ranges if values.size and r[0] <= values.min() and values.max() <= r[1])
+    return next(fitting, (-math.inf, math.inf))
+
+
+def span_of(limits: Limits) -> float:
+    """The largest difference of two values of a range.
+
+    Example:
+        >>> span_of(SHARE), span_of((1.0, math.inf))
+        (1.0, inf)
+    """
+    low, high = limits
+    return high - low
+
+
+def cut(low: float, high: float, limits: Limits) -> Limits:
+    """An interval within a range; NaN limits stay.
+
+    Example:
+        >>> cut(-0.2, 0.4, SHARE), cut(0.983, 1.007, SHARE)
+        ((0.0, 0.4), (0.983, 1.0))
+    """
+    return float(np.maximum(low, limits[0])), float(np.minimum(high, limits[1]))

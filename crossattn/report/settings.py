@@ -1,0 +1,148 @@
+"""The settings of every variant, as it ran: what all share, and what each changes.
+
+`results["settings"]` holds the nested settings of each variant, the base that they were made from
+stands in the environment. Fields are named by dotted paths, as on the command line.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["changes", "changes_table", "differing", "listed", "said", "settings_of", "shared_table"]
+
+Results = Mapping[str, Any]
+Table = tuple[list[str], list[list[str]]]
+# variant -> dotted field -> value
+Settings = Mapping[str, Mapping[str, Any]]
+
+
+def settings_of(results: Results) -> dict[str, dict[str, Any]]:
+    """The settings of each variant that ran; empty where the results do not say.
+
+    Example:
+        >>> settings_of({"runs": [{"variant": "a"}], "settings": {"a": {"model": {"heads": 2}}}})
+        {'a': {'model.heads': 2}}
+    """
+    ran = dict.fromkeys(run["variant"] for run in results["runs"])
+    known = results.get("settings", {})
+    return {name: _flat(known[name]) for name in ran} if known.keys() >= ran.keys() else {}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def differing(settings: Settings) -> list[str]:
+    """Fields that do not have one value in all variants.
+
+    Example:
+        >>> differing({"a": {"steps": 10, "heads": 2}, "b": {"steps": 10, "heads": 4}})
+        ['heads']
+    """
+    fields = dict.fromkeys(field for own in settings.values() for field in own)
+    return [
+        field for field in fields if len({_key(own.get(field)) for own in settings.values()}) > 1
+    ]
+
+
+def _key(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def said(settings: Settings, fields: Sequence[str], words: Callable[..., str]) -> str:
+    """What `words` makes of some fields' values; with the variants' names where they differ.
+
+    Empty where a variant lacks a field.
+
+    Example:
+        >>> settings = {"a": {"heads": 2}, "b": {"heads": 4}, "c": {"heads": 4}, "d": {"heads": 4}}
+        >>> said(settings, ["heads"], lambda heads: f"{heads} heads")
+        '2 heads (a) and 4 heads (all other variants)'
+    """
+    if not settings or not all(field in own for own in settings.values() for field in fields):
+        return ""
+    groups: dict[str, list[str]] = {}
+    for variant, own in settings.items():
+        groups.setdefault(words(*(own[field] for field in fields)), []).append(variant)
+    if len(groups) == 1:
+        return next(iter(groups))
+    *few, most = sorted(groups.items(), key=lambda group: len(group[1]))
+    parts = [f"{text} ({listed(names)})" for text, names in few]
+    rest = "all other variants" if len(most[1]) > 2 else listed(most[1])
+    return listed([*parts, f"{most[0]} ({rest})"])
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence lists them.
+
+    Example:
+        >>> listed(["a", "b", "c"])
+        'a, b and c'
+    """
+    *most, last = names or [""]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def changes(results: Results) -> dict[str, dict[str, tuple[Any, Any]]]:
+    """For each variant the fields in which it is not the base: (its value, the base's).
+
+    Example:
+        >>> runs = [{"variant": "a"}, {"variant": "b"}]
+        >>> base, more = {"model": {"heads": 2}}, {"model": {"heads": 4}}
+        >>> changes({"runs": runs, "settings": {"a": base, "b": more},
+        ...          "environment": {"settings": base}})
+        {'a': {}, 'b': {'model.heads': (4, 2)}}
+    """
+    base = _flat(results["environment"].get("settings", {}))
+    return {
+        variant: {
+            field: (value, base.get(field))
+            for field, value in own.items()
+            if _key(value) != _key(base.get(field))
+        }
+        for variant, own in settings_of(results).items()
+    }
+
+
+def changes_table(results: Results) -> Table | None:
+    """What each variant changes of the base; None where the results do not say."""
+    found = changes(results)
+    if not found or not results["environment"].get("settings"):
+        return None
+    rows = [
+        [
+            variant,
+            "; ".join(
+                f"{field} = {_value(value)} (base: {_value(base)})"
+                for field, (value, base) in own.items()
+            )
+            or "nothing: it is the base",
+        ]
+        for variant, own in found.items()
+    ]
+    return ["variant", "what it changes"], rows
+
+
+def shared_table(results: Results) -> Table | None:
+    """The value of every setting that all variants have in common."""
+    settings = settings_of(results)
+    if not settings:
+        return None
+    apart = differing(settings)
+    first = next(iter(settings.values()))
+    rows = [[field, _value(value)] for field, value in first.items() if field not in apart]
+    return ["setting", "value"], rows
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(_value, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value in ("", None) else str(value)

@@ -1,0 +1,58 @@
+"""The first paragraph of a report: what was established, and what was not."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from crossattn.report.banner import conclusive
+from crossattn.report.comparisons import winner_of
+from crossattn.report.counts import count
+from crossattn.report.escaping import code, markdown_text
+from crossattn.report.ranges import lower_is_better
+from crossattn.report.runs import metric_values, variants_of
+from crossattn.report.statistics import FEWEST_SEEDS
+from crossattn.report.tables import baseline_of, signed_interval, with_interval
+
+__all__ = ["summary"]
+
+Results = Mapping[str, Any]
+
+
+def summary(results: Results) -> str:
+    """Markdown with a line for each comparison; it names no winner beyond what they allow.
+
+    Results that allow no conclusion (a quick run, missing runs) say who is ahead, and nothing of
+    better or worse.
+    """
+    runs, primary, baseline = results["runs"], results["primary"], baseline_of(results)
+    variants = variants_of(runs)
+    seeds = len({run["seed"] for run in runs})
+    said = f"{count(len(variants), 'variant')}, {count(seeds, 'seed')} each"
+    better = " (lower is better)" if lower_is_better(primary) else ""
+    text = [f"{said}; primary metric {code(primary)}{better}."]
+    if baseline is None:
+        return " ".join([*text, "There is one variant, so there is nothing to compare."])
+    reached = with_interval(metric_values(runs, baseline, primary), primary)
+    text.append(f"The baseline **{markdown_text(baseline)}** reaches {reached}.")
+    if seeds < FEWEST_SEEDS:
+        few = "One seed allows" if seeds == 1 else "Two seeds allow"
+        return " ".join([*text, f"{few} no claim: no winner is named."])
+    decided = [_sentence(found, results) for found in results["comparisons"] if winner_of(found)]
+    undecided = [
+        f"No winner is named between {markdown_text(found['variant'])} and "
+        f"{markdown_text(found['baseline'])}: {signed_interval(found)}."
+        for found in results["comparisons"]
+        if not winner_of(found)
+    ]
+    return "\n".join([" ".join(text), "", *(f"- {line}" for line in (*decided, *undecided))])
+
+
+def _sentence(found, results):
+    better = winner_of(found)
+    worse = found["baseline"] if better == found["variant"] else found["variant"]
+    size = abs(found["difference"])
+    low, high = sorted(abs(found[name]) for name in ("low", "high"))
+    pair = f"**{markdown_text(better)}**", f"**{markdown_text(worse)}**"
+    by = f"by {size:.3f} [{low:.3f}, {high:.3f}]"
+    if conclusive(results):
+        return f"{pair[0]} is better than {pair[1]} {by}."
+    return f"{pair[0]} is ahead of {pair[1]} {by}: no conclusion."

@@ -1,0 +1,98 @@
+"""results.json: what a suite asked for, with which settings, and what came of it."""
+
+import dataclasses
+import json
+import time
+from typing import Any
+
+from crossattn.files import write_atomically
+from crossattn.report.comparisons import compare_variants
+from crossattn.train.ablation import Finished
+from crossattn.train.folder import Folder
+from crossattn.train.record import processor
+from crossattn.train.run import replace
+from crossattn.train.suite import Suite
+
+
+def asked(whole: Suite, suite: Suite, *, seeds: int, quick: bool) -> dict[str, Any]:
+    """What the command asked for, by which the report tells whether it is the whole suite."""
+    return {
+        "quick": quick,
+        "seeds": seeds,
+        "variants": list(suite.variants),
+        "suite": list(whole.variants),
+    }
+
+
+def _settings(suite: Suite, finished: Finished) -> dict[str, Any]:
+    """The settings of each variant as it ran, with the learning rate that a sweep chose."""
+    settings = {}
+    for variant in suite.variants:
+        run = suite.run(variant)
+        if variant in finished.sweep:
+            rate = finished.sweep[variant]["learning_rate"]
+            run = replace(run, {"optimiser.learning_rate": rate})
+        settings[variant] = dataclasses.asdict(run)
+    return settings
+
+
+def summarise(
+    suite: Suite,
+    folder: Folder,
+    finished: Finished,
+    device: str,
+    seeds: str,
+    wanted: dict[str, Any],
+) -> dict[str, Any]:
+    """Write results.json: runs, comparisons, chance levels, settings, counts, environment.
+
+    Args:
+      suite: with the variants that the report covers.
+      folder: of the results.
+      finished: what was read back from it.
+      device: what the runs used.
+      seeds: how seeds lay over the devices.
+      wanted: what `asked` says of the command.
+    """
+    results = {
+        "suite": suite.name,
+        "primary": suite.primary,
+        "asked": wanted,
+        "runs": finished.runs,
+        "comparisons": compare_variants(
+            finished.runs,
+            finished.items,
+            primary=suite.primary,
+            baseline=suite.baseline,
+            claims=suite.claims,
+        ),
+        "chance": finished.chance,
+        "counts": finished.counts,
+        "settings": _settings(suite, finished),
+        "learning_rate_sweep": finished.sweep,
+        "environment": {
+            "date": time.strftime("%Y-%m-%d"),
+            "versions": finished.versions,
+            "device": device,
+            "processor": " and ".join(finished.processors) or processor(),
+            "seeds": seeds,
+            "settings": dataclasses.asdict(suite.base),
+            "timings": finished.timings,
+        },
+    }
+    write_atomically(
+        folder.path / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n"
+    )
+    return results
+
+
+def left_out(whole: Suite, suite: Suite) -> list[str]:
+    """What a report of some variants must say of the others."""
+    others = [variant for variant in whole.variants if variant not in suite.variants]
+    if not others:
+        return []
+    return [
+        f"This report covers {len(suite.variants)} of the suite's {len(whole.variants)} variants; "
+        f"{', '.join(others)} {'was' if len(others) == 1 else 'were'} left out on request, and so "
+        "were the claims about them."
+    ]
