@@ -8,7 +8,6 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-
 def link(folder: Path) -> str:
     """A package without files of its own, which looks where those of the checkout lie.
 

@@ -9,6 +9,7 @@ python -m experiments.ablate fusion --mesh seed=4
 python -m experiments.ablate fusion --distributed node0:1234 2 0      (and 2 1 on the other)
 python -m experiments.ablate fusion --launcher slurm --partition cpu --minutes 30
 python -m experiments.ablate easy_vqa --seeds 3 --steps 3000 --out results/longer
+python -m experiments.ablate ./mine.py                               (a suite of your own)
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ from .command_line import fail, manual, nearest, parse, plain_errors, typed
 from .devices import Devices, described, each, held, left
 from .exhibition import gallery
 from .interrupts import gently, standing
-from .launching.launcher import check_free, going_on, launch_suite, planned
+from .launching.launcher import check_changed, check_free, going_on, launch_suite, planned
 from .launching.options import Launch, LaunchError
 from .progress import Bar
 from .results import asked, left_out, summarise
@@ -117,12 +118,13 @@ def main(arguments: list[str]) -> None:
         options.devices.prepare()
         spread = options.devices.spread(suite)
         if options.dry_run:
-            _dry_run(suite, folder, options)
+            _dry_run(whole, suite, folder, options)
             return
 
         def prepare() -> None:
             folder.check(whole)  # another process may have been here in between
             check_free(folder, options.launch)
+            check_changed(folder, {one.variant for one in folder.stale(whole)})
             folder.check_room(sum(len(more) for _, more in pending(suite, folder, options.seeds)))
 
         with held(folder, command, prepare):
@@ -131,6 +133,7 @@ def main(arguments: list[str]) -> None:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
             source = _source(suite)
             if writer():
+                _say_changes(whole, folder)
                 folder.claim(whole)
             device = work(suite, source, folder, options, spread)
             if not writer():
@@ -141,8 +144,14 @@ def main(arguments: list[str]) -> None:
             report(suite, source, folder, results, finished, command, left_out(whole, suite))
 
 
-def _dry_run(suite: Suite, folder: Folder, options: Options) -> None:
+def _say_changes(whole: Suite, folder: Folder) -> None:
+    for line in folder.changes(whole):
+        print(f"{COMMAND}: {line}", file=sys.stderr)
+
+
+def _dry_run(whole: Suite, suite: Suite, folder: Folder, options: Options) -> None:
     if writer():
+        _say_changes(whole, folder)
         planning.show(suite, _source(suite), folder, options.seeds)
         print(planned(suite, folder, options.seeds, options.launch), end="")
 
@@ -159,19 +168,17 @@ def _source(suite: Suite) -> Source:
 def configure(arguments: list[str]) -> tuple[Suite, Options]:
     """The suite with the overrides of the command line, and the options."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        known = "\n".join(f"  {name:10s} {suites.find(name).title}" for name in suites.names())
+        known = "\n".join(f"  {name:14s} {title}" for name, title in suites.titles().items())
         said = f"{manual(__doc__)}\nSuites:\n{known}\n\n{typed(COMMAND)} SUITE --help: options"
         print(said)
         raise SystemExit(0)
     name, *rest = arguments
-    try:
-        suite = suites.find(name)
-    except ValueError as error:
-        fail(COMMAND, str(error))
+    suite = suites.named(COMMAND, name)
     quick = "--quick" in rest
     base = replace(suite.base, suite.quick) if quick else suite.base
     default = Options(base, Launch(), Devices(), seeds=QUICK_SEEDS if quick else Options.seeds)
     options = parse(COMMAND, default, rest, subject=[name])
+    suites.refuse_foreign(COMMAND, rest, options.run)
     for variant in options.variants:
         if variant not in suite.variants:
             fail(COMMAND, f"{name} has no variant {variant!r}: {nearest(variant, suite.variants)}")
@@ -180,7 +187,10 @@ def configure(arguments: list[str]) -> tuple[Suite, Options]:
             fail(COMMAND, f"--{field} is what the suite {name} varies: leave it out")
     if options.sweep and options.run.optimiser.learning_rate != base.optimiser.learning_rate:
         fail(COMMAND, "--optimiser.learning-rate is what --sweep chooses: leave one of them out")
-    return dataclasses.replace(suite, base=options.run, sweep=options.sweep), options
+    try:
+        return dataclasses.replace(suite, base=options.run, sweep=options.sweep), options
+    except ValueError as error:
+        fail(COMMAND, str(error))
 
 
 def _value(run: Run, field: str) -> Any:

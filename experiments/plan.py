@@ -119,6 +119,7 @@ def configure(arguments: list[str]) -> tuple[Record, list[Topology], Options]:
     named, variant = _begun(name, rest)
     default = Options(run=named.run)
     options = parse(COMMAND, default, rest, subject=[name])
+    suites.refuse_foreign(COMMAND, rest, options.run)
     if options.mesh and options.sweep:
         fail(COMMAND, "--sweep meshes tries them all: leave out --mesh")
     if options.sweep and len(options.topology) > 1:
@@ -145,14 +146,11 @@ def _begun(name: str, rest: list[str]) -> tuple[Record, str]:
         return found, found.variant
     if Path(name).is_dir() and name not in suites.names():
         fail(COMMAND, f"{name} is no run, it has no {record.FILE}")
-    try:
-        suite = suites.find(name)
-    except ValueError as error:
-        fail(COMMAND, str(error))
+    suite = suites.named(COMMAND, name)
     variant = wanted[0] if wanted else suite.baseline
     if variant not in suite.variants:
         fail(COMMAND, f"{name} has no variant {variant!r}: {nearest(variant, suite.variants)}")
-    return record_of(name, variant, suite.run(variant)), variant
+    return record_of(suite.name, variant, suite.run(variant)), variant
 
 
 def traced(of: Record) -> tuple[Programs, estimate.Work]:

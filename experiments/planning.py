@@ -91,9 +91,9 @@ def estimate(
     A variant's own finished runs come first; then the nearest that was measured, scaled by FLOPs.
     """
     sizes = {variant: _size(suite.run(variant), source) for variant in suite.variants}
-    measured = {}
+    measured, left = {}, dict(pending(suite, folder, seeds))
     for variant in suite.variants:
-        runs = [folder.run(variant, s) for s in range(seeds) if folder.finished(variant, s)]
+        runs = [folder.run(variant, s) for s in range(seeds) if s not in left.get(variant, [])]
         if (times := _finished(runs)) is not None:
             measured[variant] = (0.0, times[0] * suite.base.steps + times[1])
     basis = "from the finished runs here"

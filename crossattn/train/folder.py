@@ -14,6 +14,8 @@ from typing import Any
 
 from crossattn.files import write_atomically
 from crossattn.train.checkpoint import newest
+from crossattn.train.fields import flat
+from crossattn.train.stale import Stale, find, left_over
 from crossattn.train.suite import Suite
 
 # What a run of a few hundred thousand parameters leaves on the disk, checkpoints included.
@@ -49,9 +51,8 @@ class Folder:
             return
         try:
             there = json.loads(self._identity.read_text())
-            name, settings = there["suite"], there["settings"]
-            fingerprint = there["fingerprint"]
-        except (ValueError, KeyError, TypeError):
+            name, settings = there["suite"], flat(there["settings"])
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise FolderError(
                 f"{self._identity} is damaged: choose another folder with --out"
             ) from None
@@ -60,10 +61,9 @@ class Folder:
                 f"{self.path} holds the suite {name}, not {suite.name}: "
                 "choose another folder with --out"
             )
-        if fingerprint != suite.fingerprint():
+        if said := _differences(settings, suite):
             raise FolderError(
-                f"{self.path} holds {name} with other settings "
-                f"({_differences(settings, _settings(suite))}): "
+                f"{self.path} holds {name} with other settings ({said}): "
                 "type the same options again, or choose another folder with --out"
             )
 
@@ -127,13 +127,20 @@ class Folder:
         )
 
     def claim(self, suite: Suite) -> None:
-        """Make a checked folder this suite's."""
-        identity = {
-            "suite": suite.name,
-            "fingerprint": suite.fingerprint(),
-            "settings": _settings(suite),
-        }
+        """Make a checked folder this suite's; what is stale is set aside before."""
+        for stale in self.stale(suite):
+            stale.set_aside(self.path)
+        identity = {"suite": suite.name, "settings": suite.settings()}
         write_atomically(self._identity, json.dumps(identity, indent=2) + "\n")
+
+    def stale(self, suite: Suite) -> list[Stale]:
+        """What was run, or measured, for other variants than the suite has now; reads only."""
+        return list(find(self.path, suite))
+
+    def changes(self, suite: Suite) -> list[str]:
+        """What `claim` will do to a folder of a suite that has changed, a line for each variant."""
+        aside = f"; the former ones are kept in {self.path / 'stale'}"
+        return [*(f"{one}{aside}" for one in self.stale(suite)), *left_over(self.path, suite)]
 
     @property
     def _identity(self) -> Path:
@@ -166,31 +173,27 @@ def _holder(written: str) -> str:
         return "another process"
 
 
-def _settings(suite: Suite) -> dict[str, Any]:
-    settings = {**dataclasses.asdict(suite.base), "sweep": suite.sweep}
-    return json.loads(json.dumps(settings))
-
-
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:
-    old, new = _flat(there), _flat(here)
-    changed = [name for name in new if old.get(name) != new[name]]
-    said = [f"{name} is {old.get(name)} there and {new[name]} here" for name in changed]
-    return "; ".join(said) or "its variants have changed"
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
+def _differences(there: dict[str, Any], suite: Suite) -> str:
+    """Which settings that variants share differ, for people; changed variants are found by run."""
+    here = suite.settings()
+    said = []
+    for name, value in here.items():
+        if there.get(name) == value or (name == "learning_rates" and name not in there):
+            continue  # earlier versions did not write the rates down
+        own = [name, name.split(".")[0]]
+        if not all(any(one in changes for one in own) for changes in suite.variants.values()):
+            said.append(f"{name} is {there.get(name)} there and {value} here")
+    return "; ".join(said)
 
 
 def pending(suite: Suite, folder: Folder, seeds: int) -> Iterator[tuple[str, list[int]]]:
     """Variants with the seeds that still have to run."""
+    stale = {(one.variant, seed) for one in folder.stale(suite) for seed in one.seeds}
     for variant in suite.variants:
-        left = [seed for seed in range(seeds) if not folder.finished(variant, seed)]
+        left = [
+            seed
+            for seed in range(seeds)
+            if (variant, seed) in stale or not folder.finished(variant, seed)
+        ]
         if left:
             yield variant, left

@@ -87,7 +87,9 @@ def _model_name() -> str:
 def write_record(folder: Path, record: Record) -> None:
     """Write run.json, unless the folder has one: the versions are those that began the run."""
     path = folder / FILE
-    if not path.exists():
+    try:
+        read_record(folder)
+    except RecordError:  # there is none, or none that says what the run is
         folder.mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, **dataclasses.asdict(record)}
         write_atomically(path, json.dumps(content, indent=1) + "\n")

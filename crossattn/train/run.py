@@ -1,18 +1,40 @@
 """The typed description of one training run: what a configuration fills and a suite varies."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from crossattn.models.decoder import Context, Fusion
 from crossattn.nn.encoders import Perception
+from crossattn.train.fields import changed, flat, positive, settle
 
 Task = Literal["question", "caption", "refer"]
 
+# Fields of Data that are not for every source, with those that they are for.
+ONLY_FOR = {
+    "features": ("scenes", "easy_vqa"),
+    "noise": ("scenes",),
+    "flip": ("easy_vqa", "tfds"),
+    "seed": ("scenes",),
+    "directory": ("tfds",),
+    "image_size": ("tfds",),
+    "image_feature": ("tfds",),
+    "question_feature": ("tfds",),
+    "answer_feature": ("tfds",),
+    "caption_feature": ("tfds",),
+}
 
-def _positive(**fields: int | float) -> None:
-    for name, value in fields.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+
+def for_source(field: str, source: str) -> None:
+    """Make sure that a source takes a field of Data.
+
+    Raises:
+      ValueError: it does not; names the sources that do.
+    """
+    sources = ONLY_FOR.get(field, (source,))
+    if source not in sources:
+        named = " and ".join(sources)
+        raise ValueError(f"data.{field} is for source {named}, not for {source}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +74,26 @@ class Data:
     """Path of the caption, like captions/text; found by its name when not given (tfds)."""
 
     def __post_init__(self):
-        _positive(texts_per_image=self.texts_per_image, image_size=self.image_size)
+        settle(self, "data.")
+        positive("data.", texts_per_image=self.texts_per_image, image_size=self.image_size)
         if self.image_size % 8:
-            raise ValueError(f"image_size {self.image_size} is not a multiple of 8")
-        if self.source != "tfds" and self.directory:
-            raise ValueError(f"directory is for source tfds, not for {self.source}")
+            raise ValueError(f"data.image_size {self.image_size} is not a multiple of 8")
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) != field.default:
+                for_source(field.name, self.source)
         if self.images < 0 or self.evaluation_images < 0:
-            raise ValueError("images and evaluation_images cannot be negative")
+            raise ValueError("data.images and data.evaluation_images cannot be negative")
+        if self.noise < 0 or self.seed < 0:
+            raise ValueError("data.noise and data.seed cannot be negative")
+        self._check_tasks()
+
+    def _check_tasks(self) -> None:
+        if not self.tasks or len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"data.tasks are one or more different tasks, got {self.tasks}")
+        if "refer" in self.tasks and self.source != "scenes":
+            raise ValueError(f"data.tasks refer is for source scenes, not for {self.source}")
+        if self.source == "easy_vqa" and "question" not in self.tasks:
+            raise ValueError("data.tasks: easy_vqa has questions only")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +118,15 @@ class Model:
     """Hidden width of the feed-forward layers, in units of the width."""
 
     def __post_init__(self):
-        _positive(width=self.width, layers=self.layers, heads=self.heads)
-        _positive(expansion=self.expansion, latents=self.latents)
+        settle(self, "model.")
+        positive("model.", width=self.width, layers=self.layers, heads=self.heads)
+        positive("model.", expansion=self.expansion, latents=self.latents)
         if not self.contexts or len(set(self.contexts)) < len(self.contexts):
-            raise ValueError(f"contexts are one or more different modalities, got {self.contexts}")
+            raise ValueError(
+                f"model.contexts are one or more different modalities, got {self.contexts}"
+            )
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+            raise ValueError(f"model.width {self.width} is not a multiple of heads {self.heads}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +143,12 @@ class Optimiser:
     """Largest global norm of the gradient."""
 
     def __post_init__(self):
-        _positive(learning_rate=self.learning_rate, clip=self.clip)
+        settle(self, "optimiser.")
+        positive("optimiser.", learning_rate=self.learning_rate, clip=self.clip)
         if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is a share of the steps in [0, 1), got {self.warmup}")
+            raise ValueError(f"optimiser.warmup is a share in [0, 1), got {self.warmup}")
+        if self.weight_decay < 0:
+            raise ValueError(f"optimiser.weight_decay cannot be negative, got {self.weight_decay}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,32 +166,40 @@ class Run:
     """Steps between checkpoints."""
 
     def __post_init__(self):
-        _positive(
-            steps=self.steps, batch_size=self.batch_size, checkpoint_every=self.checkpoint_every
-        )
+        settle(self)
+        positive(steps=self.steps, batch_size=self.batch_size)
+        positive(checkpoint_every=self.checkpoint_every)
         if self.batch_size % self.data.texts_per_image:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of "
                 f"data.texts_per_image {self.data.texts_per_image}"
             )
+        perception = self.model.perception
+        if self.data.features and perception != "features":
+            raise ValueError(f"data.features is for model.perception features, not {perception}")
+        if self.data.noise != Data.noise and perception != "oracle":
+            raise ValueError(f"data.noise is for model.perception oracle, not {perception}")
 
 
-def replace(run: Run, changes: dict[str, Any]) -> Run:
+def replace(run: Run, changes: Mapping[str, Any]) -> Run:
     """A run with some fields changed, named by dotted path.
+
+    Raises:
+      ValueError: there is no such field, or the values do not go together.
 
     Example:
       >>> replace(Run(), {"model.fusion": "blind", "steps": 10}).model.fusion
       'blind'
     """
-    for path, value in changes.items():
-        run = _replace_one(run, path.split("."), value)
-    return run
+    return changed(run, changes)
 
 
-def _replace_one(node: Any, path: list[str], value: Any) -> Any:
-    name, *rest = path
-    if name not in {field.name for field in dataclasses.fields(node)}:
-        raise ValueError(f"{type(node).__name__} has no field {name!r}")
-    return dataclasses.replace(
-        node, **{name: _replace_one(getattr(node, name), rest, value) if rest else value}
-    )
+def materials(run: Run) -> dict[str, Any]:
+    """What decides the data of a run, by dotted path: the same for all variants of a suite."""
+    data = flat({"data": dataclasses.asdict(run.data)})
+    # What batches are made of the same images and texts.
+    for field in ("texts_per_image", "flip"):
+        del data[f"data.{field}"]
+    perception = run.model.perception
+    kind = "pixels" if perception in ("patch", "conv") else perception
+    return {**data, "model.perception": kind, "model.contexts": "layout" in run.model.contexts}

@@ -82,8 +82,6 @@ def _scenes(run: Run) -> Source:
         raise ValueError(
             f"model.perception {perception!r} is not for scenes: choose one of {', '.join(known)}"
         )
-    if data.flip:
-        raise ValueError("data.flip is not for scenes: their answers know left from right")
 
     def examples(split: str, count: int, tasks: tuple[str, ...]) -> Examples:
         return scenes.examples(

@@ -1,32 +1,57 @@
 """A suite is data: a base run, variants that change a field, one primary metric, claims."""
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Collection
+import re
+import reprlib
+import typing
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from crossattn.train.run import Run, replace
+from crossattn.train.fields import flat, settle
+from crossattn.train.run import Run, materials, replace
 
 Changes = dict[str, Any]
 
+# Names become folders: with seeds and job names beside them they stay within what disks take.
+LONGEST_NAME = 100
+METRIC = re.compile(r"[^\s/]+(/[^\s/]+)+")
+# How often a run is saved decides no number.
+WITHOUT_EFFECT = ("checkpoint_every",)
 
+
+# It checks itself, in words for people: a checker of annotations would come first.
+@typing.no_type_check
 @dataclasses.dataclass(frozen=True)
 class Suite:
     """A controlled comparison.
 
     Attributes:
-      name: as typed on the command line.
+      name: as typed on the command line; a name of a folder.
       title: one line for people.
       base: what all variants share.
       variants: changes of the base by dotted field name, by the variant's name.
       baseline: the variant that all others are compared with.
-      primary: the one metric that names winners.
+      primary: the one metric that names winners, like pairs/accuracy.
       claims: (better, worse) pairs of variants, declared before the runs.
       quick: changes of the base for a smoke run (`--quick`).
       learning_rates: what a sweep tries for each variant.
-      sweep: whether each variant's learning rate is first chosen on validation data.
       notes: what a reader must know beside the numbers.
+      sweep: whether each variant's learning rate is first chosen on validation data.
+
+    Raises:
+      ValueError: a field or a variant cannot be what it is; names it and what it takes.
+
+    Example:
+      >>> heads = {f"heads-{n}": {"model.heads": n} for n in (1, 4)}
+      >>> suite = Suite("heads", "one or four", Run(), heads, "heads-1", "pairs/accuracy")
+      >>> suite.run("heads-4").model.heads
+      4
+      >>> Suite("heads", "-", Run(), {"many": {"model.heads": "8"}}, "many", "pairs/accuracy")
+      Traceback (most recent call last):
+        ...
+      ValueError: suite heads, variant many: model.heads takes a whole number, got '8'
     """
 
     name: str
@@ -35,18 +60,73 @@ class Suite:
     variants: dict[str, Changes]
     baseline: str
     primary: str
-    claims: tuple[tuple[str, str], ...]
-    quick: Changes
+    claims: tuple[tuple[str, str], ...] = ()
+    quick: Changes = dataclasses.field(default_factory=dict)
     learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3)
     notes: tuple[str, ...] = ()
     sweep: bool = False
 
     def __post_init__(self):
+        what = "suite"
+        try:
+            settle(self)
+            check_name("name", self.name)
+            what = f"suite {self.name}"
+            self._check_names()
+            self._check_measures()
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from None
+        for name in self.variants:
+            self._checked(f"{what}, variant {name}", self.base, self.variants[name])
+        quick = self._checked(f"{what}, quick", self.base, self.quick, shared=False)
+        for name in self.variants:
+            self._checked(f"{what}, variant {name} of --quick", quick, self.variants[name])
+
+    def _check_names(self) -> None:
+        """The names of variants, and those that name one."""
+        if not self.variants:
+            raise ValueError("variants is empty: name at least the baseline")
+        folders: dict[str, str] = {}
+        for name in self.variants:
+            check_name("a variant", name)
+            # Some disks keep one folder for both.
+            folder = unicodedata.normalize("NFKC", name).casefold()
+            if folder in folders:
+                both = f"{folders[folder]!r} and {name!r}"
+                raise ValueError(f"variants {both} differ in upper and lower case alone")
+            folders[folder] = name
         named = {self.baseline, *(name for claim in self.claims for name in claim)}
         if unknown := named - set(self.variants):
-            raise ValueError(f"suite {self.name}: no variant {', '.join(sorted(unknown))}")
-        for changes in (*self.variants.values(), self.quick):
-            replace(self.base, changes)
+            listed = ", ".join(sorted(unknown))
+            raise ValueError(f"no variant {listed}; there are {', '.join(self.variants)}")
+        if same := [one for one, other in self.claims if one == other]:
+            raise ValueError(f"a claim compares {same[0]} with itself")
+
+    def _check_measures(self) -> None:
+        if not self.title.isprintable():
+            raise ValueError(f"title takes one line, got {reprlib.repr(self.title)}")
+        if not METRIC.fullmatch(self.primary) or not self.primary.isprintable():
+            raise ValueError(
+                f"primary takes a metric of a split, like pairs/accuracy, got {self.primary!r}"
+            )
+        rates = self.learning_rates
+        if not rates or min(rates) <= 0 or len(set(rates)) < len(rates):
+            raise ValueError(f"learning_rates takes different numbers over 0, got {rates}")
+
+    def _checked(self, what: str, base: Run, changes: Changes, *, shared: bool = True) -> Run:
+        """The base with changes; with `shared` it learns from the same data."""
+        try:
+            if not isinstance(changes, Mapping):
+                said = reprlib.repr(changes)
+                raise ValueError(f"takes a dict of changes by field, got {said}")
+            run = replace(base, changes)
+            if shared:
+                _check_data(materials(base), materials(run))
+            if shared and self.sweep and "optimiser.learning_rate" in changes:
+                raise ValueError("changes optimiser.learning_rate, which the sweep chooses")
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from None
+        return run
 
     def run(self, variant: str) -> Run:
         """The run of a variant."""
@@ -55,8 +135,7 @@ class Suite:
     def only(self, names: Collection[str]) -> "Suite":
         """The suite with some of its variants, and always the baseline.
 
-        Its runs are those of the whole suite; its fingerprint is not: whoever checks a folder asks
-        the whole suite.
+        Whoever checks a folder asks the whole suite.
         """
         kept = {name for name in self.variants if name in names or name == self.baseline}
         return dataclasses.replace(
@@ -65,9 +144,50 @@ class Suite:
             claims=tuple(claim for claim in self.claims if kept.issuperset(claim)),
         )
 
-    def fingerprint(self) -> str:
-        """A short name of everything that decides the results but the seeds."""
-        values = {name: dataclasses.asdict(self.run(name)) for name in self.variants}
-        rates = self.learning_rates if self.sweep else ()
-        text = json.dumps([values, self.baseline, self.primary, rates], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+    def settings(self, variant: str | None = None) -> dict[str, Any]:
+        """Everything that decides the results of a variant but its seed, as JSON would have it.
+
+        Without a variant: what all of them share where they do not change it.
+        """
+        run = self.base if variant is None else self.run(variant)
+        found = flat(json.loads(json.dumps(dataclasses.asdict(run))))
+        for field in WITHOUT_EFFECT:
+            del found[field]
+        found["sweep"] = self.sweep
+        if self.sweep:
+            # It tries these instead.
+            del found["optimiser.learning_rate"]
+            found["learning_rates"] = list(self.learning_rates)
+        return found
+
+
+def check_name(what: str, name: Any) -> None:
+    """Make sure that a name can be that of a folder, and of a row in a table.
+
+    Raises:
+      ValueError: says why it cannot.
+    """
+    said = reprlib.repr(name)
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{what} takes a name of some letters, got {said}")
+    if len(name) > LONGEST_NAME or len(name.encode(errors="replace")) > 2 * LONGEST_NAME:
+        raise ValueError(f"{what} takes a name of at most {LONGEST_NAME} letters, got {said}")
+    if not name.isprintable() or name != name.strip() or set("/\\") & set(name):
+        raise ValueError(
+            f"{what} takes a name without slashes, line breaks and outer blanks, got {said}"
+        )
+    if name.startswith((".", "-")):
+        raise ValueError(f"{what} takes a name that begins with no dot or dash, got {said}")
+
+
+def _check_data(shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Make sure that a variant asks for nothing that the data of the base do not have."""
+    differing: Iterable[str] = [name for name in shared if own[name] != shared[name]]
+    # A variant may leave the layout out that the base has.
+    if own["model.contexts"] < shared["model.contexts"]:
+        differing = [name for name in differing if name != "model.contexts"]
+    if differing:
+        raise ValueError(
+            f"changes {', '.join(differing)}, but all variants learn from the data of the base: "
+            "change the base, or make it a suite of its own"
+        )

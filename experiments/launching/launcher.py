@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import jax
 from tqdm import tqdm
@@ -78,6 +78,19 @@ def check_free(folder: Folder, launch: Launch) -> None:
         raise LaunchError(
             f"{folder.path} is in use, {going_on(folder)}; "
             f"to attach to them: --launcher {others.pop()}"
+        )
+
+
+def check_changed(folder: Folder, variants: Collection[str]) -> None:
+    """Make sure that no job still runs a variant as it was before it changed.
+
+    Raises:
+      LaunchError: names the jobs and how to cancel them.
+    """
+    if any(ticket.variant in variants for ticket in alive(folder)):
+        raise LaunchError(
+            f"{', '.join(sorted(variants))} has changed, and jobs still run it as it was: "
+            f"{going_on(folder)}"
         )
 
 

@@ -73,7 +73,10 @@ def contents_of(folder):
         (["tiny", "--steps", "22", "--out", "OURS"], "steps is 23 there and 22 here"),
         (["tiny", "--sweep", "--out", "OURS"], "sweep is False there and True here"),
         (["tiny", "--sweep", "--optimiser.learning-rate", "1.0"], "what --sweep chooses"),
-        (["tiny", "--data.flip", "--out", "OUT"], "data.flip is not for scenes"),
+        (
+            ["tiny", "--data.flip", "--out", "OUT"],
+            "data.flip is for source easy_vqa and tfds, not for scenes",
+        ),
         (["tiny", "--data.tasks", "caption", "--out", "OUT"], "no questions to evaluate"),
         (["tiny", "--batch-size", "4000", "--out", "OUT"], "do not fill one batch"),
         (

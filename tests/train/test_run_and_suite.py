@@ -50,9 +50,7 @@ def test_a_suite_must_know_its_variants():
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_variants_change_one_field_and_fingerprints_differ(name):
+def test_shipped_variants_change_one_field(name):
     suite = importlib.import_module(f"configs.{name}").SUITE
     assert suite.name == name
     assert all(len(changes) == 1 for changes in suite.variants.values())
-    longer = replace(suite.base, {"steps": suite.base.steps + 1})
-    assert Suite(**{**vars(suite), "base": longer}).fingerprint() != suite.fingerprint()

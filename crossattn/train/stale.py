@@ -1,0 +1,131 @@
+"""What in a results folder no longer belongs to a suite that has changed since it ran.
+
+Every run says in its run.json what it was made with. A run of a variant that has changed is stale:
+it is moved to `stale/VARIANT/N/`, never deleted, and run again. Where only the primary metric has
+changed, what was measured is moved, and measured again from the checkpoint.
+"""
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from crossattn.train import record
+from crossattn.train.fields import flat
+from crossattn.train.suite import WITHOUT_EFFECT, Suite
+
+MEASURED = ("metrics.json", "items.npz")
+# Settings of a suite and of none of its runs.
+SHARED = ("sweep", "learning_rates")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stale:
+    """What is to be set aside of a variant.
+
+    Attributes:
+      variant: of the suite.
+      why: what has changed, for people.
+      places: folders of runs, and the one of the sweep, that were made with other settings.
+      measured: folders of runs of which only the primary metric was not measured.
+    """
+
+    variant: str
+    why: str
+    places: tuple[Path, ...] = ()
+    measured: tuple[Path, ...] = ()
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that are to be run, or measured, again."""
+        runs = (*self.places, *self.measured)
+        return [int(run.name.removeprefix("seed")) for run in runs if run.parent.name != "sweep"]
+
+    def __str__(self) -> str:
+        runs = {0: "its sweep is", 1: "its run is"}.get(
+            len(self.seeds), f"its {len(self.seeds)} runs are"
+        )
+        then = "run" if self.places else "measured"
+        return f"{self.variant} {self.why}: {runs} {then} again"
+
+    def set_aside(self, folder: Path) -> Path:
+        """Move it to where nothing looks for it."""
+        former = folder / "stale" / self.variant
+        number = 1 + max((int(one.name) for one in former.glob("[0-9]*")), default=0)
+        where = former / str(number)
+        where.mkdir(parents=True)
+        for place in self.places:
+            place.rename(where / ("sweep" if place.parent.name == "sweep" else place.name))
+        for run in self.measured:
+            (where / run.name).mkdir()
+            for name in MEASURED:
+                if (run / name).exists():
+                    (run / name).rename(where / run.name / name)
+        return where
+
+
+def find(folder: Path, suite: Suite) -> Iterator[Stale]:
+    """What is stale, variant by variant; reads only."""
+    for variant in suite.variants:
+        wanted = suite.settings(variant)
+        runs = sorted(path for path in (folder / "runs" / variant).glob("seed*") if path.is_dir())
+        told = {run: _differences(run, wanted) for run in runs}
+        places = [run for run, said in told.items() if said]
+        rates = sorted((folder / "sweep" / variant).glob("rate*"))
+        if swept := next(filter(None, (_differences(rate, wanted) for rate in rates)), ""):
+            told[rates[0].parent] = swept
+            places.append(rates[0].parent)
+        if places:
+            yield Stale(variant, f"has changed ({told[places[0]]})", places=tuple(places))
+        unmeasured = [run for run in runs if not told[run] and _lacks(run, suite.primary)]
+        if unmeasured:
+            why = f"was not measured by {suite.primary}"
+            yield Stale(variant, why, measured=tuple(unmeasured))
+
+
+def left_over(folder: Path, suite: Suite) -> Iterator[str]:
+    """What is said of runs of which the suite has no variant; they stay."""
+    for place in sorted((folder / "runs").glob("*")):
+        runs = [run for run in place.glob("seed*") if (run / record.FILE).exists()]
+        if place.name in suite.variants or not runs:
+            continue
+        said = f"{place.name} is no variant of {suite.name} now: "
+        several = f"its {len(runs)} runs stay and are not reported"
+        said += several if len(runs) > 1 else "its run stays and is not reported"
+        new = [name for name in suite.variants if not _differences(runs[0], suite.settings(name))]
+        if new:
+            said += f"; {new[0]} has the same settings, and under its new name is run again"
+        yield said
+
+
+def _differences(run: Path, wanted: dict[str, Any]) -> str:
+    """In which settings a run differs, for people; empty where it does not, or has not begun."""
+    if all(one.name == record.FILE for one in run.iterdir()):
+        return ""
+    try:
+        content = json.loads((run / record.FILE).read_bytes())
+        there = flat(content["run"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"{record.FILE} cannot be read"
+    missing = object()
+    changed = [
+        name
+        for name in dict.fromkeys((*wanted, *there))
+        if name != "sweep"
+        and name not in WITHOUT_EFFECT
+        # What a sweep chose is no setting.
+        and not (name == "optimiser.learning_rate" and name not in wanted)
+        and there.get(name, missing) != wanted.get(name, missing)
+    ]
+    return ", ".join(f"{name} {there.get(name)} -> {wanted.get(name)}" for name in changed)
+
+
+def _lacks(run: Path, primary: str) -> bool:
+    """Whether a run was measured, but not item by item on a metric."""
+    try:
+        with zipfile.ZipFile(run / "items.npz") as items:
+            return f"{primary}.npy" not in items.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
