@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.attention import Projected
+from crossattn.nn.dtypes import promoted
 from crossattn.nn.interleaved import Interleaved
 from crossattn.nn.linear import Dense
 from crossattn.nn.norms import Norm
@@ -94,7 +95,8 @@ class TextDecoder(nn.Module):
         there = within("token", tokens, self.vocabulary) & (places < self.length)[None]
         where: Any = {"mask": mask, "self_mask": Mask.causal(0)}
         where["query_positions"] = _coordinates(places)
-        x, kept = self.stack(self._embedded(tokens, places), context, **where, observe=observe)
+        x = self._embedded(tokens, places, context)
+        x, kept = self.stack(x, context, **where, observe=observe)
         return self._logits(nan_from(x, there)), kept
 
     def project(self, context: Float[Array, "B S N"], *, mask: Mask | None = None) -> Projected:
@@ -139,20 +141,24 @@ class TextDecoder(nn.Module):
         there &= fits(1, self.length, place, "positions")
         places = jnp.reshape(place, 1)
         where: Any = {"mask": mask, "query_positions": _coordinates(places)}
-        x = jnp.where(there[:, None, None], self._embedded(tokens[:, None], places), jnp.nan)
+        x = self._embedded(tokens[:, None], places, context)
+        x = jnp.where(there[:, None, None], x, jnp.nan)
         x, past, kept = self.stack.step(x, context, past, place, **where, observe=observe)
         return self._logits(x)[:, 0], past, kept
 
-    def _embedded(self, tokens, places):
-        x = self.words(tokens) + self.places(places)[None]
-        return self.norm_first(x) if self.first_norm else x
+    def _embedded(self, tokens, places, context):
+        """The stream, which is added up in the dtype in which the context is read."""
+        own = self.words(tokens), self.places(places)[None]
+        words, places, _ = promoted(None, *own, context)
+        return self.norm_first(words + places) if self.first_norm else words + places
 
     def _logits(self, x):
         x = self.norm(x) if self.final_norm else x
         if not self.transformed:
             return self.words.attend(x)
         x = self.transform_norm(nn.gelu(self.transform(x), approximate=False))
-        return self.words.attend(x) + self.bias.astype(x.dtype)[None, None]
+        logits = self.words.attend(x)
+        return logits + self.bias.astype(logits.dtype)[None, None]
 
 
 def _check(stack: Stack | Interleaved) -> None:

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from crossattn.nn.attention import Projected
 from crossattn.nn.contexts import shown
+from crossattn.nn.dtypes import promoted
 from crossattn.nn.linear import Dense
 from crossattn.nn.reading import attend_over
 from crossattn.nn.sublayers import conjunction, only_seeing, required
@@ -104,6 +105,7 @@ class DecoupledAttention(nn.Module):
           ValueError: not one context, scale, mask or region for each, or only some are projected.
         """
         self._check(contexts, scales=scales, masks=masks, regions=regions)
+        x, contexts = promoted(None, x, list(contexts))
         masks = [None] * len(contexts) if masks is None else masks
         if not isinstance(contexts[0], Projected):
             given: Any = zip(contexts, masks, strict=True)

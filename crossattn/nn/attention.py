@@ -3,12 +3,13 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.contexts import Projected, shown
+from crossattn.nn.dtypes import common, promoted
 from crossattn.nn.linear import Dense
 from crossattn.nn.norms import Norm
 from crossattn.nn.positions import check_places
@@ -41,6 +42,9 @@ class CrossAttention(nn.Module):
       head_gate: tanh of a learned number for each head, 0 at the start, scales what it has read.
       layout: how queries and keys lie over the devices of a mesh, see `attend_sharded`; None: as
         the compiler has them.
+      dtype: in which all is computed; when None that to which x and the context are promoted.
+        Parameters are cast to it.
+      param_dtype: of parameters that are made: JAX's float, unless another one is given.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -70,6 +74,8 @@ class CrossAttention(nn.Module):
     placing: Rotary | Literal["add"] | None = None
     head_gate: bool = False
     layout: Layout | None = None
+    dtype: Any = None
+    param_dtype: Any = float
 
     def setup(self):  # noqa: D102 - Linen calls it
         if self.head_size is None and self.width % self.heads:
@@ -81,28 +87,30 @@ class CrossAttention(nn.Module):
             raise ValueError("talking heads mix weights, which keys beside the context have not")
         H, K, D = self.heads, self.shared, self.size
         biased = "qkvo" if self.use_bias is True else self.use_bias or ""
-        dense = partial(Dense, flat=self.layout is None)
+        kind = {"param_dtype": self.param_dtype}
+        dense = partial(Dense, flat=self.layout is None, dtype=self.dtype, **kind)
         self.query = dense(H * D, use_bias="q" in biased)
         self.key = dense(K * D, use_bias="k" in biased)
         self.value = dense(K * self.read, use_bias="v" in biased)
         self.out = dense(self.width, use_bias="o" in biased)
         if self.logits.norm is not None:
-            self.query_norm = Norm(self.logits.norm, self.logits.epsilon)
-            self.key_norm = Norm(self.logits.norm, self.logits.epsilon)
+            self.query_norm = Norm(self.logits.norm, self.logits.epsilon, **kind)
+            self.key_norm = Norm(self.logits.norm, self.logits.epsilon, **kind)
+        made = lambda name, start, shape: self.param(name, start, shape, self.param_dtype)
+        start = nn.initializers.normal(0.02)
         if self.spare.null:
-            self.null_key = self.param("null_key", nn.initializers.normal(0.02), (K, D))
-            self.null_value = self.param("null_value", nn.initializers.normal(0.02), (K, self.read))
+            self.null_key = made("null_key", start, (K, D))
+            self.null_value = made("null_value", start, (K, self.read))
         if R := self.spare.registers:
-            start = nn.initializers.normal(0.02)
-            self.register_keys = self.param("register_keys", start, (R, K, D))
-            self.register_values = self.param("register_values", start, (R, K, self.read))
+            self.register_keys = made("register_keys", start, (R, K, D))
+            self.register_values = made("register_values", start, (R, K, self.read))
         if self.spare.sink:
-            self.sink = self.param("sink", nn.initializers.zeros, (H,))
+            self.sink = made("sink", nn.initializers.zeros, (H,))
         if self.head_gate:
-            self.gate = self.param("gate", nn.initializers.zeros, (H,))
+            self.gate = made("gate", nn.initializers.zeros, (H,))
         if self.logits.talking:
-            self.speak = self.param("speak", _identity, (H, H))
-            self.hear = self.param("hear", _identity, (H, H))
+            self.speak = made("speak", _identity, (H, H))
+            self.hear = made("hear", _identity, (H, H))
 
     @property
     def size(self) -> int:
@@ -130,7 +138,7 @@ class CrossAttention(nn.Module):
 
         Tokens that `mask` hides from every query are taken for zeros.
         """
-        context = shown(context, mask, None)
+        (context,) = promoted(self.dtype, shown(context, mask, None))
         keys = self.key(self._placed(context, positions))
         keys = keys.reshape(*context.shape[:2], self.shared, self.size)
         if self.logits.norm is not None:
@@ -175,6 +183,7 @@ class CrossAttention(nn.Module):
                 "context is required: pass an array (B, S, N) or block.project(context); "
                 "for self-attention use SelfAttention"
             )
+        x, context, beside = promoted(self.dtype, x, context, tuple(beside))
         # A decoding step reads each key once; heads first, the dense products need no copy.
         step = isinstance(context, Projected) and x.shape[1] <= 8
         if not isinstance(context, Projected):
@@ -193,7 +202,8 @@ class CrossAttention(nn.Module):
         others = [self._read(queries, other, implementation=how) for other in beside]
         out, trace = join(out, trace, [(o, t.lse) for o, t in others] + self._spare(queries))
         if self.head_gate:
-            out = out * jnp.tanh(self.gate).astype(out.dtype)[None, None, :, None]
+            gate = jnp.tanh(self.gate.astype(common(out, self.gate)))
+            out = out * gate.astype(out.dtype)[None, None, :, None]
         return self.out(out.reshape(*x.shape[:2], self.heads * self.read)), trace
 
     def _placed(self, tokens, positions):
@@ -206,7 +216,7 @@ class CrossAttention(nn.Module):
             return tokens
         added = self.placing == "add"
         check_places(tokens, positions, added=added)
-        return tokens + positions if added else tokens
+        return tokens + positions.astype(tokens.dtype) if added else tokens
 
     def _turned(self, heads, positions):
         """Queries or keys (B, T, H, D), where positions are coordinates."""
@@ -247,9 +257,9 @@ class CrossAttention(nn.Module):
             yield self.register_keys, self.register_values
 
 
-def _identity(key: Array, shape: tuple[int, int]) -> Array:
+def _identity(key: Array, shape: tuple[int, int], dtype: Any) -> Array:
     """Heads keep to themselves at the start."""
-    return jnp.eye(*shape)
+    return jnp.eye(*shape, dtype=dtype)
 
 
 def _given(mask: Mask | None) -> Mask:

@@ -10,6 +10,7 @@ from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.blocks import FeedForward
 from crossattn.nn.contexts import shown, spread
 from crossattn.nn.design import Design
+from crossattn.nn.dtypes import common, promoted
 from crossattn.nn.linear import Dense
 from crossattn.nn.norms import Norm
 from crossattn.nn.past import Past, from_place
@@ -41,19 +42,21 @@ class Joined(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T M"], y: Float[Array, "B T M"]) -> Float[Array, "B T M"]:
-        """The stream after the sublayer has made y of `before(x)`."""
+        """The stream after the sublayer has made y of `before(x)`; it keeps its dtype."""
+        y = y.astype(x.dtype)
         if self.join.site == "around":
             y = self.norm_after(y)
         if self.join.gate is not None:
-            y = y * self._gate(x.shape[-1]).astype(y.dtype)
+            y = y * self._gate(y).astype(y.dtype)
         y = x + y if self.join.residual else y
         return self.norm(y) if self.join.site == "after" else y
 
-    def _gate(self, width: int) -> Array:
+    def _gate(self, y: Array) -> Array:
         kind = self.join.gate
-        size = width if kind in ("tanh-each", "layer-scale") else 1
+        size = y.shape[-1] if kind in ("tanh-each", "layer-scale") else 1
         start = nn.initializers.constant(1e-4 if kind == "layer-scale" else 0.0)
         gate = self.param("gate", start, (size,))[None, None]
+        gate = gate.astype(common(gate, y))
         if kind == "layer-scale":
             return gate
         return jax.nn.sigmoid(gate) if kind == "sigmoid" else jnp.tanh(gate)
@@ -141,6 +144,7 @@ class Block(nn.Module):
         Returns:
           The new stream, and the trace of the attention to the context (None without one).
         """
+        x, context = promoted(None, x, context)
         self._check(x, context)
         if self._reads and context is not None and not isinstance(context, Projected):
             context = shown(context, mask, x.shape[0] // context.shape[0] * x.shape[1])
@@ -172,6 +176,7 @@ class Block(nn.Module):
         self_bias: Float[Array, "_ _ _ _"] | None = None,
     ) -> tuple[Float[Array, "B T M"], Past, Trace | None]:
         """The tokens of a causal stream from `place` on, and the past with them."""
+        x, context = promoted(None, x, context)
         own = {"mask": from_place(place), "bias": self_bias}
         return self._run(x, context, (past, place), mask, own, query_positions)
 

@@ -9,7 +9,9 @@ from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, Projected, SelfAttention
 from crossattn.nn.choices import known
+from crossattn.nn.dtypes import promoted
 from crossattn.nn.linear import Dense
+from crossattn.nn.norms import LayerNorm
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Bool, Float
 from crossattn.sharding import Layout
@@ -36,21 +38,27 @@ class FeedForward(nn.Module):
       activation: "gelu-tanh" is the approximation of "gelu".
       gated: the activation of one map times another map (Shazeer 2020, "GLU variants").
       use_bias: of all maps.
+      dtype: in which it is computed; that of its input when None.
+      param_dtype: of parameters that are made.
     """
 
     expansion: float | int = 4
     activation: Literal["gelu", "gelu-tanh", "relu", "silu"] = "gelu-tanh"
     gated: bool = False
     use_bias: bool = True
+    dtype: Any = None
+    param_dtype: Any = float
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T M"]) -> Float[Array, "B T M"]:
         """Map each token by itself."""
         hidden = round(self.expansion * x.shape[-1])
-        wide = ACTIVATIONS[self.activation](Dense(hidden, self.use_bias, name="up")(x))
+        kind = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        dense = partial(Dense, use_bias=self.use_bias, **kind)
+        wide = ACTIVATIONS[self.activation](dense(hidden, name="up")(x))
         if self.gated:
-            wide = wide * Dense(hidden, self.use_bias, name="times")(x)
-        return Dense(x.shape[-1], self.use_bias, name="down")(wide)
+            wide = wide * dense(hidden, name="times")(x)
+        return dense(x.shape[-1], name="down")(wide)
 
 
 class DecoderBlock(nn.Module):
@@ -85,19 +93,20 @@ class DecoderBlock(nn.Module):
 
         `mask` and the trace are those of I contexts with B T / I queries each.
         """
+        x, context = promoted(None, x, context)
         contexts = (context.keys if isinstance(context, Projected) else context).shape[0]
         y, _ = SelfAttention(self.width, self.heads, name="self_attention")(
-            nn.LayerNorm(name="self_norm")(x), mask=self_mask
+            LayerNorm(name="self_norm")(x), mask=self_mask
         )
         x = x + y
         attention = CrossAttention(
             self.width, self.heads, layout=self.layout, name="cross_attention"
         )
-        queries = nn.LayerNorm(name="cross_norm")(x).reshape(contexts, -1, self.width)
+        queries = LayerNorm(name="cross_norm")(x).reshape(contexts, -1, self.width)
         y, trace = attention(queries, context, mask=mask)
         x = x + y.reshape(x.shape)
         feed_forward = FeedForward(self.expansion, name="feed_forward")
-        return x + feed_forward(nn.LayerNorm(name="feed_forward_norm")(x)), trace
+        return x + feed_forward(LayerNorm(name="feed_forward_norm")(x)), trace
 
 
 def policy_of(remat: str | None) -> Callable[..., bool] | None:
@@ -192,6 +201,7 @@ class DecoderStack(nn.Module):
         Returns:
           The stream (B, T, M) and what `observe` returned, with a leading axis L.
         """
+        x, context = promoted(None, x, context)
         one_each = context.ndim == 4
 
         def step(block, x, self_mask, mask, context, own):

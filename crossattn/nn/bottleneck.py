@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.contexts import shown
-from crossattn.nn.stack import cast
+from crossattn.nn.dtypes import promoted
 from crossattn.nn.sublayers import both
 from crossattn.nn.tables import learned
 from crossattn.nn.two_streams import Stream, TwoStreamDesign
@@ -125,7 +125,7 @@ class Bottleneck(nn.Module):
         advice = "shared tokens have one width, no context_width=: map the context to it first"
         streams = both(streams, (self.width, self.width), otherwise=advice)
         start = nn.initializers.normal(0.02)
-        x, context = cast(streams, self.dtype)
+        x, context = promoted(self.dtype, *streams)
         x, context = shown(x, x_mask, x.shape[1]), shown(context, context_mask, context.shape[1])
         shared = learned(self, "tokens", start, (self.tokens, self.width)).astype(x.dtype)
         shared = shared[None].repeat(x.shape[0], axis=0)

@@ -5,6 +5,7 @@ from functools import partial
 from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention
+from crossattn.nn.dtypes import promoted
 from crossattn.nn.linear import Dense
 from crossattn.nn.reading import attend_over
 from crossattn.ops import Mask, Trace
@@ -107,6 +108,7 @@ class BidirectionalAttention(nn.Module):
     ) -> tuple[Float[Array, "B T M"], Float[Array, "B S N"] | None, tuple[Trace, Trace | None]]:
         """The same with the traces of both directions."""
 
+        x, context = promoted(None, x, context)
         size = self.head_size or self.width // self.heads
 
         def heads(projection, stream):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.linear import Dense
+from crossattn.nn.norms import LayerNorm
 from crossattn.nn.tables import learned
 from crossattn.shapes import Array, Float, UInt8
 from crossattn.sharding import Layout
@@ -86,7 +87,7 @@ class PatchEncoder(nn.Module):
             x = dense(name="mix")(windows(nn.gelu(x), reach, same=True))
         x = x.reshape(x.shape[0], -1, self.width)
         position = learned(self, "position", nn.initializers.normal(0.1), (x.shape[1], self.width))
-        return nn.LayerNorm(name="norm")(x + position[None])
+        return LayerNorm(name="norm")(x + position.astype(x.dtype)[None])
 
     def _patches(self, images):
         if self.perception in VECTORS:

@@ -9,8 +9,8 @@ from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.block import Block
 from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.design import Design
+from crossattn.nn.dtypes import promoted
 from crossattn.nn.past import Past, empty_past
-from crossattn.nn.stack import cast
 from crossattn.nn.sublayers import conjunction
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
@@ -118,14 +118,14 @@ class Interleaved(nn.Module):
             x, trace = group(x, context if own is None else own, **where)
             return x, observe(trace)
 
+        x, context = promoted(self.dtype, x, context)
         own = context if isinstance(context, Projected) else None
         where = {
             "mask": mask,
             "self_mask": conjunction(Mask.causal(0), self_mask),
             "query_positions": query_positions,
         }
-        shared = (cast(context if own is None else None, self.dtype), where)
-        x, layers = cast(x, self.dtype), self.groups
+        shared, layers = (context if own is None else None, where), self.groups
         return scan_layers(
             step, self._group(), x, (shared,), (own,), layers=layers, remat=self.remat
         )
@@ -136,7 +136,7 @@ class Interleaved(nn.Module):
         def step(group, carry, context, mask):
             return carry, group.project(context, mask)
 
-        shared = (cast(context, self.dtype), mask)
+        shared = (*promoted(self.dtype, context), mask)
         return scan_layers(step, self._group(), (), shared, layers=self.groups)[1]
 
     def start(self, rows: int, length: int) -> tuple[Past, ...]:
@@ -178,7 +178,8 @@ class Interleaved(nn.Module):
             return x, (past, observe(trace))
 
         where = {"place": place, "mask": mask, "query_positions": query_positions}
-        x, own = cast(x, self.dtype), (context, past)
+        x, context = promoted(self.dtype, x, context)
+        own = (context, past)
         x, (past, kept) = scan_layers(step, self._group(), x, (where,), (own,), layers=self.groups)
         return x, past, kept
 

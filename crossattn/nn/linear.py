@@ -1,5 +1,8 @@
 """Dense layer over flattened tokens."""
 
+from typing import Any
+
+import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.shapes import Array, Float
@@ -11,13 +14,15 @@ class Dense(nn.Module):
     The leading axes are flattened before the product: the gradient of a product with
     three-dimensional inputs copies a transposed cotangent, with (B T, M) it does not, which saves
     about a tenth of a training step on a CPU. Parameters have the names, shapes and initial values
-    of `flax.linen.Dense`; the product is taken in the inputs' dtype.
+    of `flax.linen.Dense`.
 
     Attributes:
       features: width of the output.
       use_bias: whether a bias is added.
       flat: False where more than one of the leading axes lies over devices: flattened, they would
         be gathered first.
+      dtype: of the product; that of the inputs when None, to which the parameters are cast.
+      param_dtype: of parameters that are made: JAX's float, unless another one is given.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -29,15 +34,27 @@ class Dense(nn.Module):
     features: int
     use_bias: bool = True
     flat: bool = True
+    dtype: Any = None
+    param_dtype: Any = float
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "... M"]) -> Float[Array, "... N"]:
         """Map (..., M) to (..., features)."""
         shape = (inputs.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        start = nn.initializers.lecun_normal()
+        kernel = self.param("kernel", start, shape, self.param_dtype)
+        inputs = inputs.astype(computing_dtype(self.dtype, inputs, kernel))
         rows = inputs.reshape(-1, inputs.shape[-1]) if self.flat else inputs
         y = rows @ kernel.astype(inputs.dtype)
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            zeros = nn.initializers.zeros
+            bias = self.param("bias", zeros, (self.features,), self.param_dtype)
             y = y + bias.astype(inputs.dtype).reshape(*[1] * (y.ndim - 1), -1)
         return y.reshape(*inputs.shape[:-1], self.features)
+
+
+def computing_dtype(dtype: Any, inputs: Array, kernel: Array) -> Any:
+    """`dtype`, or that of the inputs; of whole numbers, such as pixels, that of the kernel."""
+    if dtype is not None:
+        return dtype
+    return inputs.dtype if jnp.issubdtype(inputs.dtype, jnp.floating) else kernel.dtype

@@ -1,5 +1,7 @@
 """Norms of the last axis, in at least float32 whatever the stream's dtype."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -8,7 +10,7 @@ from crossattn.nn.slots import NormKind
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array, Float
 
-__all__ = ["Norm"]
+__all__ = ["LayerNorm", "Norm"]
 
 
 class Norm(nn.Module):
@@ -18,6 +20,7 @@ class Norm(nn.Module):
       kind: "layer" has a scale and a bias; "rms" a scale; "rms+1" adds 1 to its scale, which
         starts at 0 (Gemma).
       epsilon: added to the mean square.
+      param_dtype: of parameters that are made.
 
     Example:
       >>> y, params = Norm("rms+1").init_with_output(jax.random.key(0), jnp.full((2, 4), 3.0))
@@ -27,6 +30,7 @@ class Norm(nn.Module):
 
     kind: NormKind = "layer"
     epsilon: float = 1e-6
+    param_dtype: Any = float
 
     @nn.compact
     def __call__(self, x: Float[Array, "... M"]) -> Float[Array, "... M"]:
@@ -37,8 +41,18 @@ class Norm(nn.Module):
         wide = wide * jax.lax.rsqrt(jnp.square(wide).mean(axis=-1, keepdims=True) + self.epsilon)
         last = lambda p: p.astype(wide.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
         start = nn.initializers.zeros if self.kind == "rms+1" else nn.initializers.ones
-        scale = last(self.param("scale", start, (x.shape[-1],)))
+        scale = last(self.param("scale", start, (x.shape[-1],), self.param_dtype))
         wide = wide * (scale + 1 if self.kind == "rms+1" else scale)
         if self.kind == "layer":
-            wide = wide + last(self.param("bias", nn.initializers.zeros, (x.shape[-1],)))
+            zeros = nn.initializers.zeros
+            wide = wide + last(self.param("bias", zeros, (x.shape[-1],), self.param_dtype))
         return wide.astype(x.dtype)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Flax's, whose last bits recorded runs have; its result has the dtype of its input."""
+
+    def __call__(self, x: Float[Array, "... M"]) -> Float[Array, "... M"]:
+        """Normalise (..., M)."""
+        with jax.numpy_dtype_promotion("standard"):
+            return super().__call__(x).astype(x.dtype)

@@ -88,8 +88,8 @@ def from_place(place: Any) -> Mask:
 def empty_past(
     attention: CrossAttention, leading: tuple[int, ...], length: int, dtype: Any
 ) -> Past:
-    """A past of up to `length` tokens, nothing of which is filled; float32 where dtype is None."""
-    dtype = jnp.float32 if dtype is None else dtype
+    """A past of up to `length` tokens, none of which is filled; in JAX's float if dtype is None."""
+    dtype = jnp.result_type(float) if dtype is None else dtype
     empty = lambda size: jnp.zeros((*leading, attention.shared, length, size), dtype)
     return Past(empty(attention.size), empty(attention.read))
 

@@ -5,6 +5,7 @@ import math
 import jax.numpy as jnp
 from flax import linen as nn
 
+from crossattn.nn.dtypes import common, promoted
 from crossattn.nn.tables import learned
 from crossattn.shapes import Array, Float, Int
 
@@ -57,9 +58,11 @@ class LearnedPositions(nn.Module):
     @nn.compact
     def __call__(self) -> Float[Array, "1 T M"]:
         """Vectors of all tokens, the last axis running fastest."""
-        total = jnp.zeros((1, self.width))
-        for axis, size in enumerate(self.sizes):
-            table = learned(self, f"axis{axis}", nn.initializers.normal(0.02), (size, self.width))
+        shapes = [(size, self.width) for size in self.sizes]
+        start = nn.initializers.normal(0.02)
+        tables = [learned(self, f"axis{axis}", start, shape) for axis, shape in enumerate(shapes)]
+        total = jnp.zeros((1, self.width), common(*tables))
+        for table in promoted(None, *tables):
             total = (total[:, None] + table[None]).reshape(-1, self.width)
         return total[None]
 

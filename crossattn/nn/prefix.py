@@ -9,6 +9,7 @@ from crossattn.nn.block import Joined
 from crossattn.nn.blocks import FeedForward
 from crossattn.nn.contexts import shown, spread
 from crossattn.nn.design import Design
+from crossattn.nn.dtypes import promoted
 from crossattn.nn.past import Past, from_place
 from crossattn.nn.sublayers import both, conjunction, look
 from crossattn.ops import Mask, Trace
@@ -78,6 +79,7 @@ class Prefix(nn.Module):
         """
         advice = "a prefix has no context_width=, map the context to the width of the words first"
         x, context = both(streams, (self.width, self.width), otherwise=advice)
+        x, context = promoted(None, x, context)
         seen = conjunction(self_mask or Mask.causal(0), x_mask)
         x = shown(x, x_mask, x.shape[1])
         context, there = self.project(
@@ -114,9 +116,10 @@ class Prefix(nn.Module):
         x_positions: Float[Array, "_ T _"] | None = None,
     ) -> tuple[Float[Array, "B T M"], Past, Trace]:
         """The words from `place` on, and the past with them."""
+        x, context = promoted(None, x, context)
         words = self.self_join.before(x)
         past = past.extended(self.self_attention.project(words, positions=x_positions), place)
-        here = Projected(past.keys, past.values, from_place(place))
+        (here,) = promoted(x.dtype, Projected(past.keys, past.values, from_place(place)))
         context, context_mask = spread(context, context_mask, x.shape[0])
         context = replace(context, mask=context_mask)
         x, trace = self._reads(x, words, context, here, x_positions)

@@ -10,9 +10,9 @@ from crossattn.nn.block import Joined
 from crossattn.nn.blocks import FeedForward, Remat, policy_of
 from crossattn.nn.contexts import spread
 from crossattn.nn.design import Design
+from crossattn.nn.dtypes import promoted
 from crossattn.nn.norms import Norm
 from crossattn.nn.past import Past, empty_past, from_place
-from crossattn.nn.stack import cast
 from crossattn.nn.sublayers import look, required
 from crossattn.nn.tables import learned
 from crossattn.ops import Mask, Trace
@@ -119,7 +119,7 @@ class QFormerLayer(nn.Module):
         """The words from `place` on, which read the queries and their own past."""
         read = self.self_join.before(x)
         past = past.extended(self.self_attention.project(read), place)
-        here = Projected(past.keys, past.values, from_place(place))
+        (here,) = promoted(x.dtype, Projected(past.keys, past.values, from_place(place)))
         queries, _ = spread(queries, None, x.shape[0])
         y, _ = look(self.self_attention, read, queries, beside=[here])
         return self._feeds_words(self.self_join(x, y)), past
@@ -187,7 +187,7 @@ class QFormer(nn.Module):
         self_mask: Mask | None = None,
     ) -> tuple[tuple[Float[Array, "B R M"], Float[Array, "B T M"] | None], tuple[Trace, ...]]:
         """Read the context with the learned queries; arguments and results as those of `encode`."""
-        context = cast(context, self.dtype)
+        context, text = promoted(self.dtype, context, text)
         queries = self._learned(context)
         return self.encode((queries, text), context, mask=mask, self_mask=self_mask)
 
@@ -218,7 +218,7 @@ class QFormer(nn.Module):
           Queries and words, and the trace of every layer that reads the context.
         """
         required(context)
-        context, (queries, text) = cast((context, tuple(streams)), self.dtype)
+        context, (queries, text) = promoted(self.dtype, context, tuple(streams))
         streams = self.norm(queries), None if text is None else self.norm(text)
         traces: list[Trace] = []
         for layer in self.layer:
@@ -230,7 +230,7 @@ class QFormer(nn.Module):
         self, context: Float[Array, "B S N"], *, mask: Mask | None = None
     ) -> tuple[Projected, ...]:
         """What words under the "causal" mask read of the queries in each layer."""
-        context = cast(context, self.dtype)
+        (context,) = promoted(self.dtype, context)
         queries, kept = self.norm(self._learned(context)), []
         for layer in self.layer:
             kept.append(layer.project(queries))
@@ -260,7 +260,8 @@ class QFormer(nn.Module):
         Returns:
           The words, and the past with them.
         """
-        x, kept = self.norm(cast(x, self.dtype)), []
+        x, queries = promoted(self.dtype, x, tuple(queries))
+        x, kept = self.norm(x), []
         for layer, own, before in zip(self.layer, queries, past, strict=True):
             x, after = layer.step(x, own, before, place)
             kept.append(after)

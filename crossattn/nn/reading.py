@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from crossattn.nn.dtypes import promoted
 from crossattn.nn.slots import Logits
 from crossattn.ops import Mask, Trace, attend, merge
 from crossattn.shapes import Array, Float
@@ -67,6 +68,8 @@ def compete(
     turned = None if bias is None else bias.swapaxes(2, 3)
     _, won = attend_over(layout, keys, queries, queries, mask=back, bias=turned, **how)
     share = jnp.where(won.valid, won.lse, 0)[:, :, None].astype(queries.dtype)
+    if bias is not None:
+        bias, share = promoted(None, bias, share)
     bias = -share if bias is None else bias - share
     return attend_over(layout, queries, keys, values, mask=mask, bias=bias, **how)
 

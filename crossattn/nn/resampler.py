@@ -4,6 +4,7 @@ from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention
 from crossattn.nn.blocks import FeedForward
+from crossattn.nn.norms import LayerNorm
 from crossattn.nn.tables import learned
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float
@@ -42,13 +43,11 @@ class Resampler(nn.Module):
         shape = (self.latents, self.width)
         # As large as the words and positions of a stream, of which latents are the beginning.
         start = learned(self, "latents", nn.initializers.normal(0.1), shape)
-        x = start[None].repeat(context.shape[0], axis=0)
+        x = start.astype(context.dtype)[None].repeat(context.shape[0], axis=0)
         attention = CrossAttention(
             self.width, self.heads, layout=self.layout, name="cross_attention"
         )
-        y, trace = attention(nn.LayerNorm(name="cross_norm")(x), context, mask=mask)
+        y, trace = attention(LayerNorm(name="cross_norm")(x), context, mask=mask)
         x = x + y
-        y = FeedForward(self.expansion, name="feed_forward")(
-            nn.LayerNorm(name="feed_forward_norm")(x)
-        )
-        return nn.LayerNorm(name="norm")(x + y), trace
+        y = FeedForward(self.expansion, name="feed_forward")(LayerNorm(name="feed_forward_norm")(x))
+        return LayerNorm(name="norm")(x + y), trace

@@ -3,18 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.block import Block
 from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.design import Design
+from crossattn.nn.dtypes import promoted
 from crossattn.nn.past import Past, empty_past
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
 
-__all__ = ["Stack", "cast"]
+__all__ = ["Stack"]
 
 
 class Stack(nn.Module):
@@ -26,7 +26,8 @@ class Stack(nn.Module):
       heads: H.
       design: of each block.
       remat: what the backward pass computes again instead of keeping it; None: nothing.
-      dtype: of the streams, e.g. bfloat16; that of the inputs when None. Parameters keep theirs,
+      dtype: of the streams, e.g. bfloat16; when None that to which x and the context are promoted.
+        Parameters keep theirs,
         norms and softmax are taken in float32 at least.
 
     Example:
@@ -90,9 +91,9 @@ class Stack(nn.Module):
             "key_positions": key_positions,
             "self_bias": self_bias,
         }
+        x, context = promoted(self.dtype, x, context)
         each = context if isinstance(context, Projected) else None
-        shared = (cast(None if each else context, self.dtype), where)
-        x, layers = cast(x, self.dtype), self.layers
+        shared, layers = (None if each else context, where), self.layers
         return scan_layers(
             step, self.blocks, x, (shared,), (each,), layers=layers, remat=self.remat
         )
@@ -112,7 +113,7 @@ class Stack(nn.Module):
         def step(block, carry, context, mask, positions):
             return carry, block.project(context, mask=mask, key_positions=positions)
 
-        shared = (cast(context, self.dtype), mask, key_positions)
+        shared = (*promoted(self.dtype, context), mask, key_positions)
         return scan_layers(step, self.blocks, (), shared, layers=self.layers)[1]
 
     def start(self, rows: int, length: int) -> Past:
@@ -160,13 +161,7 @@ class Stack(nn.Module):
             "query_positions": query_positions,
             "self_bias": self_bias,
         }
+        x, context = promoted(self.dtype, x, context)
         own = (context, past)
-        x, (past, kept) = scan_layers(
-            step, self.blocks, cast(x, self.dtype), (where,), (own,), layers=self.layers
-        )
+        x, (past, kept) = scan_layers(step, self.blocks, x, (where,), (own,), layers=self.layers)
         return x, past, kept
-
-
-def cast(streams: Any, dtype: Any) -> Any:
-    """All arrays of a tree in a dtype; as they are where it is None."""
-    return streams if dtype is None else jax.tree.map(lambda x: x.astype(dtype), streams)

@@ -7,8 +7,8 @@ from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.blocks import Remat, scan_layers
+from crossattn.nn.dtypes import promoted
 from crossattn.nn.past import Past, empty_past
-from crossattn.nn.stack import cast
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
 
@@ -69,7 +69,7 @@ class StreamStack(nn.Module):
             streams, traces = layer(streams, **where, **joined)
             return streams, observe(traces)
 
-        streams, towers = cast(tuple(streams), self.dtype), cast(towers, self.dtype)
+        streams, towers = promoted(self.dtype, tuple(streams), towers)
         return scan_layers(
             step, self.layer, streams, (where,), (towers,), layers=self.layers, remat=self.remat
         )
@@ -87,7 +87,7 @@ class StreamStack(nn.Module):
             return layer.project(context, **where)
 
         where = {"context_mask": context_mask, "context_positions": context_positions}
-        context = cast(context, self.dtype)
+        (context,) = promoted(self.dtype, context)
         return scan_layers(step, self.layer, context, (where,), layers=self.layers)[1]
 
     def start(self, rows: int, length: int) -> Past:
@@ -114,6 +114,7 @@ class StreamStack(nn.Module):
             return x, (past, observe(trace))
 
         where = {"place": place, "context_mask": context_mask, "x_positions": x_positions}
-        x, own = cast(x, self.dtype), (context, past)
+        x, context = promoted(self.dtype, x, context)
+        own = (context, past)
         x, (past, kept) = scan_layers(step, self.layer, x, (where,), (own,), layers=self.layers)
         return x, past, kept

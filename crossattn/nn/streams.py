@@ -11,6 +11,8 @@ from flax import linen as nn
 from crossattn.nn.attention import CrossAttention, SelfAttention
 from crossattn.nn.blocks import FeedForward, scan_layers
 from crossattn.nn.co_attention import BidirectionalAttention, CoAttention
+from crossattn.nn.dtypes import promoted
+from crossattn.nn.norms import LayerNorm
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Bool, Float
 from crossattn.sharding import Layout
@@ -50,14 +52,14 @@ class TwoStreamBlock(nn.Module):
         self, streams: Streams, *, self_mask: Mask, mask: Mask, back: Mask
     ) -> tuple[Streams, Trace]:
         """Returns both streams and the trace of x reading the context."""
-        x, context = streams
+        x, context = promoted(None, *streams)
         y, _ = SelfAttention(self.width, self.heads, name="self_attention")(
-            nn.LayerNorm(name="self_norm")(x), mask=self_mask
+            LayerNorm(name="self_norm")(x), mask=self_mask
         )
         x = x + y
         read, answer, trace = self.exchange(self.width, self.heads, name="exchange")(
-            nn.LayerNorm(name="cross_norm")(x),
-            nn.LayerNorm(name="context_norm")(context),
+            LayerNorm(name="cross_norm")(x),
+            LayerNorm(name="context_norm")(context),
             mask=mask,
             back=None if self.final else back,
         )
@@ -65,7 +67,7 @@ class TwoStreamBlock(nn.Module):
         return (x, context if self.final else self._fed(context + answer, "context_")), trace
 
     def _fed(self, x: Array, prefix: str) -> Array:
-        normed = nn.LayerNorm(name=f"{prefix}feed_forward_norm")(x)
+        normed = LayerNorm(name=f"{prefix}feed_forward_norm")(x)
         return x + FeedForward(self.expansion, name=f"{prefix}feed_forward")(normed)
 
 
@@ -113,6 +115,7 @@ class TwoStreamStack(nn.Module):
             streams, trace = block(streams, self_mask=Mask.causal(0), mask=mask, back=back)
             return streams, observe(trace)
 
+        x, context = promoted(None, x, context)
         block = partial(TwoStreamBlock, self.width, self.heads, self.expansion, self.exchange)
         return _scan_but_last(step, block, (x, context), (prompt, mask), seen)
 
@@ -149,17 +152,17 @@ class PrefixBlock(nn.Module):
         Returns:
           Both streams, and the trace of the words, with S + T keys.
         """
-        x, context = streams
+        x, context = promoted(None, *streams)
         attention = CrossAttention(
             self.width, self.heads, layout=self.layout, name="self_attention"
         )
-        norm = nn.LayerNorm(name="self_norm")
+        norm = LayerNorm(name="self_norm")
         words, tokens = norm(x), norm(context)
         own = attention.project(tokens)
         every = jax.tree.map(lambda *pair: jnp.concatenate(pair, 2), own, attention.project(words))
         read, trace = attention(words, every, mask=mask)
         feed_forward = FeedForward(self.expansion, name="feed_forward")
-        feed_norm = nn.LayerNorm(name="feed_forward_norm")
+        feed_norm = LayerNorm(name="feed_forward_norm")
         fed = lambda stream: stream + feed_forward(feed_norm(stream))
         if not self.final:
             answer, _ = attention(tokens, own, mask=seen)
@@ -202,6 +205,7 @@ class PrefixStack(nn.Module):
         Returns:
           The texts (B, T, M), and what was observed with a leading axis L.
         """
+        x, context = promoted(None, x, context)
         (B, T, M), (I, S, _) = x.shape, context.shape  # noqa: E741 - I counts contexts
         pattern = prefix_pattern(S, T, texts=B // I)
 

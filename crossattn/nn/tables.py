@@ -8,6 +8,7 @@ import numpy as np
 from flax import linen as nn
 from flax.core import meta
 
+from crossattn.nn.dtypes import promoted
 from crossattn.shapes import Array, Bool, Float, Int
 
 __all__ = ["Embed", "concrete", "exceeds", "learned", "nan_from", "within"]
@@ -86,8 +87,8 @@ class Embed(nn.Module):
 
     def attend(self, x: Float[Array, "... M"]) -> Float[Array, "... V"]:
         """The product of x with every vector, in the wider dtype of both."""
-        dtype = jnp.result_type(x, self.embedding)
-        return jnp.dot(x.astype(dtype), self.embedding.astype(dtype).T)
+        x, vectors = promoted(None, x, self.embedding)
+        return jnp.dot(x, vectors.T)
 
 
 def nan_from(x: Float[Array, "B T M"], there: Bool[Array, "#B T"]) -> Float[Array, "B T M"]:

@@ -9,6 +9,7 @@ from crossattn.nn.block import Joined
 from crossattn.nn.blocks import FeedForward
 from crossattn.nn.co_attention import BidirectionalAttention
 from crossattn.nn.contexts import shown
+from crossattn.nn.dtypes import promoted
 from crossattn.nn.link import Link
 from crossattn.nn.norms import Norm
 from crossattn.nn.stream_design import TwoStreamDesign
@@ -150,6 +151,7 @@ class TwoStreams(nn.Module):
             stream of another width.
         """
         streams = both(streams, self._widths, otherwise=self._advice(streams))
+        streams, towers = promoted(None, tuple(streams), towers)
         self._check((x_positions, context_positions), towers)
         positions, sides = (x_positions, context_positions), self._sides
         seen = lambda pair: [
