@@ -22,7 +22,7 @@ __all__ = ["exported", "imported", "pattern"]
 
 Variable = tuple[str, str]
 LAYER = ("", "i")
-ORDER = ("unknown", "missing", "misshaped", "")
+ORDER = ("unknown", "missing", "misshaped", "dtype", "config", "")
 
 
 def imported(
@@ -38,6 +38,8 @@ def imported(
     entries = _under(prefix, layout)
     numbers = _numbers(entries, shapes, layers)
     every = [place for entry in entries for place in _places(entry, numbers)]
+    tied = {prefix + one: prefix + other for one, other in layout.tied.items()}
+    every = _stored(every, tied, shapes)
     wanted = [p for p in every if not parts or _within(p.entry.ours, parts)]
     there = [p for p in wanted if p.name in shapes]
     sizes = _votes([(p.entry.shape.split(), shapes[p.name]) for p in there])
@@ -45,16 +47,20 @@ def imported(
     for place in wanted:
         found, letters = shapes.get(place.name), place.entry.shape.split()
         lines.append(_judged(place.name, found, letters, sizes))
-    tied = {prefix + one: prefix + other for one, other in layout.tied.items()}
     known = {place.name for place in every} | set(tied)
-    lines += [
-        Line("unknown", name, _shown(shapes[name]))
-        for name in _claimed(layout, prefix, numbers, shapes)
-        if name not in known
-    ]
+    claimed, ignored = _claimed(layout, prefix, numbers, shapes)
+    lines += [Line("unknown", name, _shown(shapes[name])) for name in claimed if name not in known]
     lines.sort(key=lambda line: ORDER.index(line.problem))
-    same = {one: other for one, other in tied.items() if one in shapes and not parts}
-    return Fit(tuple(wanted), tuple(lines), sizes, same)
+    same = {one: other for one, other in tied.items() if {one, other} <= shapes.keys()}
+    return Fit(tuple(wanted), tuple(lines), sizes, {} if parts else same, ignored)
+
+
+def _stored(
+    places: Sequence[Place], tied: Mapping[str, str], shapes: Mapping[str, Shape]
+) -> list[Place]:
+    """Under the names that there are: of tensors that are tied the file may have the other one."""
+    other = {name: one for one, name in tied.items() if one in shapes and name not in shapes}
+    return [dataclasses.replace(place, name=other.get(place.name, place.name)) for place in places]
 
 
 def exported(
@@ -191,12 +197,14 @@ def _claimed(
     prefix: str,
     numbers: Mapping[Variable, Sequence[int]],
     names: Iterable[str],
-) -> list[str]:
-    """Names that the layout ought to know."""
+) -> tuple[list[str], tuple[str, ...]]:
+    """Names that the layout ought to know, and those that its class ignores."""
     start = pattern(prefix, numbers)
     own = re.compile(start + f"({'|'.join(map(re.escape, layout.scopes))})")
     buffers = [re.compile(start + buffer + r"\Z") for buffer in layout.buffers]
-    return [n for n in names if own.match(n) and not any(b.match(n) for b in buffers)]
+    ours = [name for name in names if own.match(name)]
+    ignored = tuple(name for name in ours if any(b.match(name) for b in buffers))
+    return [name for name in ours if name not in set(ignored)], ignored
 
 
 def _numbers(

@@ -3,68 +3,24 @@
 Nothing here needs torch. Tables of names are in `crossattn.interop.names`; each goes both ways.
 """
 
-import json
+import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from crossattn.interop.files import FLOATS, Files, WeightsError
 from crossattn.interop.fitting import exported, imported, pattern
 from crossattn.interop.names import LAYOUTS
 from crossattn.interop.table import Fit, ImportMismatchError, Layout, Line, Shape
 from crossattn.nn.choices import known
 
 __all__ = ["Files", "WeightsError", "elsewhere", "hint", "load", "look", "names", "save", "tensors"]
-
-INDEX = "model.safetensors.index.json"
-
-
-class WeightsError(ValueError):
-    """There are no tensors where they should be, or they cannot be read."""
-
-
-class Files(Mapping[str, np.ndarray]):
-    """The tensors of a safetensors file, or of a folder of them; each is read when it is asked for.
-
-    Attributes:
-      shapes: of all tensors.
-      dtypes: of all tensors, in the words of the format: F32, F16, BF16.
-
-    Raises:
-      WeightsError: there is no such file, it is damaged, or the folder has none.
-    """
-
-    def __init__(self, path: str | os.PathLike):
-        self.files: dict[str, Any] = {}
-        self.shapes: dict[str, Shape] = {}
-        self.dtypes: dict[str, str] = {}
-        for file in _files(Path(path)):
-            try:
-                opened = safe_open(file, framework="numpy")
-                stored = opened.keys()
-                found = {name: opened.get_slice(name) for name in stored}
-            except (SafetensorError, OSError) as error:
-                raise WeightsError(f"{file} cannot be read: {error}") from error
-            if twice := found.keys() & self.shapes.keys():
-                raise WeightsError(f"{file}: {min(twice)} is in another file of the folder as well")
-            self.shapes |= {name: tuple(one.get_shape()) for name, one in found.items()}
-            self.dtypes |= {name: one.get_dtype() for name, one in found.items()}
-            self.files |= dict.fromkeys(found, opened)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.files[name].get_tensor(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.shapes)
-
-    def __len__(self) -> int:
-        return len(self.shapes)
 
 
 def names() -> tuple[str, ...]:
@@ -77,7 +33,7 @@ def names() -> tuple[str, ...]:
 
 
 def look(
-    source: str | os.PathLike | Mapping[str, np.ndarray],
+    source: str | os.PathLike | Mapping[str, Any],
     preset: str,
     *,
     prefix: str = "",
@@ -86,14 +42,17 @@ def look(
     like: Any = None,
 ) -> Fit:
     """What would be imported, by name and shape only; arguments as those of `load`."""
-    shapes = _shapes(_opened(source))
+    source = _opened(source)
+    shapes, parts = _shapes(source), _several(parts)
     bare = None if like is None else _shapes(flatten_dict(like["params"], sep="/"))
     given: Any = {"prefix": prefix, "layers": layers, "parts": parts, "like": bare}
-    return _best([imported(one, shapes, **given) for one in _layouts(preset)])
+    fit = _best([imported(one, shapes, **given) for one in _readable(preset)])
+    _check_parts(preset, parts, fit)
+    return _without_integers(fit, source)
 
 
 def load(
-    source: str | os.PathLike | Mapping[str, np.ndarray],
+    source: str | os.PathLike | Mapping[str, Any],
     preset: str,
     *,
     prefix: str = "",
@@ -111,7 +70,8 @@ def load(
         "model.layers.{i}.", and gives parameters with a leading axis L. Tensors that do not begin
         with it are somebody else's.
       layers: the numbers of these layers; all that have the preset's first tensor when None.
-      parts: take only these parts of our parameters, such as ("cross_attention",).
+      parts: take only these parts of our parameters, such as ("cross_attention",) of a block and
+        ("stack", "norm") of a decoder; what the others need may be missing.
       like: parameters of our module, or their shapes by `jax.eval_shape`, to be met exactly.
 
     Returns:
@@ -135,7 +95,7 @@ def load(
       ImportMismatchError: tensors under the prefix are unknown, missing or misshaped. Its message
         is a table of them; nothing is read.
       WeightsError: there are no tensors, or they cannot be read.
-      ValueError: no such preset.
+      ValueError: no such preset, or it has no such parts.
 
     Example:
       >>> import numpy as np
@@ -231,14 +191,41 @@ def save(
         temporary.unlink(missing_ok=True)
 
 
-def _opened(source: Any) -> Mapping[str, np.ndarray]:
+def _opened(source: Any) -> Mapping[str, Any]:
     return source if isinstance(source, Mapping) else Files(source)
 
 
 def _shapes(arrays: Mapping[str, Any]) -> dict[str, Shape]:
     if isinstance(arrays, Files):
         return arrays.shapes
-    return {name: tuple(array.shape) for name, array in arrays.items()}
+    return {name: tuple(np.shape(array)) for name, array in arrays.items()}
+
+
+def _several(parts: Sequence[str]) -> tuple[str, ...]:
+    return (parts,) if isinstance(parts, str) else tuple(parts)
+
+
+def _check_parts(preset: str, parts: Sequence[str], fit: Fit) -> None:
+    """Each is a part of the preset's parameters, of a layer that there is."""
+    paths = {path for place in fit.places for path in (*place.entry.ours, *place.entry.zeros)}
+    for part in parts:
+        if not any(f"{path}/".startswith(f"{part}/") for path in paths):
+            every = {path for one in _layouts(preset) for e in one.entries for path in e.ours}
+            there = ", ".join(sorted({path.split("/")[0] for path in every}))
+            raise ValueError(f"{preset} has no part {part!r}: there are {there}")
+
+
+def _without_integers(fit: Fit, source: Mapping[str, Any]) -> Fit:
+    """Tensors that are no weights as they are: quantised ones have a scale elsewhere."""
+    dtypes = source.dtypes if isinstance(source, Files) else {}
+    bad = {}
+    for place in fit.places:
+        if place.name in source:
+            found = dtypes.get(place.name) or str(getattr(source[place.name], "dtype", "no array"))
+            if found.removeprefix("torch.") not in (*FLOATS, *FLOATS.values()):
+                bad[place.name] = Line("dtype", place.name, found, ", ".join(FLOATS))
+    lines = [bad.pop(line.name, line) if not line.problem else line for line in fit.lines]
+    return dataclasses.replace(fit, lines=tuple(sorted(lines, key=lambda line: not line.problem)))
 
 
 def _layouts(preset: str) -> tuple[Layout, ...]:
@@ -246,8 +233,15 @@ def _layouts(preset: str) -> tuple[Layout, ...]:
     return LAYOUTS[preset]
 
 
+def _readable(preset: str) -> list[Layout]:
+    """Layouts of files that are read: also those of a model without its head."""
+    every = [(one, one.bare) if one.outer else (one,) for one in _layouts(preset)]
+    return [layout for several in every for layout in several]
+
+
 def _best(fits: Sequence[Fit]) -> Fit:
-    return min(fits, key=lambda fit: len(fit.problems))
+    # Where parts are asked for, a variant that has none of them has no problems either.
+    return min(fits, key=lambda fit: (len(fit.problems), not fit.places))
 
 
 def _refuse(lines: Sequence[Line], what: str, hint: str = "") -> None:
@@ -256,15 +250,17 @@ def _refuse(lines: Sequence[Line], what: str, hint: str = "") -> None:
         raise ImportMismatchError(f"{title} {what}", lines, hint)
 
 
-def elsewhere(fit: Fit, source: Mapping[str, np.ndarray], preset: str) -> list[str]:
+def elsewhere(fit: Fit, source: Mapping[str, Any], preset: str) -> list[str]:
     """Prefixes under which the tensors might be, when none of them is under the one given."""
     if any(place.name in source for place in fit.places):
         return []
-    first = _layouts(preset)[0].entries[0]
-    ending = re.compile(r"(.*?)" + pattern(first.theirs, {}) + r"\Z")
-    found = {m[1] for m in map(ending.match, source) if m}
-    if not first.stacked:
-        found |= {re.sub(r"(?<=\.)\d+(?=\.)", "{i}", one, count=1) for one in found}
+    found: set[str] = set()
+    for layout in _readable(preset):
+        first = layout.entries[0]
+        ending = re.compile(r"(.*?)" + pattern(first.theirs, {}) + r"\Z")
+        found |= {m[1] for m in map(ending.match, source) if m}
+        if not first.stacked:
+            found |= {re.sub(r"(?<=\.)\d+(?=\.)", "{i}", one, count=1) for one in found}
     return [one for one in sorted(found) if one.endswith(".")][-3:]
 
 
@@ -276,20 +272,3 @@ def hint(prefixes: Sequence[str]) -> str:
     """
     known = ", ".join(map(repr, prefixes))
     return f"there are such tensors under the prefix {known}" if known else ""
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise WeightsError(f"there is no file or folder {path}")
-    if (path / INDEX).exists():
-        try:
-            named = set(json.loads((path / INDEX).read_text())["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
-            raise WeightsError(f"{path / INDEX} is damaged") from error
-        return [path / name for name in sorted(named)]
-    files = sorted(path.glob("*.safetensors"))
-    if not files:
-        raise WeightsError(f"{path} holds no safetensors file")
-    return files

@@ -18,7 +18,7 @@ from crossattn.interop.entries import (
     within,
 )
 from crossattn.interop.stream_names import STREAM_CLASSES, STREAMS
-from crossattn.interop.table import Entry, Layout
+from crossattn.interop.table import BUFFERS, Entry, Layout
 
 __all__ = ["CLASSES", "LAYOUTS"]
 
@@ -54,6 +54,8 @@ T5 = (
     *attention("EncDecAttention.", "cross_attention", names=("q", "k", "v"), out="o"),
     *norm("layer_norm", "cross_join/norm"),
 )
+# Files of 2019 and 2020 have it; no version of the class reads it.
+T5_IGNORED = r"EncDecAttention\.relative_attention_bias\.weight"
 T5GEMMA_CROSS = (
     *attention("cross_attn.", "cross_attention"),
     *norm("pre_cross_attn_layernorm", "cross_join/norm"),
@@ -180,6 +182,7 @@ WHISPER_DECODER = (
     *within("model.decoder.layers.{i}.", "stack/blocks/", WHISPER),
     *layer_norm("model.decoder.layer_norm", "norm"),
 )
+WHISPER_SCOPES = ("model.decoder.", "proj_out.")
 WHISPER_TIED = {"proj_out.weight": "model.decoder.embed_tokens.weight"}
 
 # Where a class has variants the one that fits best is taken, the first of equals.
@@ -188,7 +191,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "cappa": (Layout(torch(bias=False)),),
     "encoder_decoder_post": (Layout(POST),),
     "whisper": (Layout(WHISPER),),
-    "t5": (Layout(T5),),
+    "t5": (Layout(T5, buffers=(*BUFFERS, T5_IGNORED)),),
     "t5gemma": (Layout(T5GEMMA), Layout(T5GEMMA_CROSS)),
     "merged": (Layout(MERGED),),
     "idefics": tuple(
@@ -229,7 +232,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     ),
     "sinks": (Layout(SINKS),),
     "blip_decoder": (Layout(BLIP, BLIP_TIED, ("bert.", "cls.")),),
-    "whisper_decoder": (Layout(WHISPER_DECODER, WHISPER_TIED, ("model.decoder.", "proj_out.")),),
+    "whisper_decoder": (Layout(WHISPER_DECODER, WHISPER_TIED, WHISPER_SCOPES, outer="model."),),
     **STREAMS,
 }
 
@@ -256,6 +259,6 @@ CLASSES: dict[str, str] = {
     "null_key": "torch.nn.MultiheadAttention(add_bias_kv=True)",
     "sinks": "GptOssAttention",
     "blip_decoder": "BlipTextLMHeadModel",
-    "whisper_decoder": "WhisperForCausalLM, the decoder of WhisperForConditionalGeneration",
+    "whisper_decoder": "WhisperForCausalLM, the decoder of WhisperModel",
     **STREAM_CLASSES,
 }

@@ -8,7 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from crossattn.files import printable
+
 __all__ = [
+    "BUFFERS",
     "NUMBER",
     "Entry",
     "Fit",
@@ -25,7 +28,14 @@ __all__ = [
 
 Shape = tuple[int, ...]
 SHOWN = 30
-Problem = Literal["", "missing", "unknown", "misshaped", "untied"]
+Problem = Literal["", "missing", "unknown", "misshaped", "untied", "dtype", "config"]
+# Names of what is computed and not learned, or that published classes themselves do not read.
+BUFFERS = (
+    r"(.*\.)?position_ids",
+    r"(.*\.)?token_type_ids",
+    r"(.*\.)?rotary_emb\.inv_freq",
+    r"(.*\.)?distance_embedding\.weight",
+)
 NUMBER = re.compile(r"\{(?:(\d+)\+)?([a-z])\}")
 
 
@@ -102,15 +112,30 @@ class Layout:
 
     Attributes:
       entries: what each tensor becomes.
-      tied: {another name: the name under which the same tensor is stored}; either file is good.
+      tied: {another name: the name under which the same tensor is stored}; a file may have either,
+        or both.
       scopes: how the names begin that are its own; the others of a file are somebody else's.
-      buffers: regular expressions of names that hold nothing learned.
+      buffers: regular expressions of names that the class itself ignores.
+      outer: how all names begin that a file of the bare model has without it, as in "model.".
     """
 
     entries: tuple[Entry, ...]
     tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
     scopes: tuple[str, ...] = ("",)
-    buffers: tuple[str, ...] = (r"(.*\.)?position_ids",)
+    buffers: tuple[str, ...] = BUFFERS
+    outer: str = ""
+
+    @property
+    def bare(self) -> "Layout":
+        """The layout of a file of the bare model."""
+        short = lambda name: name.removeprefix(self.outer)
+        return dataclasses.replace(
+            self,
+            entries=tuple(dataclasses.replace(e, theirs=short(e.theirs)) for e in self.entries),
+            tied={short(one): short(other) for one, other in self.tied.items()},
+            scopes=tuple(map(short, self.scopes)),
+            outer="",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,12 +166,14 @@ class Fit:
       lines: one for each tensor, those that do not fit first.
       sizes: of the letters.
       tied: names present of which another one holds the same.
+      ignored: names present that the class itself ignores.
     """
 
     places: tuple[Place, ...]
     lines: tuple[Line, ...]
     sizes: Mapping[str, int]
     tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[Line, ...]:
@@ -163,11 +190,12 @@ class ImportMismatchError(ValueError):
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of columns, all to the left.
+    """Lines of columns, all to the left; what is no letter is escaped.
 
     >>> aligned([("tensor", "found"), ("a.bias", "-")])
     ['tensor  found', 'a.bias  -']
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(n) for cell, n in zip(row, wide, strict=True)).rstrip() for row in rows

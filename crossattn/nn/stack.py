@@ -31,6 +31,7 @@ class Stack(nn.Module):
         norms and softmax are taken in float32 at least.
 
     Example:
+      >>> import jax
       >>> import jax.numpy as jnp
       >>> from crossattn.nn.presets import DESIGNS
       >>> stack = Stack(layers=3, width=8, heads=2, design=DESIGNS["whisper"])

@@ -179,5 +179,5 @@ def test_names_in_errors_are_escaped(tmp_path, capsys):
     with pytest.raises(SystemExit):
         import_weights.main([str(folder), "--preset", "t5"])
     said = capsys.readouterr().err
-    assert said.endswith("a\\x1b[31m \\u202egpj\n")
+    assert said.endswith("a\\x1b[31m\\n\\u202egpj\n")
     assert said.count("\n") == 1
