@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> None:
     folder = Folder(options.out or Path("results") / name)
     command = typed(COMMAND, arguments)
     safe = lambda: f"{standing(suite, folder, options.seeds, command)}\n{going_on(folder)}".strip()
-    with gently(COMMAND), plain_errors(COMMAND, EXPECTED, safe=safe):
+    with gently(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
         options.launch.check()
         if options.launch.elsewhere and options.devices != Devices():
             fail(COMMAND, "--mesh, --accumulate and --distributed are not for --launcher")

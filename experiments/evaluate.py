@@ -89,7 +89,8 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"{manual(__doc__)}", flush=True)
     options = parse(COMMAND, Options(tyro.MISSING), arguments or ["--help"])
-    with gently(COMMAND), plain_errors(COMMAND, EXPECTED, safe=lambda: NOTHING_LOST):
+    safe = lambda: NOTHING_LOST
+    with gently(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
         folder, step = resolve(options)
         of = record.read_record(folder)
         spread = _spread(options.mesh)

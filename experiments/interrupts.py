@@ -1,35 +1,99 @@
-"""Ctrl-C: the first ends cleanly and says what is safe, the second at once."""
+"""Ctrl-C: the first ends when nothing can be lost and says what is safe, the second at once."""
 
 import contextlib
 import os
+import select
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from crossattn.train.checkpoint import saving
 from crossattn.train.folder import Folder, pending
 from crossattn.train.suite import Suite
 
+from . import lanes
 from .command_line import INTERRUPTED
+
+# Seconds in which the main thread hears of a signal, unless it is in native code.
+PATIENCE = 1.0
 
 
 @contextlib.contextmanager
-def gently(command: str) -> Iterator[None]:
-    """Within, Ctrl-C raises KeyboardInterrupt once; the next one ends the process."""
+def gently(command: str, safe: Callable[[], str]) -> Iterator[None]:
+    """Within, Ctrl-C raises KeyboardInterrupt once; the next one ends the process.
+
+    Python hears of a signal between two of its own instructions only, and a compilation is one that
+    takes a minute. So a thread listens as well: it answers at once, and where the main thread is
+    in native code and no checkpoint is being written, it says what is `safe` and ends the process.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals
         return
-
-    def first(*_: object) -> None:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
-        # print could meet itself: a signal comes in the middle of anything.
-        os.write(2, f"\n{command}: stopping; Ctrl-C again ends at once\n".encode())
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, first)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    listener = _Listener(command, safe, reading)
+    thread = threading.Thread(target=listener.listen, name="listen", daemon=True)
+    handler = signal.signal(signal.SIGINT, listener.handle)
+    wakes = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    thread.start()
     try:
         yield
+    except SystemExit as end:
+        if end.code == INTERRUPTED and lanes.running():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)  # Python would wait for them
+        raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
+        signal.set_wakeup_fd(wakes)
+        os.close(writing)
+        thread.join()
+        os.close(reading)
+
+
+class _Listener:
+    """What happens on Ctrl-C, in the main thread (`handle`) and in another (`listen`)."""
+
+    def __init__(self, command: str, safe: Callable[[], str], reading: int):
+        self.command, self.safe, self.reading = command, safe, reading
+        self.first, self.handled = threading.Lock(), threading.Event()
+
+    def handle(self, *_: object) -> None:
+        self.handled.set()
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+        self._answer()
+        raise KeyboardInterrupt
+
+    def listen(self) -> None:
+        """Until the other end of the pipe, into which Python writes each signal, is closed."""
+        pressed = 0
+        while True:
+            waiting = pressed and not self.handled.is_set()
+            ready, _, _ = select.select([self.reading], [], [], PATIENCE if waiting else None)
+            if ready:
+                number = os.read(self.reading, 1)
+                if not number:
+                    return
+                pressed += number[0] == signal.SIGINT
+                if pressed > 1:
+                    os._exit(INTERRUPTED)
+                if pressed:
+                    self._answer()
+            elif not self.handled.is_set() and not saving():
+                try:
+                    self._say(self.safe())
+                finally:
+                    os._exit(INTERRUPTED)
+
+    def _answer(self) -> None:
+        if self.first.acquire(blocking=False):
+            self._say("stopping; Ctrl-C again ends at once")
+
+    def _say(self, words: str) -> None:
+        # print could meet itself: a signal comes in the middle of anything.
+        os.write(2, f"\n{self.command}: {words}\n".encode(errors="backslashreplace"))
 
 
 def standing(suite: Suite, folder: Folder, seeds: int, command: str) -> str:

@@ -229,6 +229,12 @@ def _step_of(path: Path) -> int | None:
     return int(step) if step.isdigit() else None
 
 
+def saving() -> bool:
+    """Whether a checkpoint is being written: one that is interrupted is lost."""
+    last = Checkpoints._saving
+    return last is not None and last.manager.is_saving_in_progress()
+
+
 def newest(folder: Path) -> int | None:
     """Step of the newest checkpoint in a folder by the names in it: nothing is opened.
 

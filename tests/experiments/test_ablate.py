@@ -15,7 +15,7 @@ import pytest
 
 from crossattn.sharding import make_mesh
 from crossattn.train.record import read_record
-from experiments import ablate, evaluate
+from experiments import ablate, evaluate, interrupts, lanes
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
@@ -186,6 +186,9 @@ def interrupted(*options):
     Interrupting.steps = 0
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()) as err:
         patch.setattr(ablate, "Bar", Interrupting)
+        # What an interrupted command leaves behind would end these tests.
+        patch.setattr(lanes, "PATIENCE", 600)
+        patch.setattr(interrupts, "PATIENCE", 600)
         patch.setattr("jax.local_devices", driver.two_lanes)
         with pytest.raises(SystemExit) as end:
             ablate.main(["tiny", *options])
