@@ -1,13 +1,16 @@
 """Imported decoders write what transformers' `generate` wrote with the same weights."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fixtures import SINGLE, decoder, read
+from fixtures import FOLDER, SINGLE, decoder, read
 
 from crossattn.interop import huggingface
 from crossattn.models.generate import Beam, Greedy, generate
+from crossattn.models.logits import NoRepeatNGrams, RepetitionPenalty, SuppressTokens
 
 
 @pytest.fixture(scope="module", params=["blip_decoder", "whisper_decoder"])
@@ -15,7 +18,7 @@ def peer(request):
     return read(request.param)
 
 
-def written(peer, how):
+def written(peer, how, **change):
     """The texts, and the logits of all their words at once, without a cache."""
     settings = peer.settings["generate"]
     model = decoder(SINGLE[peer.name].preset, peer.settings)
@@ -23,6 +26,7 @@ def written(peer, how):
     context = jnp.asarray(peer.cases[""]["in/context"], jnp.float32)
     prompt = jnp.full((len(context), 1), settings["bos_token_id"], jnp.int32)
     call = {"length": settings["max_new_tokens"], "pad": settings["pad_token_id"], "how": how}
+    call |= {"end": settings["eos_token_id"]} | change
 
     def write(params, context):
         projected = model.apply(params, context, method="project")
@@ -34,7 +38,7 @@ def written(peer, how):
             logits, past, _ = model.apply(params, *given, method="step")
             return logits, past, logits
 
-        texts = generate(step, past, prompt, end=settings["eos_token_id"], **call)
+        texts = generate(step, past, prompt, **call)
         return texts, model.apply(params, texts.tokens, context)[0]
 
     return jax.device_get(jax.jit(write)(params, context))
@@ -42,13 +46,13 @@ def written(peer, how):
 
 def counting(tokens, end):
     """Which tokens count: all up to the first end, and how many they are."""
-    counts = np.cumsum(np.cumsum(tokens == end, axis=1), axis=1) < 2
+    counts = np.cumsum(np.cumsum(np.isin(tokens, end), axis=1), axis=1) < 2
     return counts, counts.sum(axis=1)
 
 
-def check_texts(peer, texts, whole, wanted):
+def check_texts(peer, texts, whole, wanted, end=None):
     """The same tokens; what the steps said of them is what the whole says without a cache."""
-    counts, lengths = counting(wanted, peer.settings["generate"]["eos_token_id"])
+    counts, lengths = counting(wanted, end or peer.settings["generate"]["eos_token_id"])
     assert 0 < (lengths < wanted.shape[1]).sum() < len(lengths)
     np.testing.assert_array_equal(texts.lengths, lengths)
     np.testing.assert_array_equal(texts.tokens[counts], wanted[counts])
@@ -69,3 +73,21 @@ def test_beam(peer):
     arrays = peer.cases[""]
     check_texts(peer, texts, whole, arrays["generate/beam"])
     np.testing.assert_allclose(texts.score, arrays["generate/beam_scores"], atol=1e-5)
+
+
+def test_hooks_and_two_ends_under_beams():
+    arrays = dict(np.load(FOLDER.parent / "generation.npz"))
+    about = json.loads(str(arrays["about"]))
+    options, length = about["cases"]["whisper"], about["length"]
+    hooks = (
+        RepetitionPenalty(options["repetition_penalty"]),
+        NoRepeatNGrams(options["no_repeat_ngram_size"]),
+        SuppressTokens(options["suppress_tokens"]),
+        SuppressTokens(options["begin_suppress_tokens"], at=1),
+    )
+    peer, end = read("whisper_decoder"), options["eos_token_id"]
+    change = {"length": length, "end": end, "logits": hooks}
+    texts, whole = written(peer, Beam(about["beam"]["num_beams"]), **change)
+    wanted = arrays["whisper/beam/tokens"][:, : 1 + length]
+    check_texts(peer, texts, whole, wanted, end)
+    np.testing.assert_allclose(texts.score, arrays["whisper/beam/scores"], atol=1e-5)

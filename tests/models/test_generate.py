@@ -9,33 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
+from toys import M, blended, toy
 
 from crossattn.models.generate import Beam, Greedy, Sample, generate
 
-B, P, V, LENGTH, M = 3, 2, 7, 5, 101
+B, P, V, LENGTH = 3, 2, 7, 5
 T = P + LENGTH
 END, PAD = 1, 9
 MIXED = Sample(temperature=0.7, top_k=5, top_p=0.9)
 WAYS = (Greedy(), MIXED, Beam(3), Beam(1, length_penalty=0.0), Beam(2, length_penalty=2.0))
 TABLES = range(4)
-
-
-def blended(text):
-    """A number that depends on every word of the text and on where it stands."""
-    return sum((place + 1) * (word + 1) for place, word in enumerate(text)) % M
-
-
-def toy(table):
-    """A decoder that knows the words so far only from its cache (1, N, T)."""
-
-    def step(cache, tokens, place):
-        cache = cache.at[0, :, place].set(tokens)
-        places = jnp.arange(cache.shape[-1], dtype=jnp.int32)
-        terms = jnp.where(places <= place, (places + 1), 0)[None] * (cache[0] + 1)
-        row = terms.sum(axis=1) % M
-        return table[row], cache, {"row": row, "both": (tokens, table[row])}
-
-    return step
 
 
 @functools.cache

@@ -1,0 +1,88 @@
+"""Pasts: what does not fit is refused where that is known, and NaN where it is not."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from crossattn import Mask
+from crossattn.nn import presets
+from crossattn.nn.interleaved import Interleaved
+from crossattn.nn.past import Past, pasts
+from crossattn.nn.presets import DESIGNS, TEXT
+
+B, S, M, H, ROOM = 2, 3, 8, 2, 5
+NAMES = ("whisper", "merged", "prefix_lm", "qformer", "coca_decoder", "interleaved")
+
+
+def built(name):
+    """A module, what it is made with, and what it is told of T tokens besides."""
+    x, context = drawn(B, 1, M), drawn(B, S, M)
+    given, where = (x, context), lambda T: {}
+    if name == "interleaved":
+        module = Interleaved(1, 1, M, H, reading=DESIGNS["flamingo"], text=TEXT)
+        ones = lambda T: jnp.ones((B, T), int)
+        return module, given, lambda T: {"mask": Mask.media(ones(T), ones(S))}
+    module = presets.build(name, width=M, heads=H, layers=2 if name == "coca_decoder" else 1)
+    if name == "merged":
+        where = lambda T: {"query_positions": jnp.zeros((1, T, 1))}
+    return module, {"prefix_lm": (given,), "qformer": (context, x)}.get(name, given), where
+
+
+def drawn(*shape):
+    return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def stepping(request):
+    """A function of tokens and place, whose past has room for five tokens and is empty."""
+    module, given, where = built(request.param)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *given, **where(1)))
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.4, p.shape), p.dtype), shapes)
+    past = module.apply(params, B, ROOM, method="start")
+
+    def step(x, place):
+        projected = module.apply(params, drawn(B, S, M), method="project")
+        call = {"method": "step"} | where(x.shape[1])
+        return module.apply(params, x, projected, past, place, **call)[:2]
+
+    return step
+
+
+def test_a_place_without_room_gives_nan_and_another_does_not(stepping):
+    places = jnp.array([-ROOM, -1, 0, ROOM - 1, ROOM, 99])
+    y, after = jax.jit(jax.vmap(stepping, in_axes=(None, 0)))(drawn(B, 1, M), places)
+    outside = np.array([True, True, False, False, True, True])
+    np.testing.assert_array_equal(np.isnan(y).all(axis=(1, 2, 3)), outside)
+    np.testing.assert_array_equal(np.isnan(y).any(axis=(1, 2, 3)), outside)
+    # Nor is the past that of another text afterwards.
+    for _, one in pasts(after):
+        broken = np.isnan(one.keys).reshape(len(places), -1).any(axis=1)
+        np.testing.assert_array_equal(broken, outside)
+
+
+def test_a_place_that_is_known_is_refused(stepping):
+    x = drawn(B, 1, M)
+    shaped = lambda place: jax.eval_shape(lambda x: stepping(x, place), x)
+    with pytest.raises(ValueError, match="a past for 5 tokens, got 6"):
+        shaped(jnp.int32(ROOM))
+    with pytest.raises(ValueError, match="place is at least 0, got -1"):
+        shaped(jnp.int32(-1))
+
+
+def test_more_tokens_than_a_past_has_room_for_are_refused(stepping):
+    more = drawn(B, ROOM + 1, M)
+    with pytest.raises(ValueError, match="a past for 5 tokens, got 6"):
+        jax.eval_shape(stepping, more, jnp.int32(0))
+
+
+def test_one_place_serves_all_rows(unchecked):
+    one = jax.tree.map(lambda leaf: leaf[0], built("whisper")[0].start(B, ROOM))
+    new = Past(one.keys[:, :, :1], one.values[:, :, :1])
+    with pytest.raises(
+        ValueError, match=re.escape("place is one number for all rows, got shape (2,)")
+    ):
+        one.extended(new, jnp.zeros(B, int))
