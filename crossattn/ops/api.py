@@ -142,9 +142,8 @@ def explain(
     """
     call = (q, k, v, as_mask(mask), bias, 1.0, softcap, dropout)
     lines = []
-    for platform, rows in dispatch.TABLE.items():
-        chosen, passed = dispatch.choose(platform, *call)
-        when = rows[len(passed)].when if len(passed) < len(rows) else "it refuses nothing"
+    for platform in dispatch.TABLE:
+        chosen, when, passed = dispatch.choose(platform, *call)
         inner = f" around {chosen.inner}" if chosen.inner else ""
         lines.append(f"{platform}: {chosen.implementation}{inner} ({when})")
         lines += [f"  not {row.implementation}: {why} ({row.when})" for row, why in passed]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from crossattn.ops.sizes import known
+
 __all__ = ["Blocks"]
 
 
@@ -37,11 +39,13 @@ class Blocks:
     def fitted(self, B: int, T: int, S: int, K: int) -> Blocks:
         """The same, none larger than what there is; ValueError where they do not divide it."""
         for name, block, n in (("examples", self.examples, B), ("heads", self.heads, K)):
-            if n % block:
+            if n % block if known(n) else block > 1:
                 raise ValueError(f"Blocks.{name}={block} is not a divisor of {n}: write a divisor")
-        return dataclasses.replace(
-            self, queries=min(self.queries, max(T, 1)), keys=min(self.keys, max(S, 1))
+        queries, keys = (
+            min(block, max(n, 1)) if known(n) else block
+            for block, n in ((self.queries, T), (self.keys, S))
         )
+        return dataclasses.replace(self, queries=queries, keys=keys)
 
     @classmethod
     def for_cpu(cls, B: int, T: int, S: int, H: int, K: int, local: bool = False) -> Blocks:
@@ -75,6 +79,11 @@ class Blocks:
     def for_accelerator(cls, B: int, T: int, S: int, K: int, products: str) -> Blocks:
         """All examples and heads at once, for a device that is wide: few trips of the loops."""
         return cls(max(B, 1), K, max(min(T, 1024), 1), max(min(S, 1024), 1), products)
+
+    @classmethod
+    def for_any_size(cls, B: int, T: int, S: int, K: int) -> Blocks:
+        """Where B, T or S is not known: no larger than what is, see `any_size`."""
+        return cls(1, max(K, 1), 128, 256).fitted(B, T, S, K)
 
 
 def _divisor(n: int, at_most: int) -> int:

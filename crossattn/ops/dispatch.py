@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops import chunked, rows, split_kv, xla
+from crossattn.ops import any_size, chunked, rows, split_kv, xla
 from crossattn.ops.blocks import Blocks
 from crossattn.ops.mask import Mask
+from crossattn.ops.sizes import known
 
 __all__ = [
     "FUSED",
@@ -53,6 +54,11 @@ class Sizes:
     D: int
     masked: bool = False
     local: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether the table can be read: no size is one of `jax.export.symbolic_shape`."""
+        return known(self.B, self.T, self.S)
 
     @property
     def keys(self) -> int:
@@ -127,6 +133,9 @@ IMPLEMENTATIONS = {
 }
 FUSED = {"cudnn", "splash"}
 
+# What is taken where sizes are not known, on every platform; a choice, but no name to write.
+EITHER = "xla or chunked"
+UNKNOWN = "B, T or S is symbolic: right for any size"
 _ALWAYS = ("otherwise", lambda n: True)
 TABLE: dict[str, tuple[Row, ...]] = {
     "cpu": (
@@ -175,6 +184,8 @@ def refusal(name: str, q, k, v, mask, bias, scale, softcap, dropout) -> str | No
     """Why the implementation cannot take the call, or None."""
     if dropout is not None and name not in ("reference", "xla"):
         return "it keeps no weights to drop; 'xla' does"
+    if name in (*FUSED, "merge", "rows") and not sizes_of(q, k, mask).known:
+        return "it wants sizes that are known, and B, T or S is symbolic"
     if name not in FUSED:
         return None
     try:
@@ -205,17 +216,20 @@ class Choice(NamedTuple):
         return self.implementation, self.inner, self.blocks or sizes
 
 
-def choose(platform: str, *call: Any) -> tuple[Choice, list[tuple[Row, str]]]:
-    """The implementation for a platform, and why each row above it was not taken."""
+def choose(platform: str, *call: Any) -> tuple[Choice, str, list[tuple[Row, str]]]:
+    """The implementation for a platform, when it is taken, and why each row above it was not."""
     q, k, _, mask, *_ = call
     sizes = sizes_of(q, k, mask)
+    if not sizes.known:
+        reason = refusal(EITHER, *call)
+        return Choice(platform, EITHER if reason is None else "xla"), UNKNOWN, []
     passed: list[tuple[Row, str]] = []
     for row in TABLE[platform]:
         reason = refusal(row.implementation, *call) if row.covers(sizes) else "not its range"
         if reason is None:
-            return _named(platform, row.implementation, *call), passed
+            return _named(platform, row.implementation, *call), row.when, passed
         passed.append((row, reason))
-    return Choice(platform, "xla"), passed  # it refuses nothing
+    return Choice(platform, "xla"), "it refuses nothing", passed
 
 
 def forced(platform: str, implementation: str | Blocks, *call: Any) -> Choice:
@@ -248,11 +262,17 @@ def _named(platform: str, name: str, *call: Any) -> Choice:
 def kernel(chosen: Choice, sizes: Sizes, dtype: Any) -> Kernel:
     """The kernel contract of a choice for a call of these sizes and dtype."""
     platform, name, inner, given = chosen
+    B, T, S, H, K = sizes.B, sizes.T, sizes.S, sizes.H, sizes.K
     if name == "xla":
         return Kernel(xla.forward, xla.backward)
     if name in FUSED:
         return Kernel(_fused(name).forward, _fused(name).backward)
-    B, T, S, H, K = sizes.B, sizes.T, sizes.S, sizes.H, sizes.K
+    if name == EITHER:
+        return Kernel(any_size.either_forward, any_size.either_backward)
+    if not sizes.known:
+        blocks = given.fitted(B, T, S, K) if given else Blocks.for_any_size(B, T, S, K)
+        back = partial(any_size.backward, blocks=blocks)
+        return Kernel(partial(any_size.forward, blocks=blocks), back)
     if name in ("chunked", "rows"):
         if given is not None:
             blocks = given.fitted(B, T, S, K)

@@ -28,6 +28,7 @@ import numpy as np
 from crossattn.ops.mask_arguments import booleans, check_shape, counts, distance, ids
 from crossattn.ops.mask_parts import Cut, Part, Span
 from crossattn.ops.mask_terms import Band, Causal, Dense, Keys, Lengths, Media, Segments, Window
+from crossattn.ops.sizes import known
 from crossattn.shapes import Array, Bool, Int
 
 __all__ = ["Blocks", "Mask", "Span"]
@@ -188,7 +189,7 @@ class Mask:
         self.check(B, None, T, S)
         queries, keys = Cut(T, query_block), Cut(S, key_block)
         some = jnp.ones((1, queries.count, keys.count), bool)
-        full = some & jnp.asarray(queries.whole[:, None] & keys.whole)[None]
+        full = some & jnp.asarray(queries.whole[:, None] & keys.whole[None])[None]
         for term in self.terms:
             term_some, term_full = term.blocks(queries, keys)
             some, full = some & term_some, full & term_full
@@ -219,12 +220,12 @@ class Mask:
         Padding stands at the end, sees nothing, and is seen by no one.
         """
         self.check(B, None, T, S)
-        if query_to < T or key_to < S:
+        if known(T, S) and (query_to < T or key_to < S):
             raise ValueError(f"T={T}, S={S} cannot be padded to fewer: {query_to}, {key_to}")
         if query_to == T and key_to == S:
             return self
         query, key = (
-            jnp.full((B,), n, jnp.int32) if to > n else None
+            jnp.full((B,), n, jnp.int32) if to != n else None
             for n, to in ((T, query_to), (S, key_to))
         )
         return Mask((*(term.padded(query_to, key_to) for term in self.terms), Lengths(query, key)))

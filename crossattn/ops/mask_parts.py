@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from crossattn.ops.sizes import known
 from crossattn.shapes import Array
 
 __all__ = ["Cut", "Part", "Span", "cut", "grow", "pairs", "split_keys", "starts", "total", "wide"]
@@ -69,19 +70,25 @@ class Cut:
         return -(-self.n // self.block)
 
     @property
-    def first(self) -> np.ndarray:
+    def first(self) -> np.ndarray | Array:
         """Position of each block's first entry, int32 (count,)."""
-        return np.arange(self.count, dtype=np.int32) * np.int32(self.block)
+        return self._numbers.arange(self.count, dtype=np.int32) * np.int32(self.block)
 
     @property
-    def last(self) -> np.ndarray:
+    def last(self) -> np.ndarray | Array:
         """Position of each block's last entry, int32 (count,)."""
-        return np.minimum(self.first + np.int32(self.block), np.int32(self.n)) - np.int32(1)
+        end = self._numbers.asarray(self.n, dtype=np.int32)
+        return self._numbers.minimum(self.first + np.int32(self.block), end) - np.int32(1)
 
     @property
-    def whole(self) -> np.ndarray:
+    def whole(self) -> np.ndarray | Array:
         """Whether a block has all of its entries, booleans (count,)."""
-        return self.first + self.block <= self.n
+        return self.first + self.block <= self._numbers.asarray(self.n, dtype=np.int32)
+
+    @property
+    def _numbers(self) -> Any:
+        """Where positions are made: here, or in the program where `n` is not known."""
+        return np if known(self.n) else jnp
 
     def fold(self, reduce: Callable[..., Array], x: Array, axis: int = 1) -> Array:
         """x (..., n, ...) to (..., count, ...), each block reduced; an axis of size 1 stays."""
@@ -105,6 +112,9 @@ def wide(*arrays: Any) -> Any:
 def cut(x: Any, low: int, high: int, dtype: Any = jnp.int32) -> Array:
     """Integers of any dtype cut to [low, high] and cast: what is cut first does not wrap around."""
     x = jnp.asarray(x)
+    if not known(low, high):
+        x = x if x.dtype.itemsize >= 4 else x.astype(jnp.int32)
+        return jnp.clip(x, *(jnp.asarray(n).astype(x.dtype) for n in (low, high))).astype(dtype)
     info = jnp.iinfo(x.dtype)
     return jnp.clip(x, max(low, int(info.min)), min(high, int(info.max))).astype(dtype)
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from crossattn.ops.sizes import known
 from crossattn.shapes import Array
 
 __all__ = ["put", "put_rows", "repeat", "rows", "slice_of"]
@@ -55,7 +56,7 @@ def _where(start: tuple[Any, ...], sizes: tuple[int, ...], at: Array) -> Array:
 
 def repeat(n: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
     """`fori_loop` without a loop where one trip or none is made."""
-    if n <= 1:
+    if known(n) and n <= 1:
         return body(0, carry) if n else carry
     return jax.lax.fori_loop(jnp.int32(0), jnp.int32(n), body, carry)
 

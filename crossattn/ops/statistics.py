@@ -21,8 +21,10 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from crossattn.ops.blocks import Blocks
+from crossattn.ops.filling import Filling
 from crossattn.ops.mask import Mask
 from crossattn.ops.reference import precision, scores
+from crossattn.ops.sizes import known
 from crossattn.ops.statistics_block import (
     Block,
     Sums,
@@ -67,12 +69,23 @@ def sums(
     q, k, bias, shift, columns = alike(inputs, inputs, mask)
     if 0 in (B, T, H, S):
         return zeros(parts, shift, columns)
+    if blocks is None and not known(B, T, S):
+        blocks = Blocks.for_any_size(B, T, S, K)
     if blocks is None:
         plan = _for_cpu(B, T, S, H, K, mask.local), _for_accelerator(B, T, S, H, K)
     else:
         plan = (blocks.fitted(B, T, S, K),) * 2
+    to = Filling.of(T, S, plan[0])
+    mask, bias = to.mask(mask, B), to.pairs(bias)
+    q, k, columns, shift = (
+        to.queries(q),
+        to.keys(k),
+        to.keys(columns),
+        to.queries(shift, 2, -jnp.inf),
+    )
     if "visible" not in parts or mask.terms or bias is not None:
-        return _sums(_Call(scale, softcap, parts, plan), q, k, mask, bias, shift, columns)
+        found = _sums(_Call(scale, softcap, parts, plan), q, k, mask, bias, shift, columns)
+        return jax.tree.map(to.cut, found)
     # Nothing is hidden: no count is carried.
     rest = tuple(part for part in parts if part != "visible")
     found = _sums(_Call(scale, softcap, rest, plan), q, k, mask, bias, shift, columns)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from crossattn.ops.blocks import Blocks
 from crossattn.ops.mask import Mask, Span
 from crossattn.ops.reference import precision
+from crossattn.ops.sizes import known
 from crossattn.ops.slices import put, put_rows, repeat, rows, slice_of
 from crossattn.ops.varying import alike
 from crossattn.shapes import Array
@@ -42,7 +43,7 @@ class Grid:
     def of(cls, q: Array, k: Array, v: Array, mask: Mask, bias: Any, blocks: Blocks) -> Grid:
         """Cut the call; which blocks to visit is found from the mask without a T x S array."""
         (B, T, _, _), S, places = q.shape, k.shape[1], None
-        if bias is None and blocks.keys < S:
+        if bias is None and not (known(S) and blocks.keys >= S):
             mask, places = mask.gathered(B, T, S)
         some, full = mask.blocks(B, T, S, blocks.queries, blocks.keys)
         if bias is not None:
@@ -112,7 +113,7 @@ class Tile:
         at = lambda j, masked: lambda c: body(dataclasses.replace(self, j=j), masked, c)
         if not grid.masked and not any(grid.ragged):
             return repeat(n, lambda j, c: at(j, False)(c), carry)
-        if n <= 1:
+        if known(n) and n <= 1:
             return repeat(n, lambda j, c: at(j, True)(c), carry)
         b = 0 if grid.order.shape[0] == 1 else self.b
         visit = lambda masked: lambda m, c: at(grid.order[b, self.i, m], masked)(c)
@@ -153,7 +154,7 @@ class Tile:
         tk, places = self.grid.blocks.keys, self.grid.places
         if places is None:
             return (self._column + jnp.arange(tk, dtype=jnp.int32))[None]
-        b, nb = (self.b, self.grid.blocks.examples) if places.shape[0] > 1 else (0, 1)
+        b, nb = (self.b, self.grid.blocks.examples) if places.shape[0] != 1 else (0, 1)
         return slice_of(places, (b * nb, self._column), (nb, tk))
 
     # Reading: heads first, query heads that share a key head as rows of one product.
@@ -197,7 +198,7 @@ class Tile:
         own = jax.tree.map(
             lambda x: (
                 jax.lax.dynamic_slice_in_dim(x, self.b * nb, nb, 0)
-                if jnp.ndim(x) and x.shape[0] == B > nb
+                if jnp.ndim(x) and x.shape[0] == B != nb
                 else x
             ),
             mask,
@@ -271,7 +272,7 @@ class Tile:
         nb, nk, G, tq = self._sizes
         start = (self.b * nb, self.h * nk * G, self._row, self._column)
         sizes = (nb, nk * G, tq, self.grid.blocks.keys)
-        full = [n > 1 for n in shape]
+        full = [n != 1 for n in shape]
         return (
             tuple(x if f else 0 for x, f in zip(start, full, strict=True)),
             tuple(n if f else 1 for n, f in zip(sizes, full, strict=True)),

@@ -185,7 +185,7 @@ class Trace:
             each = jnp.broadcast_to(rows, (B, rows.shape[1]))
             of_heads = lambda x: take(x.swapaxes(1, 2), each).swapaxes(1, 2)
             q, lse, log_mass = take(q, each), of_heads(lse), of_heads(log_mass)
-            if bias is not None and bias.shape[2] > 1:
+            if bias is not None and bias.shape[2] != 1:
                 bias = of_heads(jnp.broadcast_to(bias, (B, *bias.shape[1:])))
         visible = self.mask.visible(B, T, S, rows)
         s, _ = scores(q, self.k, visible, bias, self.scale, self.softcap)

@@ -1,0 +1,70 @@
+"""A call whose sizes are not known, filled up to whole blocks: then any number of them fits."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from crossattn.ops.blocks import Blocks
+from crossattn.ops.mask import Mask
+from crossattn.ops.sizes import known, up_to_blocks
+from crossattn.shapes import Array
+
+__all__ = ["Filling"]
+
+
+class Filling(NamedTuple):
+    """How many queries and keys there are, and up to how many they are filled.
+
+    What is known is not filled: then everything here returns what it is given.
+    """
+
+    T: Any
+    S: Any
+    T_to: Any
+    S_to: Any
+
+    @classmethod
+    def of(cls, T: Any, S: Any, blocks: Blocks) -> Filling:
+        """Whole blocks of what is not known."""
+        return cls(T, S, up_to_blocks(T, blocks.queries), up_to_blocks(S, blocks.keys))
+
+    def queries(self, x: Array | None, axis: int = 1, value: float = 0.0) -> Any:
+        """An array with T entries on an axis, with more of `value`."""
+        return None if x is None else _grown(x, axis, self.T_to - self.T, value)
+
+    def keys(self, x: Array | None, axis: int = 1) -> Any:
+        """An array with S entries on an axis, with more of 0."""
+        return None if x is None else _grown(x, axis, self.S_to - self.S, 0.0)
+
+    def pairs(self, x: Array | None) -> Any:
+        """A bias (B|1, H|1, T|1, S|1) with more of 0."""
+        if x is None:
+            return None
+        x = x if x.shape[2] == 1 else self.queries(x, 2)
+        return x if x.shape[3] == 1 else self.keys(x, 3)
+
+    def mask(self, mask: Mask, B: Any) -> Mask:
+        """The mask, which shows nothing of what was filled in."""
+        if known(self.T, self.S):
+            return mask
+        return mask.padded(B, self.T, self.S, self.T_to, self.S_to)
+
+    def cut(self, x: Array) -> Array:
+        """Results (B, H, T, ...) of the queries that there are."""
+        return x if known(self.T) else x[:, :, : self.T]
+
+    def cut_pairs(self, x: Array | None) -> Any:
+        """A bias as it was."""
+        if x is None:
+            return None
+        x = x if x.shape[2] == 1 else x[:, :, : self.T]
+        return x if x.shape[3] == 1 else x[:, :, :, : self.S]
+
+
+def _grown(x: Array, axis: int, by: Any, value: float) -> Array:
+    if known(by) and by == 0:
+        return x
+    widths = [(0, by if i == axis else 0) for i in range(x.ndim)]
+    return jnp.pad(x, widths, constant_values=value)
