@@ -18,6 +18,7 @@ from crossattn.nn.slots import Logits, Rotary, Spare
 from crossattn.ops import Mask, Trace, attend
 from crossattn.ops.positions import rotate
 from crossattn.ops.reference import precision
+from crossattn.ops.sizes import known
 from crossattn.shapes import Array, Float
 from crossattn.sharding import Layout
 
@@ -185,7 +186,7 @@ class CrossAttention(nn.Module):
             )
         x, context, beside = promoted(self.dtype, x, context, tuple(beside))
         # A decoding step reads each key once; heads first, the dense products need no copy.
-        step = isinstance(context, Projected) and x.shape[1] <= 8
+        step = isinstance(context, Projected) and known(x.shape[1]) and x.shape[1] <= 8
         if not isinstance(context, Projected):
             context = shown(context, mask, x.shape[1])
             context = self.project(context, positions=key_positions)

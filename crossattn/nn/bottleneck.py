@@ -147,7 +147,7 @@ def _with_shared(mask: Mask | None, B: int, T: int, R: int) -> Mask:
     if mask is None or not mask.terms:
         return Mask()
     seen = mask.visible(B, T, T)
-    if seen.shape[2] > 1:
+    if seen.shape[2] != 1:
         raise ValueError("a stream with shared tokens takes masks of keys: Mask.keys or lengths")
     seen = jnp.broadcast_to(seen, (*seen.shape[:3], T))
     return Mask.dense(jnp.pad(seen, ((0, 0), (0, 0), (0, 0), (0, R)), constant_values=True))

@@ -9,6 +9,7 @@ from flax import struct
 from crossattn.ops import Mask
 from crossattn.ops.mask import Span
 from crossattn.ops.mask_terms import Keys, Lengths
+from crossattn.ops.sizes import known
 from crossattn.shapes import Array, Float
 
 __all__ = ["Projected", "of_keys", "shown", "spread"]
@@ -51,16 +52,21 @@ def shown(
 
 def _seen(mask: Mask, B: int, S: int, T: int) -> Array:
     """Keys that any query sees, (B|1, S|1), from blocks of queries."""
-    block = min(T, 256)
+    block = min(T, 256) if known(T) else 256
     if jax.eval_shape(lambda: mask.visible(B, T, S)).shape[2] == 1:
         return mask.visible(B, T, S).any((1, 2))
 
     def more(i, seen):
-        rows = Span(jnp.minimum(i * block, T - block), block)
+        if known(T):
+            rows = Span(jnp.minimum(i * block, T - block), block)
+        else:  # the last query again where there are no more
+            rows = jnp.minimum(
+                i * block + jnp.arange(block, dtype=jnp.int32), jnp.asarray(T, jnp.int32) - 1
+            )
         return seen | mask.visible(B, T, S, rows).any((1, 2))
 
     start = jnp.zeros(jax.eval_shape(more, jnp.int32(0), jnp.zeros((1, 1), bool)).shape, bool)
-    return jax.lax.fori_loop(jnp.int32(0), jnp.int32(-(-T // block)), more, start)
+    return jax.lax.fori_loop(jnp.int32(0), jnp.int32((T + block - 1) // block), more, start)
 
 
 def of_keys(mask: Mask | None) -> Mask | None:
