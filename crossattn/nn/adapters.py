@@ -14,7 +14,7 @@ from crossattn.nn.dtypes import promoted
 from crossattn.nn.linear import Dense
 from crossattn.nn.reading import attend_over
 from crossattn.nn.sublayers import conjunction, only_seeing, required
-from crossattn.ops import Mask, Trace
+from crossattn.ops import Blocks, Mask, Trace
 from crossattn.shapes import Array, Float
 from crossattn.sharding import Layout
 
@@ -35,6 +35,7 @@ class DecoupledAttention(nn.Module):
       use_bias: of the projections of queries, of the text's keys and values and of the output: the
         letters of those that have one, of "qkvo". The pictures' have none.
       layout: of queries and keys over devices, as in `CrossAttention`.
+      implementation: as that of `attend`; None chooses.
 
     Example:
       >>> import jax
@@ -51,6 +52,7 @@ class DecoupledAttention(nn.Module):
     pictures: int = 1
     use_bias: str = "o"
     layout: Layout | None = None
+    implementation: str | Blocks | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it
         if self.width % self.heads:
@@ -150,7 +152,8 @@ class DecoupledAttention(nn.Module):
     def _read(self, queries: Array, context: Any, mask: Mask | None) -> tuple[Array, Trace]:
         keys, values = context.keys.swapaxes(1, 2), context.values.swapaxes(1, 2)
         both = conjunction(context.mask, mask)
-        return attend_over(self.layout, queries, keys, values, mask=both)
+        how = {"mask": both, "implementation": self.implementation}
+        return attend_over(self.layout, queries, keys, values, **how)
 
     def _heads(self, stream: Array) -> Array:
         return stream.reshape(*stream.shape[:2], self.heads, self.width // self.heads)

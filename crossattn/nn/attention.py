@@ -15,7 +15,7 @@ from crossattn.nn.norms import Norm
 from crossattn.nn.positions import check_places
 from crossattn.nn.reading import join, read, talk
 from crossattn.nn.slots import Logits, Rotary, Spare
-from crossattn.ops import Mask, Trace, attend
+from crossattn.ops import Blocks, Mask, Trace, attend
 from crossattn.ops.positions import rotate
 from crossattn.ops.reference import precision
 from crossattn.ops.sizes import known
@@ -46,6 +46,7 @@ class CrossAttention(nn.Module):
       dtype: in which all is computed; when None that to which x and the context are promoted.
         Parameters are cast to it.
       param_dtype: of parameters that are made: JAX's float, unless another one is given.
+      implementation: as that of `attend`; None chooses.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -77,6 +78,7 @@ class CrossAttention(nn.Module):
     layout: Layout | None = None
     dtype: Any = None
     param_dtype: Any = float
+    implementation: str | Blocks | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it
         if self.head_size is None and self.width % self.heads:
@@ -197,7 +199,7 @@ class CrossAttention(nn.Module):
         if self.logits.norm is not None:
             queries = self.query_norm(queries)
         queries = self._turned(queries, query_positions)
-        how = "xla" if step else None
+        how = "xla" if step and self.implementation is None else self.implementation
         context = dataclasses.replace(context, mask=_given(mask) & _given(context.mask))
         out, trace = self._read(queries, context, bias=bias, implementation=how)
         others = [self._read(queries, other, implementation=how) for other in beside]
@@ -274,6 +276,7 @@ class SelfAttention(nn.Module):
     Attributes:
       width: M.
       heads: H, a divisor of M.
+      implementation: as that of `attend`; None chooses.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -289,6 +292,7 @@ class SelfAttention(nn.Module):
 
     width: int
     heads: int
+    implementation: str | Blocks | None = None
 
     @nn.compact
     def __call__(
@@ -298,5 +302,6 @@ class SelfAttention(nn.Module):
         projection = Dense(3 * self.width, name="query_key_value")(x)
         split = projection.reshape(*x.shape[:2], 3, self.heads, self.width // self.heads)
         queries, keys, values = jnp.moveaxis(split, 2, 0)
-        out, trace = attend(queries, keys, values, mask=mask)
+        how: Any = {"mask": mask, "implementation": self.implementation}
+        out, trace = attend(queries, keys, values, **how)
         return Dense(self.width, name="out")(out.reshape(x.shape)), trace

@@ -8,7 +8,7 @@ from crossattn.nn.attention import CrossAttention
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.linear import Dense
 from crossattn.nn.reading import attend_over
-from crossattn.ops import Mask, Trace
+from crossattn.ops import Blocks, Mask, Trace
 from crossattn.shapes import Array, Float
 from crossattn.sharding import Layout
 
@@ -61,6 +61,7 @@ class BidirectionalAttention(nn.Module):
       head_size: D; M / H when None.
       context_width: N of the context; M when None.
       layout: of queries and keys over devices, as in `CrossAttention`.
+      implementation: as that of `attend`; None chooses.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -78,6 +79,7 @@ class BidirectionalAttention(nn.Module):
     head_size: int | None = None
     context_width: int | None = None
     layout: Layout | None = None
+    implementation: str | Blocks | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it
         inner = self.heads * (self.head_size or self.width // self.heads)
@@ -116,7 +118,7 @@ class BidirectionalAttention(nn.Module):
 
         flat = lambda out: out.reshape(*out.shape[:2], self.heads * size)
         here, there = heads(self.reference, x), heads(self.context_reference, context)
-        attend = partial(attend_over, self.layout)
+        attend = partial(attend_over, self.layout, implementation=self.implementation)
         read, trace = attend(here, there, heads(self.context_value, context), mask=mask)
         read = self.out(flat(read))
         if back is None:

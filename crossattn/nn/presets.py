@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import fields as fields_of
 from dataclasses import replace
 from typing import Any
 
@@ -21,11 +22,15 @@ from crossattn.nn.design import Design
 from crossattn.nn.prefix import Prefix
 from crossattn.nn.slots import Join, Logits, Rotary, Spare
 from crossattn.nn.stack import Stack
+from crossattn.nn.stream_design import TwoStreamDesign
 from crossattn.nn.stream_presets import MODULES, PREFIX, STREAMS
 from crossattn.nn.stream_stack import StreamStack
 from crossattn.nn.two_streams import TwoStreams
+from crossattn.ops import Blocks
 
 __all__ = ["DESIGNS", "TEXT", "build", "differences", "names"]
+
+LINEN = ("parent", "name")  # fields of every module
 
 AFTER = Join(site="after", epsilon=1e-12)
 ALONE = Join(site="none", residual=False)
@@ -147,6 +152,7 @@ def build(
     layers: int | None = None,
     remat: Remat = None,
     dtype: Any = None,
+    implementation: str | Blocks | None = None,
 ) -> nn.Module:
     """The module of a preset.
 
@@ -158,6 +164,7 @@ def build(
         published for those that are stacks by themselves (qformer, coca_decoder, bottleneck).
       remat: what the backward pass of a stack computes again, see `Stack`.
       dtype: of the streams of a stack, e.g. bfloat16.
+      implementation: of all its attention, as that of `attend`; None chooses.
 
     Returns:
       A module that is called in one of five ways; with layers, of the stack as of one layer:
@@ -186,6 +193,13 @@ def build(
     policy: Any = {
         key: value for key, value in (("remat", remat), ("dtype", dtype)) if value is not None
     }
+    module = _built(name, width, heads, layers, policy)
+    return module if implementation is None else _implemented(module, implementation)
+
+
+def _built(
+    name: str, width: int, heads: int, layers: int | None, policy: dict[str, Any]
+) -> nn.Module:
     if name in MODULES and name != "ip_adapter":
         depth = {} if layers is None else {"layers": layers}
         return MODULES[name](width=width, heads=heads, **depth, **policy)
@@ -198,6 +212,19 @@ def build(
     if name in DESIGNS:
         return Stack(layers, width, heads, DESIGNS[name], **policy)
     return StreamStack(_layer(name, width, heads), layers, **policy)
+
+
+def _implemented(part: Any, how: str | Blocks) -> Any:
+    """A module or design, and all modules and designs within, with that implementation."""
+    if isinstance(part, Design | TwoStreamDesign):
+        fields = ({**part.own, "implementation": how}, {**part.cross, "implementation": how})
+        own, cross = map(FrozenDict, fields)
+        return replace(part, own=own, cross=cross)
+    if not isinstance(part, nn.Module):
+        return part
+    parts = {f.name: getattr(part, f.name) for f in fields_of(part) if f.name not in LINEN}
+    new = {n: how if n == "implementation" else _implemented(x, how) for n, x in parts.items()}
+    return part.clone(**new)
 
 
 def _check_sizes(width: int, heads: int, layers: int | None) -> None:

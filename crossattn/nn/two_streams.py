@@ -111,7 +111,8 @@ class TwoStreams(nn.Module):
         self.context = Stream(other, self.heads, design)
         if design.exchange == "one-product":
             size = _head_size(design, self.width, self.heads)
-            self.exchange = BidirectionalAttention(self.width, self.heads, size, other)
+            how = {"implementation": design.cross.get("implementation")}
+            self.exchange = BidirectionalAttention(self.width, self.heads, size, other, **how)
 
     def __call__(
         self,
