@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from crossattn.files import write_atomically
+from crossattn.files import damage, seal, write_atomically
 from crossattn.nn.blocks import count_parameters
 from crossattn.train import exhibits
 from crossattn.train.crew import agree, meet, writer
 from crossattn.train.evaluate import Evaluator
-from crossattn.train.folder import Folder
-from crossattn.train.log import Log, read_lines
+from crossattn.train.folder import MEASURED, Folder
+from crossattn.train.log import Log, curve, read_lines
 from crossattn.train.loop import NonFiniteLossError, Programs, Seat, fit, fit_seeds
 from crossattn.train.measure import measure, questions, right_answers
 from crossattn.train.record import Record, processor, versions, write_record
@@ -83,6 +83,8 @@ def run_variant(
         seats = []
         for seed in group:
             where = folder.run(variant, seed)
+            if (where / "metrics.json").exists():
+                listener.notify(f"{where}: {damage(where, MEASURED)}: measuring it again")
             _write_record(where, Record(suite.name, variant, seed, run, versions()))
             progress = functools.partial(listener.progress, label(seed))
             seats.append(Seat(source.feed(run, seed, spread.share()), where, progress))
@@ -92,6 +94,7 @@ def run_variant(
             measured = _measure(suite, run, evaluator, state, source, seat.folder)
             record = {"variant": variant, "seed": seed, **measured}
             _write_json(seat.folder / "metrics.json", record)
+            _seal(seat.folder, *MEASURED, *["maps.npz"] * evaluator.patches_seen)
 
 
 def _measure(
@@ -106,6 +109,7 @@ def _measure(
         _save_arrays(where / "maps.npz", {"weights": maps})
     with Log(where / "log.jsonl", resume_at=run.steps) as log:
         log.write(run.steps, event="measured")
+    lines = curve(where / "log.jsonl")
     return {
         "metrics": evidence.metrics,
         "chance": evidence.chance,
@@ -115,6 +119,8 @@ def _measure(
             "training_images": source.trained,
         },
         "layer": evidence.layer,
+        "curve": {name: [line[name] for line in lines] for name in ("step", "loss", "accuracy")},
+        "step_seconds": _pace(lines),
         "parameters": count_parameters(state.params),
         "learning_rate": run.optimiser.learning_rate,
         "versions": versions(),
@@ -139,7 +145,10 @@ def _with_best_rate(
 ) -> Run:
     """The run with the learning rate that answers validation questions best (sweep seed)."""
     file = folder.path / "sweep" / variant / "chosen.json"
-    if agree([not file.exists()])[0]:
+    broken = damage(file.parent, [file.name])
+    if broken and file.exists():
+        listener.notify(f"{file.parent}: {broken}: choosing the learning rate again")
+    if agree([bool(broken)])[0]:
         scores: dict[float, float | None] = {}
         for rate in suite.learning_rates:
             candidate = replace(run, {"optimiser.learning_rate": rate})
@@ -164,6 +173,7 @@ def _with_best_rate(
             "validation_accuracy": {f"{r:g}": scores[r] for r in scores},
         }
         _write_json(file, record)
+        _seal(file.parent, file.name)
         meet(f"rate of {variant}")
     rate = json.loads(file.read_text())["learning_rate"]
     return replace(run, {"optimiser.learning_rate": rate})
@@ -172,6 +182,11 @@ def _with_best_rate(
 def _write_json(path: Path, record: dict[str, Any]) -> None:
     if writer():
         write_atomically(path, json.dumps(record, indent=1) + "\n")
+
+
+def _seal(folder: Path, *names: str) -> None:
+    if writer():
+        seal(folder, names)
 
 
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -210,7 +225,7 @@ class Finished:
 
 
 def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
-    """Read back the runs of all variants and seeds."""
+    """Read back the runs of all variants and seeds, which are finished (see `Folder.finished`)."""
     finished = Finished([], {}, {}, {}, {}, {}, [])
     for variant in suite.variants:
         items, paces, parameters = [], [], 0
@@ -220,11 +235,8 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
             finished.runs.append({name: record[name] for name in ("variant", "seed", "metrics")})
             finished.chance.update(record["chance"])
             items.append(np.load(where / "items.npz")[suite.primary])
-            lines = [line for line in read_lines(where / "log.jsonl") if "loss" in line]
-            finished.curves.setdefault(variant, {})[seed] = {
-                name: [line[name] for line in lines] for name in ("step", "loss", "accuracy")
-            }
-            paces.append(_pace(lines))
+            finished.curves.setdefault(variant, {})[seed] = record["curve"]
+            paces.append(record["step_seconds"])
             parameters = record["parameters"]
             if record["versions"] not in finished.versions:
                 finished.versions.append(record["versions"])
@@ -253,14 +265,14 @@ def _counted(finished: Finished, record: dict[str, Any]) -> None:
 
 def pace(folder: Path) -> float | None:
     """Median seconds per step of a run, from its log; None where too little was logged."""
-    return _pace([line for line in read_lines(folder / "log.jsonl") if "loss" in line])
+    return _pace(curve(folder / "log.jsonl"))
 
 
 def evaluation_seconds(folder: Path) -> float | None:
     """What measuring a run took after its last step, from its log."""
-    lines = read_lines(folder / "log.jsonl")
-    trained = [line["time"] for line in lines if "loss" in line]
-    measured = [line["time"] for line in lines if line.get("event") == "measured"]
+    path = folder / "log.jsonl"
+    trained = [line["time"] for line in curve(path)]
+    measured = [line["time"] for line in read_lines(path) if line.get("event") == "measured"]
     return measured[0] - trained[-1] if trained and measured else None
 
 

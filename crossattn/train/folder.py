@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crossattn.files import write_atomically
+from crossattn.files import damage, write_atomically
 from crossattn.train.checkpoint import newest
 from crossattn.train.fields import flat
 from crossattn.train.stale import Stale, find, left_over
@@ -21,6 +21,8 @@ from crossattn.train.suite import Suite
 # What a run of a few hundred thousand parameters leaves on the disk, checkpoints included.
 BYTES_PER_RUN = 4_000_000
 LOCK = ".lock"
+# What a finished run has in any case, beside the checksums, which are written last.
+MEASURED = ("metrics.json", "items.npz")
 
 
 class FolderError(ValueError):
@@ -155,12 +157,8 @@ class Folder:
         return newest(self.run(variant, seed) / "checkpoints")
 
     def finished(self, variant: str, seed: int) -> bool:
-        """Whether a run never needs to run again: its metrics are written last."""
-        try:
-            json.loads((self.run(variant, seed) / "metrics.json").read_text())
-        except (OSError, ValueError):
-            return False
-        return True
+        """Whether a run never needs to run again: all that is read of it is as it was written."""
+        return not damage(self.run(variant, seed), MEASURED)
 
 
 def _holder(written: str) -> str:

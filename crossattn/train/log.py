@@ -17,6 +17,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return _read(path)[0]
 
 
+def curve(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log that training wrote: step, loss, accuracy and the time of day."""
+    return [line for line in read_lines(path) if {"loss", "accuracy", "time"} <= line.keys()]
+
+
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The lines that can be read, and how many others there are but for the last."""
     try:

@@ -85,7 +85,10 @@ def _model_name() -> str:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write run.json, unless the folder has one: the versions are those that began the run."""
+    """Write run.json, unless the folder has one: the versions are those that began the run.
+
+    One that cannot be read is written anew.
+    """
     path = folder / FILE
     try:
         read_record(folder)

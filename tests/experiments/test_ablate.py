@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from crossattn.sharding import make_mesh
+from crossattn.train.log import read_lines
 from crossattn.train.record import read_record
 from experiments import ablate, evaluate, interrupts, lanes
 
@@ -132,6 +134,83 @@ def test_what_is_finished_never_runs_again(finished, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def emptied(name):
+    return lambda run: (run / name).write_bytes(b"")
+
+
+def rewritten(name, change):
+    def damage(run):
+        (run / name).write_bytes(change((run / name).read_bytes()))
+
+    return damage
+
+
+def changed(**values):
+    """metrics.json with other values, None for none, which is JSON all the same."""
+
+    def damage(run):
+        content = json.loads((run / "metrics.json").read_text())
+        for name, value in values.items():
+            if value is None:
+                del content[name]
+            else:
+                content[name] = value
+        (run / "metrics.json").write_text(json.dumps(content))
+
+    return damage
+
+
+def other_shape(run):
+    np.savez_compressed(run / "items.npz", **{driver.SUITE.primary: np.zeros((3, 2))})
+
+
+DAMAGES = [
+    {
+        "items.npz is not as it was written": emptied("items.npz"),
+        "maps.npz is not as it was written": rewritten("maps.npz", lambda c: c[: len(c) // 2]),
+        "metrics.json is not as it was written": rewritten("metrics.json", lambda c: b"[]"),
+        "files.sha256 is missing": lambda run: (run / "files.sha256").unlink(),
+    },
+    {
+        "items.npz is not as it was written": other_shape,
+        "files.sha256 is damaged": rewritten("files.sha256", lambda c: b"\xff" + c),
+        "metrics.json is not as it was written": changed(
+            metrics={driver.SUITE.primary: float("nan")}
+        ),
+        "items.npz is missing or cannot be read": lambda run: (run / "items.npz").unlink(),
+    },
+]
+
+
+@pytest.mark.parametrize("damages", [DAMAGES[0], pytest.param(DAMAGES[1], marks=pytest.mark.slow)])
+def test_a_damaged_run_is_measured_again(finished, tmp_path, damages):
+    """Not trained: from its last checkpoint; and it is said."""
+    out = shutil.copytree(finished[0], tmp_path / "out")
+    runs = [out / "runs" / variant / f"seed{seed}" for variant in VARIANTS[::-1] for seed in (0, 1)]
+    for run, damage in zip(runs, damages.values(), strict=True):
+        damage(run)
+    with (runs[0] / "log.jsonl").open("ab") as log:
+        log.write(b"\xff\n{}\n")
+    said = typed("--seeds", 2, "--out", out)[1]
+    for run, what in zip(runs, damages, strict=True):
+        assert f"{run}: {what}: measuring it again" in said
+    assert f"{runs[0] / 'log.jsonl'} is damaged: 1 of its lines are lost" in said
+    assert results(out)["runs"] == results(finished[0])["runs"]
+    assert results(out)["comparisons"] == results(finished[0])["comparisons"]
+    for run in runs:
+        events = [line for line in read_lines(run / "log.jsonl") if "event" in line]
+        assert [line["step"] for line in events if line["event"] == "resume"] == [23]
+    assert "4 runs are finished, 0 to go" in typed("--seeds", 2, "--out", out)[1]
+
+
+def test_a_damaged_log_of_a_finished_run_changes_nothing(finished, tmp_path):
+    out = shutil.copytree(finished[0], tmp_path / "out")
+    for log in out.glob("runs/*/*/log.jsonl"):
+        log.write_bytes(log.read_bytes().replace(b"loss", b"lo\xffs", 1))
+    assert "4 runs are finished, 0 to go" in typed("--seeds", 2, "--out", out)[1]
+    assert results(out)["runs"] == results(finished[0])["runs"]
+
+
 def test_killed_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path):
     out = tmp_path / "out"
     options = ("--seeds", "2", "--out", str(out))
@@ -203,6 +282,12 @@ def test_sweep_is_reported_with_its_choice(tmp_path):
     found = sweep["cross-attention"]
     assert found["learning_rate"] in driver.SUITE.learning_rates
     assert set(found["validation_accuracy"]) == {"0.001", "0.01"}
+    # Damaged, it is chosen again from the last checkpoints.
+    (out / "sweep" / "cross-attention" / "chosen.json").write_text('{"learning_rate": 0.5}')
+    (out / "runs" / "cross-attention" / "seed0" / "items.npz").write_bytes(b"")
+    said = typed("--seeds", 1, "--sweep", "--variants", "cross-attention", "--out", out)[1]
+    assert "chosen.json is not as it was written: choosing the learning rate again" in said
+    assert results(out)["learning_rate_sweep"] == sweep
     # What was chosen is what is written down.
     run = read_record(out / "runs" / "cross-attention" / "seed0").run
     assert run.optimiser.learning_rate == found["learning_rate"]
