@@ -34,7 +34,7 @@ def check(directory: Path, tfds: Any) -> None:
 
     Raises:
         DataError: a file is no JSON object, or names a class that is none of `tfds.features`, a
-            file of labels, or shards by a template that is none.
+            file of labels, or shards by a template that is none; or labels are no plain file.
     """
     known = {
         f"{kind.__module__}.{kind.__name__}"
@@ -48,6 +48,9 @@ def check(directory: Path, tfds: Any) -> None:
     # Most directories have none here; one that has is built from these.
     _check_features(file, info.get("features"), known | {FORMER})
     _check_templates(file, info)
+    for file in directory.glob("*.labels.txt"):
+        if not file.is_file():  # a pipe, from which TFDS would read for ever
+            raise DataError(f"{file} is no plain file")
 
 
 def _object(file: Path) -> dict[str, Any]:

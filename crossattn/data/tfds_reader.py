@@ -65,9 +65,14 @@ class Reader:
             DataError: it is no example of these features.
         """
         try:
-            example = self.features.deserialize_example_np(serialized, decoders=self.decoders)
+            return self._read(serialized)
+        except DataError:
+            raise
         except Exception as error:  # protobuf and TFDS raise many kinds
             raise DataError(f"is no example of these features: {one_line(error)}") from None
+
+    def _read(self, serialized: bytes) -> Record:
+        example = self.features.deserialize_example_np(serialized, decoders=self.decoders)
         chosen = self.columns
         get = lambda path: _get(example, path) if path else []
         boxes, labels = self._things(get(chosen.boxes), get(chosen.labels))

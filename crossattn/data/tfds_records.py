@@ -9,6 +9,8 @@ is read (1 us for 30 kB).
 """
 
 import bisect
+import contextlib
+import io
 import itertools
 import os
 import struct
@@ -85,7 +87,9 @@ def prepared(directory: str | Path) -> Any:
     tfds = package()
     tfds_metadata.check(path, tfds)
     try:
-        builder = tfds.builder_from_directory(path)
+        # Where a feature needs TensorFlow, TFDS prints ten lines before it raises.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder = tfds.builder_from_directory(path)
         features = builder.info.features
     except Exception as error:  # a damaged JSON file raises whatever its parser meets
         raise DataError(
@@ -170,7 +174,10 @@ def opened(directory: str | Path, info: Any, split: str) -> Records:
     for file, length in zip(files, info.splits[split].shard_lengths, strict=True):
         if not file.is_file():
             raise DataError(f"the shard {file} is missing")
-        shard = _TFRecordShard(file) if form == "tfrecord" else _array_record_shard(file)
+        try:
+            shard = _TFRecordShard(file) if form == "tfrecord" else _array_record_shard(file)
+        except OSError as error:
+            raise DataError(f"{file} cannot be read: {one_line(error)}") from None
         if len(shard) != length:
             raise DataError(
                 f"{file} holds {len(shard)} records, dataset_info.json says {length}: "

@@ -1,6 +1,7 @@
 """The JSON files of a stranger's directory run no code, and reach no file outside of it."""
 
 import json
+import os
 import shutil
 import sys
 
@@ -336,3 +337,19 @@ def test_pictures_that_are_not_in_use_are_never_decoded(tmp_path, monkeypatch):
     record = Split(tfds_records.records(path, "train"), Reader(known, chosen))[0]
     assert record.captions == ["a cat"]
     assert record.image == made.picture(0)
+
+
+def test_a_pipe_in_place_of_labels_is_not_waited_for(copy):
+    (copy / "objects-label.labels.txt").unlink()
+    os.mkfifo(copy / "objects-label.labels.txt")
+    with pytest.raises(DataError, match=r"labels\.txt is no plain file"):
+        tfds_records.prepared(copy)
+
+
+def test_what_needs_tensorflow_is_one_line(copy, capsys):
+    sound = feature("audio_feature.Audio", audio={"dtype": "int64", "sampleRate": 1})
+    (copy / "features.json").write_text(json.dumps(features(sound=sound)))
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        tfds_records.prepared(copy)
+    assert str(caught.value).isprintable()
+    assert capsys.readouterr().out == ""

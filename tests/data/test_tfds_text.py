@@ -272,6 +272,37 @@ def _text(value):
     return value.decode() if isinstance(value, bytes) else value
 
 
+GREY_16 = np.array([[0, 16384], [32768, 65535]], np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("image", "why"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no whole file of PNG"),
+        (b"P5 2 2 99999\n", "cannot be decoded"),
+        (made.encoded(GREY_16.astype(np.float32), "TIFF"), "real numbers from 0 to 65535"),
+        (made.encoded(GREY_16.astype(np.int32), "TIFF"), "whose white is not known"),
+        (made.encoded(GREY_16, "PNG"), ""),
+    ],
+)
+def test_pictures_are_scaled_or_refused_by_file_and_record(tmp_path, image, why):
+    examples = [made.vqa_example(number) for number in range(4)]
+    examples[3]["image"] = image
+    path = made.write_tfrecord(tmp_path / "made", made.vqa_features(), {"train": examples})
+    info = tfds_records.prepared(path).info
+    reader = Reader(info.features, columns(info.features, Names(), BOTH))
+    split = Split(tfds_records.records(path, "train"), reader)
+    found = tfds_language.survey(split, (), reader.columns.label_names)
+    read = lambda: tfds_examples.examples(split, [2, 3], found, Geometry(8))
+    if why:
+        with pytest.raises(DataError, match=rf"00001-of-00002, record 1 holds .*{why}") as caught:
+            read()
+        assert str(caught.value).isprintable()
+    else:
+        corners = read()[0].images[1, ::7, ::7, 0]
+        assert corners.tolist() == [[0, 64], [128, 255]]
+
+
 def test_a_truncated_picture_names_its_file_and_record(tmp_path):
     examples = [made.vqa_example(number) for number in range(4)]
     examples[3]["image"] = examples[3]["image"][:70]

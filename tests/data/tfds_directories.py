@@ -39,6 +39,10 @@ def picture(number, form="PNG"):
     colour = list(COLOURS.values())[number % len(COLOURS)]
     pixels = np.full((HEIGHT, WIDTH, 3), colour, np.uint8)
     pixels[-3:, -3:] = number % 251
+    return encoded(pixels, form)
+
+
+def encoded(pixels, form):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, form, quality=95)
     return file.getvalue()
