@@ -5,15 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crossattn.data import pictures
 from crossattn.data.easy_vqa import coverage
 from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
+from crossattn.data.pictures import decode as picture
 from crossattn.data.tfds_language import KINDS, Rows, Survey, normalised
-from crossattn.data.tfds_reader import Record, Split
+from crossattn.data.tfds_text import Record, Split
 from crossattn.shapes import Bool
 
-__all__ = ["CELL", "Geometry", "areas", "examples"]
+__all__ = ["CELL", "Geometry", "areas", "examples", "picture"]
 
 # Side of the cells that the image encoder reads, in pixels.
 CELL = 8
@@ -67,7 +67,7 @@ def load(split: Split, index: int, survey: Survey, geometry: Geometry) -> dict[s
     record = split[index]
     rows = survey.language.rows(record)
     try:
-        pixels = pictures.decode(record.image, geometry.size)
+        pixels = picture(record.image, geometry.size)
     except DataError as error:
         raise DataError(f"{split.where(index)} {error}") from None
     inside = areas(record, rows.labels, geometry.size)

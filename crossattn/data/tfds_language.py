@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from crossattn.data.examples import ROLES
-from crossattn.data.tfds_reader import Record
+from crossattn.data.tfds_text import Record
 from crossattn.data.words import words
 
 __all__ = ["KINDS", "Language", "Rows", "Survey", "normalised", "survey"]

@@ -1,164 +1,175 @@
-"""Which features of a TFDS directory are pictures, questions, captions and boxes.
-
-Features are found by their names (`image`; `question` beside `answer` or `answers`; `caption`,
-`captions`, `text`; boxes beside class labels), or named by the caller by their path, as in
-`question_answer/question`. Lists of features are passed through: `captions/text` names the text of
-every caption of a list.
-"""
+"""Records of a TFDS directory as pictures, questions, captions and boxes."""
 
 import dataclasses
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from crossattn.data import tfds_metadata
-from crossattn.data.errors import DataError
-from crossattn.data.tfds_records import package
-from crossattn.data.words import words
+from crossattn.data.errors import DataError, one_line
+from crossattn.data.tfds_columns import Columns, Names, columns
+from crossattn.data.tfds_records import Records, package
+from crossattn.data.words import spelling, words
 
-__all__ = ["Columns", "Names", "columns"]
+__all__ = ["Columns", "Names", "Reader", "Record", "Split", "columns", "words"]
 
-
-@dataclasses.dataclass(frozen=True)
-class Names:
-    """Paths of features as the caller gave them; empty ones are found by their names."""
-
-    image: str = ""
-    question: str = ""
-    answer: str = ""
-    caption: str = ""
+# Boxes may miss the sides by so much, as rounding leaves them.
+SLACK = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
-    """Paths of the features in use; empty where a directory has none.
+class Record:
+    """What one record holds.
 
-    `boxes` and `labels` come together; `label_names` are the words of each label.
+    Attributes:
+        image: the encoded picture.
+        questions: (question, answer) pairs; those without an answer are left out.
+        captions: texts about the picture.
+        boxes: (n, 4) ymin, xmin, ymax, xmax as shares of the sides; n labels beside them.
+        labels: indices into `label_names`.
     """
 
-    image: str
-    question: str = ""
-    answer: str = ""
-    caption: str = ""
-    boxes: str = ""
-    labels: str = ""
-    label_names: tuple[tuple[str, ...], ...] = ()
+    image: bytes
+    questions: list[tuple[str, str]]
+    captions: list[str]
+    boxes: np.ndarray
+    labels: list[int]
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.questions) + len(self.captions)
 
 
-def columns(features: Any, names: Names, tasks: Sequence[str]) -> Columns:
-    """Find the features to read.
+class Reader:
+    """Reads the columns in use out of a serialized example; the picture stays encoded.
 
-    Args:
-        features: of a builder's info.
-        names: paths that the caller gave.
-        tasks: "question" and "caption": which texts are wanted.
-
-    Raises:
-        DataError: no picture or no text is there, more than one could be meant, or a feature that
-            the caller named is not there or of another kind; the message lists those there are.
+    No other feature is decoded: TFDS would open further pictures with any decoder that there is.
     """
-    tfds = package()
-    leaves = dict(tfds_metadata.leaves(tfds, features))
-    there = f"the features there are: {', '.join(leaves)}"
-    texts = [path for path, (feature, _) in leaves.items() if _is_text(tfds, feature)]
-    images = [
-        path
-        for path, (feature, depth) in leaves.items()
-        if depth == 0 and isinstance(feature, tfds.features.Image)
-    ]
-    for option, path in dataclasses.asdict(names).items():
-        if path and path not in leaves:
-            raise DataError(f"--data.{option}-feature {path}: there is none; {there}")
-        if path and path not in (images if option == "image" else texts):
-            kind = "picture" if option == "image" else "text"
-            raise DataError(f"--data.{option}-feature {path} is no {kind}; {there}")
-    image = names.image or _the_image(images, there)
-    if (kind := leaves[image][0].np_dtype) != np.uint8:
-        raise DataError(f"the pictures of {image} have values of {np.dtype(kind)}, not of 8 bits")
-    question = answer = caption = ""
-    if "question" in tasks:
-        question, answer = _question(texts, names.question, names.answer, there)
-    if "caption" in tasks:
-        caption = names.caption or _caption(texts)
-    if not question and not caption:
-        raise DataError(
-            f"found no text for data.tasks {' '.join(tasks)}: name it with --data.question-feature "
-            f"and --data.answer-feature, or --data.caption-feature; {there}"
+
+    def __init__(self, features: Any, chosen: Columns):
+        tfds = package()
+        self.columns = chosen
+        paths = (chosen.image, chosen.question, chosen.answer, chosen.caption, chosen.boxes)
+        used = [path for path in (*paths, chosen.labels) if path]
+        self.features = _pruned(tfds, features, used)
+        self.decoders: Any = tfds.decode.SkipDecoding()
+        for name in reversed(chosen.image.split("/")):
+            self.decoders = {name: self.decoders}
+
+    def __call__(self, serialized: bytes) -> Record:
+        """Read one record.
+
+        Raises:
+            DataError: it is no example of these features.
+        """
+        try:
+            return self._read(serialized)
+        except DataError:
+            raise
+        except Exception as error:  # protobuf and TFDS raise many kinds
+            raise DataError(f"is no example of these features: {one_line(error)}") from None
+
+    def _read(self, serialized: bytes) -> Record:
+        example = self.features.deserialize_example_np(serialized, decoders=self.decoders)
+        chosen = self.columns
+        get = lambda path: _get(example, path) if path else []
+        boxes, labels = self._things(get(chosen.boxes), get(chosen.labels))
+        return Record(
+            image=_get(example, chosen.image),
+            questions=_pairs(_strings(get(chosen.question)), _strings(get(chosen.answer))),
+            captions=[text for text in _flat(_strings(get(chosen.caption))) if words(text)],
+            boxes=boxes,
+            labels=labels,
         )
-    return Columns(image, question, answer, caption, *_boxes(tfds, leaves))
+
+    def _things(self, boxes: Any, labels: Any) -> tuple[np.ndarray, list[int]]:
+        boxes, labels = np.asarray(boxes, np.float32).reshape(-1, 4), [int(one) for one in labels]
+        if len(boxes) != len(labels):
+            raise DataError(f"has {len(boxes)} boxes and {len(labels)} labels")
+        if not all(-1 <= label < len(self.columns.label_names) for label in labels):
+            raise DataError(f"has labels {labels} of {len(self.columns.label_names)} classes")
+        inside = np.all((boxes >= -SLACK) & (boxes <= 1 + SLACK))
+        if not inside or np.any(boxes[:, :2] > boxes[:, 2:]):
+            raise DataError("has boxes that are no ymin, xmin, ymax, xmax in shares of the sides")
+        # TFDS writes -1 for things whose class is not known.
+        known = np.asarray(labels, int) >= 0
+        return boxes[known], [label for label in labels if label >= 0]
 
 
-def _is_text(tfds: Any, feature: Any) -> bool:
-    return isinstance(feature, tfds.features.Tensor) and feature.np_dtype in (np.object_, np.str_)
+class Split(Sequence):
+    """The records of one split, read, each a `Record`."""
+
+    def __init__(self, records: Records, reader: Reader):
+        self.records, self.reader = records, reader
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Read one record.
+
+        Raises:
+            DataError: names the file and the record.
+        """
+        serialized = self.records[index]
+        try:
+            return self.reader(serialized)
+        except DataError as error:
+            raise DataError(f"{self.where(index)} {error}") from None
+
+    def where(self, index: int) -> str:
+        """Spell where a record lies, for messages."""
+        return self.records.where(index)
 
 
-def _the_image(images: list[str], there: str) -> str:
-    if not images:
-        raise DataError(f"found no picture; {there}")
-    chosen = [path for path in images if path.split("/")[-1] == "image"] or images
-    if len(chosen) > 1:
-        raise DataError(
-            f"{' and '.join(chosen)} are pictures: choose one with --data.image-feature"
-        )
-    return chosen[0]
+def _pruned(tfds: Any, feature: Any, paths: list[str]) -> Any:
+    """Only what the paths name; classes that extend dicts and lists (translations) stay whole."""
+    if type(feature) is tfds.features.Sequence:
+        inner = _pruned(tfds, feature.feature, paths)
+        return tfds.features.Sequence(inner, length=feature._length)
+    if type(feature) is not tfds.features.FeaturesDict:
+        return feature
+    inside: dict[str, list[str]] = {}
+    for path in paths:
+        name, _, rest = path.partition("/")
+        inside.setdefault(name, []).append(rest)
+    kept = {name: _pruned(tfds, feature[name], rest) for name, rest in inside.items()}
+    return tfds.features.FeaturesDict(kept)
 
 
-def _question(texts: list[str], question: str, answer: str, there: str) -> tuple[str, str]:
-    """The question and its answer: what was named, and beside it what is called so."""
-
-    def called(path: str, *names: str) -> bool:
-        return path.split("/")[-1] in names
-
-    def beside(path: str, other: str) -> bool:
-        start = len(path) - len(path.split("/")[-1])
-        inside = other[start:].split("/")[0]
-        return other[:start] == path[:start] and inside in ("answer", "answers")
-
-    asked = (
-        [question]
-        if question
-        else [path for path in texts if called(path, "question", "questions")]
-    )
-    for candidate in asked:
-        if answer:
-            return candidate, answer
-        answers = [path for path in texts if beside(candidate, path)]
-        # Of several texts of an answer, the one that is called so.
-        answers.sort(key=lambda path: not called(path, "answer", "answers", "text"))
-        if answers:
-            return candidate, answers[0]
-    if question:
-        raise DataError(f"found no answer beside {question}: add --data.answer-feature; {there}")
-    if answer:
-        raise DataError(f"found no question to {answer}: add --data.question-feature; {there}")
-    return "", ""
+def _get(example: Any, path: str) -> Any:
+    for name in path.split("/"):
+        example = example[name]
+    if example is None:
+        raise DataError(f"has no {path}")
+    return example
 
 
-def _caption(texts: list[str]) -> str:
-    """The first text that is called a caption, then any that is called a text."""
-    for parts in (("caption", "captions"), ("text", "texts")):
-        found = [path for path in texts if not set(parts).isdisjoint(path.split("/")[-2:])]
-        # The text of a caption rather than its author or its language.
-        found.sort(key=lambda path: path.split("/")[-1] not in ("caption", "captions", "text"))
-        if found:
-            return found[0]
-    return ""
+def _strings(value: Any) -> Any:
+    """Texts come back as bytes, lists of them as lists or arrays."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    return value if isinstance(value, str) else [_strings(item) for item in value]
 
 
-def _boxes(tfds: Any, leaves: dict[str, Any]) -> tuple[str, str, tuple[tuple[str, ...], ...]]:
-    """Boxes in shares of the sides that have class labels with names beside them."""
-    kinds = tfds.features
-    for path, (feature, depth) in leaves.items():
-        # Older versions know one format of boxes only.
-        form = getattr(feature, "bbox_format", None)
-        relative = form is None or form.value == "REL_YXYX"
-        if not isinstance(feature, kinds.BBoxFeature) or depth != 1 or not relative:
-            continue
-        parent = path.rpartition("/")[0]
-        for other, (label, label_depth) in leaves.items():
-            beside = other.rpartition("/")[0] == parent and label_depth == 1
-            if beside and isinstance(label, kinds.ClassLabel) and label.names:
-                named = tuple(tuple(words(name.replace("_", " "))) for name in label.names)
-                return path, other, named
-    return "", "", ()
+def _flat(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return list(itertools.chain.from_iterable(_flat(item) for item in value))
+
+
+def _pairs(questions: Any, answers: Any) -> list[tuple[str, str]]:
+    """Each question with its answer: of several answers the commonest, of those the first."""
+    if isinstance(questions, str):
+        questions, answers = [questions], [answers]
+    if len(questions) != len(answers):
+        raise DataError(f"has {len(questions)} questions and {len(answers)} answers")
+    pairs = []
+    for question, said in zip(questions, answers, strict=True):
+        counts = Counter(spelling(text) for text in _flat(said))
+        answer = counts.most_common(1)[0][0] if counts else ""
+        if answer and words(question):
+            pairs.append((question, answer))
+    return pairs

@@ -16,13 +16,12 @@ import itertools
 import numpy as np
 
 from crossattn.data import tfds_examples, tfds_language, tfds_records, tfds_text
-from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
 from crossattn.data.tfds_examples import Geometry
 from crossattn.data.tfds_language import Survey
-from crossattn.data.tfds_reader import Reader, Split
+from crossattn.data.tfds_records import DataError
 from crossattn.data.tfds_stream import Stream
-from crossattn.data.tfds_text import Columns
+from crossattn.data.tfds_text import Columns, Split
 from crossattn.train.feed import WHOLE, Share, StreamFeed
 from crossattn.train.run import Data, Run
 from crossattn.train.source import Source
@@ -141,7 +140,7 @@ def divide(data: Data) -> Parts:
             "which runs are judged; if it has, name them with --data.question-feature and "
             "--data.answer-feature"
         )
-    reader = Reader(info.features, columns)
+    reader = tfds_text.Reader(info.features, columns)
 
     def split(name: str) -> Split:
         return Split(tfds_records.records(data.directory, name), reader)

@@ -11,8 +11,7 @@ import tfds_directories as made
 
 from crossattn.data import tfds_records
 from crossattn.data.errors import DataError
-from crossattn.data.tfds_reader import Reader, Split
-from crossattn.data.tfds_text import Names, columns
+from crossattn.data.tfds_text import Names, Reader, Split, columns
 
 F = made.tfds.features
 OURS = "tensorflow_datasets.core.features"

@@ -5,12 +5,11 @@ import pytest
 import tensorflow_datasets as tfds
 import tfds_directories as made
 
-from crossattn.data import pictures, tfds_examples, tfds_language, tfds_records
+from crossattn.data import tfds_examples, tfds_language, tfds_records
 from crossattn.data.errors import DataError
 from crossattn.data.examples import ROLES
 from crossattn.data.tfds_examples import Geometry
-from crossattn.data.tfds_reader import Reader, Record, Split
-from crossattn.data.tfds_text import Names, columns
+from crossattn.data.tfds_text import Names, Reader, Record, Split, columns
 
 F = tfds.features
 BOTH = ("question", "caption")
@@ -158,12 +157,12 @@ def test_areas_of_boxes_and_pictures_that_do_not_decode():
     drawn[0, :5, 4:] = True
     drawn[1, :, :2] = True
     np.testing.assert_array_equal(areas, drawn)
-    pixels = pictures.decode(made.picture(1), 16)
+    pixels = tfds_examples.picture(made.picture(1), 16)
     assert pixels.shape == (16, 16, 3)
     np.testing.assert_array_equal(pixels[0, 0], made.COLOURS["green"])
     for broken in (made.picture(0)[:60], made.picture(0, "JPEG")[:400], b"", b"nothing"):
         with pytest.raises(DataError, match="cannot be decoded"):
-            pictures.decode(broken, 16)
+            tfds_examples.picture(broken, 16)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crossattn.data import tfds_language
-from crossattn.data.tfds_reader import Record
+from crossattn.data.tfds_text import Record
 from crossattn.data.words import spelling, words
 
 ONE_WORD = [

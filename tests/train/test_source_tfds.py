@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossattn.data.errors import DataError
+from crossattn.data.tfds_records import DataError
 from crossattn.train import source_tfds
 from crossattn.train.feed import Share
 from crossattn.train.run import Data, Model, Run, replace
