@@ -34,10 +34,11 @@ from crossattn.train.checkpoint import (
 )
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.loop import Programs
-from crossattn.train.measure import Evidence, measure, questions
+from crossattn.train.measure import Evidence, measure
 from crossattn.train.record import Record, RecordError
 from crossattn.train.source import Source, load
 from crossattn.train.spread import Spread, SpreadError
+from crossattn.train.texts import captions, questions
 
 from . import evaluating
 from .command_line import fail, manual, nearest, parse, plain_errors
@@ -164,12 +165,20 @@ def _of_suite(folder: Path, options: Options) -> Path:
 
 
 def chosen_split(source: Source, name: str | None) -> str:
-    """The split to measure on; it needs questions."""
-    known = [split for split in source.splits if len(questions(source.splits[split]))]
+    """The split to measure on; it needs questions or captions, which foils (swap) are not."""
+    known = [
+        split
+        for split, part in source.splits.items()
+        if split != "swap" and len(questions(part)) + len(captions(part))
+    ]
     if name is None:
         return source.main
     if name not in known:
-        what = "has no questions" if name in source.splits else "is no split of this run's data"
+        what = (
+            "has no questions or captions"
+            if name in source.splits
+            else "is no split of this run's data"
+        )
         fail(COMMAND, f"--on {name} {what}: {nearest(name, known)}")
     return name
 

@@ -1,14 +1,23 @@
 """Measures of alignment: arrays in, numbers out, whoever's model they come from."""
 
 from crossattn.align.attention import mass_in_region, pointing, pointing_chance
-from crossattn.align.captions import exact_match, slot_accuracy
+from crossattn.align.captions import (
+    commonest_word_accuracy,
+    exact_match,
+    perplexity,
+    slot_accuracy,
+    word_frequency_perplexity,
+)
 from crossattn.align.pairs import swap_scores
 
 __all__ = [
+    "commonest_word_accuracy",
     "exact_match",
     "mass_in_region",
+    "perplexity",
     "pointing",
     "pointing_chance",
     "slot_accuracy",
     "swap_scores",
+    "word_frequency_perplexity",
 ]

@@ -1,4 +1,4 @@
-"""Captions against the canonical one."""
+"""Captions against the canonical one: how likely it is, and how much of it is written."""
 
 import numpy as np
 
@@ -34,3 +34,58 @@ def exact_match(
       [1.0]
     """
     return np.all((predicted == words) | ~target, axis=1).astype(float)
+
+
+def perplexity(log_likelihood: Float[np.ndarray, " E"], words: Int[np.ndarray, " E"]) -> float:
+    """Perplexity per word of E captions: exp of the mean negative log-likelihood of a word.
+
+    The mean is over the words of all captions together, so that a long one counts more than a short
+    one; the end token, which has to be predicted as well, is a word. It is at least 1, and 1 only
+    where every word was certain; a uniform guess among V words has V. It ends at e^700, before
+    numbers do.
+
+    Args:
+      log_likelihood: of all words of each caption, natural logarithm.
+      words: how many words each has.
+
+    Example:
+      >>> round(perplexity(np.log([0.25, 0.5]), np.array([2, 1])), 6)  # (1 / 8) ^ (-1 / 3)
+      2.0
+    """
+    loss = -np.sum(log_likelihood, dtype=np.float64) / np.sum(words)
+    return float(np.exp(np.clip(loss, 0.0, 700.0)))
+
+
+def word_frequency_perplexity(
+    words: Int[np.ndarray, "E T"], target: Bool[np.ndarray, "E T"]
+) -> float:
+    """Perplexity of knowing how often each word occurs in these captions, and nothing else.
+
+    No predictor that ignores image, place and neighbours does better on them. It is what a model
+    has to beat to have learnt anything, not a level that one without the image cannot beat: that is
+    what a blind variant measures.
+
+    Example:
+      >>> round(word_frequency_perplexity(np.array([[5, 6, 5, 6]]), np.ones((1, 4), bool)), 6)
+      2.0
+    """
+    _, counts = np.unique(words[target], return_counts=True)
+    shares = counts / counts.sum()
+    return float(np.exp(-np.sum(shares * np.log(shares))))
+
+
+def commonest_word_accuracy(
+    words: Int[np.ndarray, " N"], groups: Int[np.ndarray, " N"]
+) -> Float[np.ndarray, " N"]:
+    """1 where a word is the commonest of its group: what the best constant guess gets right.
+
+    Example:
+      >>> commonest_word_accuracy(np.array([5, 5, 6, 7]), np.array([1, 1, 1, 2])).tolist()
+      [1.0, 1.0, 0.0, 1.0]
+    """
+    right = np.zeros(len(words))
+    for group in np.unique(groups):
+        own = groups == group
+        values, counts = np.unique(words[own], return_counts=True)
+        right[own] = words[own] == values[counts.argmax()]
+    return right

@@ -18,13 +18,14 @@ from crossattn.train.evaluate import Evaluator
 from crossattn.train.folder import MEASURED, Folder
 from crossattn.train.log import Log, curve, read_lines
 from crossattn.train.loop import NonFiniteLossError, Programs, Seat, fit, fit_seeds
-from crossattn.train.measure import measure, questions, right_answers
+from crossattn.train.measure import measurable, measure
 from crossattn.train.record import Record, processor, versions, write_record
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Source
 from crossattn.train.spread import ONE_DEVICE, Spread
 from crossattn.train.step import State
 from crossattn.train.suite import Suite
+from crossattn.train.texts import captions, questions, score
 
 # The seed of sweep runs is none that a suite reports.
 SWEEP_SEED = 1_000_003
@@ -51,14 +52,26 @@ def check_source(suite: Suite, source: Source) -> None:
     """
     source.feed(suite.base, 0)
     split = suite.primary.split("/")[0]
-    if split not in source.splits:
+    if split not in (*source.splits, "caption"):
         raise ValueError(
             f"the primary metric {suite.primary} needs the split {split!r}; "
             f"data.source {suite.base.data.source} has {', '.join(source.splits)}"
         )
-    for name in ("validation", source.main):
-        if len(questions(source.splits[name])) == 0:
-            raise ValueError("there are no questions to evaluate: add question to data.tasks")
+    judged = (source.splits["validation"], source.splits[source.main])
+    if any(len(questions(part)) + len(captions(part)) == 0 for part in judged):
+        raise ValueError("there are no questions and no captions to evaluate")
+    known = measurable(source.splits, source.main)
+    if suite.primary in known:
+        return
+    if split not in ("swap", "caption") and not len(questions(source.splits[split])):
+        raise ValueError(
+            f"there are no questions to evaluate by {suite.primary}: add question to data.tasks, "
+            f"or take a primary metric of captions, like {source.main}/perplexity"
+        )
+    raise ValueError(
+        f"the primary metric {suite.primary} is not measured on these data: "
+        f"choose one of {', '.join(known)}"
+    )
 
 
 def run_variant(
@@ -143,13 +156,14 @@ def _with_best_rate(
     folder: Folder,
     listener: Listener,
 ) -> Run:
-    """The run with the learning rate that answers validation questions best (sweep seed)."""
+    """The run with the learning rate that does best on validation data (sweep seed)."""
     file = folder.path / "sweep" / variant / "chosen.json"
     broken = damage(file.parent, [file.name])
     if broken and file.exists():
         listener.notify(f"{file.parent}: {broken}: choosing the learning rate again")
     if agree([bool(broken)])[0]:
         scores: dict[float, float | None] = {}
+        by = ""
         for rate in suite.learning_rates:
             candidate = replace(run, {"optimiser.learning_rate": rate})
             where = file.parent / f"rate{rate:g}"
@@ -163,14 +177,15 @@ def _with_best_rate(
                 continue
             examples = source.splits["validation"]
             said = evaluator.predict(state.params, examples, attention=False)
-            scores[rate] = float(right_answers(examples, said, questions(examples)).mean())
+            by, scores[rate] = score(examples, said)
         finite = {rate: score for rate, score in scores.items() if score is not None}
         if not finite:
             raise NonFiniteLossError(f"{variant}: no learning rate of the sweep stays finite")
-        best = max(finite, key=lambda rate: (finite[rate], -rate))
+        sign = -1 if by == "perplexity" else 1
+        best = max(finite, key=lambda rate: (sign * finite[rate], -rate))
         record = {
             "learning_rate": best,
-            "validation_accuracy": {f"{r:g}": scores[r] for r in scores},
+            f"validation_{by}": {f"{r:g}": scores[r] for r in scores},
         }
         _write_json(file, record)
         _seal(file.parent, file.name)

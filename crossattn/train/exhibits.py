@@ -25,12 +25,16 @@ def rows(examples: Examples) -> np.ndarray:
 def shown(examples: Examples) -> np.ndarray:
     """Words (E, T) whose attention is worth a picture: colours, shapes and answers with a region.
 
-    Where no word has a region, because the data know none, these words all the same. The first
-    token is left out: no position predicts it and it is no word.
+    Where no word has a region, because the data know none, these words all the same; where there
+    are none of these words, all words of captions. The first token is left out: no position
+    predicts it and it is no word.
     """
     strong = np.isin(examples.role, [ROLES.index(role) for role in ("colour", "shape", "relation")])
     answer = np.arange(examples.tokens.shape[1]) == examples.answer[:, None]
     words = strong | answer
+    words[:, 0] = False
+    if not words.any():
+        words = examples.target.copy()
     located = examples.objects.any(axis=-1)
     if located.any():
         words &= located

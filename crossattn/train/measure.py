@@ -8,19 +8,28 @@ import jax
 import numpy as np
 
 from crossattn.align import (
-    exact_match,
+    commonest_word_accuracy,
     mass_in_region,
+    perplexity,
     pointing,
     pointing_chance,
-    slot_accuracy,
     swap_scores,
+    word_frequency_perplexity,
 )
-from crossattn.data.examples import ROLES, Examples
+from crossattn.data.examples import Examples
 from crossattn.train.evaluate import Evaluator, Look, Predictions, knockouts
+from crossattn.train.texts import (
+    STRONG,
+    captions,
+    positions,
+    questions,
+    right_answers,
+    slots_of,
+    written,
+)
 
-# Words whose region is exact; relation words point weakly, function words nowhere.
-STRONG = tuple(ROLES.index(role) for role in ("colour", "shape"))
-CAPTIONS_WRITTEN = 256
+# Words of captions of which the region is hidden, where there are no answers.
+CAPTION_WORDS_HIDDEN = 512
 # What random scores reach of a pair: two comparisons of two, both; the two right of four on top.
 SWAP_CHANCE = {"text": 1 / 4, "image": 1 / 4, "group": 1 / 6}
 
@@ -63,7 +72,7 @@ def measure(
       evaluator: of the variant.
       params: of the seed.
       splits: evaluation splits; "validation" chooses the layer that pointing is read from, "swap"
-        holds pairs, all others hold questions and captions.
+        holds pairs, all others hold questions, captions or both.
       main: the split on which attention and causal use are measured.
       by_layer: whether regions are knocked out in single layers, too.
     """
@@ -76,25 +85,17 @@ def measure(
             _swap(evidence, predictions[name])
         elif name != "validation":
             _answers(evidence, name, examples, predictions[name])
+            _likelihood(evidence, name, examples, predictions[name])
+            _written(evidence, "caption" if name == main else name, evaluator, params, examples)
     _attention(evidence, splits, predictions, main)
     _knockout(evidence, evaluator, params, splits[main], by_layer=by_layer)
-    _captions(evidence, evaluator, params, splits[main])
     return evidence
-
-
-def questions(examples: Examples) -> np.ndarray:
-    """Rows that have an answer."""
-    return np.flatnonzero(examples.answer > 0)
-
-
-def right_answers(examples: Examples, said: Predictions, rows: np.ndarray) -> np.ndarray:
-    """1 where the answer of a row is right."""
-    place = examples.answer[rows]
-    return (said.words[rows, place] == examples.tokens[rows, place]).astype(float)
 
 
 def _answers(evidence: Evidence, split: str, examples: Examples, said: Predictions) -> None:
     rows = questions(examples)
+    if not len(rows):
+        return
     right = right_answers(examples, said, rows)
     kinds = [examples.kinds[kind] for kind in examples.kind[rows]]
     chances = [examples.chance[kind] for kind in kinds]
@@ -112,25 +113,6 @@ def _swap(evidence: Evidence, said: Predictions) -> None:
     # Rows of a pair: caption 0 with image 0 and 1, caption 1 with image 0 and 1.
     for name, values in swap_scores(said.log_likelihood.reshape(-1, 2, 2)).items():
         evidence.add(f"swap/{name}", values, SWAP_CHANCE[name])
-
-
-def positions(examples: Examples) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Where words meet attention: (rows, positions that attend, words they are about).
-
-    "answer": the position that predicts an answer naming a colour or shape; "consumed": a position
-    whose input is a colour or shape word; "predicted": one that predicts such a word of a caption.
-    """
-    strong = np.isin(examples.role, STRONG) & examples.objects.any(axis=-1)
-    rows, words = np.nonzero(strong)
-    last = examples.tokens.shape[1] - 1
-    is_answer = (examples.answer[rows] == words) & (words > 0)
-    is_caption = examples.target[rows, words] & ~is_answer
-    consumed = (words < last) & ~is_answer
-    return {
-        "answer": (rows[is_answer], words[is_answer] - 1, words[is_answer]),
-        "consumed": (rows[consumed], words[consumed], words[consumed]),
-        "predicted": (rows[is_caption], words[is_caption] - 1, words[is_caption]),
-    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,33 +181,38 @@ def _attention(
             for head in range(by_head.shape[-1]):
                 label = f"pointing/{name}/layer{layer}/head{head}"
                 evidence.add(label, by_head[layer, :, head], chance)
-    if not all("answer" in words for words in known.values()):
-        return
-    evidence.layer = best = int(known["validation"]["answer"].hits().mean(axis=1).argmax())
-    answers = known[main]["answer"]
-    chance = float(np.mean(pointing_chance(answers.region)))
+    # Where nothing is asked, the words of captions stand for what answers are elsewhere.
+    for name, at in (("answer", "answer"), ("predicted", "caption")):
+        if all(name in words for words in known.values()):
+            _chosen_layer(evidence, known["validation"][name], known[main][name], at)
+            return
+
+
+def _chosen_layer(evidence: Evidence, validation: _Words, words: _Words, at: str) -> None:
+    """Pointing and mass in the layer that points best on validation data."""
+    evidence.layer = best = int(validation.hits().mean(axis=1).argmax())
+    chance = float(np.mean(pointing_chance(words.region)))
     # What always pointing at the best single patch would reach.
-    evidence.metrics["pointing/fixed_patch"] = float(answers.region.mean(axis=0).max())
-    evidence.add("pointing/answer", answers.hits()[best], chance)
-    evidence.add("mass/answer", answers.mass()[best])
+    evidence.metrics["pointing/fixed_patch"] = float(words.region.mean(axis=0).max())
+    evidence.add(f"pointing/{at}", words.hits()[best], chance)
+    evidence.add(f"mass/{at}", words.mass()[best])
     # Where the softmax covers more than the image; elsewhere it is 1 and says nothing.
-    if (share := answers.look.mass[best]).min() < 1 - 1e-4:
-        evidence.add("image_mass/answer", share)
+    if (share := words.look.mass[best]).min() < 1 - 1e-4:
+        evidence.add(f"image_mass/{at}", share)
 
 
 def _knockout(
     evidence: Evidence, evaluator: Evaluator, params: Any, examples: Examples, *, by_layer: bool
 ) -> None:
-    """Accuracy of colour and shape answers without the true region, without as much elsewhere."""
-    rows = positions(examples)["answer"][0]
-    truth = examples.regions(rows)[np.arange(len(rows)), examples.answer[rows]] > 0
+    """Accuracy of colour and shape words without the true region, without as much elsewhere."""
+    rows, words, levels = _hidden(examples)
+    truth = examples.regions(rows)[np.arange(len(rows)), words] > 0
     # Outside of a region over half the picture there is no random region of equal size.
     fair = truth.any(axis=1) & (2 * truth.sum(axis=1) <= truth.shape[1])
     if not fair.any():
         return
-    asked, truth = examples.rows(rows[fair]), truth[fair]
-    every = np.arange(len(asked))
-    chance = float(np.mean([examples.chance[examples.kinds[kind]] for kind in asked.kind]))
+    asked, words, truth = examples.rows(rows[fair]), words[fair], truth[fair]
+    every, chance = np.arange(len(asked)), float(np.mean(levels[fair]))
     visible = {"intact": np.ones_like(truth), **knockouts(truth, np.random.default_rng(0))}
     if by_layer:
         for layer, name in itertools.product(range(evaluator.layers), ("truth", "random")):
@@ -234,16 +221,68 @@ def _knockout(
             visible[f"{name}/layer{layer}"] = own
     for name, seen in visible.items():
         said = evaluator.predict(params, asked, seen, attention=False)
-        evidence.add(f"knockout/{name}", right_answers(asked, said, every), chance)
+        right = said.words[every, words] == asked.tokens[every, words]
+        evidence.add(f"knockout/{name}", right.astype(float), chance)
 
 
-def _captions(evidence: Evidence, evaluator: Evaluator, params: Any, examples: Examples) -> None:
-    """Slots and exact match of captions that the model writes greedily."""
-    rows = np.flatnonzero((examples.answer == 0) & examples.target.any(axis=1))[:CAPTIONS_WRITTEN]
-    if len(rows) == 0:
+def _hidden(examples: Examples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, places and chance levels of the words whose region is hidden: answers if there are any.
+
+    Else words of captions, each predicted after the true words before it; chance is what the
+    commonest colour, or shape, gets right.
+    """
+    found = positions(examples)
+    rows, _, words = found["answer"]
+    if len(rows):
+        kinds = [examples.kinds[kind] for kind in examples.kind[rows]]
+        return rows, words, np.array([examples.chance[kind] for kind in kinds])
+    rows, _, words = found["predicted"]
+    said, role = examples.tokens[rows, words], examples.role[rows, words]
+    levels = commonest_word_accuracy(said.astype(int), role.astype(int))
+    count = min(len(rows), CAPTION_WORDS_HIDDEN)
+    some = np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False))
+    return rows[some], words[some], levels[some]
+
+
+def _likelihood(evidence: Evidence, split: str, examples: Examples, said: Predictions) -> None:
+    """Perplexity per word of the captions; all of them together are one item."""
+    rows = captions(examples)
+    if not len(rows):
         return
-    captions = examples.rows(rows)
-    written = evaluator.write(params, captions)
-    slots = captions.target & np.isin(captions.role, STRONG)
-    evidence.add("caption/slot_accuracy", slot_accuracy(written, captions.tokens, slots))
-    evidence.add("caption/exact", exact_match(written, captions.tokens, captions.target))
+    target = examples.target[rows]
+    name, value = f"{split}/perplexity", perplexity(said.log_likelihood[rows], target.sum(axis=1))
+    evidence.metrics[name], evidence.items[name] = value, np.array([value])
+    evidence.chance[name] = word_frequency_perplexity(examples.tokens[rows], target)
+
+
+def _written(
+    evidence: Evidence, name: str, evaluator: Evaluator, params: Any, examples: Examples
+) -> None:
+    """Slots and exact match of captions that the model writes greedily."""
+    for measure, (values, chance) in written(evaluator, params, examples).items():
+        evidence.add(f"{name}/{measure}", values, chance)
+
+
+def measurable(splits: dict[str, Examples], main: str) -> list[str]:
+    """Metrics that `measure` has of every model, whatever it attends to."""
+    names = []
+    for split, examples in splits.items():
+        if split == "swap":
+            names += [f"swap/{name}" for name in ("text", "image", "group")]
+        elif split != "validation":
+            names += _measurable(split, examples, "caption" if split == main else split)
+    return names
+
+
+def _measurable(split: str, examples: Examples, written_as: str) -> list[str]:
+    names, asked, told = [], questions(examples), captions(examples)
+    if len(asked):
+        kinds = sorted({examples.kinds[kind] for kind in examples.kind[asked]})
+        is_open = np.isin(examples.role[asked, examples.answer[asked]], STRONG)
+        names += [f"{split}/accuracy"]
+        names += [f"{split}/accuracy/{kind}" for kind in kinds if len(kinds) > 1]
+        names += [f"{split}/open"] if is_open.any() and not is_open.all() else []
+    if len(told):
+        names += [f"{split}/perplexity", f"{written_as}/exact"]
+        names += [f"{written_as}/slot_accuracy"] if slots_of(examples, told).any() else []
+    return names

@@ -94,15 +94,17 @@ def _scenes(run: Run) -> Source:
             layout="layout" in run.model.contexts,
         )
 
-    count, questions = data.evaluation_images, ("question",)
+    # Where captions are all that is learnt, captions of every split are what is judged.
+    count = data.evaluation_images
+    judged = data.tasks if data.tasks == ("caption",) else ("question",)
     # The main split carries the captions; the foils need a few hundred scenes each.
     splits = {
-        "validation": examples("validation", min(count, 400), questions),
+        "validation": examples("validation", min(count, 400), judged),
         "iid": examples("iid", count, data.tasks),
-        "pairs": examples("pairs", count, questions),
-        "count": examples("count", min(count, 400), questions),
-        "relations": examples("relations", min(count, 400), questions),
-        "swap": examples("swap", min(count, 400), questions),
+        "pairs": examples("pairs", count, judged),
+        "count": examples("count", min(count, 400), judged),
+        "relations": examples("relations", min(count, 400), judged),
+        "swap": examples("swap", min(count, 400), judged),
     }
     train = examples("train", data.images, data.tasks)
     drawn = scenes.generate("iid", count, seed=data.seed, tasks=data.tasks)

@@ -53,7 +53,7 @@ def load(run: Run) -> Source:
 
     Raises:
       DataError: there is no directory to read, it is damaged, or does not hold pictures with
-        questions and answers.
+        questions and answers, or captions.
       ValueError: the model does not read pictures of this kind.
       ModuleNotFoundError: TensorFlow Datasets is not installed.
     """
@@ -73,7 +73,8 @@ def load(run: Run) -> Source:
     for name, (split, numbers) in parts.evaluation.items():
         chosen = numbers[: data.evaluation_images or None]
         splits[name], masks[name] = tfds_examples.examples(split, chosen, parts.survey, geometry)
-        _check(data, name, splits[name])
+        if parts.survey.asked:
+            _check(data, name, splits[name])
     return Source(
         vocabulary=parts.survey.language.vocabulary,
         feed=functools.partial(feed, parts, geometry),
@@ -134,12 +135,6 @@ def divide(data: Data) -> Parts:
         data.image_feature, data.question_feature, data.answer_feature, data.caption_feature
     )
     columns = tfds_text.columns(info.features, names, data.tasks)
-    if "question" in data.tasks and not columns.question:
-        raise DataError(
-            f"{data.directory} has captions ({columns.caption}) but no questions and answers, by "
-            "which runs are judged; if it has, name them with --data.question-feature and "
-            "--data.answer-feature"
-        )
     reader = tfds_text.Reader(info.features, columns)
 
     def split(name: str) -> Split:
@@ -184,7 +179,7 @@ def _asks(split: Split, columns: Columns) -> bool:
 
 
 def _check(data: Data, name: str, examples: Examples) -> None:
-    if "question" in data.tasks and not np.any(examples.answer):
+    if not np.any(examples.answer):
         raise DataError(
             f"{data.directory}: its part {name} of {len(examples.images)} pictures has no question "
             "with an answer: raise data.evaluation_images"

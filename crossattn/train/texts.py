@@ -1,0 +1,89 @@
+"""Which words of the examples are judged, and what is right of them."""
+
+from typing import Any
+
+import numpy as np
+
+from crossattn.align import commonest_word_accuracy, exact_match, perplexity, slot_accuracy
+from crossattn.data.examples import ROLES, Examples
+from crossattn.train.evaluate import Evaluator, Predictions
+
+# Words whose region is exact; relation words point weakly, function words nowhere.
+STRONG = tuple(ROLES.index(role) for role in ("colour", "shape"))
+CAPTIONS_WRITTEN = 256
+
+
+def questions(examples: Examples) -> np.ndarray:
+    """Rows that have an answer."""
+    return np.flatnonzero(examples.answer > 0)
+
+
+def captions(examples: Examples) -> np.ndarray:
+    """Rows that have words to predict and are no questions."""
+    return np.flatnonzero((examples.answer == 0) & examples.target.any(axis=1))
+
+
+def right_answers(examples: Examples, said: Predictions, rows: np.ndarray) -> np.ndarray:
+    """1 where the answer of a row is right."""
+    place = examples.answer[rows]
+    return (said.words[rows, place] == examples.tokens[rows, place]).astype(float)
+
+
+def positions(examples: Examples) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Where words meet attention: (rows, positions that attend, words they are about).
+
+    "answer": the position that predicts an answer naming a colour or shape; "consumed": a position
+    whose input is a colour or shape word; "predicted": one that predicts such a word of a caption.
+    """
+    strong = np.isin(examples.role, STRONG) & examples.objects.any(axis=-1)
+    rows, words = np.nonzero(strong)
+    last = examples.tokens.shape[1] - 1
+    is_answer = (examples.answer[rows] == words) & (words > 0)
+    is_caption = examples.target[rows, words] & ~is_answer
+    consumed = (words < last) & ~is_answer
+    return {
+        "answer": (rows[is_answer], words[is_answer] - 1, words[is_answer]),
+        "consumed": (rows[consumed], words[consumed], words[consumed]),
+        "predicted": (rows[is_caption], words[is_caption] - 1, words[is_caption]),
+    }
+
+
+def slots_of(examples: Examples, rows: np.ndarray) -> np.ndarray:
+    """Words of captions (n, T) that name what is in the picture: colours and shapes."""
+    return examples.target[rows] & np.isin(examples.role[rows], STRONG)
+
+
+def written(
+    evaluator: Evaluator, params: Any, examples: Examples
+) -> dict[str, tuple[np.ndarray, float | None]]:
+    """What is right of captions that a model writes greedily, with the level of chance.
+
+    "exact": 1 where every word is; "slot_accuracy", of captions that have slots: the share of them
+    that hold the right word. The best guess without the picture is the commonest word of a role.
+    """
+    rows = captions(examples)[:CAPTIONS_WRITTEN]
+    if not len(rows):
+        return {}
+    told = examples.rows(rows)
+    said, slots = evaluator.write(params, told), slots_of(examples, rows)
+    found: dict[str, tuple[np.ndarray, float | None]] = {
+        "exact": (exact_match(said, told.tokens, told.target), None)
+    }
+    if (has := slots.any(axis=1)).any():
+        values = slot_accuracy(said[has], told.tokens[has], slots[has])
+        words, roles = told.tokens[slots].astype(int), told.role[slots].astype(int)
+        chance = float(commonest_word_accuracy(words, roles).mean())
+        found = {"slot_accuracy": (values, chance), **found}
+    return found
+
+
+def score(examples: Examples, said: Predictions) -> tuple[str, float]:
+    """By what a model is chosen on validation data, and its value.
+
+    The accuracy of answers; where nothing is asked, the perplexity of captions.
+    """
+    if len(rows := questions(examples)):
+        return "accuracy", float(right_answers(examples, said, rows).mean())
+    rows = captions(examples)
+    words = examples.target[rows].sum(axis=1)
+    return "perplexity", perplexity(said.log_likelihood[rows], words)
