@@ -100,7 +100,7 @@ def positive(prefix: str = "", **fields: int | float) -> None:
             raise ValueError(f"{prefix}{name} must be positive, got {value}")
 
 
-def changed(node: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
+def changed(node: Any, changes: Mapping[Any, Any], prefix: str = "") -> Any:
     """A dataclass with some fields changed, at once: named by dotted path, in whatever order.
 
     Args:

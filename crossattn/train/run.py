@@ -181,7 +181,7 @@ class Run:
             raise ValueError(f"data.noise is for model.perception oracle, not {perception}")
 
 
-def replace(run: Run, changes: Mapping[str, Any]) -> Run:
+def replace(run: Run, changes: Mapping[Any, Any]) -> Run:
     """A run with some fields changed, named by dotted path.
 
     Raises:

@@ -110,15 +110,11 @@ def _differences(run: Path, wanted: dict[str, Any]) -> str:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{record.FILE} cannot be read"
     missing = object()
-    changed = [
-        name
-        for name in dict.fromkeys((*wanted, *there))
-        if name != "sweep"
-        and name not in WITHOUT_EFFECT
-        # What a sweep chose is no setting.
-        and not (name == "optimiser.learning_rate" and name not in wanted)
-        and there.get(name, missing) != wanted.get(name, missing)
-    ]
+    swept = () if "optimiser.learning_rate" in wanted else ("optimiser.learning_rate",)
+    names = dict.fromkeys((*wanted, *there))
+    for ignored in (*SHARED, *WITHOUT_EFFECT, *swept):
+        names.pop(ignored, None)
+    changed = [name for name in names if there.get(name, missing) != wanted.get(name, missing)]
     return ", ".join(f"{name} {there.get(name)} -> {wanted.get(name)}" for name in changed)
 
 

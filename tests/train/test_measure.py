@@ -8,9 +8,10 @@ import pytest
 from crossattn.align import pointing_chance
 from crossattn.data import scenes
 from crossattn.train.evaluate import Evaluator, Look, Predictions, knockouts
-from crossattn.train.measure import measure, positions
+from crossattn.train.measure import measurable, measure
 from crossattn.train.run import replace
 from crossattn.train.step import model_of
+from crossattn.train.texts import positions, score
 
 SPLITS = ("validation", "iid", "swap")
 
@@ -31,9 +32,9 @@ class Knowing(Evaluator):
         regions = examples.regions()
         words = examples.tokens.copy()
         if visible is not None and self.needs_sight:
-            answered = regions[np.arange(len(examples)), examples.answer] > 0
             # It looks in its second layer alone.
-            words[(answered & ~np.broadcast_to(visible, (2, *answered.shape))[1]).any(axis=1)] = 0
+            seen = np.broadcast_to(visible, (2, len(examples), regions.shape[-1]))[1]
+            words[((regions > 0) & ~seen[:, None]).any(axis=-1)] = 0
         likelihood = -np.abs(regions.sum(axis=(1, 2)) - 1)
         # Attention of a position: the region of the word that follows, shifted aside if blind.
         maps = np.roll(regions, -1, axis=1)[:, :-1]
@@ -87,6 +88,59 @@ def test_attending_and_using_are_told_apart(splits):
     evidence = measure(Knowing(needs_sight=False, attends=False), None, splits, main="iid")
     assert evidence.metrics["pointing/answer"] == 0
     assert evidence.metrics["knockout/truth"] == 1
+
+
+@pytest.fixture(scope="module")
+def told():
+    """Captions and nothing else."""
+    return {name: scenes.examples(name, 100, seed=0, tasks=("caption",)) for name in CAPTIONED}
+
+
+CAPTIONED = ("validation", "iid", "pairs", "swap")
+
+
+def test_captions_alone_have_every_kind_of_evidence(told):
+    evidence = measure(Knowing(), None, told, main="iid", by_layer=True)
+    metrics, chance = evidence.metrics, evidence.chance
+    assert not [name for name in metrics if name.endswith("accuracy") and "slot" not in name]
+    assert metrics["caption/slot_accuracy"] == metrics["pairs/slot_accuracy"] == 1
+    assert metrics["pointing/caption"] == metrics["pointing/predicted/layer1"] == 1
+    assert evidence.layer == 1
+    assert metrics["knockout/intact"] == metrics["knockout/random"] == metrics["knockout/rest"] == 1
+    assert metrics["knockout/truth"] == metrics["knockout/truth/layer1"] == 0
+    assert 1 / 6 < chance["knockout/truth"] < 0.3
+    assert 1 / 6 < chance["pairs/slot_accuracy"] < 0.3
+    # Between one of two words and one of the 6 + 6 + 3 that captions have.
+    assert 2 < chance["iid/perplexity"] < 15
+    assert set(measurable(told, "iid")) <= set(metrics)
+    assert {name for name in metrics if "perplexity" in name} == {
+        "iid/perplexity",
+        "pairs/perplexity",
+    }
+
+
+def test_perplexity_is_that_of_a_word_the_end_included(told):
+    part = told["iid"]
+    words = part.target.sum(axis=1)
+    assert all(part.words(row).endswith("<eos>") for row in range(3))
+    assert words[0] == len(part.words(0).split()) - 2  # "<bos> describe" is given
+    uniform = Predictions(part.tokens, -words * np.log(7.0), None)
+    by, value = score(part, uniform)
+    assert (by, round(value, 6)) == ("perplexity", 7)
+    # A long caption counts more than a short one.
+    uneven = Predictions(
+        part.tokens, np.where(words == words.max(), 0.0, -words * np.log(7.0)), None
+    )
+    share = words[words < words.max()].sum() / words.sum()
+    assert score(part, uneven)[1] == pytest.approx(7**share)
+
+
+def test_what_can_be_measured_is_known_before(splits):
+    known = measurable(splits, "iid")
+    found = measure(Knowing(), None, splits, main="iid").metrics
+    assert set(known) <= set(found)
+    elsewhere = ("pointing", "mass", "knockout", "image_mass")
+    assert set(found) - set(known) == {name for name in found if name.startswith(elsewhere)}
 
 
 def test_knockouts_remove_equal_areas():

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 
+import numpy as np
 import pytest
 
 import configs
@@ -29,24 +30,151 @@ def test_bad_values_are_refused(build, message):
         build()
 
 
-def test_replace_changes_one_field():
+@pytest.mark.parametrize("build", [lambda: Model(heads=4.5), lambda: Data(tasks="caption")])
+def test_fields_of_another_type_are_refused(build):
+    # In tests the checker of annotations may be the first to notice.
+    with pytest.raises((ValueError, TypeError), match=r"heads|tasks"):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("source", "field", "value", "message"),
+    [
+        ("scenes", "directory", "here", "data.directory is for source tfds, not for scenes"),
+        ("scenes", "image_size", 32, "data.image_size is for source tfds, not for scenes"),
+        ("scenes", "caption_feature", "x", "data.caption_feature is for source tfds"),
+        ("scenes", "flip", True, "data.flip is for source easy_vqa and tfds, not for scenes"),
+        ("easy_vqa", "noise", 0.2, "data.noise is for source scenes, not for easy_vqa"),
+        ("easy_vqa", "seed", 3, "data.seed is for source scenes, not for easy_vqa"),
+        ("easy_vqa", "tasks", ("caption",), "easy_vqa has questions only"),
+        ("easy_vqa", "question_feature", "q", "data.question_feature is for source tfds"),
+        ("tfds", "features", "here", "data.features is for source scenes and easy_vqa"),
+        ("tfds", "seed", 1, "data.seed is for source scenes, not for tfds"),
+        ("tfds", "tasks", ("refer",), "data.tasks refer is for source scenes"),
+    ],
+)
+def test_what_a_source_does_not_take_is_refused(source, field, value, message):
+    with pytest.raises(ValueError, match=message):
+        Data(source=source, **{field: value})
+    with pytest.raises(ValueError, match=f"variant v: {message}|variant v: .*{message}"):
+        made(base=Run(data=Data(source=source)), variants={"a": {}, "v": {f"data.{field}": value}})
+
+
+def test_replace_changes_fields_at_once():
     run = replace(Run(), {"model.fusion": "blind"})
     assert run.model.fusion == "blind"
     assert replace(run, {"model.fusion": "cross-attention"}) == Run()
+    # Six heads do not divide the width of the base.
+    changes = {"model.heads": np.int64(6), "data.tasks": ["caption"], "model.width": 96}
+    wide = replace(Run(), changes)
+    assert (wide.model.heads, wide.model.width, wide.data.tasks) == (6, 96, ("caption",))
+    assert wide == replace(Run(), dict(reversed(changes.items())))
+    assert type(wide.model.heads) is int
 
 
-def test_a_suite_must_know_its_variants():
-    with pytest.raises(ValueError, match="no variant b"):
-        Suite(
-            name="s",
-            title="t",
-            base=Run(),
-            variants={"a": {}},
-            baseline="a",
-            primary="iid/accuracy",
-            claims=(("a", "b"),),
-            quick={},
-        )
+def made(**fields):
+    plain = {"name": "s", "title": "t", "base": Run(), "variants": {"a": {}}, "baseline": "a"}
+    return Suite(**{**plain, "primary": "iid/accuracy", **fields})
+
+
+def test_claims_and_quick_have_defaults():
+    assert (made().claims, made().quick) == ((), {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.fusion": "flamingo"}, "model.fusion takes one of blind, .*, got 'flamingo'"),
+        ({"model.heads": 4.5}, "model.heads takes a whole number, got 4.5"),
+        ({"model.heads": True}, "model.heads takes a whole number, got True"),
+        ({"steps": "800"}, "steps takes a whole number, got '800'"),
+        ({"model.width": 0}, "model.width must be positive, got 0"),
+        ({"model.heads": 5}, "model.width 64 is not a multiple of heads 5"),
+        ({"optimiser.learning_rate": float("nan")}, "learning_rate takes a finite number, got nan"),
+        ({"data.tasks": "caption"}, "data.tasks takes a tuple of which each is one of question"),
+        ({"data.flip": 1}, "data.flip takes True or False, got 1"),
+        ({"model.depth": 3}, "Model has no field 'depth'; it has fusion, "),
+        ({"steps.x": 3}, "steps is a value and has no field 'x'"),
+        ({"model": 3}, "model takes a Model, got 3"),
+        ({"model": Model(heads=2), "model.width": 8}, "model is changed as a whole and in part"),
+        ({3: 1}, "a field is named by a text"),
+        (None, "takes a dict of changes by field, got None"),
+        (["steps"], "takes a dict of changes by field"),
+        ({"data.noise": 0.5}, "changes data.noise, but all variants learn from the data"),
+        ({"data.images": 200}, "changes data.images, but all variants learn from the data"),
+        ({"model.perception": "patch"}, "changes model.perception, but all variants learn"),
+        ({"model.contexts": ("image", "layout")}, "changes model.contexts, but all variants"),
+    ],
+)
+def test_a_variant_that_cannot_run_is_refused_when_the_suite_is_made(changes, message):
+    with pytest.raises(ValueError, match=f"^suite s, variant v: .*{message}") as caught:
+        made(variants={"a": {}, "v": changes})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_variant_may_leave_out_what_the_data_have():
+    both = Run(model=Model(contexts=("image", "layout")))
+    assert made(base=both, variants={"a": {}, "v": {"model.contexts": ("image",)}})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a/b",
+        "a\\b",
+        "..",
+        ".a",
+        "-a",
+        "a\nb",
+        "a\x1b[1m",
+        "",
+        " ",
+        "a ",
+        "x" * 101,
+        "क" * 80,
+        3,
+        "A",
+    ],
+)
+def test_names_that_are_no_folder_are_refused(name):
+    with pytest.raises(ValueError, match=r"^suite s: .*(name|upper and lower case)") as caught:
+        made(variants={"a": {}, name: {}})
+    assert "\n" not in str(caught.value)
+
+
+def test_names_in_any_writing_are_taken():
+    assert made(variants={"a": {}, "कख": {}, "lr=1e-3": {}, "with blanks": {}})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"baseline": "b"}, "suite s: no variant b; there are a"),
+        ({"claims": (("a", "b"),)}, "suite s: no variant b"),
+        ({"claims": (("a", "a"),)}, "a claim compares a with itself"),
+        ({"claims": ("a", "b")}, "claims takes a tuple of which each is a tuple of 2"),
+        ({"variants": {}}, "variants is empty"),
+        ({"variants": ["a"]}, "variants takes a dict"),
+        ({"primary": "accuracy"}, "primary takes a metric of a split, like pairs/accuracy"),
+        ({"primary": "iid/ accuracy"}, "primary takes a metric"),
+        ({"primary": 3}, "primary takes a text, got 3"),
+        ({"base": {}}, "base takes a Run"),
+        ({"name": "a/b"}, "suite: name takes a name without slashes"),
+        ({"title": "two\nlines"}, "title takes one line"),
+        ({"notes": "one"}, "notes takes a tuple of which each is a text, got 'one'"),
+        ({"learning_rates": ()}, "learning_rates takes different numbers over 0"),
+        ({"quick": {"stps": 3}}, "suite s, quick: Run has no field 'stps'"),
+        ({"quick": {"model.width": 6}}, "suite s, quick: .*multiple of heads"),
+    ],
+)
+def test_a_suite_that_cannot_be_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        made(**fields)
+
+
+def test_a_sweep_does_not_choose_what_a_variant_sets():
+    with pytest.raises(ValueError, match=r"variant v: changes .*, which the s"):
+        made(variants={"a": {}, "v": {"optimiser.learning_rate": 0.1}}, sweep=True)
 
 
 @pytest.mark.parametrize("name", SUITES)

@@ -11,6 +11,7 @@ import pytest
 from crossattn.data.tfds_records import DataError
 from crossattn.train import source_tfds
 from crossattn.train.feed import Share
+from crossattn.train.measure import measurable
 from crossattn.train.run import Data, Model, Run, replace
 from crossattn.train.source import load
 
@@ -188,17 +189,21 @@ def test_what_cannot_be_read_is_one_line(run, changes, message):
     assert "\n" not in str(caught.value)
 
 
-def test_captions_alone_are_no_questions(tmp_path, run):
+def test_captions_alone_are_data(tmp_path, run):
     features = made.tfds.features
     known = features.FeaturesDict({"image": features.Image(), "caption": features.Text()})
-    some = [{"image": made.picture(n), "caption": "a thing"} for n in range(3)]
+    some = [{"image": made.picture(n), "caption": f"a thing {n}"} for n in range(3)]
     made.write_tfrecord(tmp_path, known, {"train": some, "test": some}, shards=1)
-    with pytest.raises(DataError, match=r"captions \(caption\) but no questions and answers"):
-        load(replace(run, {"data.directory": str(tmp_path)}))
+    # Of questions and captions, those that there are.
+    both = replace(run, {"data.directory": str(tmp_path)})
+    source = load(both)
+    assert measurable(source.splits, source.main) == ["test/perplexity", "caption/exact"]
+    assert source.splits["test"].words(1) == "<bos> a thing 1 <eos>"
+    with pytest.raises(DataError, match="found no text for data"):
+        load(replace(both, {"data.tasks": ("question",)}))
     made.write_tfrecord(tmp_path, known, {"test": some}, shards=1)
-    alone = replace(run, {"data.directory": str(tmp_path), "data.tasks": ("caption",)})
     with pytest.raises(DataError, match="no split 'train': it has test"):
-        load(alone)
+        load(both)
 
 
 def test_batches_must_fit(source, run):

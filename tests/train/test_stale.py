@@ -1,0 +1,177 @@
+"""A results folder keeps what still belongs to its suite, and says what does not."""
+
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+
+from crossattn.train.folder import Folder, FolderError, pending
+from crossattn.train.record import Record, versions, write_record
+from crossattn.train.run import Data, Run, replace
+from crossattn.train.suite import Suite
+
+SUITE = Suite(
+    name="made",
+    title="up",
+    base=Run(data=Data(images=100, evaluation_images=100), steps=7),
+    variants={"heads-4": {}, "heads-8": {"model.heads": 8}, "deep": {"model.layers": 3}},
+    baseline="heads-4",
+    primary="iid/accuracy",
+)
+SEEDS = 2
+
+
+def finish(folder, suite, variant, seed):
+    """What a finished run leaves, as far as anybody looks at it here."""
+    where = folder.run(variant, seed)
+    write_record(where, Record(suite.name, variant, seed, suite.run(variant), versions()))
+    (where / "checkpoints").mkdir(exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{suite.primary: np.ones(3)})
+    (where / "items.npz").write_bytes(buffer.getvalue())
+    (where / "metrics.json").write_text(json.dumps({"metrics": {suite.primary: 1.0}}))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    found = Folder(tmp_path / "out")
+    found.path.mkdir()
+    found.claim(SUITE)
+    for variant in SUITE.variants:
+        for seed in range(SEEDS):
+            finish(found, SUITE, variant, seed)
+    return found
+
+
+def changed(**fields):
+    return dataclasses.replace(SUITE, **fields)
+
+
+def left(suite, folder):
+    return dict(pending(suite, folder, SEEDS))
+
+
+@pytest.mark.parametrize(
+    "suite",
+    [
+        SUITE,
+        changed(variants=dict(reversed(SUITE.variants.items()))),
+        changed(baseline="deep", claims=(("deep", "heads-4"),), title="down", notes=("new",)),
+        changed(base=replace(SUITE.base, {"checkpoint_every": 3}), learning_rates=(0.1,)),
+        changed(quick={"steps": 3}),
+    ],
+)
+def test_what_decides_no_number_makes_nothing_stale(suite, folder):
+    folder.check(suite)
+    assert folder.changes(suite) == []
+    assert left(suite, folder) == {}
+
+
+def test_an_added_variant_is_all_that_runs(folder):
+    more = changed(variants={"wide": {"model.width": 128}, **SUITE.variants})
+    folder.check(more)
+    assert folder.changes(more) == []
+    folder.claim(more)
+    assert left(more, folder) == {"wide": [0, 1]}
+
+
+def test_a_changed_variant_is_named_kept_aside_and_run_again(folder):
+    new = changed(variants={**SUITE.variants, "heads-8": {"model.heads": 16, "steps": 9}})
+    folder.check(new)
+    (said,) = folder.changes(new)
+    assert (
+        "heads-8 has changed (model.heads 8 -> 16, steps 7 -> 9): its 2 runs are run again" in said
+    )
+    # A dry run asks before anything is moved.
+    assert left(new, folder) == {"heads-8": [0, 1]}
+    assert folder.finished("heads-8", 0)
+    folder.claim(new)
+    assert left(new, folder) == {"heads-8": [0, 1]}
+    assert not folder.run("heads-8", 0).exists()
+    assert (folder.path / "stale" / "heads-8" / "1" / "seed1" / "metrics.json").exists()
+    assert folder.changes(new) == []
+    # And once more, one run of the new ones being there.
+    finish(folder, new, "heads-8", 0)
+    newer = changed(variants={**SUITE.variants, "heads-8": {"model.heads": 2}})
+    assert "its run is run again" in folder.changes(newer)[0]
+    folder.claim(newer)
+    assert (folder.path / "stale" / "heads-8" / "2" / "seed0" / "metrics.json").exists()
+    assert left(newer, folder) == {"heads-8": [0, 1]}
+
+
+def test_a_removed_variant_stays_and_a_renamed_one_runs_again(folder):
+    variants = {"heads-4": {}, "deep": {"model.layers": 3}, "eight": {"model.heads": 8}}
+    new = changed(variants=variants)
+    folder.check(new)
+    (said,) = folder.changes(new)
+    assert said == (
+        "heads-8 is no variant of made now: its 2 runs stay and are not reported; eight has the "
+        "same settings, and under its new name is run again"
+    )
+    folder.claim(new)
+    assert left(new, folder) == {"eight": [0, 1]}
+    # Back again, nothing was lost.
+    assert left(SUITE, folder) == {}
+
+
+def test_a_removed_variant_that_comes_back_changed_is_run_again(folder):
+    folder.claim(changed(variants={"heads-4": {}}))
+    back = changed(variants={**SUITE.variants, "deep": {"model.layers": 5}})
+    assert left(back, folder) == {"deep": [0, 1]}
+
+
+def test_what_all_variants_share_must_not_change(folder):
+    with pytest.raises(FolderError, match=r"steps is 7 there and 9 here.*choose another"):
+        folder.check(changed(base=replace(SUITE.base, {"steps": 9})))
+    with pytest.raises(FolderError, match="sweep is False there and True here"):
+        folder.check(changed(sweep=True))
+    # Unless each variant says it for itself.
+    own = {name: {"steps": 7, **changes} for name, changes in SUITE.variants.items()}
+    same = changed(base=replace(SUITE.base, {"steps": 9}), variants=own)
+    folder.check(same)
+    assert folder.changes(same) == []
+
+
+def test_another_primary_metric_is_measured_again(folder):
+    new = changed(primary="pairs/accuracy")
+    finish(folder, new, "deep", 1)  # measured by it already
+    said = folder.changes(new)
+    assert "heads-4 was not measured by pairs/accuracy: its 2 runs are measured again" in said[0]
+    assert "deep was not measured by pairs/accuracy: its run is measured again" in said[2]
+    folder.claim(new)
+    assert left(new, folder) == {"heads-4": [0, 1], "heads-8": [0, 1], "deep": [0]}
+    # From its checkpoint: all else stays where it is.
+    assert {path.name for path in folder.run("deep", 0).iterdir()} == {"run.json", "checkpoints"}
+    assert (folder.path / "stale" / "deep" / "1" / "seed0" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"run": 3}', None])
+def test_a_run_that_does_not_say_what_it_is_is_not_believed(content, folder):
+    path = folder.run("deep", 1) / "run.json"
+    path.unlink() if content is None else path.write_bytes(content)
+    assert "deep has changed (run.json cannot be read): its run is" in folder.changes(SUITE)[0]
+    assert left(SUITE, folder) == {"deep": [1]}
+    folder.claim(SUITE)
+    finish(folder, SUITE, "deep", 1)
+    assert folder.changes(SUITE) == []
+
+
+def test_a_sweep_is_stale_with_its_variant(folder):
+    swept = changed(sweep=True, name="swept")
+    other = Folder(folder.path.parent / "swept")
+    other.path.mkdir()
+    other.claim(swept)
+    record = Record(
+        "swept", "deep", 1, replace(swept.run("deep"), {"optimiser.learning_rate": 8e-3}), {}
+    )
+    write_record(other.path / "sweep" / "deep" / "rate0.008", record)
+    (other.path / "sweep" / "deep" / "rate0.008" / "checkpoints").mkdir()
+    assert other.changes(swept) == []
+    new = dataclasses.replace(swept, variants={**SUITE.variants, "deep": {"model.layers": 4}})
+    assert "deep has changed (model.layers 3 -> 4): its sweep is run again" in other.changes(new)[0]
+    other.claim(new)
+    assert (other.path / "stale" / "deep" / "1" / "sweep" / "rate0.008").is_dir()
+    with pytest.raises(FolderError, match=r"learning_rates is \[.*\] there and \[0.1\] here"):
+        other.check(dataclasses.replace(new, learning_rates=(0.1,)))
