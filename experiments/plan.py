@@ -10,6 +10,7 @@ python -m experiments.plan results/fusion/runs/blind/seed0 --topology tpu7x:2x2x
 
 import dataclasses
 import json
+import os
 import re
 import sys
 import time
@@ -136,7 +137,7 @@ def configure(arguments: list[str]) -> tuple[Record, list[Topology], Options]:
 def _begun(name: str, rest: list[str]) -> tuple[Record, str]:
     """The run of a suite's variant, or that of a folder, before the command line changes it."""
     wanted = rest[rest.index("--variant") + 1 :][:1] if "--variant" in rest else []
-    if (Path(name) / record.FILE).exists():
+    if os.path.isfile(os.path.join(name, record.FILE)):  # whatever is typed, no error
         if wanted:
             fail(COMMAND, f"{name} is one run: leave out --variant")
         try:
@@ -144,7 +145,7 @@ def _begun(name: str, rest: list[str]) -> tuple[Record, str]:
         except RecordError as error:
             fail(COMMAND, str(error))
         return found, found.variant
-    if Path(name).is_dir() and name not in suites.names():
+    if os.path.isdir(name) and name not in suites.names():
         fail(COMMAND, f"{name} is no run, it has no {record.FILE}")
     suite = suites.named(COMMAND, name)
     variant = wanted[0] if wanted else suite.baseline

@@ -31,13 +31,15 @@ NEIGHBOURS = "crossattn_suites_beside"
 
 def _shipped() -> types.ModuleType:
     """The package of the suites that came with this package, whatever else has its name."""
-    package = importlib.import_module(PACKAGE)
     beside = Path(__file__).resolve().parents[1] / PACKAGE
-    if beside.is_dir() and all(Path(place).resolve() != beside for place in package.__path__):
-        package = types.ModuleType("crossattn_configs")
-        package.__path__ = [str(beside)]
-        package = sys.modules.setdefault(package.__name__, package)
-    return package
+    # The file of another package of this name is not run.
+    spec = importlib.util.find_spec(PACKAGE)
+    found = (spec and spec.submodule_search_locations) or ()
+    if not beside.is_dir() or any(Path(place).resolve() == beside for place in found):
+        return importlib.import_module(PACKAGE)
+    package = types.ModuleType("crossattn_configs")
+    package.__path__ = [str(beside)]
+    return sys.modules.setdefault(package.__name__, package)
 
 
 def _shipped_names() -> list[str]:

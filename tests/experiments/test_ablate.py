@@ -1,6 +1,7 @@
 """Suites from the first step to the report: resumed, killed, interrupted, planned, measured."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -209,6 +211,45 @@ def test_a_damaged_log_of_a_finished_run_changes_nothing(finished, tmp_path):
         log.write_bytes(log.read_bytes().replace(b"loss", b"lo\xffs", 1))
     assert "4 runs are finished, 0 to go" in typed("--seeds", 2, "--out", out)[1]
     assert results(out)["runs"] == results(finished[0])["runs"]
+
+
+def test_a_changed_variant_runs_again_and_the_others_do_not(finished, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    shutil.copytree(finished[0], out)
+    slower = {"model.fusion": "blind", "optimiser.learning_rate": 1e-3}
+    variants = {"cross-attention": {}, "blind": slower}
+    suite = dataclasses.replace(driver.SUITE, variants=variants, primary="pairs/accuracy")
+    monkeypatch.setattr(sys.modules["configs.tiny"], "SUITE", suite)
+    before = (out / "runs" / "blind" / "seed0" / "metrics.json").read_bytes()
+    options = ("--seeds", 2, "--out", out)
+    changed = "blind has changed (optimiser.learning_rate 0.002 -> 0.001): its 2 runs are run again"
+    measured = "cross-attention was not measured by pairs/accuracy: its 2 runs are measured again"
+    monkeypatch.setattr(ablate, "Bar", Counting)
+    _, err = typed(*options)
+    assert changed in err
+    assert measured in err
+    # The baseline was measured again from its last checkpoint: no step of it was run.
+    assert Counting.steps == {"blind": 46, "cross-attention": 0}
+    assert (out / "stale" / "blind" / "1" / "seed0" / "metrics.json").read_bytes() == before
+    again, first = (
+        {(run["variant"], run["seed"]): run["metrics"] for run in results(folder)["runs"]}
+        for folder in (out, finished[0])
+    )
+    assert {one for one in first if again[one] == first[one]} == {
+        ("cross-attention", seed) for seed in range(2)
+    }
+    assert results(out)["comparisons"][0]["metric"] == "pairs/accuracy"
+
+
+class Counting(ablate.Bar):
+    """Counts the steps of each variant."""
+
+    steps: ClassVar[dict[str, int]] = {}
+
+    def __call__(self, label, step, metrics):
+        super().__call__(label, step, metrics)
+        variant, _, what = label.partition(" ")
+        Counting.steps[variant] = Counting.steps.get(variant, 0) + ("evaluating" not in what)
 
 
 def test_killed_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path):
