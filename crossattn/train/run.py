@@ -50,7 +50,8 @@ class Data:
     texts_per_image: int = 2
     """Texts of each image in a batch: the image is encoded once for all of them."""
     tasks: tuple[Task, ...] = ("question", "caption")
-    """Texts to learn, of those that the source has (easy_vqa has questions only)."""
+    """Texts to learn, of those that the source has (easy_vqa has questions only); without questions
+    runs are judged by their captions."""
     features: str = ""
     """Folder of train.npy and one file for each split, (images, patches, width): what another
     encoder makes of the images (perception features; experiments.evaluate --features writes it)."""

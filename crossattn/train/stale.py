@@ -53,7 +53,8 @@ class Stale:
     def set_aside(self, folder: Path) -> Path:
         """Move it to where nothing looks for it."""
         former = folder / "stale" / self.variant
-        number = 1 + max((int(one.name) for one in former.glob("[0-9]*")), default=0)
+        taken = (int(one.name) for one in former.glob("*") if one.name.isdigit())
+        number = 1 + max(taken, default=0)
         where = former / str(number)
         where.mkdir(parents=True)
         for place in self.places:
@@ -70,7 +71,7 @@ def find(folder: Path, suite: Suite) -> Iterator[Stale]:
     """What is stale, variant by variant; reads only."""
     for variant in suite.variants:
         wanted = suite.settings(variant)
-        runs = sorted(path for path in (folder / "runs" / variant).glob("seed*") if path.is_dir())
+        runs = _runs(folder / "runs" / variant)
         told = {run: _differences(run, wanted) for run in runs}
         places = [run for run, said in told.items() if said]
         rates = sorted((folder / "sweep" / variant).glob("rate*"))
@@ -88,7 +89,7 @@ def find(folder: Path, suite: Suite) -> Iterator[Stale]:
 def left_over(folder: Path, suite: Suite) -> Iterator[str]:
     """What is said of runs of which the suite has no variant; they stay."""
     for place in sorted((folder / "runs").glob("*")):
-        runs = [run for run in place.glob("seed*") if (run / record.FILE).exists()]
+        runs = [run for run in _runs(place) if (run / record.FILE).exists()]
         if place.name in suite.variants or not runs:
             continue
         said = f"{place.name} is no variant of {suite.name} now: "
@@ -100,15 +101,20 @@ def left_over(folder: Path, suite: Suite) -> Iterator[str]:
         yield said
 
 
+def _runs(variant: Path) -> list[Path]:
+    """Folders of the runs of a variant."""
+    found = [run for run in variant.glob("seed*") if run.name.removeprefix("seed").isdigit()]
+    return sorted(run for run in found if run.is_dir())
+
+
 def _differences(run: Path, wanted: dict[str, Any]) -> str:
     """In which settings a run differs, for people; empty where it does not, or has not begun."""
-    if all(one.name == record.FILE for one in run.iterdir()):
-        return ""
     try:
         content = json.loads((run / record.FILE).read_bytes())
         there = flat(content["run"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return f"{record.FILE} cannot be read"
+        begun = any((run / name).exists() for name in ("checkpoints", *MEASURED))
+        return f"{record.FILE} cannot be read" if begun else ""
     missing = object()
     swept = () if "optimiser.learning_rate" in wanted else ("optimiser.learning_rate",)
     names = dict.fromkeys((*wanted, *there))

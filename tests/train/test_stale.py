@@ -158,6 +158,21 @@ def test_a_run_that_does_not_say_what_it_is_is_not_believed(content, folder):
     assert folder.changes(SUITE) == []
 
 
+def test_a_run_that_has_not_begun_is_nothing_to_keep(folder):
+    new = changed(variants={**SUITE.variants, "wide": {"model.width": 32}})
+    run = folder.run("wide", 0)
+    run.mkdir(parents=True)
+    (run / ".run.json.1234").write_text("half")
+    (folder.path / "runs" / "wide" / "seed of mine").mkdir()
+    assert folder.changes(new) == []
+    # A kill left its settings alone, and they have changed since.
+    write_record(run, Record("made", "wide", 0, new.run("wide"), {}))
+    newer = changed(variants={**SUITE.variants, "wide": {"model.width": 16}})
+    folder.claim(newer)
+    write_record(run, Record("made", "wide", 0, newer.run("wide"), {}))
+    assert folder.changes(newer) == []
+
+
 def test_a_sweep_is_stale_with_its_variant(folder):
     swept = changed(sweep=True, name="swept")
     other = Folder(folder.path.parent / "swept")
