@@ -5,7 +5,8 @@
   a reader could know: they are refused. Of colours of 16 bits Pillow keeps the high byte.
 * *Transparency.* Transparent pixels show white, not the colour that is hidden in them.
 * *Orientation.* Rows are those of the file, as TFDS reads them: boxes refer to these. A note that
-  the camera was turned is not followed. Of several pictures in one file the first is read.
+  the camera was turned (EXIF) is not followed; TIFF files say themselves where their rows lie.
+* *Several pictures* in one file: the first is read.
 * *Texts and colour profiles* of PNG files are not read: they may be of any size.
 """
 

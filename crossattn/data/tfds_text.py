@@ -150,7 +150,10 @@ def _get(example: Any, path: str) -> Any:
 def _strings(value: Any) -> Any:
     """Texts come back as bytes, lists of them as lists or arrays."""
     if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"has a text that is not UTF-8: {one_line(error)}") from None
     return value if isinstance(value, str) else [_strings(item) for item in value]
 
 

@@ -271,6 +271,16 @@ def _text(value):
     return value.decode() if isinstance(value, bytes) else value
 
 
+def test_a_text_that_is_not_utf_8_is_refused(tmp_path):
+    """Words would lose letters in silence."""
+    known = features(caption=F.Text())
+    examples = [{"image": made.picture(0), "caption": "café".encode("latin-1")}]
+    path = made.write_tfrecord(tmp_path, known, {"train": examples}, shards=1)
+    reader = Reader(known, columns(known, Names(), BOTH))
+    with pytest.raises(DataError, match=r"00000-of-00001, record 0 has a text that is not UTF-8"):
+        Split(tfds_records.records(path, "train"), reader)[0]
+
+
 GREY_16 = np.array([[0, 16384], [32768, 65535]], np.uint16)
 
 
