@@ -20,14 +20,12 @@ training image, `train` is the others.
 """
 
 import dataclasses
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 from jaxtyping import UInt8
 
 from crossattn.data import pictures
-from crossattn.data.errors import DataError
 from crossattn.data.examples import ROLES, Examples
 from crossattn.data.words import words
 from crossattn.shapes import Bool, Float
@@ -294,9 +292,5 @@ def _words(text: _Text, rows: _Rows) -> dict[str, np.ndarray]:
 def _pixels(paths: dict[int, str], numbers: np.ndarray) -> np.ndarray:
     images = np.empty((len(numbers), SIDE, SIDE, 3), np.uint8)
     for index, number in enumerate(numbers):
-        path = Path(paths[int(number)])
-        try:
-            images[index] = pictures.decode(path.read_bytes())
-        except ValueError as error:  # DataError, or of another size
-            raise DataError(f"{path} {error}") from None
+        images[index] = pictures.read(paths[int(number)])
     return images

@@ -12,6 +12,7 @@
 
 import io
 import zlib
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -19,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from crossattn.data.errors import DataError, one_line
 
-__all__ = ["FORMATS", "decode"]
+__all__ = ["FORMATS", "decode", "read"]
 
 # Only these decoders are ever begun: that of EPS, for one, would start another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -66,6 +67,18 @@ def decode(encoded: bytes, size: int | None = None) -> UInt8[np.ndarray, "height
         raise _undecodable(f"it is no whole file of {', '.join(FORMATS)}") from None
     except Exception as error:  # decoders meet damage with a dozen kinds, MemoryError among them
         raise _undecodable(one_line(error)) from None
+
+
+def read(path: str | Path) -> UInt8[np.ndarray, "height width 3"]:
+    """Read a picture file.
+
+    Raises:
+        DataError: names the file that cannot be decoded.
+    """
+    try:
+        return decode(Path(path).read_bytes())
+    except DataError as error:
+        raise DataError(f"{path} {error}") from None
 
 
 def _undecodable(why: str) -> DataError:
