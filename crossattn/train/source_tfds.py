@@ -138,7 +138,7 @@ def divide(data: Data) -> Parts:
     reader = tfds_text.Reader(info.features, columns)
 
     def split(name: str) -> Split:
-        return Split(tfds_records.records(data.directory, name), reader)
+        return Split(tfds_records.opened(data.directory, info, name), reader)
 
     train = split("train")
     there: dict[str, Split] = {}
