@@ -7,47 +7,23 @@ python -m experiments.import_weights FILE.safetensors --preset whisper_decoder
 
 import dataclasses
 import math
-import re
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from crossattn.interop import huggingface
+from crossattn.files import printable
+from crossattn.interop import config, huggingface
 from crossattn.interop.names import CLASSES
 from crossattn.interop.table import Fit, aligned, misfits
-from crossattn.nn.design import Design
-from crossattn.nn.presets import DESIGNS
 
 from .command_line import fail, manual, nearest, parse, plain_errors, typed
+from .importing import module
 
 COMMAND = "import_weights"
 MISFIT = 1
-# Where what a printed program names is found.
-ROOMS = {
-    "replace": "dataclasses",
-    "TextDecoder": "crossattn.models.text_decoder",
-    "Block": "crossattn.nn.block",
-    "Latents": "crossattn.nn.latents",
-    "DESIGNS": "crossattn.nn.presets",
-    "Join": "crossattn.nn.slots",
-    "Logits": "crossattn.nn.slots",
-    "Stack": "crossattn.nn.stack",
-    "qformer": "crossattn.nn.stream_presets",
-}
-# What a sublayer's parameters stand under.
-PARTS = {
-    "self": "self_attention",
-    "cross": "cross_attention",
-    "merged": "cross_attention",
-    "feed": "feed_forward",
-}
-# The designs of text decoders' layers.
-BERT = ", first_norm=True, final_norm=False, transformed=True, epsilon=1e-12"
 ELSEWHERE = {"flamingo": "published models of its kind are idefics and mllama"}
-TEXTS = {"blip_decoder": "encoder_decoder_post", "whisper_decoder": "whisper"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +40,8 @@ class Options:
     """The preset or model whose parameters they are."""
     prefix: Annotated[str, tyro.conf.arg(metavar="PREFIX", help_behavior_hint="")] = ""
     """What stands before the names; {i} in it is the number of a layer."""
+    parts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PART ...", help_behavior_hint="")] = ()
+    """Only these parts of the parameters, such as cross_attention, or stack/blocks."""
 
 
 def main(arguments: list[str]) -> None:
@@ -78,14 +56,21 @@ def main(arguments: list[str]) -> None:
         fail(COMMAND, f"{what}: {hint}")
     with plain_errors(COMMAND, (ValueError,)):
         files = huggingface.Files(options.source)
-        fit = huggingface.look(files, options.preset, prefix=options.prefix)
-    print("\n\n".join(said(options, files, fit)))
+        given = {"prefix": options.prefix, "parts": options.parts}
+        fit = huggingface.look(files, options.preset, **given)
+        content = config.read(files.folder)
+        beside = None if content is None else config.Config(content, options.preset, options.prefix)
+    text = "\n\n".join(said(options, files, fit, beside))
+    # Tables escape the names in their cells; what else came from a file or a path is escaped here.
+    print("\n".join(map(printable, text.split("\n"))))
     if fit.problems:
         raise SystemExit(MISFIT)
 
 
-def said(options: Options, files: huggingface.Files, fit: Fit) -> list[str]:
-    """The tables and the totals."""
+def said(
+    options: Options, files: huggingface.Files, fit: Fit, beside: config.Config | None
+) -> list[str]:
+    """The tables, the totals, and what was compared with the config.json beside them."""
     if prefixes := huggingface.elsewhere(fit, files, options.preset):
         again = [str(options.source), "--preset", options.preset, "--prefix", prefixes[-1]]
         hint = f"{huggingface.hint(prefixes)}; try\n{typed(COMMAND, again)}"
@@ -95,15 +80,34 @@ def said(options: Options, files: huggingface.Files, fit: Fit) -> list[str]:
         paragraphs.append("\n".join(aligned(mapped(files, fit))))
     if fit.problems:
         paragraphs.append("\n".join(misfits(fit.problems)))
-    paragraphs.append(totals(options, files, fit))
+    paragraphs += [totals(options, files, fit), heads_said(files, beside)]
+    if fit.ignored:
+        names = ", ".join(map(printable, fit.ignored))
+        paragraphs.append(f"{len(fit.ignored)} ignored, as the class itself does: {names}")
     if not fit.problems:
-        paragraphs += filter(None, [module(options.preset, fit), program(options, fit)])
+        made = "" if options.parts else module(options.preset, fit, beside)
+        paragraphs += filter(None, [made, program(options, fit)])
     return paragraphs
+
+
+def heads_said(files: huggingface.Files, beside: config.Config | None) -> str:
+    """How many heads there are, or why nobody knows.
+
+    >>> from types import SimpleNamespace
+    >>> heads_said(SimpleNamespace(folder="weights"), None)
+    'heads could not be checked: there is no config.json in weights'
+    """
+    if beside is None:
+        return f"heads could not be checked: there is no config.json in {files.folder}"
+    if beside.heads is None:
+        return f"heads could not be checked: config.json in {files.folder} does not say how many"
+    return f"heads: {beside.heads}, as {beside.found['heads'][0]} in config.json"
 
 
 def program(options: Options, fit: Fit) -> str:
     """The line that reads the parameters; null keys are cut into heads as the module has them."""
     given = f", prefix={options.prefix!r}" if options.prefix else ""
+    given += f", parts={options.parts!r}" if options.parts else ""
     made, start = "", "from crossattn.interop import huggingface; "
     if options.preset == "null_key":
         streams = ", ".join(
@@ -115,113 +119,6 @@ def program(options: Options, fit: Fit) -> str:
     return f"{start}{made}params = {call}"
 
 
-def module(preset: str, fit: Fit) -> str:
-    """Which module takes the parameters, as far as tensors tell; "" for two streams."""
-    name, sizes = TEXTS.get(preset, preset), fit.sizes
-    if name not in DESIGNS and name != "qformer":
-        return ""
-    paths = {p for place in fit.places for p in (*place.entry.ours, *place.entry.zeros)}
-    changed = changes(name, fit, paths)
-    heads = str(heads_of(sizes) or "heads")
-    layers = len({place.layer for place in fit.places if place.entry.stacked})
-    base = "qformer(width=1, heads=1).design" if name == "qformer" else f"DESIGNS[{name!r}]"
-    fields = f"{sizes['M']}, {heads}, {'design' if changed else base})"
-    made = f"Stack({layers}, {fields}" if layers else f"Block({fields}"
-    takes = ""
-    if preset in TEXTS:
-        kind = BERT if "bias" in paths else ""
-        made = f"TextDecoder({made}, {sizes['W']}, {sizes['P']}{kind})"
-    elif name == "qformer":
-        made, takes = asking(sizes, paths, changed)
-    elif "latents" in paths:
-        norm = ", final_norm=True" if layers else ""
-        made = f"Latents({sizes['T']}, {made}{norm})"
-    elif layers:
-        takes = ", as {'params': {'blocks': params['params']}}"
-    lines = [f"module = {made}"]
-    if changed:
-        new = ", ".join(f"{field}={value}" for field, value in changed.items())
-        lines = [f"design = {base}", f"design = replace(design, {new})", *lines]
-    code = "\n".join(lines)
-    used = [
-        f"from {room} import {one}" for one, room in ROOMS.items() if re.search(rf"\b{one}\b", code)
-    ]
-    rest = "what tensors do not tell, such as heads, is in its config.json"
-    return "\n".join([f"taken by the module below{takes}; {rest}", *used, *lines])
-
-
-def asking(
-    sizes: Mapping[str, int], paths: set[str], changed: Mapping[str, str]
-) -> tuple[str, str]:
-    """A `QFormer`, and how it takes parameters that have no queries."""
-    layers = {path.split("/")[0] for path in paths if path.startswith("layer_")}
-    reading = sorted(
-        int(path.split("/")[0].removeprefix("layer_"))
-        for path in paths
-        if path.endswith("/cross_attention/query/kernel")
-    )
-    every = reading[1] if len(reading) > 1 else len(layers)
-    queries = sizes.get("R", "queries")
-    made = f"qformer(width={sizes['M']}, heads=heads, layers={len(layers)}, queries={queries}"
-    made += (f", every={every}" if every != 2 else "") + ")"
-    takes = "" if "R" in sizes else " with params['params']['queries'], which are elsewhere,"
-    return made + (".clone(design=design)" if changed else ""), takes
-
-
-def changes(name: str, fit: Fit, paths: set[str]) -> dict[str, str]:
-    """Fields of the design that tensors show to be others than the preset's."""
-    design, sizes = DESIGNS.get(name, Design()), fit.sizes
-    has = lambda part: any(f"/{part}/" in f"/{path}" for path in paths)
-    found = {}
-    order = tuple(one for one in design.order if has(PARTS[one]))
-    if order != design.order:
-        found["order"] = repr(order)
-    if not has("cross_join") and (design.cross_join or design.join).site != "none":
-        found["cross_join"] = "Join(site='none', residual=False)"
-    gates = [p.entry.target for p in fit.places if p.entry.ours[0].endswith("cross_join/gate")]
-    if ["M"] in gates and design.join.gate == "tanh":
-        found["join"] = "replace(design.join, gate='tanh-each')"
-    for field, site in (("own", "self"), ("cross", "cross")):
-        new = attention_of(site, sizes)
-        if site == "cross" and has("query_norm") and "logits" not in design.cross:
-            new["logits"] = "Logits(norm='rms')"
-        if new:
-            fields = ", ".join(f"{one!r}: {value}" for one, value in new.items())
-            found[field] = f"design.{field}.copy({{{fields}}})"
-    hidden, width = sizes.get("F.feed_forward"), sizes["M"]
-    if hidden is not None and hidden != 4 * width:
-        found["feed"] = f"design.feed.copy({{'expansion': {hidden} / {width}}})"
-    return found
-
-
-def heads_of(sizes: Mapping[str, int]) -> int | None:
-    """How many heads there are, where something has one number for each, or the size of one."""
-    return sizes.get("H") or (sizes["Q.cross"] // sizes["D"] if "D" in sizes else None)
-
-
-def attention_of(site: str, sizes: Mapping[str, int]) -> dict[str, str]:
-    """Fields of a `CrossAttention` whose heads are not M / H wide and all of a kind.
-
-    >>> attention_of("cross", {"M": 12, "Q.cross": 12, "K.cross": 4, "V.cross": 4})
-    {'key_value_heads': 'heads // 3'}
-    >>> attention_of("cross", {"M": 12, "Q.cross": 16, "K.cross": 8, "V.cross": 8, "D": 4})
-    {'key_value_heads': '2', 'head_size': '4'}
-    """
-    queries = sizes.get(f"Q.{site}", sizes["M"])
-    keys = sizes.get(f"K.{site}", queries)
-    values, heads = sizes.get(f"V.{site}", keys), heads_of(sizes)
-    divided = lambda n: f"{n} // heads" if heads is None else str(n // heads)
-    found = {}
-    if keys != queries:
-        ratio = queries // keys
-        found["key_value_heads"] = f"heads // {ratio}" if heads is None else str(heads // ratio)
-    if queries != sizes["M"]:
-        found["head_size"] = divided(queries)
-    if values != keys:
-        found["value_size"] = divided(values)
-    return found
-
-
 def mapped(files: huggingface.Files, fit: Fit) -> list[list[str]]:
     """What each tensor becomes, layers in one row."""
     fine = {line.name for line in fit.lines if not line.problem}
@@ -229,7 +126,7 @@ def mapped(files: huggingface.Files, fit: Fit) -> list[list[str]]:
     layers: dict[str, int] = {}
     for place in fit.places:
         if place.name in fine:
-            name = place.entry.theirs
+            name = place.entry.theirs if place.entry.stacked else place.name
             layers[name] = layers.get(name, 0) + 1
             shape = "x".join(map(str, files.shapes[place.name])) or "1"
             many = f"{layers[name]} x " if place.entry.stacked else ""

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
+from crossattn.interop import config
 from crossattn.interop.files import FLOATS, Files, WeightsError
 from crossattn.interop.fitting import exported, imported, pattern
 from crossattn.interop.names import LAYOUTS
@@ -40,6 +42,7 @@ def look(
     layers: Sequence[int] | None = None,
     parts: Sequence[str] = (),
     like: Any = None,
+    module: nn.Module | None = None,
 ) -> Fit:
     """What would be imported, by name and shape only; arguments as those of `load`."""
     source = _opened(source)
@@ -48,7 +51,13 @@ def look(
     given: Any = {"prefix": prefix, "layers": layers, "parts": parts, "like": bare}
     fit = _best([imported(one, shapes, **given) for one in _readable(preset)])
     _check_parts(preset, parts, fit)
-    return _without_integers(fit, source)
+    fit = _without_integers(fit, source)
+    content = config.read(source.folder) if isinstance(source, Files) else None
+    said = config.Config(content or {}, preset, prefix)
+    if (content is None and module is None) or not any(p.name in source for p in fit.places):
+        return fit
+    more = config.misfits(said, fit, module, layers=layers is None)
+    return dataclasses.replace(fit, lines=(*more, *fit.lines))
 
 
 def load(
@@ -59,6 +68,7 @@ def load(
     layers: Sequence[int] | None = None,
     parts: Sequence[str] = (),
     like: Any = None,
+    module: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Parameters of a preset, or of a model, from tensors under the names of the published class.
 
@@ -73,6 +83,8 @@ def load(
       parts: take only these parts of our parameters, such as ("cross_attention",) of a block and
         ("stack", "norm") of a decoder; what the others need may be missing.
       like: parameters of our module, or their shapes by `jax.eval_shape`, to be met exactly.
+      module: the one that is to take them. Its heads, epsilon and activation, which tensors do not
+        tell, are compared with a config.json beside the file, its sizes with the tensors.
 
     Returns:
       `{"params": tree}` of NumPy arrays with the dtypes of the source, of what the class has:
@@ -92,8 +104,8 @@ def load(
       streams.
 
     Raises:
-      ImportMismatchError: tensors under the prefix are unknown, missing or misshaped. Its message
-        is a table of them; nothing is read.
+      ImportMismatchError: tensors under the prefix are unknown, missing, misshaped or no floats, or
+        config.json or the module say otherwise. Its message is a table of them; nothing is read.
       WeightsError: there are no tensors, or they cannot be read.
       ValueError: no such preset, or it has no such parts.
 
@@ -112,8 +124,8 @@ def load(
       missing  layer_norm.weight  -      (M) = (4)
     """
     source = _opened(source)
-    fit = look(source, preset, prefix=prefix, layers=layers, parts=parts, like=like)
-    _refuse(fit.problems, f"fit {preset}", hint(elsewhere(fit, source, preset)))
+    fit = look(source, preset, prefix=prefix, layers=layers, parts=parts, like=like, module=module)
+    _refuse(fit.problems, f"fit {preset}", _advice(fit, source, preset))
     untied = [
         Line("untied", one, needed=f"the same as {other}")
         for one, other in fit.tied.items()
@@ -246,8 +258,15 @@ def _best(fits: Sequence[Fit]) -> Fit:
 
 def _refuse(lines: Sequence[Line], what: str, hint: str = "") -> None:
     if lines:
-        title = "1 tensor does not" if len(lines) == 1 else f"{len(lines)} tensors do not"
+        kind = "setting" if {line.problem for line in lines} <= {"config", "module"} else "tensor"
+        title = f"1 {kind} does not" if len(lines) == 1 else f"{len(lines)} {kind}s do not"
         raise ImportMismatchError(f"{title} {what}", lines, hint)
+
+
+def _advice(fit: Fit, source: Mapping[str, Any], preset: str) -> str:
+    if any(line.problem == "config" for line in fit.problems):
+        return "if config.json is another model's, give load the arrays: dict(Files(...))"
+    return hint(elsewhere(fit, source, preset))
 
 
 def elsewhere(fit: Fit, source: Mapping[str, Any], preset: str) -> list[str]:

@@ -28,7 +28,7 @@ __all__ = [
 
 Shape = tuple[int, ...]
 SHOWN = 30
-Problem = Literal["", "missing", "unknown", "misshaped", "untied", "dtype", "config"]
+Problem = Literal["", "missing", "unknown", "misshaped", "untied", "dtype", "config", "module"]
 # Names of what is computed and not learned, or that published classes themselves do not read.
 BUFFERS = (
     r"(.*\.)?position_ids",

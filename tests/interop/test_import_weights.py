@@ -16,7 +16,7 @@ from crossattn.nn import Design, QFormer, Stack
 from crossattn.nn.latents import Latents
 from crossattn.nn.presets import DESIGNS
 from experiments import import_weights
-from experiments.import_weights import TEXTS
+from experiments.importing import TEXTS
 
 MAPS = [("q", (6, 4)), ("k", (6, 5)), ("v", (6, 5)), ("o", (4, 6))]
 
@@ -181,3 +181,40 @@ def test_names_in_errors_are_escaped(tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.endswith("a\\x1b[31m\\n\\u202egpj\n")
     assert said.count("\n") == 1
+
+
+def test_only_some_parts(checkpoint, capsys):
+    folder, tensors = checkpoint
+    for name in [name for name in tensors if "layer_norm" in name]:
+        del tensors[name]
+    save_file(tensors, folder / "model.safetensors")
+    prefix = ["--prefix", "decoder.block.{i}.layer.1."]
+    call = [str(folder), "--preset", "t5", *prefix, "--parts"]
+    import_weights.main([*call, "cross_attention/query", "cross_attention/key"])
+    said, found = capsys.readouterr().out, {}
+    assert "4 tensors with" in said
+    assert "0 missing" in said
+    exec(said.splitlines()[-1], found)
+    assert found["params"]["params"]["cross_attention"].keys() == {"query", "key"}
+    with pytest.raises(SystemExit) as end:
+        import_weights.main([*call, "crossattention"])
+    assert end.value.code == 2
+    assert "t5 has no part 'crossattention': there are cross_attention" in capsys.readouterr().err
+
+
+def test_names_of_tensors_are_escaped_and_what_is_ignored_is_listed(checkpoint, capsys):
+    folder, tensors = checkpoint
+    under = "decoder.block.0.layer.1."
+    tensors[f"{under}EncDecAttention.relative_attention_bias.weight"] = np.ones((3, 4), np.float32)
+    call = [str(folder), "--preset", "t5", "--prefix", "decoder.block.{i}.layer.1."]
+    save_file(tensors, folder / "model.safetensors")
+    import_weights.main(call)
+    said = capsys.readouterr().out
+    assert f"1 ignored, as the class itself does: {under}EncDecAttention.relative" in said
+    save_file(tensors | {f"{under}\x1b[2J\nfits\u202e": np.ones(2)}, folder / "model.safetensors")
+    with pytest.raises(SystemExit) as end:
+        import_weights.main(call)
+    assert end.value.code == 1
+    said = capsys.readouterr().out
+    assert f"unknown  {under}\\x1b[2J\\nfits\\u202e  (2)" in said
+    assert all(line.isprintable() for line in said.splitlines())
