@@ -2,10 +2,12 @@
 
 Weights are those of one text position over P patches; a region is a boolean mask of patches, or the
 share of each patch that the word's objects cover. Where a word has no region the value is NaN.
+Both have one shape: numpy.broadcast_to says it where one region is meant for several rows.
 """
 
 import numpy as np
 
+from crossattn.align.arguments import alike, boolean, numbers
 from crossattn.shapes import Bool, Float
 
 
@@ -16,13 +18,18 @@ def pointing(
 
     An attention row that sees nothing (all zero) points nowhere: 0.
 
+    Raises:
+      ValueError: other shapes, weights that are not finite, a region that is not boolean.
+
     Example:
       >>> weights = np.array([[0.1, 0.7, 0.2], [0.6, 0.4, 0.0]])
       >>> pointing(weights, np.array([[False, True, True], [False, True, True]])).tolist()
       [1.0, 0.0]
     """
+    weights, region = alike("... P", weights=numbers("weights", weights), region=region)
+    region = boolean("region", region)
     peak = weights.argmax(axis=-1)[..., None]
-    hit = np.take_along_axis(np.broadcast_to(region, weights.shape), peak, axis=-1)[..., 0]
+    hit = np.take_along_axis(region, peak, axis=-1)[..., 0]
     hit = hit & (weights.max(axis=-1) > 0)
     return np.where(region.any(axis=-1), hit.astype(float), np.nan)
 
@@ -34,6 +41,7 @@ def pointing_chance(region: Bool[np.ndarray, "... P"]) -> Float[np.ndarray, "...
       >>> pointing_chance(np.array([[True, False, False, False]])).tolist()
       [0.25]
     """
+    region = boolean("region", region)
     return np.where(region.any(axis=-1), region.mean(axis=-1), np.nan)
 
 
@@ -42,9 +50,19 @@ def mass_in_region(
 ) -> Float[np.ndarray, "..."]:
     """Attention mass inside the region, patches counting by their covered share (Wang 2020).
 
+    Raises:
+      ValueError: other shapes, weights that are not finite, a coverage outside of [0, 1].
+
     Example:
       >>> mass_in_region(np.array([[0.5, 0.5]]), np.array([[1.0, 0.5]])).tolist()
       [0.75]
     """
+    weights, coverage = alike(
+        "... P", weights=numbers("weights", weights), coverage=numbers("coverage", coverage)
+    )
+    # A share that was divided in float32 may be 1 and a bit.
+    if coverage.size and not 0 <= coverage.min() <= coverage.max() <= 1 + 1e-5:
+        span = f"{coverage.min():g} to {coverage.max():g}"
+        raise ValueError(f"coverage is the covered share of each patch, 0 to 1, got {span}")
     mass = np.einsum("...p,...p->...", weights, coverage)
     return np.where((coverage > 0).any(axis=-1), mass, np.nan)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from crossattn.align.arguments import alike, boolean
 from crossattn.shapes import Bool, Float, Int
 
 
@@ -12,11 +13,16 @@ def slot_accuracy(
 ) -> Float[np.ndarray, " E"]:
     """Share of each caption's slots (colour and shape words) that hold the right word.
 
+    Raises:
+      ValueError: arrays of other shapes, slots that are not boolean.
+
     Example:
       >>> words = np.array([[5, 6, 7]])
       >>> slot_accuracy(np.array([[5, 6, 8]]), words, np.array([[False, True, True]])).tolist()
       [0.5]
     """
+    predicted, words, slots = alike("E T", predicted=predicted, words=words, slots=slots)
+    slots = boolean("slots", slots)
     right = (predicted == words) & slots
     return right.sum(axis=1) / np.maximum(slots.sum(axis=1), 1)
 
@@ -28,11 +34,16 @@ def exact_match(
 ) -> Float[np.ndarray, " E"]:
     """1 where every word of the caption is right.
 
+    Raises:
+      ValueError: arrays of other shapes, a target that is not boolean.
+
     Example:
       >>> words = np.array([[5, 6, 7]])
       >>> exact_match(np.array([[0, 6, 7]]), words, np.array([[False, True, True]])).tolist()
       [1.0]
     """
+    predicted, words, target = alike("E T", predicted=predicted, words=words, target=target)
+    target = boolean("target", target)
     return np.all((predicted == words) | ~target, axis=1).astype(float)
 
 

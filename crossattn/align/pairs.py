@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from crossattn.align.arguments import numbers
 from crossattn.shapes import Float
 
 
@@ -16,10 +17,18 @@ def swap_scores(score: Float[np.ndarray, "N 2 2"]) -> dict[str, Float[np.ndarray
       image wins for both captions, "group" where both hold. A scorer that ignores the image gets 0
       in all three.
 
+    Raises:
+      ValueError: another shape, or scores that are not finite.
+
     Example:
       >>> {k: v.tolist() for k, v in swap_scores(np.array([[[2.0, 0.0], [1.0, 3.0]]])).items()}
       {'text': [1.0], 'image': [1.0], 'group': [1.0]}
     """
+    score = numbers("score", score)
+    if score.ndim != 3 or score.shape[1:] != (2, 2):
+        raise ValueError(
+            f"score has shape {score.shape}: (N, 2, 2) is meant, two captions with two images"
+        )
     text = (score[:, 0, 0] > score[:, 1, 0]) & (score[:, 1, 1] > score[:, 0, 1])
     image = (score[:, 0, 0] > score[:, 0, 1]) & (score[:, 1, 1] > score[:, 1, 0])
     scores = {"text": text, "image": image, "group": text & image}

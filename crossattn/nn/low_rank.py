@@ -6,13 +6,13 @@ as it is; only the adapters are trained:
     loss(low_rank.merged(params, adapters), batch), differentiated by the adapters
 """
 
-import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from crossattn.nn.paths import chosen
 from crossattn.shapes import Array
 
 __all__ = ["create", "merged"]
@@ -26,8 +26,9 @@ def create(key: Array, params: Any, pattern: str, *, rank: int) -> Any:
     Args:
       key: of the initial values.
       params: a tree of nested dictionaries; kernels are (..., in, out), layers may stand before.
-      pattern: searched in paths such as "stack/blocks/cross_attention/query/kernel"; of what
-        matches, leaves named kernel or embedding are adapted, but no biases, norms or gates.
+      pattern: of whole parts of paths such as "stack/blocks/cross_attention/query/kernel", see
+        `crossattn.nn.paths.chosen`; of what matches, leaves named kernel or embedding are adapted,
+        but no biases, norms or gates.
       rank: columns of `down` (..., in, rank) and rows of `up` (..., rank, out).
 
     Raises:
@@ -41,17 +42,15 @@ def create(key: Array, params: Any, pattern: str, *, rank: int) -> Any:
     True
     """
     flat = flatten_dict(params, sep="/")
-    matching = [path for path in flat if re.search(pattern, path)]
-    if not matching:
-        raise ValueError(f"no path matches {pattern!r}; there are {', '.join(sorted(flat))}")
+    matching = chosen(pattern, flat)
     # Not by the number of axes: stacked biases have two, as kernels have.
-    chosen = [path for path in matching if path.split("/")[-1] in ADAPTED]
-    if not chosen:
+    kernels = [path for path in matching if path.split("/")[-1] in ADAPTED]
+    if not kernels:
         raise ValueError(
             f"what {pattern!r} matches is no kernel or embedding: {', '.join(sorted(matching))}"
         )
     adapters = {}
-    for path, own in zip(chosen, jax.random.split(key, len(chosen)), strict=True):
+    for path, own in zip(kernels, jax.random.split(key, len(kernels)), strict=True):
         kernel = flat[path]
         *layers, wide, out = kernel.shape
         down = jax.random.normal(own, (*layers, wide, rank), kernel.dtype) * wide**-0.5

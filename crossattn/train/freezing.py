@@ -1,9 +1,9 @@
 """Parameters that an optimiser leaves alone, chosen by their path."""
 
-import re
-
 import jax
 import optax
+
+from crossattn.nn.paths import chosen
 
 __all__ = ["frozen"]
 
@@ -13,14 +13,15 @@ def frozen(optimiser: optax.GradientTransformation, pattern: str) -> optax.Gradi
 
     Args:
       optimiser: of the others.
-      pattern: searched in paths such as "stack/blocks/self_attention/query/kernel". In an
-        `Interleaved`, whose gated layers stand under "groups/reading" among those of a trained
-        decoder under "groups/text0", "groups/text1" and so on, "groups/text" leaves the decoder
-        alone; "feed_forward" would stop the gated layers' own as well. With embeddings of words
+      pattern: of whole parts of paths such as "stack/blocks/self_attention/query/kernel", see
+        `crossattn.nn.paths.chosen`. In an `Interleaved`, whose gated layers stand under
+        "groups/reading" among those of a trained decoder under "groups/text0", "groups/text1" and
+        so on, "groups/text" leaves the decoder alone; "feed_forward" would stop the gated layers'
+        own as well. With embeddings of words
         beside it, "groups/text|words".
 
     Raises:
-      ValueError: at `init`, where the pattern matches nothing.
+      ValueError: at `init`, where the pattern matches nothing; it names what is near.
 
     >>> import jax.numpy as jnp
     >>> params = {"words": jnp.ones(2), "gate": jnp.ones(2)}
@@ -31,13 +32,10 @@ def frozen(optimiser: optax.GradientTransformation, pattern: str) -> optax.Gradi
     """
 
     def labels(params):
-        def label(path, leaf):
-            name = "/".join(str(getattr(part, "key", part)) for part in path)
-            return "frozen" if re.search(pattern, name) else "trained"
-
-        found = jax.tree_util.tree_map_with_path(label, params)
-        if "frozen" not in jax.tree.leaves(found):
-            raise ValueError(f"no parameter's path matches {pattern!r}")
-        return found
+        name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+        leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+        matching = set(chosen(pattern, [name(path) for path, _ in leaves]))
+        label = lambda path, _: "frozen" if name(path) in matching else "trained"
+        return jax.tree_util.tree_map_with_path(label, params)
 
     return optax.multi_transform({"trained": optimiser, "frozen": optax.set_to_zero()}, labels)

@@ -1,7 +1,11 @@
 """Pointing, mass, swap pairs, caption slots: by hand and by brute force."""
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from crossattn import align
 from crossattn.align import (
     exact_match,
     mass_in_region,
@@ -62,3 +66,142 @@ def test_captions():
     slots = np.array([[0, 1, 1, 0, 0], [0, 1, 1, 0, 0]], bool)
     assert slot_accuracy(said, words, slots).tolist() == [0.5, 1.0]
     assert exact_match(said, words, target).tolist() == [0.0, 1.0]
+
+
+def bare():
+    """The measures as users run them: annotations are checked in tests only."""
+    found = {}
+    for name in ("attention", "captions", "pairs"):
+        source = Path(align.__file__).with_name(f"{name}.py")
+        exec(compile(source.read_text(), str(source), "exec"), found)
+    return found
+
+
+BARE = bare()
+WORDS = np.ones((2, 3), int)
+YES = np.ones((2, 3), bool)
+SHARES = np.full((2, 3), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("swap_scores", (np.ones((3, 2, 3)),), r"shape \(3, 2, 3\): \(N, 2, 2\) is meant"),
+        ("swap_scores", (np.ones((3, 3, 2)),), r"shape \(3, 3, 2\)"),
+        ("swap_scores", (np.ones((2, 2)),), r"shape \(2, 2\)"),
+        ("swap_scores", (np.ones((1, 3, 2, 2)),), r"shape \(1, 3, 2, 2\)"),
+        ("swap_scores", (np.full((1, 2, 2), np.nan),), "score has 4 of 4 numbers that are not"),
+        ("swap_scores", (np.full((1, 2, 2), -np.inf),), "not finite"),
+        ("swap_scores", (np.ones((1, 2, 2), bool),), "score has numbers, got bool"),
+        (
+            "pointing",
+            (
+                SHARES,
+                YES[:, :1],
+            ),
+            r"weights \(2, 3\), region \(2, 1\): one shape",
+        ),
+        (
+            "pointing",
+            (
+                SHARES,
+                YES[:1],
+            ),
+            r"region \(1, 3\)",
+        ),
+        (
+            "pointing",
+            (
+                SHARES * np.nan,
+                YES,
+            ),
+            "weights has 6 of 6 numbers",
+        ),
+        (
+            "pointing",
+            (
+                SHARES,
+                WORDS,
+            ),
+            "region is boolean, got int64: write region > 0",
+        ),
+        ("pointing_chance", (WORDS,), "region is boolean"),
+        (
+            "mass_in_region",
+            (
+                SHARES,
+                SHARES[:, :1],
+            ),
+            r"coverage \(2, 1\): one shape",
+        ),
+        (
+            "mass_in_region",
+            (
+                SHARES,
+                4 * SHARES,
+            ),
+            "0 to 1, got 2 to 2",
+        ),
+        (
+            "mass_in_region",
+            (
+                SHARES,
+                -SHARES,
+            ),
+            "got -0.5 to -0.5",
+        ),
+        (
+            "slot_accuracy",
+            (
+                WORDS,
+                WORDS[:1],
+                YES,
+            ),
+            r"words \(1, 3\), slots \(2, 3\)",
+        ),
+        (
+            "slot_accuracy",
+            (
+                WORDS[0],
+                WORDS[0],
+                YES[0],
+            ),
+            r"one shape \(E, T\) is meant",
+        ),
+        (
+            "slot_accuracy",
+            (
+                WORDS,
+                WORDS,
+                WORDS,
+            ),
+            "slots is boolean",
+        ),
+        (
+            "exact_match",
+            (
+                WORDS,
+                WORDS,
+                YES[:, :2],
+            ),
+            r"target \(2, 2\)",
+        ),
+        (
+            "exact_match",
+            (
+                WORDS,
+                WORDS,
+                WORDS,
+            ),
+            "target is boolean",
+        ),
+    ],
+)
+def test_what_numpy_would_broadcast_or_compare_in_silence_is_refused(name, given, said):
+    with pytest.raises(ValueError, match=said):
+        BARE[name](*given)
+
+
+def test_lists_are_arrays():
+    assert BARE["swap_scores"]([[[2, 0], [1, 3]]])["group"].tolist() == [1.0]
+    assert BARE["pointing"]([0.2, 0.8], [False, True]) == 1

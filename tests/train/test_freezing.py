@@ -1,5 +1,7 @@
 """Frozen paths and low-rank adapters in a training step."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +80,9 @@ def test_adapters_of_stacked_layers_are_stacked():
     adapters = low_rank.create(jax.random.key(0), params, "kernel", rank=1)
     assert adapters["blocks"]["query"]["kernel"]["down"].shape == (3, 4, 1)
     assert low_rank.merged(params, adapters)["blocks"]["query"]["kernel"].shape == (3, 4, 6)
-    with pytest.raises(ValueError, match="no path matches 'key'; there are blocks/query/kernel"):
+    with pytest.raises(
+        ValueError, match="no parameter's path matches 'key': there are blocks/query/"
+    ):
         low_rank.create(jax.random.key(0), params, "key", rank=1)
 
 
@@ -99,3 +103,57 @@ def test_stacked_biases_and_norms_are_no_kernels():
         ValueError, match=r"'bias\|norm' matches is no kernel.*: norm/scale, query/b"
     ):
         low_rank.create(jax.random.key(0), params, "bias|norm", rank=2)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ("text", {"text/kernel", "text0/kernel", "deep/text_3"}),
+        ("context", {"context"}),
+        ("text/kernel", {"text/kernel"}),
+        ("text.*/kernel", {"text/kernel", "text0/kernel", "text_norm/kernel"}),
+        ("norm|words", {"deep/norm/scale", "words"}),
+        ("layer_1", {"layer_1/scale"}),
+        ("layer", {"layer_1/scale", "layer_12/scale"}),
+        ("deep", {"deep/norm/scale", "deep/text_3"}),
+        (".*norm", {"deep/norm/scale", "context_norm/scale", "text_norm/kernel"}),
+    ],
+)
+def test_whole_parts_of_paths_are_frozen(pattern, wanted):
+    leaf = lambda name: {name: jnp.ones(1)}
+    params = {
+        "text": leaf("kernel"),
+        "text0": leaf("kernel"),
+        "text_norm": leaf("kernel"),
+        "context_norm": leaf("scale"),
+        "context": jnp.ones(1),
+        "deep": {"norm": leaf("scale"), **leaf("text_3")},
+        "layer_1": leaf("scale"),
+        "layer_12": leaf("scale"),
+        "words": jnp.ones(1),
+    }
+    optimiser = frozen(optax.sgd(1.0), pattern)
+    updates, _ = optimiser.update(params, optimiser.init(params), params)
+    still = {
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, update in jax.tree_util.tree_leaves_with_path(updates)
+        if not update.any()
+    }
+    assert still == wanted
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("text", "matches 'text': near are context_norm, and whole parts of a path are matched"),
+        ("wrods", "near are words"),
+        ("zzz", "there are context_norm/scale, words"),
+        ("(", "is no regular expression"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_names_what_is_near(pattern, said):
+    params = {"context_norm": {"scale": jnp.ones(2)}, "words": jnp.ones((2, 3))}
+    with pytest.raises(ValueError, match=re.escape(said)):
+        frozen(optax.sgd(1.0), pattern).init(params)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        low_rank.create(jax.random.key(0), params, pattern, rank=1)
