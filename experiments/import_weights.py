@@ -28,7 +28,8 @@ ELSEWHERE = {"flamingo": "published models of its kind are idefics and mllama"}
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """List what would be imported of safetensors files; only their headers are read.
+    """List what would be imported of safetensors files; only their headers are read, and pairs of
+    tensors that ought to be the same.
 
     The way back is crossattn.interop.huggingface.save(params, NAME, FILE), byte for byte.
     The exit code is 0 when everything fits, and 1 when something does not.
@@ -58,6 +59,8 @@ def main(arguments: list[str]) -> None:
         files = huggingface.Files(options.source)
         given = {"prefix": options.prefix, "parts": options.parts}
         fit = huggingface.look(files, options.preset, **given)
+        if not fit.problems and (more := huggingface.untied(fit, files)):
+            fit = dataclasses.replace(fit, lines=(*more, *fit.lines))
         content = config.read(files.folder)
         beside = None if content is None else config.Config(content, options.preset, options.prefix)
     text = "\n\n".join(said(options, files, fit, beside))

@@ -108,6 +108,9 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
+        # Tools of TensorFlow are given a name that several files begin with.
+        if (index := path.with_name(f"{path.name}.index")).is_file():
+            raise WeightsError(f"{index} is {described(index)}")
         raise WeightsError(f"there is no file or folder {path}")
     if (path / INDEX).exists():
         return _indexed(path / INDEX)

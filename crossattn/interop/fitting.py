@@ -22,6 +22,8 @@ __all__ = ["exported", "imported", "pattern"]
 
 Variable = tuple[str, str]
 LAYER = ("", "i")
+# Layers that read a context, which may be every second one.
+SPARSE = "c"
 ORDER = ("unknown", "missing", "misshaped", "dtype", "config", "")
 
 
@@ -36,7 +38,8 @@ def imported(
 ) -> Fit:
     """How tensors of these shapes fit a layout; arguments as in `huggingface.load`."""
     entries = _under(prefix, layout)
-    numbers = _numbers(entries, shapes, layers)
+    numbered = NUMBER.search(prefix) is not None
+    numbers = _numbers(entries, shapes, layers, numbered=numbered)
     every = [place for entry in entries for place in _places(entry, numbers)]
     tied = {prefix + one: prefix + other for one, other in layout.tied.items()}
     every = _stored(every, tied, shapes)
@@ -208,17 +211,36 @@ def _claimed(
 
 
 def _numbers(
-    entries: Sequence[Entry], names: Iterable[str], layers: Sequence[int] | None
+    entries: Sequence[Entry],
+    names: Iterable[str],
+    layers: Sequence[int] | None,
+    *,
+    numbered: bool,
 ) -> dict[Variable, list[int]]:
-    """The numbers of layers: those that are asked for, or those that have the first tensor."""
+    """The numbers of layers: those that are asked for, or those that have the first tensor.
+
+    Where the prefix is not `numbered` none is left out: a gap is a layer that is missing.
+    """
     found: dict[Variable, list[int]] = {}
     for entry in entries:
         if NUMBER.search(entry.theirs) and _variable(entry.theirs) not in found:
             variable = _variable(entry.theirs)
             found[variable] = _there(entry.theirs, names)
+            if not numbered and variable[1] != SPARSE:
+                found[variable] = _with_first_gap(found[variable], _first(variable))
     if layers is not None and LAYER in found:
         found[LAYER] = list(layers)
     return found
+
+
+def _with_first_gap(numbers: list[int], first: int) -> list[int]:
+    """Not every number of a gap: a file may speak of a layer 10^12.
+
+    >>> _with_first_gap([0, 1, 4, 9], 0)
+    [0, 1, 2, 4, 9]
+    """
+    gap = next((first + k for k, n in enumerate(numbers) if n != first + k), None)
+    return numbers if gap is None else sorted([*numbers, gap])
 
 
 def _there(name: str, names: Iterable[str]) -> list[int]:

@@ -44,7 +44,7 @@ PICKLE = (
 # Hugging Face's names first, so that of several files the likeliest is named.
 NAMES = (
     (
-        r"saved_model\.pb|checkpoint|.*\.ckpt\.index|.*\.data-\d+-of-\d+|.*\.(h5|hdf5|keras)",
+        r"saved_model\.pb|checkpoint|.*\.ckpt(-\d+)?\.index|.*\.data-\d+-of-\d+|.*\.(h5|hdf5|keras)",
         TENSORFLOW,
     ),
     (r".*\.msgpack", FLAX),

@@ -16,13 +16,25 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
 from crossattn.interop import config
-from crossattn.interop.files import FLOATS, Files, WeightsError
+from crossattn.interop.checks import check_parts, untied, without_integers
+from crossattn.interop.files import Files, WeightsError
 from crossattn.interop.fitting import exported, imported, pattern
 from crossattn.interop.names import LAYOUTS
 from crossattn.interop.table import Fit, ImportMismatchError, Layout, Line, Shape
 from crossattn.nn.choices import known
 
-__all__ = ["Files", "WeightsError", "elsewhere", "hint", "load", "look", "names", "save", "tensors"]
+__all__ = [
+    "Files",
+    "WeightsError",
+    "elsewhere",
+    "hint",
+    "load",
+    "look",
+    "names",
+    "save",
+    "tensors",
+    "untied",
+]
 
 
 def names() -> tuple[str, ...]:
@@ -50,8 +62,8 @@ def look(
     bare = None if like is None else _shapes(flatten_dict(like["params"], sep="/"))
     given: Any = {"prefix": prefix, "layers": layers, "parts": parts, "like": bare}
     fit = _best([imported(one, shapes, **given) for one in _readable(preset)])
-    _check_parts(preset, parts, fit)
-    fit = _without_integers(fit, source)
+    check_parts(preset, parts, fit)
+    fit = without_integers(fit, source)
     content = config.read(source.folder) if isinstance(source, Files) else None
     said = config.Config(content or {}, preset, prefix)
     if (content is None and module is None) or not any(p.name in source for p in fit.places):
@@ -126,12 +138,7 @@ def load(
     source = _opened(source)
     fit = look(source, preset, prefix=prefix, layers=layers, parts=parts, like=like, module=module)
     _refuse(fit.problems, f"fit {preset}", _advice(fit, source, preset))
-    untied = [
-        Line("untied", one, needed=f"the same as {other}")
-        for one, other in fit.tied.items()
-        if source[one].tobytes() != source[other].tobytes()
-    ]
-    _refuse(untied, f"fit {preset}")
+    _refuse(untied(fit, source), f"fit {preset}")
     single: dict[str, Any] = {}
     several: dict[str, list[np.ndarray]] = {}
     for place in fit.places:
@@ -215,29 +222,6 @@ def _shapes(arrays: Mapping[str, Any]) -> dict[str, Shape]:
 
 def _several(parts: Sequence[str]) -> tuple[str, ...]:
     return (parts,) if isinstance(parts, str) else tuple(parts)
-
-
-def _check_parts(preset: str, parts: Sequence[str], fit: Fit) -> None:
-    """Each is a part of the preset's parameters, of a layer that there is."""
-    paths = {path for place in fit.places for path in (*place.entry.ours, *place.entry.zeros)}
-    for part in parts:
-        if not any(f"{path}/".startswith(f"{part}/") for path in paths):
-            every = {path for one in _layouts(preset) for e in one.entries for path in e.ours}
-            there = ", ".join(sorted({path.split("/")[0] for path in every}))
-            raise ValueError(f"{preset} has no part {part!r}: there are {there}")
-
-
-def _without_integers(fit: Fit, source: Mapping[str, Any]) -> Fit:
-    """Tensors that are no weights as they are: quantised ones have a scale elsewhere."""
-    dtypes = source.dtypes if isinstance(source, Files) else {}
-    bad = {}
-    for place in fit.places:
-        if place.name in source:
-            found = dtypes.get(place.name) or str(getattr(source[place.name], "dtype", "no array"))
-            if found.removeprefix("torch.") not in (*FLOATS, *FLOATS.values()):
-                bad[place.name] = Line("dtype", place.name, found, ", ".join(FLOATS))
-    lines = [bad.pop(line.name, line) if not line.problem else line for line in fit.lines]
-    return dataclasses.replace(fit, lines=tuple(sorted(lines, key=lambda line: not line.problem)))
 
 
 def _layouts(preset: str) -> tuple[Layout, ...]:

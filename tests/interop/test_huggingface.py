@@ -5,53 +5,23 @@ import re
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import pytest
+from drawing import drawn, same, under
 from safetensors.numpy import load_file, save_file
 
 from crossattn.interop import ImportMismatchError, huggingface
-from crossattn.interop.names import BLIP_TIED, CLASSES, LAYOUTS
-from crossattn.interop.table import NUMBER, Entry, parsed
+from crossattn.interop.names import CLASSES, LAYOUTS
+from crossattn.interop.table import Entry
 from crossattn.nn import CrossAttention, presets
 from crossattn.nn.slots import Spare
 
-SIZES = (5, 7, 11, 13, 17, 19, 23, 29)
-DTYPES = (np.float32, np.float16, ml_dtypes.bfloat16)
 # How many heads there are is not in the tensors of null_key.
 EVERY = [(name, k) for name in LAYOUTS if name != "null_key" for k in range(len(LAYOUTS[name]))]
 
 
-def drawn(name, k=0):
-    """Random tensors of all dtypes; letters have sizes of their own, and there are two layers."""
-    rng, sizes, found = np.random.default_rng(0), {}, {}
-    for place, entry in enumerate(LAYOUTS[name][k].entries):
-        letters = [(factor, letter) for factor, letter in map(parsed, entry.shape.split())]
-        for _, letter in letters:
-            sizes.setdefault(letter, SIZES[len(sizes) % len(SIZES)] if letter else 1)
-        shape = [factor * sizes[letter] for factor, letter in letters]
-        match = NUMBER.search(entry.theirs)
-        first = int(match[1] or 0) if match else 0
-        for number in (first, first + 1) if match else (0,):
-            tensor = rng.standard_normal(shape).astype(DTYPES[place % len(DTYPES)])
-            found[NUMBER.sub(str(number), entry.theirs)] = tensor
-    return found
-
-
 def test_every_layout_says_whose_it_is():
     assert CLASSES.keys() == LAYOUTS.keys() == set(huggingface.names())
-
-
-def under(prefix, tensors):
-    return {prefix + name: tensor for name, tensor in tensors.items()}
-
-
-def same(one, other):
-    assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        assert tensor.dtype == other[name].dtype, name
-        assert tensor.shape == other[name].shape, name
-        assert tensor.tobytes() == other[name].tobytes(), name
 
 
 @pytest.mark.parametrize(("name", "k"), EVERY)
@@ -268,82 +238,3 @@ def test_a_square_kernel_is_not_mistaken_for_its_transpose():
                 if re.search("/kernel$", entry.ours[0]):
                     assert entry.becomes is not None, name
                     assert entry.target == entry.part[::-1], name
-
-
-def test_only_the_other_tensor_of_a_tied_pair_is_stored(tmp_path):
-    for preset, pairs in (
-        ("whisper_decoder", {"proj_out.weight": "model.decoder.embed_tokens.weight"}),
-        ("blip_decoder", BLIP_TIED),
-    ):
-        tensors = drawn(preset)
-        wanted = huggingface.load(tensors, preset)
-        other = dict(tensors)
-        for one, name in pairs.items():
-            other[one] = other.pop(name)
-        path = tmp_path / f"{preset}.safetensors"
-        save_file(under("a.", other), path)
-        params = huggingface.load(path, preset, prefix="a.")
-        jax.tree.map(np.testing.assert_array_equal, params, wanted)
-        # A part that has none of them does not miss them.
-        del other[one]
-        assert huggingface.load(other, preset, parts="stack")["params"].keys() == {"stack"}
-        with pytest.raises(ImportMismatchError, match=f"missing +{name}"):
-            huggingface.load(other, preset)
-
-
-def test_a_model_without_its_head_is_read_as_well():
-    """WhisperModel: names begin with "decoder.", there is no proj_out."""
-    tensors = drawn("whisper_decoder")
-    bare = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
-    wanted = huggingface.load(tensors, "whisper_decoder")
-    encoder = {"encoder.conv1.weight": np.ones(3, np.float32)}
-    params = huggingface.load(bare | encoder, "whisper_decoder")
-    jax.tree.map(np.testing.assert_array_equal, params, wanted)
-    with pytest.raises(ImportMismatchError, match=r"under the prefix 'speech\.'"):
-        huggingface.load(under("speech.", bare), "whisper_decoder")
-    bare["decoder.more"] = np.ones(2, np.float32)
-    with pytest.raises(ImportMismatchError, match=r"unknown +decoder\.more"):
-        huggingface.load(bare, "whisper_decoder")
-
-
-@pytest.mark.parametrize(
-    ("preset", "name"),
-    [
-        ("t5", "EncDecAttention.relative_attention_bias.weight"),
-        ("encoder_decoder_post", "attention.self.distance_embedding.weight"),
-        ("encoder_decoder_post", "crossattention.self.distance_embedding.weight"),
-        ("blip_decoder", "bert.embeddings.position_ids"),
-        ("blip_decoder", "bert.embeddings.token_type_ids"),
-        ("t5gemma", "self_attn.rotary_emb.inv_freq"),
-    ],
-)
-def test_what_the_class_itself_ignores_is_ignored_and_said(preset, name):
-    tensors = drawn(preset) | {name: np.ones((5, 3), np.float32)}
-    assert huggingface.look(tensors, preset).ignored == (name,)
-    wanted = huggingface.load(drawn(preset), preset)
-    jax.tree.map(np.testing.assert_array_equal, huggingface.load(tensors, preset), wanted)
-    for near in (f"{name}s", f"own.{name}"):
-        if preset == "t5":
-            with pytest.raises(ImportMismatchError, match=f"unknown +{near}"):
-                huggingface.load(drawn(preset) | {near: tensors[name]}, preset)
-
-
-def test_parts_that_there_are_not_are_named():
-    tensors = drawn("whisper")
-    for parts in (("cross_atention",), "cross", ("cross_attention", "words")):
-        with pytest.raises(
-            ValueError, match=r"whisper has no part .*: there are cross_attention, cross_join"
-        ):
-            huggingface.load(tensors, "whisper", parts=parts)
-    one = huggingface.load(tensors, "whisper", parts="cross_attention/key")
-    assert one["params"]["cross_attention"].keys() == {"key"}
-    numbered = huggingface.load(drawn("qformer", 2), "qformer", parts=["layer_1/feed_join"])
-    assert numbered["params"].keys() == {"layer_1"}
-
-
-def test_arrays_of_whole_numbers_are_no_weights():
-    tensors = drawn("t5")
-    name = "EncDecAttention.k.weight"
-    for dtype in (np.int8, ml_dtypes.float8_e4m3fn, np.complex64):
-        with pytest.raises(ImportMismatchError, match=f"dtype +{name} +{np.dtype(dtype)} +F64"):
-            huggingface.load(tensors | {name: tensors[name].astype(dtype)}, "t5")
