@@ -9,7 +9,7 @@ import dataclasses
 import math
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
         fail(COMMAND, f"{what}: {hint}")
     with plain_errors(COMMAND, (ValueError,)):
         files = huggingface.Files(options.source)
-        given = {"prefix": options.prefix, "parts": options.parts}
+        given: Any = {"prefix": options.prefix, "parts": options.parts}
         fit = huggingface.look(files, options.preset, **given)
         if not fit.problems and (more := huggingface.untied(fit, files)):
             fit = dataclasses.replace(fit, lines=(*more, *fit.lines))

@@ -189,8 +189,8 @@ def _entry(file: Path, name: str, entry: Any, data: int) -> Stored:
     """One tensor, whose bytes are as many as its shape takes."""
     whole = lambda n: isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**63
     several = lambda ns: isinstance(ns, list) and len(ns) <= 32 and all(map(whole, ns))
-    fields = entry if isinstance(entry, dict) else {}
-    dtype, shape, span = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
+    fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
+    dtype, shape, span = (fields.get(key, "") for key in ("dtype", "shape", "data_offsets"))
     if not (isinstance(dtype, str) and several(shape) and several(span) and len(span) == 2):
         raise WeightsError(f"{file} is damaged: {name} has no dtype, shape and place")
     one = Stored(file, dtype, tuple(shape), span[0], span[1], data)

@@ -90,16 +90,16 @@ class CrossAttention(nn.Module):
             raise ValueError("talking heads mix weights, which keys beside the context have not")
         H, K, D = self.heads, self.shared, self.size
         biased = "qkvo" if self.use_bias is True else self.use_bias or ""
-        kind = {"param_dtype": self.param_dtype}
-        dense = partial(Dense, flat=self.layout is None, dtype=self.dtype, **kind)
+        made_in = self.param_dtype
+        dense = partial(Dense, flat=self.layout is None, dtype=self.dtype, param_dtype=made_in)
         self.query = dense(H * D, use_bias="q" in biased)
         self.key = dense(K * D, use_bias="k" in biased)
         self.value = dense(K * self.read, use_bias="v" in biased)
         self.out = dense(self.width, use_bias="o" in biased)
         if self.logits.norm is not None:
-            self.query_norm = Norm(self.logits.norm, self.logits.epsilon, **kind)
-            self.key_norm = Norm(self.logits.norm, self.logits.epsilon, **kind)
-        made = lambda name, start, shape: self.param(name, start, shape, self.param_dtype)
+            self.query_norm = Norm(self.logits.norm, self.logits.epsilon, made_in)
+            self.key_norm = Norm(self.logits.norm, self.logits.epsilon, made_in)
+        made = lambda name, start, shape: self.param(name, start, shape, made_in)
         start = nn.initializers.normal(0.02)
         if self.spare.null:
             self.null_key = made("null_key", start, (K, D))

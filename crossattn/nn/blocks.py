@@ -53,8 +53,9 @@ class FeedForward(nn.Module):
     def __call__(self, x: Float[Array, "B T M"]) -> Float[Array, "B T M"]:
         """Map each token by itself."""
         hidden = round(self.expansion * x.shape[-1])
-        kind = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        dense = partial(Dense, use_bias=self.use_bias, **kind)
+        dense = partial(
+            Dense, use_bias=self.use_bias, dtype=self.dtype, param_dtype=self.param_dtype
+        )
         wide = ACTIVATIONS[self.activation](dense(hidden, name="up")(x))
         if self.gated:
             wide = wide * dense(hidden, name="times")(x)

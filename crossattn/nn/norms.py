@@ -52,7 +52,9 @@ class Norm(nn.Module):
 class LayerNorm(nn.LayerNorm):
     """Flax's, whose last bits recorded runs have; its result has the dtype of its input."""
 
-    def __call__(self, x: Float[Array, "... M"]) -> Float[Array, "... M"]:
+    def __call__(
+        self, x: Float[Array, "... M"], *, mask: Array | None = None
+    ) -> Float[Array, "... M"]:
         """Normalise (..., M)."""
         with jax.numpy_dtype_promotion("standard"):
-            return super().__call__(x).astype(x.dtype)
+            return super().__call__(x, mask=mask).astype(x.dtype)
