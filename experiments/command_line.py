@@ -149,7 +149,7 @@ def plain_errors(
     try:
         yield
     except KeyboardInterrupt:
-        print(f"\n{command}: {safe()}", file=sys.stderr)
+        print(f"\n{command}: {printable(safe())}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except expected as error:
         fail(command, str(error))

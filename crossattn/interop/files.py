@@ -54,7 +54,10 @@ class Stored:
         if self.dtype not in DTYPES:
             raise WeightsError(f"{self.file} has {name} in {self.dtype}, which is not read")
         size = self.end - self.begin
-        raw = np.fromfile(self.file, np.uint8, size, offset=self.data + self.begin)
+        try:
+            raw = np.fromfile(self.file, np.uint8, size, offset=self.data + self.begin)
+        except OSError as error:
+            raise WeightsError(f"{self.file} cannot be read: {error.strerror}") from error
         if raw.size != size:
             raise WeightsError(f"{self.file} has become shorter: {name} is not whole")
         return raw.view(DTYPES[self.dtype]).reshape(self.shape)
@@ -76,9 +79,13 @@ class Files(Mapping[str, np.ndarray]):
 
     def __init__(self, path: str | os.PathLike):
         path = Path(path)
-        self.folder = path if path.is_dir() else path.parent
         self.stored: dict[str, Stored] = {}
-        for file in _files(path):
+        try:
+            self.folder = path if path.is_dir() else path.parent
+            files = _files(path)
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+        for file in files:
             found = _header(file)
             if twice := found.keys() & self.stored.keys():
                 where = self.stored[min(twice)].file.name
@@ -114,10 +121,12 @@ def _files(path: Path) -> list[Path]:
         raise WeightsError(f"there is no file or folder {path}")
     if (path / INDEX).exists():
         return _indexed(path / INDEX)
-    files = sorted(path.glob("*.safetensors"))
+    # A pipe would be waited for.
+    inside = sorted(one for one in path.iterdir() if one.is_file())
+    files = [one for one in inside if one.suffix == ".safetensors"]
     if files:
         return files
-    other = [(one.name, what) for one in sorted(path.iterdir()) if (what := described(one))]
+    other = [(one.name, what) for one in inside if (what := described(one))]
     more = f", but {other[0][0]}, which is {other[0][1]}" if other else ""
     raise WeightsError(f"{path} holds no safetensors file{more}")
 

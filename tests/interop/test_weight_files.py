@@ -84,6 +84,13 @@ def test_links_of_a_cache_are_followed(tmp_path):
     assert "is not there" in refused(tmp_path / "snapshot")
 
 
+def test_a_pipe_is_not_waited_for(tmp_path):
+    for name in ("model.safetensors", "pytorch_model.bin", "config.json"):
+        os.mkfifo(tmp_path / name)
+    assert "holds no safetensors file" in refused(tmp_path)
+    assert "there is no file or folder" in refused(tmp_path / "model.safetensors")
+
+
 def test_what_the_format_allows_is_read(tmp_path):
     tensors = {
         "scalar": np.array(3, np.float32),
@@ -110,6 +117,10 @@ def test_a_file_that_becomes_shorter_is_noticed(tmp_path):
     path.write_bytes(one()[:-1])
     with pytest.raises(WeightsError, match="a is not whole"):
         files["a"]
+    path.unlink()
+    with pytest.raises(WeightsError, match="No such file"):
+        files["a"]
+    assert "File name too long" in refused(tmp_path / ("x" * 300))
 
 
 @pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "I8", "U8", "F4", "BOOL", "NEW"])

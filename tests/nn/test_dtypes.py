@@ -6,14 +6,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from formulas import filled
 from preset_calls import arguments, step_by_step, whole, writes
 
+from crossattn import Mask
 from crossattn.models.generate import generate
 from crossattn.models.text_decoder import TextDecoder
-from crossattn.nn import Block, CrossAttention, FeedForward, presets
+from crossattn.nn import (
+    BidirectionalAttention,
+    Block,
+    CrossAttention,
+    DecoderStack,
+    FeedForward,
+    PatchEncoder,
+    PrefixStack,
+    Resampler,
+    TwoStreamStack,
+    presets,
+)
 from crossattn.nn.linear import computing_dtype
-from crossattn.nn.positions import LearnedPositions
+from crossattn.nn.positions import LearnedPositions, RelativeBias
 from crossattn.nn.presets import DESIGNS
 from crossattn.nn.slots import Logits, Spare
 
@@ -27,6 +40,18 @@ KINDS = [
     (SINGLE, BRAIN, BRAIN, BRAIN),
     (HALF, BRAIN, HALF, SINGLE),
 ]
+
+
+class Biased(nn.Module):
+    """Attention with a bias by distance, as T5 has it."""
+
+    width: int
+    heads: int
+
+    @nn.compact
+    def __call__(self, x, context):
+        bias = RelativeBias(self.heads)(jnp.arange(x.shape[1]), context.shape[1])
+        return CrossAttention(self.width, self.heads)(x, context, bias=bias)[0]
 
 
 # Which have every kind of module between them; the others are the same with other fields.
@@ -159,3 +184,47 @@ def test_half_precision_parameters_are_those_numbers_in_single_precision():
     assert logits.dtype == texts.score.dtype == SINGLE
     np.testing.assert_allclose(logits, wanted[0], atol=5e-6)
     np.testing.assert_array_equal(texts.tokens, wanted[1].tokens)
+
+
+PIXELS = jnp.zeros((B, 16, 16, 3), jnp.uint8)
+SMALL = {
+    "decoder stack": (DecoderStack(2, M, H), lambda x, c: ((x, c), {})),
+    "two streams": (
+        TwoStreamStack(2, M, H),
+        lambda x, c: (
+            (x, c),
+            {"prompt": jnp.ones((B, T), bool), "seen": jnp.ones((2, B, S), bool), "mask": Mask()},
+        ),
+    ),
+    "prefix": (PrefixStack(2, M, H), lambda x, c: ((x, c), {"seen": jnp.ones((2, B, S), bool)})),
+    "resampler": (Resampler(3, M, H), lambda x, c: ((c,), {})),
+    "encoder": (PatchEncoder(M, "features"), lambda x, c: ((c,), {})),
+    "pictures": (PatchEncoder(M, "window"), lambda x, c: ((PIXELS,), {})),
+    "exchange": (
+        BidirectionalAttention(M, H),
+        lambda x, c: ((x, c), {"mask": Mask(), "back": Mask()}),
+    ),
+    "distance": (Biased(M, H), lambda x, c: ((x, c), {})),
+    "slots compete": (
+        CrossAttention(M, H, logits=Logits(competition="queries")),
+        lambda x, c: ((x, c), {"bias": jnp.ones((1, 1, T, S), HALF)}),
+    ),
+}
+
+
+STACKS = ("decoder stack", "two streams", "prefix")
+
+
+@pytest.mark.parametrize("name", [slow(name) if name in STACKS else name for name in SMALL])
+def test_modules_that_are_no_presets_promote_as_well(name):
+    module, given = SMALL[name]
+
+    def run(x, context, params):
+        inputs, where = given(jnp.ones((B, T, M), x), jnp.ones((B, S, M), context))
+        own = module.init(jax.random.key(0), *inputs, **where)
+        return jax.tree.leaves(module.apply(cast(own, params), *inputs, **where))[0]
+
+    for params, x, context, wanted in KINDS[:3]:
+        y = jax.eval_shape(lambda p=params, x=x, c=context: run(x, c, p))
+        reads_one = name in ("resampler", "encoder")
+        assert y.dtype == (SINGLE if name == "pictures" else context if reads_one else wanted)
