@@ -1,9 +1,9 @@
 """The command `crossattn` of an installed wheel; in a checkout, `python -m experiments`."""
 
 import importlib
-import sys
 
 from .command_line import INSTALLED, fail, nearest
+from .entry import start
 
 COMMANDS = {
     "ablate": "run an ablation suite, resume it, and write its report",
@@ -15,17 +15,22 @@ COMMANDS = {
 NAME = "crossattn" if INSTALLED else "python -m experiments"
 
 
-def main() -> None:
-    """Hand the arguments of the process over to the command that its first word names."""
-    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+def main(arguments: list[str]) -> None:
+    """Hand the arguments over to the command that the first of them names."""
+    if not arguments or arguments[0] in ("-h", "--help"):
         known = "\n".join(f"  {name:14s} {about}" for name, about in COMMANDS.items())
         print(f"{NAME} COMMAND ...\n\nCommands:\n{known}\n\n{NAME} COMMAND --help: more")
         return
-    name, *rest = sys.argv[1:]
+    name, *rest = arguments
     if name not in COMMANDS:
         fail(NAME, f"there is no command {name!r}: {nearest(name, COMMANDS)}")
     importlib.import_module(f".{name}", __package__).main(rest)
 
 
+def run() -> None:
+    """The process of the command `crossattn`."""
+    start(main)
+
+
 if __name__ == "__main__":
-    main()
+    run()

@@ -40,6 +40,7 @@ from crossattn.train.suite import Suite
 from . import planning, suites
 from .command_line import fail, manual, nearest, parse, plain_errors, typed
 from .devices import Devices, described, each, held, left
+from .entry import start
 from .exhibition import gallery
 from .interrupts import gently, standing
 from .launching.launcher import check_changed, check_free, going_on, launch_suite, planned
@@ -254,4 +255,4 @@ def report(
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    start(main)

@@ -43,6 +43,7 @@ from .benching.summary import (
     summarise,
 )
 from .command_line import INTERRUPTED, fail, manual, nearest, parse, plain_errors, typed
+from .entry import start
 
 COMMAND = "bench"
 
@@ -217,4 +218,4 @@ def _write_json(folder: Path, about: dict[str, Any], records: list[dict[str, Any
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    start(main)

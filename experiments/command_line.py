@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 import io
 import logging
 import os
@@ -22,6 +23,10 @@ INTERRUPTED = 130
 SAFE = "interrupted; finished runs and checkpoints are safe, the same command goes on"
 # A wheel carries this package under a name that cannot clash, and a command beside it.
 INSTALLED = __package__ != "experiments"
+# What tyro draws boxes with, and what takes its place where an encoding lacks it.
+BOXES = "─│╭╮╰╯├┤"
+PLAIN_BOXES = str.maketrans(BOXES, "-|++++++")
+BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP)
 
 
 def typed(command: str, arguments: Sequence[str] = ()) -> str:
@@ -30,9 +35,20 @@ def typed(command: str, arguments: Sequence[str] = ()) -> str:
     Example:
       >>> typed("ablate", ["fusion", "--out", "my results"])
       "python -m experiments.ablate fusion --out 'my results'"
+      >>> print(typed("plan", ["caf\\udce9"]))  # a byte that is no letter in UTF-8
+      python -m experiments.plan $'caf\\xe9'
     """
     start = f"crossattn {command}" if INSTALLED else f"python -m experiments.{command}"
-    return " ".join([start, *map(shlex.quote, arguments)])
+    return " ".join([start, *map(_quoted, arguments)])
+
+
+def _quoted(word: str) -> str:
+    """As a shell takes it, in one line that can be encoded."""
+    if word.isprintable():
+        return shlex.quote(word)
+    plain = lambda byte: 32 <= byte < 127 and byte not in b"\\'"
+    letters = [chr(b) if plain(b) else f"\\x{b:02x}" for b in os.fsencode(word)]
+    return f"$'{''.join(letters)}'"
 
 
 def manual(documentation: str | None) -> str:
@@ -68,8 +84,8 @@ def parse(
     `subject` stands between the command and its options.
     """
     said = io.StringIO()
-    # tyro draws its boxes as this encoding allows.
-    shown = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8")
+    # By this encoding tyro decides how it draws boxes, which `_one_line` has to know.
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(shown):
             return tyro.cli(
@@ -82,11 +98,20 @@ def parse(
     except SystemExit as end:
         if end.code in (0, None):
             shown.seek(0)
-            print(_titled(shown.read()), end="")
+            print(_drawable(_titled(shown.read())), end="")
             raise
         fail(command, _one_line(said.getvalue()))
     except ValueError as error:
         fail(command, str(error))
+
+
+def _drawable(manual: str) -> str:
+    """Boxes as the terminal or the pipe can show them."""
+    try:
+        BOXES.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return manual.translate(PLAIN_BOXES)
+    return manual
 
 
 def _titled(manual: str) -> str:
@@ -154,10 +179,21 @@ def plain_errors(
     except expected as error:
         fail(command, str(error))
     except Exception as error:
+        if (said := _bad_name(error)) is not None:
+            fail(command, said)
         said = system_message(error)
         if said is None:
             raise
         fail(command, f"{said}; what is finished is safe, the same command goes on")
+
+
+def _bad_name(error: Exception) -> str | None:
+    """What is wrong with a name that no file can have; None of other errors."""
+    if isinstance(error, OSError) and error.errno in BAD_NAME:
+        return f"{error.filename}: {error.strerror}: give another name"
+    if isinstance(error, ValueError) and str(error).startswith("embedded null"):
+        return "no name of a file holds the character \\0"
+    return None
 
 
 def system_message(error: BaseException | None) -> str | None:

@@ -43,6 +43,7 @@ from crossattn.train.texts import captions, questions
 from . import evaluating
 from .command_line import fail, manual, nearest, parse, plain_errors
 from .devices import mesh_of, show
+from .entry import start
 from .exhibition import gallery
 from .interrupts import gently
 
@@ -251,4 +252,4 @@ def described(of: Record, step: int, split: str, evidence: Evidence) -> dict[str
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    start(main)

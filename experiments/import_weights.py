@@ -19,6 +19,7 @@ from crossattn.interop.names import CLASSES
 from crossattn.interop.table import Fit, aligned, misfits
 
 from .command_line import fail, manual, nearest, parse, plain_errors, typed
+from .entry import start
 from .importing import module
 
 COMMAND = "import_weights"
@@ -156,6 +157,4 @@ def totals(options: Options, files: huggingface.Files, fit: Fit) -> str:
 
 
 if __name__ == "__main__":
-    import sys
-
-    main(sys.argv[1:])
+    start(main)

@@ -4,7 +4,6 @@ import contextlib
 import os
 import select
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -12,7 +11,6 @@ from crossattn.train.checkpoint import saving
 from crossattn.train.folder import Folder, pending
 from crossattn.train.suite import Suite
 
-from . import lanes
 from .command_line import INTERRUPTED
 
 # Seconds in which the main thread hears of a signal, unless it is in native code.
@@ -39,12 +37,6 @@ def gently(command: str, safe: Callable[[], str]) -> Iterator[None]:
     thread.start()
     try:
         yield
-    except SystemExit as end:
-        if end.code == INTERRUPTED and lanes.running():
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(INTERRUPTED)  # Python would wait for them
-        raise
     finally:
         signal.signal(signal.SIGINT, handler)
         signal.set_wakeup_fd(wakes)

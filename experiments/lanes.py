@@ -14,7 +14,6 @@ from crossattn.train.checkpoint import saving
 
 # More lanes than this do not help a CPU: each step already uses a thread or two.
 MOST_CPU_LANES = 4
-NAME = "lane"
 # Seconds in which an interrupted job ends by itself, unless it compiles or evaluates.
 PATIENCE = 1.0
 
@@ -44,7 +43,7 @@ def spread(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> No
 
     Raises:
       KeyboardInterrupt: the user interrupted; no checkpoint is being written, but jobs that do not
-        call `check` for a while, such as those that compile, may still be `running`.
+        call `check` for a while, such as those that compile, may still be under way.
       The first error of a job, once all others have stopped.
     """
     waiting: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
@@ -70,23 +69,18 @@ def spread(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> No
                     raise
 
     devices = jax.local_devices()[: max(1, len(arguments))]
-    pool = ThreadPoolExecutor(len(devices), thread_name_prefix=NAME)
+    pool = ThreadPoolExecutor(len(devices), thread_name_prefix="lane")
     lanes: list[Future[None]] = []
     try:
         lanes += [pool.submit(lane, device) for device in devices]
         errors = [lane.exception() for lane in lanes]
     except BaseException:
         stop.set()
+        pool.shutdown(wait=False)
         while wait(lanes, timeout=PATIENCE).not_done and saving():
             pass
         raise
-    finally:
-        pool.shutdown(wait=all(lane.done() for lane in lanes))
+    pool.shutdown()
     failed = [error for error in errors if error is not None]
     for error in sorted(failed, key=lambda error: isinstance(error, StoppedError)):
         raise error
-
-
-def running() -> bool:
-    """Whether jobs that were interrupted have not ended yet."""
-    return any(thread.name.startswith(NAME) for thread in threading.enumerate())

@@ -31,6 +31,7 @@ from crossattn.train.run import Run
 
 from . import suites
 from .command_line import fail, manual, nearest, parse, plain_errors, typed
+from .entry import start
 from .planner import estimate, picture, summary
 from .planner.chips import CHIPS, Topology, topology
 from .planner.process import CompilerError, check_compiler, compile_all, record_of
@@ -80,8 +81,8 @@ class Options:
 
 def main(arguments: list[str]) -> None:
     """Parse, compile, print, write."""
-    of, slices, options = configure(arguments)
     with plain_errors(COMMAND, EXPECTED, safe=lambda: SAFE):
+        of, slices, options = configure(arguments)
         check_compiler()
         # Only shapes are computed here, and the compiler is no TPU.
         jax.config.update("jax_platforms", "cpu")
@@ -273,4 +274,4 @@ def write(
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    start(main)

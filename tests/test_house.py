@@ -48,7 +48,7 @@ def test_wheel_installs_and_imports_in_a_clean_environment(tmp_path):
     assert clean.stdout.startswith(str(site))
 
     # The command finds the suites that came with it, and names itself as its user types it.
-    entry = "from crossattn_experiments.__main__ import main; main()"
+    entry = "from crossattn_experiments.__main__ import run; run()"
     command = subprocess.run(
         [tmp_path / "clean" / "bin" / "python", "-c", entry, "ablate", "--help"],
         cwd=tmp_path,
@@ -57,7 +57,7 @@ def test_wheel_installs_and_imports_in_a_clean_environment(tmp_path):
         text=True,
         timeout=300,
     )
-    assert "crossattn = crossattn_experiments.__main__:main" in _entry_points(wheel)
+    assert "crossattn = crossattn_experiments.__main__:run" in _entry_points(wheel)
     assert "\ncrossattn ablate fusion\n" in command.stdout
     assert "easy_vqa" in command.stdout
     assert "python -m" not in command.stdout

@@ -1,0 +1,55 @@
+"""How a command begins and ends where it is a process of its own."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from .command_line import BAD_INPUT, INTERRUPTED
+
+# As a process that the system ends because nobody reads what it prints.
+UNREAD = 141
+
+
+def start(main: Callable[[list[str]], None]) -> None:
+    """Run a command with the arguments of this process, and end the process if it fails.
+
+    Where it fails or is interrupted, the process ends at once: threads of libraries may be in
+    native code, for whose end Python would wait, or which does not outlive Python.
+    """
+    prepare_streams()
+    code = ended(main, sys.argv[1:])
+    if code:
+        os._exit(code)
+
+
+def prepare_streams() -> None:
+    """Let everything be printed: what an encoding does not have as an escape."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started the process
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the whole process
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def ended(main: Callable[[list[str]], None], arguments: list[str]) -> int:
+    """The exit code of a command; what it printed is written."""
+    code: object = 0
+    try:
+        try:
+            main(arguments)
+        except SystemExit as end:
+            code = end.code
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = UNREAD
+    except OSError as error:
+        print(f"cannot print: {error.strerror}", file=sys.stderr)
+        code = BAD_INPUT
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    return code if isinstance(code, int) else int(code is not None)
