@@ -49,12 +49,14 @@ class Worker:
     def __enter__(self) -> Worker:
         try:
             self._start()
-        except BaseException:
-            self.__exit__()
+        except BaseException as error:
+            self.__exit__(type(error))
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        if kind is not None and self.process is not None:
+            self.process.kill()  # nobody waits for what it is in the middle of
         self._end()
         self.errors.close()
 

@@ -19,6 +19,7 @@ from experiments.benching import decoding, masked
 from experiments.benching.cases import SHAPES, Case, Shape, parse_shape
 from experiments.benching.measure import Budget, Program, UnavailableError, contest, jax_program
 from experiments.benching.operation import with_gradients
+from experiments.benching.process import Worker
 from experiments.benching.truth import Truth
 
 TINY = Shape("tiny", 2, 3, 7, 2, 5)
@@ -221,6 +222,22 @@ def test_every_shape_of_the_issue_has_its_name():
         "decode": (16, 1, 576, 8, 64),
     }
     assert str(parse_shape("2,17,301,4,32")) == "2,17,301,4,32"
+
+
+def test_nobody_waits_for_a_process_when_the_user_interrupts():
+    done = []
+
+    class Process:
+        stdin = stdout = None
+        kill = lambda self: done.append("killed")
+        wait = lambda self, timeout=None: done.append("waited") or -9
+
+    for ending, wanted in ((None, ["waited"]), (KeyboardInterrupt, ["killed", "waited"])):
+        done.clear()
+        worker = Worker("cpu", 1)
+        worker.process = Process()
+        worker.__exit__(ending, None, None)
+        assert done == wanted
 
 
 def fake(log, name, *, units=1, error=0.0):
