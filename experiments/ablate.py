@@ -24,6 +24,7 @@ import tyro
 from tqdm import tqdm
 
 from crossattn.data.tfds_records import DataError
+from crossattn.files import printable
 from crossattn.report.document import write_report
 from crossattn.report.tables import terminal
 from crossattn.train import ablation
@@ -251,7 +252,7 @@ def report(
         command=command,
     )
     print(terminal(results))
-    print(f"\nreport: {path}")
+    print(f"\nreport: {printable(path)}")
 
 
 if __name__ == "__main__":

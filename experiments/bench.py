@@ -26,7 +26,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from crossattn.files import write_atomically
+from crossattn.files import printable, write_atomically
 from crossattn.report.figures import png
 from crossattn.report.tables import Table, markdown, plain
 
@@ -159,7 +159,7 @@ def report(
         + "\n",
     )
     print("\n\n".join(_text(benchmark, groups, plain, "", details_too=False)))
-    print(f"\ntables: {folder / 'table.md'}")
+    print(f"\ntables: {printable(folder / 'table.md')}")
 
 
 def _text(

@@ -19,7 +19,7 @@ import tyro
 from tqdm import tqdm
 
 from crossattn.data.tfds_records import DataError
-from crossattn.files import write_atomically
+from crossattn.files import printable, write_atomically
 from crossattn.nn import PatchEncoder
 from crossattn.report.gallery import Gallery
 from crossattn.report.tables import plain
@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> None:
         write_atomically(out / "metrics.json", json.dumps(content, indent=1) + "\n")
         for table in tables:
             print(f"{table.caption}\n\n{plain(table.table)}\n")
-        print(f"report: {out / 'report.md'}")
+        print(f"report: {printable(out / 'report.md')}")
 
 
 def _spread(axes: str | None) -> Spread:

@@ -22,7 +22,7 @@ import jax
 import tyro
 
 from crossattn.data.tfds_records import DataError
-from crossattn.files import write_atomically
+from crossattn.files import printable, write_atomically
 from crossattn.report.figures import png
 from crossattn.report.tables import plain
 from crossattn.train import record
@@ -270,7 +270,7 @@ def write(
     memory = {slice_.chip.memory for slice_ in slices}
     drawn = picture.plan(entries, memory, title=f"{of.suite}, {of.variant}, on {where}")
     write_atomically(folder / "plan.png", png(drawn))
-    print(f"\nplan: {folder / 'plan.json'}, {folder / 'plan.png'}")
+    print(f"\nplan: {printable(folder / 'plan.json')}, {printable(folder / 'plan.png')}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from crossattn.files import printable
 from crossattn.nn.blocks import count_parameters
 from crossattn.report.tables import Table, plain
 from crossattn.train.ablation import evaluation_seconds, pace
@@ -66,7 +67,7 @@ def show(suite: Suite, source: Source, folder: Folder, seeds: int) -> None:
         f"\n{sum(left.values())} runs of {suite.base.steps} steps to do, about "
         f"{duration(together(jobs, lanes))}{side}."
         f"\nTimes are an estimate, {basis}."
-        f"\nResults go to {folder.path}. Nothing was written."
+        f"\nResults go to {printable(folder.path)}. Nothing was written."
     )
 
 

@@ -41,6 +41,8 @@ class Folder:
         Raises:
           FolderError: it is no folder, or holds another suite, other settings, or foreign files.
         """
+        if not _is_text(self.path.absolute()):
+            raise self._cannot_write("its name has bytes that are no UTF-8, checkpoints need that")
         if not self.path.exists():
             return
         if not self.path.is_dir():
@@ -159,6 +161,14 @@ class Folder:
     def finished(self, variant: str, seed: int) -> bool:
         """Whether a run never needs to run again: all that is read of it is as it was written."""
         return not damage(self.run(variant, seed), MEASURED)
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _holder(written: str) -> str:
