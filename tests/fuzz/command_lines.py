@@ -38,6 +38,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "experiments")]
 os.chdir(WORK)
 
 import driver  # noqa: E402
+import words as odd  # noqa: E402
 
 from experiments import __main__ as front_door  # noqa: E402
 from experiments import ablate, bench, evaluate, import_weights, plan  # noqa: E402
@@ -45,78 +46,8 @@ from experiments.benching.process import WorkerError  # noqa: E402
 from experiments.planner.process import CompilerError  # noqa: E402
 
 LIMIT = 60
-listed = str.split
 BAR = r".*(\d+%\||\d+step \[).*"
 PROGRESS = re.compile(rf"timing \d+ steps \.\.\.|plan: .* \.\.\.|{BAR}|\d+ runs are finished.*|")
-
-NUMBERS = listed("""0 1 2 3 7 -1 -0 1e3 1e400 nan inf -inf 2.5 0x10 99999999999999999999 2147483648 1_0
- 1,5 +3 --3 1e-320 \u0663 \uff11\uff12""")
-WORDS = listed("""é हिन्दी ~ * $(id) %s%n {} [] None True - -- = a=b ../.. .. . / NaN null 💥""")
-WORDS += ["", " ", "3 ", "\u202egpj", "a\x1b[31mb", "a\nb", "a\tb", "\udcff", "\x07", "a\0b", "\0"]
-WORDS += ["\x7f", "\u2028", "\ufeff", "x" * 300, "x/" * 3000]
-MESHES = listed("""data=1 data=-1,tensor=2 data=0 dta=8 data=2,data=2 fsdp=99999999999999999999 data=
- seed=2  data=-2 tensor=3 = , data=1, data=1;fsdp=1 data=\u0661 data=--1 context=1,seed=1 data=1e1
- tensor=-1,data=-1 data=\u00b2""")
-PLACES = listed("""file void empty foreign damaged loop gone pipe run null list /dev/null /dev/zero cut
- index /proc/self/mem /proc/self/fd big.safetensors deep settings more out/of/nowhere""")
-PLACES += ["names\x1b[2Jhere"]
-ODD = [NUMBERS, WORDS, MESHES, PLACES]
-
-RUN = listed("""--steps --batch-size --checkpoint-every --data.texts-per-image --data.noise --data.seed
- --data.image-size --data.source --data.tasks --data.features --data.directory --data.image-feature
- --data.flip --data.images --data.evaluation-images --model.width --model.heads --model.layers
- --model.expansion --model.latents --model.perception --model.contexts --model.fusion
- --optimiser.learning-rate --optimiser.warmup --optimiser.weight-decay --optimiser.clip""")
-JOBS = listed("""--launcher --seeds-per-job --cpus --memory --gpus --minutes --partition --slurm --mesh
- --accumulate --distributed --variants --seeds --quick --sweep --out --dry-run""")
-PLAN = listed("--topology --mesh --sweep --variant --out")
-BENCH = listed("""--dtype --threads --device --seconds --repeats --seed --out --shapes --pass --peers
- --implementation --steps --shape --sizes""")
-EVALUATE = listed("--on --variant --seed --out --features --mesh")
-IMPORT = listed("--preset --prefix")
-EVERY = [*RUN, *JOBS, *PLAN, *BENCH, *EVALUATE, *IMPORT, "--nothing", "-x", "--help", "-h", "--"]
-NAMES = ["out", "file", "foreign", "empty", "loop", "a/b/c", "x" * 300, "\udcff", "a\x1b[31mb"]
-# Values that an option takes, so that some lines go further.
-FITTING = {
-    "--data.source": ["scenes", "easy_vqa", "tfds"],
-    "--data.tasks": ["question", "caption", "refer", "question caption"],
-    "--data.directory": PLACES,
-    "--data.features": PLACES,
-    "--data.images": ["100", "200", "101", "0"],
-    "--data.evaluation-images": ["100", "0", "7"],
-    "--model.perception": ["oracle", "patches", "window", "features", "conv"],
-    "--model.contexts": ["image", "layout", "image layout", "image image"],
-    "--model.fusion": ["blind", "flamingo", "mean-pool"],
-    "--launcher": ["here", "processes", "slurm"],
-    "--slurm": ["account=a", "a=b c=d", "A=b", "=", "a="],
-    "--distributed": ["", "here 2 0", "127.0.0.1:0 2 0", "[::1 1 0", "host:99999 1 0", "a:1 2 2"],
-    "--mesh": MESHES,
-    "--topology": ["v5e:2x4", "v5e:1x1", "v5p:2x2x2", "v5e:0x1", "v5e", ":", "v5e:2x2 v5e:4x4"],
-    "--sweep": ["meshes", ""],
-    "--variant": ["blind", "blnd"],
-    "--variants": ["blind", "blind blnd", ""],
-    "--shapes": ["decode", "1,2,3,1,2", "1,2,3", "1,2,0,1,2", ",".join(["9" * 20] * 5)],
-    "--shape": ["1,2,3,1,2", "x"],
-    "--threads": ["1", "1 1", "0", "4096"],
-    "--peers": ["jax.nn", "torch", "tourch", ""],
-    "--implementation": ["reference", "fast"],
-    "--pass": ["forward", "both", "sideways"],
-    "--device": ["cpu", "tpu", "abacus"],
-    "--preset": ["t5", "blip_decoder", "flamingo", "t6"],
-    "--prefix": ["a.", "{i}", "{i}{i}", "{", "}", "{j}", "{0}", "{i!r}", "{i:99999999d}"],
-    "--on": ["iid", "pars"],
-    "--out": [
-        "out",
-        "file",
-        "foreign",
-        "empty",
-        "loop",
-        "a/b/c",
-        "x" * 300,
-        "\udcff",
-        "a\x1b[31mb",
-    ],
-}
 
 
 def prepare() -> None:
@@ -154,17 +85,17 @@ def option(pick: random.Random, names: list[str]) -> list[str]:
     """An option with a value that fits, one that does not, several, or none."""
     name = pick.choice(names)
     roll = pick.random()
-    if roll < 0.4 and name in FITTING:
-        return [name, *pick.choice(FITTING[name]).split(" ")]
+    if roll < 0.4 and name in odd.FITTING:
+        return [name, *pick.choice(odd.FITTING[name]).split(" ")]
     if roll < 0.5:
         return [name]
     if roll < 0.55:
-        return [f"{name}={pick.choice(pick.choice(ODD))}"]
+        return [f"{name}={pick.choice(pick.choice(odd.ODD))}"]
     if name in ("--out", "--features"):  # what is no name of a place here could be written to
-        return [name, pick.choice(NAMES)]
+        return [name, pick.choice(odd.NAMES)]
     if name in ("--data.images", "--seeds"):  # a thousand million images are no mistake
         return [name, pick.choice(["100", "nan", "-1", "1e3", "", "٣"])]
-    some = NUMBERS if name in RUN and pick.random() < 0.7 else pick.choice(ODD)
+    some = odd.NUMBERS if name in odd.RUN and pick.random() < 0.7 else pick.choice(odd.ODD)
     return [name, *(pick.choice(some) for _ in range(pick.choice([1, 1, 1, 1, 2, 3])))]
 
 
@@ -173,9 +104,9 @@ def line(pick: random.Random) -> tuple[str, list[str]]:
     command = pick.choices(list(COMMANDS), [11, 5, 5, 4, 3, 2])[0]
     subjects, names, ends = COMMANDS[command]
     known = pick.random() < 0.85
-    words = [pick.choice(subjects) if known else pick.choice(pick.choice(ODD))]
+    words = [pick.choice(subjects) if known else pick.choice(pick.choice(odd.ODD))]
     for _ in range(pick.choice([0, 1, 1, 1, 2, 3])):
-        words += option(pick, names if pick.random() < 0.9 else EVERY)
+        words += option(pick, names if pick.random() < 0.9 else odd.EVERY)
     words += ends
     if pick.random() < 0.05:
         pick.shuffle(words)
@@ -184,12 +115,16 @@ def line(pick: random.Random) -> tuple[str, list[str]]:
 
 
 COMMANDS = {
-    "ablate": (["tiny"], [*RUN, *JOBS], ["--dry-run"]),
-    "evaluate": (PLACES, EVALUATE, []),
-    "plan": (["tiny", *PLACES], [*PLAN, *RUN], []),
-    "bench": (list(bench.BENCHMARKS), BENCH, []),
-    "import_weights": (PLACES, IMPORT, []),
-    "crossattn": (["ablate", "plan", "evaluate", "bench", "import_weights", "abalte"], EVERY, []),
+    "ablate": (["tiny"], [*odd.RUN, *odd.JOBS], ["--dry-run"]),
+    "evaluate": (odd.PLACES, odd.EVALUATE, []),
+    "plan": (["tiny", *odd.PLACES], [*odd.PLAN, *odd.RUN], []),
+    "bench": (list(bench.BENCHMARKS), odd.BENCH, []),
+    "import_weights": (odd.PLACES, odd.IMPORT, []),
+    "crossattn": (
+        ["ablate", "plan", "evaluate", "bench", "import_weights", "abalte"],
+        odd.EVERY,
+        [],
+    ),
 }
 # These go all the way; the others end before something is trained or measured.
 WHOLE = [
