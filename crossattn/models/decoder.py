@@ -149,8 +149,8 @@ class VisionLanguageDecoder(nn.Module):
             "resampler": self._resampled,
         }.get(self.fusion, self._decoded)
         x, observed = read(x + place[None], context, seen, truth, prompt, patches.shape[1], observe)
-        x = nn.LayerNorm(name="norm")(nan_from(x, there))
-        return Dense(self.vocabulary, name="logits")(x), observed
+        x = nn.LayerNorm(name="norm")(x)
+        return nan_from(Dense(self.vocabulary, name="logits")(x), there), observed
 
     def _joined(self, patches, visible, layout):
         """All context tokens (I, S, M), and which are seen by all or by each layer (1|L, I, S)."""

@@ -97,7 +97,7 @@ class TextDecoder(nn.Module):
         where["query_positions"] = _coordinates(places)
         x = self._embedded(tokens, places, context)
         x, kept = self.stack(x, context, **where, observe=observe)
-        return self._logits(nan_from(x, there)), kept
+        return nan_from(self._logits(x), there), kept
 
     def project(self, context: Float[Array, "B S N"], *, mask: Mask | None = None) -> Projected:
         """Keys and values of the context for every layer; what `mask` hides stays hidden."""

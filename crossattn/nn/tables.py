@@ -94,6 +94,8 @@ class Embed(nn.Module):
 def nan_from(x: Float[Array, "B T M"], there: Bool[Array, "#B T"]) -> Float[Array, "B T M"]:
     """NaN from the first token of each row on that is not there; those before it keep theirs.
 
+    No gradient is NaN of a loss that leaves these tokens out.
+
     >>> nan_from(jnp.ones((1, 3, 1)), jnp.array([[True, False, True]]))[0, :, 0].tolist()
     [1.0, nan, nan]
     """

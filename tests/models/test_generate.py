@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from toys import M, blended, toy
 
 from crossattn.models.generate import Beam, Greedy, Sample, generate
+from crossattn.nn.past import Past
 
 B, P, V, LENGTH = 3, 2, 7, 5
 T = P + LENGTH
@@ -254,29 +255,23 @@ def test_scores_are_in_float32_or_float64(x64, how, dtype):
     assert texts.tokens.dtype == texts.lengths.dtype == "int32"
 
 
-def attempt(**change):
-    call = {"step": toy(jnp.zeros((M, V))), "cache": empty(Greedy()), "length": LENGTH, "end": END}
-    call |= {"prompt": jnp.zeros((B, P), jnp.int32)} | change
-    return generate(**call)
+def test_the_past_of_beams_is_found_on_its_own_axis():
+    """A past without an axis of layers, whose heads are as many as the rows: (N, K, T, 1)."""
+    rows = 2
+    how = Beam(2)
+    plain, prompt = tables(0)[0], np.array([[2, 3], [4, 5]], np.int32)
 
+    def through(past, tokens, place):
+        cache = past.keys[:, 0, :, 0].astype(jnp.int32)[None]
+        logits, cache, _ = toy(jnp.asarray(plain))(cache, tokens, place)
+        keys = jnp.broadcast_to(cache[0, :, None, :, None], past.keys.shape).astype(jnp.float32)
+        return logits, Past(keys, keys), None
 
-@pytest.mark.parametrize(
-    ("call", "says"),
-    [
-        (lambda: Sample(temperature=0.0), "write Greedy"),
-        (lambda: Sample(top_k=0), "top_k is at least 1"),
-        (lambda: Sample(top_p=0.0), "top_p is above 0"),
-        (lambda: Sample(top_p=1.5), "at most 1"),
-        (lambda: Beam(0), "width is at least 1"),
-        (lambda: Beam(length_penalty=float("nan")), "length_penalty is finite"),
-        (lambda: attempt(prompt=jnp.zeros((B, 0), jnp.int32)), "prompt is empty"),
-        (lambda: attempt(length=0), "length is at least 1, got 0"),
-        (lambda: attempt(how=Sample()), "needs a key"),
-        (lambda: attempt(how=Beam(2)), r"make it with 6 rows \(3 texts of 2 beams\)"),
-        (lambda: attempt(cache={"at": jnp.zeros(())}), r"cache\['at'\] has shape \(\)"),
-        (lambda: attempt(step=lambda *_: (jnp.zeros((B, 1, V)), None, None)), "N = 3"),
-    ],
-)
-def test_impossible_calls(call, says):
-    with pytest.raises(ValueError, match=says):
-        call()
+    keys = jnp.zeros((4, 4, P + LENGTH, 1))
+    texts = generate(through, Past(keys, keys), prompt, length=LENGTH, end=END, how=how)
+    for row in range(rows):
+        text, score = beam_text(how, plain, prompt[row])
+        assert texts.tokens[row, : len(text)].tolist() == text
+        np.testing.assert_allclose(texts.score[row], score, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"make it with 4 rows .* at axis 0"):
+        generate(through, Past(keys[:3], keys[:3]), prompt, length=LENGTH, end=END, how=how)

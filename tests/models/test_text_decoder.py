@@ -1,0 +1,136 @@
+"""Text decoders at the limits of their tables."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from crossattn.models.generate import Beam, generate
+from crossattn.models.text_decoder import TextDecoder
+from crossattn.nn import Interleaved, Rotary, Stack
+from crossattn.nn.presets import DESIGNS, TEXT
+
+B, S, M, H, V, PLACES = 2, 3, 8, 2, 11, 7
+SOUND = jnp.asarray(np.random.default_rng(0).normal(size=(B, S, M)), jnp.float32)
+
+
+def decoder(**own):
+    design = replace(DESIGNS["whisper"], own=own)
+    return TextDecoder(Stack(1, M, H, design), vocabulary=V, length=PLACES)
+
+
+MODEL = decoder()
+
+
+@pytest.fixture(scope="module")
+def params():
+    tokens = jnp.ones((B, 2), int)
+    shapes = jax.eval_shape(lambda: MODEL.init(jax.random.key(0), tokens, SOUND))
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.5, p.shape), p.dtype), shapes)
+
+
+def stepper(params):
+    projected = MODEL.apply(params, SOUND, method="project")
+    return lambda past, tokens, place: MODEL.apply(
+        params, tokens, place, projected, past, method="step"
+    )
+
+
+def test_more_tokens_than_positions_are_refused(params):
+    with pytest.raises(ValueError, match="20 tokens, but this decoder has positions for 7"):
+        jax.eval_shape(lambda p: MODEL.apply(p, jnp.ones((B, 20), int), SOUND), params)
+    with pytest.raises(ValueError, match="8 words, but this decoder has positions for 7"):
+        MODEL.apply(params, B, PLACES + 1, method="start")
+    past, tokens = MODEL.stack.start(B, PLACES + 1), jnp.ones(B, int)
+    with pytest.raises(ValueError, match=r"a past for 8 tokens, .* positions for 7"):
+        jax.eval_shape(lambda p: stepper(p)(past, tokens, jnp.int32(0)), params)
+    past, behind = MODEL.stack.start(B, PLACES), jnp.int32(PLACES)
+    with pytest.raises(ValueError, match="positions for 7 tokens, got 8"):
+        jax.eval_shape(lambda p: stepper(p)(past, tokens, behind), params)
+
+
+def test_a_word_outside_of_the_vocabulary_spoils_nothing_before_it(params):
+    whole = jax.jit(lambda tokens: MODEL.apply(params, tokens, SOUND)[0])
+
+    @jax.jit
+    def steps(tokens):
+        def one(past, given):
+            logits, past, _ = stepper(params)(past, *given)
+            return past, logits
+
+        past = MODEL.apply(params, B, PLACES, method="start")
+        given = tokens.T, jnp.arange(tokens.shape[1])
+        return jax.lax.scan(one, past, given)[1].swapaxes(0, 1)
+
+    tokens = jnp.array([[1, 2, 4, 3], [1, 2, 4, 3]])
+    right = whole(tokens)
+    for bad in (-100, -1, V, 2**31 - 1):
+        given = tokens.at[0, 2].set(bad)
+        wrong = whole(given)
+        assert np.isnan(wrong[0, 2:]).all()
+        np.testing.assert_array_equal(wrong[0, :2], right[0, :2])
+        np.testing.assert_array_equal(wrong[1], right[1])
+        np.testing.assert_allclose(steps(given), wrong, atol=1e-5)
+        with pytest.raises(ValueError, match=f"token {bad} of a table of 11"):
+            jax.eval_shape(lambda params, given=given: MODEL.apply(params, given, SOUND), params)
+
+
+def test_a_loss_that_leaves_out_such_words_has_gradients(params):
+    tokens = jnp.array([[1, 2, -100, 3], [1, 2, 4, 3]])
+    counted = jnp.array([[True, True, False, False], [True] * 4])
+
+    def loss(params, tokens):
+        logits = MODEL.apply(params, tokens, SOUND)[0]
+        return jnp.where(counted[..., None], jax.nn.log_softmax(logits), 0).sum()
+
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(params, tokens)):
+        assert jnp.isfinite(leaf).all()
+
+
+def test_a_past_shorter_than_the_text_is_refused(params):
+    how = Beam(3)
+
+    @jax.jit
+    def written(room):
+        past = MODEL.apply(params, B * how.beams, room.shape[0], method="start")
+        # Wherever it lies in the cache, and whatever lies beside it.
+        cache = {"mine": (past, jnp.zeros((1, B * how.beams)))}
+
+        def step(cache, tokens, place):
+            past, beside = cache["mine"]
+            given = tokens, place, projected, past
+            logits, past, _ = MODEL.apply(params, *given, method="step")
+            return logits, {"mine": (past, beside)}, None
+
+        projected = MODEL.apply(params, SOUND, method="project")
+        return generate(step, cache, [[1, 3], [2, 4]], length=5, end=None, how=how)
+
+    # All is read but the last word.
+    exact, more = written(jnp.zeros(6)), written(jnp.zeros(7))
+    np.testing.assert_array_equal(exact.tokens, more.tokens)
+    np.testing.assert_allclose(exact.score, more.score, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"cache\['mine'\]\[0\] is a past for 5 tokens, but 6 are"):
+        written(jnp.zeros(5))
+
+
+def test_texts_longer_than_the_positions_are_refused(params):
+    call = {"length": PLACES, "end": None}
+    for rows, says in ((PLACES, "a past for 7 tokens, but 8"), (PLACES + 1, "positions for 7")):
+        with pytest.raises(ValueError, match=says):
+            generate(stepper(params), MODEL.stack.start(B, rows), [[1, 2], [3, 4]], **call)
+
+
+def test_designs_that_add_positions_are_refused():
+    added = {"own": {"placing": "add"}}, {"cross": {"placing": "add"}}
+    stacks = [Stack(1, M, H, replace(DESIGNS["whisper"], **fields)) for fields in added]
+    text = replace(TEXT, own={"placing": "add"})
+    stacks.append(Interleaved(1, 1, M, H, reading=DESIGNS["flamingo"], text=text))
+    for stack in stacks:
+        model = TextDecoder(stack, vocabulary=V, length=PLACES)
+        with pytest.raises(ValueError, match="adds positions to its words"):
+            jax.eval_shape(model.init, jax.random.key(0), jnp.ones((B, 2), int), SOUND)
+    rotary = decoder(placing=Rotary())
+    jax.eval_shape(rotary.init, jax.random.key(0), jnp.ones((B, 2), int), SOUND)
