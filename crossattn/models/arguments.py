@@ -63,14 +63,15 @@ def prompt_of(prompt: Any) -> Any:
     Traceback (most recent call last):
     TypeError: prompt holds integers, got float64
     """
-    found = _integers("prompt", prompt)
+    found: Any = _integers("prompt", prompt)
     if found.ndim != 2:
         raise ValueError(f"prompt is (B, P), a row for each text, got shape {found.shape}")
     if found.shape[1] < 1:
         raise ValueError(
             "the prompt is empty: give every row at least the token that starts a text"
         )
-    return found
+    # All can be compared with the size of any vocabulary.
+    return found.astype(np.int32) if found.dtype.itemsize < 4 else found
 
 
 def lengths_of(lengths: Any, B: int, P: int) -> Any:

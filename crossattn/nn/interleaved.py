@@ -170,6 +170,10 @@ class Interleaved(nn.Module):
 
         Returns:
           The words, the past with them, and what was observed.
+
+        Raises:
+          ValueError: the past has no room for them, where `place` is known; where it is known only
+            when the program runs, the output is NaN from there on.
         """
 
         def step(group, x, where, own):

@@ -39,9 +39,16 @@ class Past:
         tokens lie over one another.
 
         Raises:
-          ValueError: they do not fit, or `place` is not one number.
+          ValueError: they do not fit, they are those of other rows or heads, or `place` is not one
+            number.
         """
         T, room = new.keys.shape[-2], self.room
+        for mine, other in ((self.keys, new.keys), (self.values, new.values)):
+            if (*mine.shape[:-2], mine.shape[-1]) != (*other.shape[:-2], other.shape[-1]):
+                raise ValueError(
+                    f"a past {mine.shape} for tokens {other.shape}: rows, heads and head size are "
+                    "those of start(rows, length) of the module that makes the step"
+                )
         there = fits(T, room, place)
 
         def written(every, some):

@@ -259,6 +259,10 @@ class QFormer(nn.Module):
 
         Returns:
           The words, and the past with them.
+
+        Raises:
+          ValueError: the past has no room for them, where `place` is known; where it is known only
+            when the program runs, the output is NaN from there on.
         """
         x, queries = promoted(self.dtype, x, tuple(queries))
         x, kept = self.norm(x), []

@@ -149,6 +149,10 @@ class Stack(nn.Module):
 
         Returns:
           The stream, the past with the new tokens, and what was observed.
+
+        Raises:
+          ValueError: the past has no room for them, where `place` is known; where it is known only
+            when the program runs, the output is NaN from there on.
         """
 
         def step(block, x, where, own):

@@ -42,17 +42,26 @@ def within(what: str, numbers: Array, size: int) -> Bool[Array, "..."]:
 
     Raises:
       ValueError: one is not, where they are known.
+      TypeError: they are no integers.
 
     >>> within("token", jnp.array([0, 7]), 5)
     Traceback (most recent call last):
     ValueError: token 7 of a table of 5: numbers are 0 to 4
     """
+    if not jnp.issubdtype(numbers.dtype, jnp.integer):
+        raise TypeError(f"{what}: integers are looked up, got {numbers.dtype}")
     known = concrete(numbers)
     if known is not None:
         wrong = known[(known < 0) | (known >= size)]
         if wrong.size:
             raise ValueError(f"{what} {wrong[0]} of a table of {size}: numbers are 0 to {size - 1}")
+    numbers = _wide(numbers)
     return (numbers >= 0) & (numbers < size)
+
+
+def _wide(numbers: Array) -> Array:
+    """Integers that can be compared with the size of any table."""
+    return numbers.astype(jnp.int32) if numbers.dtype.itemsize < 4 else numbers
 
 
 class Embed(nn.Module):
@@ -82,6 +91,7 @@ class Embed(nn.Module):
     def __call__(self, numbers: Int[Array, "..."]) -> Float[Array, "... M"]:
         """The vectors."""
         # A negative number would be counted from the end.
+        numbers = _wide(numbers)
         row = jnp.where(numbers < 0, self.count, numbers)
         return self.embedding.at[row].get(mode="fill", fill_value=0)
 

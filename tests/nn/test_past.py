@@ -9,8 +9,9 @@ import pytest
 
 from crossattn import Mask
 from crossattn.nn import presets
+from crossattn.nn.attention import Projected
 from crossattn.nn.interleaved import Interleaved
-from crossattn.nn.past import Past, pasts
+from crossattn.nn.past import pasts
 from crossattn.nn.presets import DESIGNS, TEXT
 
 B, S, M, H, ROOM = 2, 3, 8, 2, 5
@@ -79,9 +80,17 @@ def test_more_tokens_than_a_past_has_room_for_are_refused(stepping):
         jax.eval_shape(stepping, more, jnp.int32(0))
 
 
+def test_a_past_of_other_rows_or_heads_is_refused():
+    past = jax.tree.map(lambda leaf: leaf[0], built("whisper")[0].start(B, ROOM))
+    keys = past.keys[:, :, :1]
+    for new in (keys[:1], keys[:, :1], keys[..., :2]):
+        with pytest.raises(ValueError, match=r"a past \(2, 2, 5, 4\) for tokens"):
+            past.extended(Projected(new, new), 0)
+
+
 def test_one_place_serves_all_rows(unchecked):
     one = jax.tree.map(lambda leaf: leaf[0], built("whisper")[0].start(B, ROOM))
-    new = Past(one.keys[:, :, :1], one.values[:, :, :1])
+    new = Projected(one.keys[:, :, :1], one.values[:, :, :1])
     with pytest.raises(
         ValueError, match=re.escape("place is one number for all rows, got shape (2,)")
     ):

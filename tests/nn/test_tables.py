@@ -95,6 +95,12 @@ def test_numbers_outside_of_a_table():
     np.testing.assert_array_equal(there, [[True, False, True], [False, True, False]])
     with pytest.raises(ValueError, match="token 3 of a table of 3: numbers are 0 to 2"):
         within("token", numbers, 3)
+    with pytest.raises(TypeError, match="token: integers are looked up, got float32"):
+        within("token", jnp.ones(2), 3)
+    small, long = jnp.array([7, 100], jnp.int8), jnp.arange(300.0)[:, None]
+    assert jax.jit(lambda n: within("token", n, 300))(small).all()
+    got = Embed(count=300, width=1).apply({"params": {"embedding": long}}, small)
+    np.testing.assert_array_equal(got, [[7], [100]])
     said = nan_from(jnp.ones((B, 3, 1)), there)[..., 0]
     np.testing.assert_array_equal(np.isnan(said), [[False, True, True], [True, True, True]])
 
