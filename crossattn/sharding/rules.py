@@ -69,7 +69,10 @@ COLUMNS = r"\b((\w+_)?(query|key|value|reference)(_\d+)?|up|times|logits)"
 # Products that read heads or hidden units: each device adds its share to the sum.
 ROWS = r"\b((\w+_)?out|down)"
 TABLES = r"(kernel|embedding|position|latents|queries|tokens)$"
-SMALL = r"(bias|scale|gate|factor|sink|null_key|null_value|speak|hear|table|axis\d+)$"
+SMALL = (
+    r"(bias|scale|gate|factor|sink|null_key|null_value|register_keys|register_values|speak|hear|"
+    r"table|axis\d+|(kernel|embedding)/(down|up))$"  # the last: of low rank
+)
 
 
 def _preset(*, tensor: str | None = None, fsdp: str | None = None) -> tuple[Rule, ...]:

@@ -75,7 +75,7 @@ def test_the_program_gives_what_the_module_gives(made):
     program = exported(run, jax.tree.map(lambda x: shape(*x.shape), params), *symbolic())
     for size in sizes:
         streams = drawn(np.random.default_rng(1), *size)
-        found, wanted = program.call(params, *streams), run(params, *streams)
+        found, wanted = program.call(params, *streams), jax.jit(run)(params, *streams)
         np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 

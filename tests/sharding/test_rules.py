@@ -1,18 +1,32 @@
 """Rules find every parameter, fit every mesh or say why not, and mistakes are named."""
 
 import re
+import sys
+from pathlib import Path
+from typing import get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from crossattn.models.decoder import VisionLanguageDecoder
+from crossattn.models.decoder import Fusion, VisionLanguageDecoder
+from crossattn.models.text_decoder import TextDecoder
+from crossattn.nn import Logits, Spare, low_rank, presets
+from crossattn.nn.block import Block
+from crossattn.nn.design import Design
 from crossattn.sharding import PRESETS, Rule, make_mesh, partition
 from crossattn.train.step import Batch, create
 
-FUSIONS = ("cross-attention", "single-stream", "co-attention", "bidirectional", "resampler")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "nn"))
+
+from preset_calls import arguments
+
+FUSIONS = get_args(Fusion)
+SPLIT = {name: set(name.split("+")) & {"fsdp", "tensor"} for name in PRESETS}
+WIDTH = 16
 
 
 def shapes(fusion="cross-attention", vocabulary=62):
@@ -82,10 +96,52 @@ def test_presets_know_every_module(fusion):
         assert plan.notes == ()
         assert jax.tree.structure(plan.specs) == jax.tree.structure(state)
         # Matrices of every block are split over the axes of the preset.
-        wanted = set(name.split("+")) & {"fsdp", "tensor"}
         for leaf in plan.leaves:
             if "/params/stack/" in leaf.path and leaf.path.endswith("kernel"):
+                assert set(filter(None, leaf.spec)) == SPLIT[name], leaf
+
+
+def parameters(name):
+    """Of a module of width 16 with 4 heads, as shapes; nothing is computed."""
+    depth = None if name == "ip_adapter" else 2
+    module = presets.build(name, width=WIDTH, heads=4, layers=depth)
+    x, context = jnp.ones((2, 3, WIDTH)), jnp.ones((2, 5, WIDTH))
+    given, where = arguments(module, x, context, jnp.ones((2, 5), bool))
+    return jax.eval_shape(lambda: module.init(jax.random.key(0), *given, **where))
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_rules_know_every_preset(name):
+    params = parameters(name)
+    for rules, wanted in SPLIT.items():
+        plan = partition(params, make_mesh("data=2,fsdp=2,tensor=2"), rules)
+        assert plan.notes == ()
+        for leaf in plan.leaves:
+            # Its output is read whole by two other products.
+            if leaf.path.endswith("kernel") and "/lift/" not in leaf.path:
                 assert set(filter(None, leaf.spec)) == wanted, leaf
+
+
+def test_rules_know_every_slot_and_low_rank():
+    spare = Spare(null=True, sink=True, registers=3)
+    design = Design(
+        cross={"spare": spare, "logits": Logits(norm="rms"), "head_gate": True},
+        own={"logits": Logits(talking=True)},
+    )
+    x = jnp.ones((2, 3, WIDTH))
+    block = Block(WIDTH, 4, design)
+    params = jax.eval_shape(lambda: block.init(jax.random.key(0), x, x))
+    stack = presets.build("t5", width=WIDTH, heads=4, layers=2)
+    text = TextDecoder(stack, 32, 16, first_norm=True, transformed=True)
+    words = jax.eval_shape(lambda: text.init(jax.random.key(0), jnp.ones((2, 3), int), x))
+    adapters = jax.eval_shape(
+        lambda: low_rank.create(
+            jax.random.key(0), jax.tree.map(lambda x: jnp.ones(x.shape), words), "", rank=2
+        )
+    )
+    for rules in PRESETS:
+        for tree in (params, words, adapters):
+            assert partition(tree, make_mesh("data=2,fsdp=2,tensor=2"), rules).notes == ()
 
 
 def test_what_does_not_divide_stays_whole_and_is_said():
