@@ -11,7 +11,14 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from crossattn.ops import dispatch, reference
-from crossattn.ops.arguments import as_mask, check, checked_dropout, checked_sinks, number
+from crossattn.ops.arguments import (
+    as_array,
+    as_mask,
+    check,
+    checked_dropout,
+    checked_scale,
+    checked_sinks,
+)
 from crossattn.ops.blocks import Blocks
 from crossattn.ops.dispatch import IMPLEMENTATIONS, Choice, RefusalError
 from crossattn.ops.mask import Mask
@@ -74,16 +81,12 @@ def attend(
     ((2, 5, 3, 8), True, [True, False])
     """
     mask = as_mask(mask)
+    given = {"q": q, "k": k, "v": v, "bias": bias}
+    q, k, v, bias = (as_array(name, x) for name, x in given.items())
     check(q, k, v, bias)
     (B, T, H, D), S = q.shape, k.shape[1]
     mask.check(B, H, T, S)
-    scale = float(D**-0.5) if scale is None else number("scale", scale)
-    if softcap is not None:
-        softcap = number("softcap", softcap)
-        if not softcap > 0:
-            raise ValueError(
-                f"softcap must be positive, got {softcap}: write softcap=None for no cap"
-            )
+    scale, softcap = checked_scale(scale, softcap, D)
     dropout = checked_dropout(dropout)
     q, k, v, bias = alike((q, k, v, bias), q, k, v, bias, mask)
     out, lse, q, k = _run(implementation, q, k, v, mask, bias, scale, softcap, dropout)
@@ -140,7 +143,8 @@ def explain(
     >>> print(explain(q, k, k).splitlines()[0])
     cpu: chunked (otherwise)
     """
-    call = (q, k, v, as_mask(mask), bias, 1.0, softcap, dropout)
+    check(q, k, v, bias)
+    call = (q, k, v, as_mask(mask), bias, *checked_scale(1.0, softcap, 1), checked_dropout(dropout))
     lines = []
     for platform in dispatch.TABLE:
         chosen, when, passed = dispatch.choose(platform, *call)

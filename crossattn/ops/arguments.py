@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from crossattn.ops.mask import Mask
+from crossattn.ops.numbers import finite, positive, said
 from crossattn.shapes import Array
 
-__all__ = ["as_mask", "check", "checked_dropout", "checked_sinks", "number"]
+__all__ = ["as_array", "as_mask", "check", "checked_dropout", "checked_scale", "checked_sinks"]
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
@@ -18,17 +21,26 @@ def as_mask(mask: Any) -> Mask:
     """Booleans are a dense mask, None hides nothing."""
     if mask is None:
         return Mask()
+    if isinstance(mask, str) or callable(mask):
+        raise TypeError(f"mask is a Mask or booleans, got {said(mask)}: write mask=Mask.causal(0)")
     return mask if isinstance(mask, Mask) else Mask.dense(mask)
 
 
-def number(name: str, value: Any) -> float:
-    """A Python number, or TypeError for a traced array."""
-    try:
-        return float(value)
-    except TypeError as error:  # a traced array
-        raise TypeError(
-            f"{name} is a Python number, got {value}: multiply q instead of tracing it"
-        ) from error
+def as_array(name: str, x: Any) -> Any:
+    """An array of jax, made of one of numpy; None stays. TypeError for lists and the rest."""
+    if x is None or isinstance(x, jax.Array):
+        return x
+    if isinstance(x, np.ndarray) or hasattr(x, "__jax_array__"):
+        return jnp.asarray(x)
+    raise TypeError(f"{name} is an array, got {_kind(x)}: write jnp.asarray({name})")
+
+
+def checked_scale(scale: Any, softcap: Any, D: int) -> tuple[float, float | None]:
+    """Both as Python numbers."""
+    scale = D**-0.5 if scale is None else finite("scale", scale, "scale=None for 1 / sqrt(D)")
+    if softcap is not None:
+        softcap = positive("softcap", softcap, "softcap=None for no cap")
+    return float(scale), softcap
 
 
 def checked_dropout(dropout: Any) -> Any:
@@ -36,22 +48,29 @@ def checked_dropout(dropout: Any) -> Any:
     if dropout is None:
         return None
     if not (isinstance(dropout, tuple) and len(dropout) == 2):
-        raise TypeError(f"dropout is (rate, key), got {dropout}: write dropout=(0.1, key)")
+        raise TypeError(f"dropout is (rate, key), got {said(dropout)}: write dropout=(0.1, key)")
     rate, key = dropout
-    rate = number("dropout rate", rate)
+    rate = finite("dropout rate", rate)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout rate must be in [0, 1), got {rate}")
+    if not hasattr(key, "dtype"):
+        raise TypeError(f"dropout key is an array, got {said(key)}: write jax.random.key(0)")
     return (rate, key) if rate else None
 
 
 def checked_sinks(sinks: Any, H: int, lse: Array) -> Array:
     """One float for each query head, in the dtype of lse."""
+    sinks = as_array("sinks", sinks)
     if sinks.shape != (H,) or not jnp.issubdtype(sinks.dtype, jnp.floating):
         raise ValueError(
             f"sinks are floats (H,) = ({H},), one for each query head; got "
             f"{sinks.dtype}{list(sinks.shape)}"
         )
     return sinks.astype(lse.dtype)
+
+
+def _kind(x: Any) -> str:
+    return f"a {type(x).__name__}"
 
 
 def check(q: Any, k: Any, v: Any, bias: Any) -> None:
@@ -61,29 +80,34 @@ def check(q: Any, k: Any, v: Any, bias: Any) -> None:
             "context is required, got None for k or v: write attend(q, k, v) with the keys and "
             "values of the context (those of the queries' own stream for self-attention)"
         )
-    said = f"q {q.dtype}{list(q.shape)}, k {k.dtype}{list(k.shape)}, v {v.dtype}{list(v.shape)}"
+    for name, x in (("q", q), ("k", k), ("v", v), *((("bias", bias),) if bias is not None else ())):
+        if not hasattr(x, "ndim") or not hasattr(x, "dtype"):
+            raise TypeError(f"{name} is an array, got {_kind(x)}: write jnp.asarray({name})")
+    what = f"q {q.dtype}{list(q.shape)}, k {k.dtype}{list(k.shape)}, v {v.dtype}{list(v.shape)}"
     if not (q.ndim == k.ndim == v.ndim == 4):
         raise ValueError(
-            f"{said}: write q (B, T, H, D), k (B, S, K, D), v (B, S, K, V); "
+            f"{what}: write q (B, T, H, D), k (B, S, K, D), v (B, S, K, V); "
             "x[:, :, None] makes (B, T, D) one head"
         )
     if not (q.dtype == k.dtype == v.dtype):
-        raise TypeError(f"{said}: the dtypes differ; write k.astype(q.dtype), v.astype(q.dtype)")
+        raise TypeError(f"{what}: the dtypes differ; write k.astype(q.dtype), v.astype(q.dtype)")
     if q.dtype.name not in DTYPES:
-        raise TypeError(f"{said}: attention takes {', '.join(DTYPES)}; write q.astype(jnp.float32)")
+        raise TypeError(f"{what}: attention takes {', '.join(DTYPES)}; write q.astype(jnp.float32)")
     (B, T, H, D), (_, S, K, _) = q.shape, k.shape
     if k.shape[0] != B or v.shape[0] != B:
         raise ValueError(
-            f"{said}: the batch sizes (axis 0) differ; every query needs its own example's context"
+            f"{what}: the batch sizes (axis 0) differ; every query needs its own example's context"
         )
     if v.shape[1:3] != (S, K):
         raise ValueError(
-            f"{said}: k and v differ in length or heads; write both as (B, S={S}, K={K}, ...)"
+            f"{what}: k and v differ in length or heads; write both as (B, S={S}, K={K}, ...)"
         )
     if k.shape[3] != D:
-        raise ValueError(f"{said}: the head sizes of q and k differ; project both to D={D}")
+        raise ValueError(f"{what}: the head sizes of q and k differ; project both to D={D}")
+    if D == 0 or H == 0:
+        raise ValueError(f"{what}: there are no {'heads' if H == 0 else 'features in a head'}")
     if K == 0 or H % K:
-        raise ValueError(f"{said}: {H} query heads are not a multiple of {K} key heads")
+        raise ValueError(f"{what}: {H} query heads are not a multiple of {K} key heads")
     if bias is not None:
         _check_bias(bias, {"B": B, "H": H, "T": T, "S": S})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from crossattn.ops.numbers import whole
 from crossattn.ops.sizes import known
 
 __all__ = ["Blocks"]
@@ -33,8 +34,9 @@ class Blocks:
 
     def __post_init__(self):
         for name in ("examples", "heads", "queries", "keys"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Blocks.{name} is at least 1, got {getattr(self, name)}")
+            whole(f"Blocks.{name}", getattr(self, name))
+        if self.products not in (None, "float64", "float32", "bfloat16", "float16"):
+            raise ValueError(f"Blocks.products is a dtype's name or None, got {self.products!r}")
 
     def fitted(self, B: int, T: int, S: int, K: int) -> Blocks:
         """The same, none larger than what there is; ValueError where they do not divide it."""

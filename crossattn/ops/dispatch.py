@@ -235,7 +235,7 @@ def choose(platform: str, *call: Any) -> tuple[Choice, str, list[tuple[Row, str]
 def forced(platform: str, implementation: str | Blocks, *call: Any) -> Choice:
     """What the caller named; RefusalError with the reason where it cannot take the call."""
     name = "chunked" if isinstance(implementation, Blocks) else implementation
-    if name not in IMPLEMENTATIONS:
+    if not isinstance(name, str) or name not in IMPLEMENTATIONS:
         known = ", ".join(map(repr, IMPLEMENTATIONS))
         raise ValueError(
             f"unknown implementation {name!r}: write one of {known}, or None to choose"

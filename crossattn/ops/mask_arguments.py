@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from crossattn.ops.numbers import said
 from crossattn.shapes import Array
 
 __all__ = ["booleans", "check_shape", "counts", "distance", "ids"]
@@ -37,7 +38,8 @@ def distance(name: str, x: Any, example: str) -> Any:
     """A number of positions for all, or one an example: an integer or integers (B,), or None."""
     if isinstance(x, bool | np.bool_):
         raise TypeError(f"{name} takes an integer, got {x}: write {example}")
-    if isinstance(x, int):
+    if isinstance(x, int | np.integer):
+        x = int(x)
         return max(-FARTHEST, min(x, FARTHEST))
     return counts(name, x, "", "B")
 
@@ -46,17 +48,27 @@ def _narrow(x: Any) -> Any:
     """Numpy's and Python's integers in the width that jax will keep, which would wrap them."""
     if not isinstance(x, np.ndarray | np.generic | list | tuple):
         return x
-    x = np.asarray(x)
-    if not np.issubdtype(x.dtype, np.integer):
+    try:
+        narrow = np.asarray(x)
+    except ValueError:  # lists of unequal lengths: `_array` says so
         return x
-    info = np.iinfo(jax.dtypes.canonicalize_dtype(x.dtype))
-    return np.clip(x, info.min, info.max).astype(info.dtype)
+    if not np.issubdtype(narrow.dtype, np.integer):
+        return x
+    info = np.iinfo(jax.dtypes.canonicalize_dtype(narrow.dtype))
+    return np.clip(narrow, info.min, info.max).astype(info.dtype)
+
+
+def _array(name: str, x: Any, what: str) -> Array:
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError) as error:  # text, None, lists of unequal lengths
+        raise TypeError(f"{name} takes {what}, got {said(x)}: write an array") from error
 
 
 def _integers(name: str, x: Any, axes: tuple[str, ...]) -> Any:
     if x is None:
         return None
-    x = jnp.asarray(x)
+    x = _array(name, x, "integers")
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise TypeError(f"{name} takes integers, got {x.dtype}: write x.astype(jnp.int32)")
     if x.ndim not in {len(a.split()) for a in axes}:
@@ -76,7 +88,7 @@ _RESHAPE = {
 
 def booleans(name: str, x: Any, axes: str) -> Array:
     """Booleans with these axes; "|1" axes may be 1."""
-    x = jnp.asarray(x)
+    x = _array(name, x, "booleans")
     if x.dtype != jnp.bool_:
         raise TypeError(
             f"{name} takes booleans (True = visible), got {x.dtype}: write mask.astype(bool); "

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossattn.ops.api import RefusalError, attend
-from crossattn.ops.arguments import as_mask, check, checked_dropout, checked_sinks, number
+from crossattn.ops.arguments import (
+    as_array,
+    as_mask,
+    check,
+    checked_dropout,
+    checked_scale,
+    checked_sinks,
+)
 from crossattn.ops.mask import Mask
 from crossattn.ops.split_kv import merge
 from crossattn.shapes import Array, Bool, Float
@@ -66,6 +73,8 @@ def attend_sharded(
     ((2, 5, 3, 8), (2, 3, 5))
     """
     mask, sinks = as_mask(mask), options.get("sinks")
+    given = {"q": q, "k": k, "v": v, "bias": bias}
+    q, k, v, bias = (as_array(name, x) for name, x in given.items())
     check(q, k, v, bias)
     (B, T, H, D), S = q.shape, k.shape[1]
     mask.check(B, H, T, S)
@@ -110,10 +119,10 @@ def _checked_options(options: dict[str, Any], D: int) -> dict[str, Any]:
             raise TypeError(f"attend_sharded has no option {name!r}: write one of {known}")
     if checked_dropout(options.get("dropout")) is not None:
         raise RefusalError("attend_sharded drops no weights: leave dropout out, or take attend")
-    scale, softcap = options.get("scale"), options.get("softcap")
+    scale, softcap = checked_scale(options.get("scale"), options.get("softcap"), D)
     return {
-        "scale": float(D**-0.5) if scale is None else number("scale", scale),
-        "softcap": None if softcap is None else number("softcap", softcap),
+        "scale": scale,
+        "softcap": softcap,
         "implementation": options.get("implementation"),
     }
 

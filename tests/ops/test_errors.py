@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from crossattn import Mask, attend, attention
+from crossattn import Mask, attend, attention, explain
 from crossattn.ops.api import RefusalError
 from crossattn.ops.blocks import Blocks
 
@@ -101,6 +102,122 @@ def test_errors(unchecked, given, options, error, said):
     with pytest.raises(error, match=said) as raised:
         attend(*given, **options)
     assert "\n" not in str(raised.value)
+
+
+NAN, INF = float("nan"), float("inf")
+STATIC = {
+    "scale": (
+        *((x, TypeError, "scale is a Python number, got ") for x in ("1.0", True, 1j, [1.0], (1,))),
+        (np.ones(2), TypeError, r"scale is a Python number, got array"),
+        *((x, ValueError, "scale is finite, got .*: write scale=None") for x in (NAN, INF, -INF)),
+        (np.float32("nan"), ValueError, "scale is finite, got nan"),
+    ),
+    "softcap": (
+        *((x, TypeError, "softcap is a Python number") for x in ("2", True, False, [2.0])),
+        *((x, ValueError, "softcap is finite, got .*: write softcap=None") for x in (NAN, INF)),
+        *((x, ValueError, "softcap must be positive, got .*: write softcap=None") for x in (0, -1)),
+    ),
+    "dropout": (
+        (("0.1", jax.random.key(0)), TypeError, "dropout rate is a Python number, got '0.1'"),
+        ((True, jax.random.key(0)), TypeError, "dropout rate is a Python number, got True"),
+        ((NAN, jax.random.key(0)), ValueError, "dropout rate is finite, got nan"),
+        ((-0.1, jax.random.key(0)), ValueError, r"in \[0, 1\), got -0.1"),
+        ((0.1, 3), TypeError, r"dropout key is an array, got 3: write jax.random.key\(0\)"),
+        ([0.1, jax.random.key(0)], TypeError, r"write dropout=\(0.1, key\)"),
+    ),
+    "implementation": (
+        *((x, ValueError, "unknown implementation .*: write one of") for x in (3, True, ["xla"])),
+        ("xla or chunked", ValueError, "unknown implementation 'xla or chunked'"),
+    ),
+    "sinks": (([0.0] * 6, TypeError, r"sinks is an array, got a list: write jnp.asarray\(sinks"),),
+    "bias": (([[[[0.0]]]], TypeError, r"bias is an array, got a list: write jnp.asarray\(bias\)"),),
+    "mask": (
+        ("causal", TypeError, r"mask is a Mask or booleans, got 'causal': write mask=Mask.causal"),
+        (Mask.causal, TypeError, "mask is a Mask or booleans, got <bound method"),
+        (True, ValueError, r"got shape \(\); write mask\[None, None, None, None\]"),
+        ([[True], [True, False]], TypeError, r"Mask.dense\(...\) takes booleans, got"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_what_is_compiled_in_is_checked(unchecked, name):
+    for value, error, said in STATIC[name]:
+        for call in (attend, attention):
+            with pytest.raises(error, match=said) as raised:
+                call(Q, K, V, **{name: value})
+            assert "\n" not in str(raised.value)
+
+
+def test_numbers_of_numpy_are_numbers(unchecked):
+    run = lambda scale, cap: attention(Q + 1, K + 1, V + 1, scale=scale, softcap=cap)
+    for one in (np.float64, np.float16, np.array, jnp.asarray):
+        assert bool(jnp.all(run(one(0.5), np.int32(2)) == run(0.5, 2.0)))
+
+
+def test_arrays_of_numpy_are_arrays(unchecked):
+    given = [np.asarray(x + 1) for x in (Q, K, V)]
+    bias, sinks = np.ones((1, 1, 5, 7), np.float32), np.ones(6, np.float32)
+    found = attention(*given, bias=bias, sinks=sinks, mask=np.ones((2, 1, 5, 7), bool))
+    wanted = attention(*map(jnp.asarray, given), bias=jnp.asarray(bias), sinks=jnp.asarray(sinks))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("call", [attention, explain])
+@pytest.mark.parametrize("place", range(3))
+def test_a_list_is_no_array(unchecked, call, place):
+    for value, kind in ((Q.tolist(), "list"), (1.0, "float"), ("q", "str"), ((Q,), "tuple")):
+        given = [value if i == place else x for i, x in enumerate((Q, K, V))]
+        with pytest.raises(TypeError, match=rf"is an array, got a {kind}: write jnp.asarray"):
+            call(*given)
+
+
+@pytest.mark.parametrize("call", [attention, explain])
+def test_there_are_heads_and_features(unchecked, call):
+    for q, k, said in (
+        (zeros(2, 5, 6, 0), zeros(2, 7, 6, 0), "no features in a head"),
+        (zeros(2, 5, 0, 8), zeros(2, 7, 0, 8), "there are no heads"),
+        (zeros(2, 5, 0, 8), zeros(2, 7, 3, 8), "there are no heads"),
+        (zeros(2, 5, 6, 8), zeros(2, 7, 0, 8), "not a multiple of 0 key heads"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call(q, k, k)
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "said"),
+    [
+        (lambda: Mask.lengths(key="ab"), TypeError, "takes integers, got 'ab'"),
+        (lambda: Mask.lengths(key=[1.5, 2.0]), TypeError, "takes integers, got float32"),
+        (lambda: Mask.lengths(key=[True, False]), TypeError, "takes integers, got bool"),
+        (lambda: Mask.lengths(key=3), ValueError, r"shape \(B\), got shape \(\)"),
+        (lambda: Mask.segments([[1, 2], [1]], [[1]]), TypeError, "takes integers, got"),
+        (lambda: Mask.causal(True), TypeError, r"an integer, got True: write Mask.causal\(0\)"),
+        (lambda: Mask.causal(1.5), TypeError, "takes integers, got float32"),
+        (lambda: Mask.causal("1"), TypeError, "takes integers, got '1'"),
+        (lambda: Mask.causal(NAN), TypeError, "takes integers, got float32"),
+        (lambda: Mask.window(1, "2", 0), TypeError, r"Mask.window\(right\) takes integers"),
+        (lambda: Mask.window(np.bool_(True), 2, 0), TypeError, "takes an integer"),
+        (lambda: Mask.media([[1]], [[1]], latest_only=1), TypeError, "write True or False"),
+        (lambda: Mask.keys([[1, 0]]), TypeError, r"mask.astype\(bool\)"),
+        (lambda: Mask.keys("no"), TypeError, "takes booleans, got 'no'"),
+        (lambda: Mask.dense(None), TypeError, "takes booleans, got None"),
+        (lambda: Blocks(1.5, 1, 2, 3), TypeError, r"Blocks.examples is an integer, got 1.5"),
+        (lambda: Blocks(1, True, 2, 3), TypeError, "Blocks.heads is an integer, got True"),
+        (lambda: Blocks(1, 1, "2", 3), TypeError, "Blocks.queries is an integer, got '2'"),
+        (lambda: Blocks(1, 1, 2, NAN), TypeError, "Blocks.keys is an integer, got nan"),
+        (lambda: Blocks(1, 1, 2, -3), ValueError, "Blocks.keys is at least 1, got -3"),
+        (lambda: Blocks(1, 1, 2, 3, "int8"), ValueError, "dtype's name or None, got 'int8'"),
+    ],
+)
+def test_masks_and_blocks_check_what_they_are_made_of(unchecked, made, error, said):
+    with pytest.raises(error, match=said) as raised:
+        made()
+    assert "\n" not in str(raised.value)
+
+
+def test_an_offset_of_numpy_is_known_when_a_kernel_is_compiled(unchecked):
+    assert Mask.causal(np.int64(2)) == Mask.causal(2)
 
 
 def test_traced_scale_says_what_to_do(unchecked):

@@ -1,0 +1,77 @@
+"""Numbers that a program is compiled with: checked for kind and range, one line that says which."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["finite", "positive", "said", "whole"]
+
+
+def whole(name: str, value: Any, *, least: int = 1) -> int:
+    """An integer of Python or numpy that is at least so much.
+
+    >>> whole("heads", np.int64(4))
+    4
+    >>> whole("heads", True)
+    Traceback (most recent call last):
+    TypeError: heads is an integer, got True: write heads=1
+    """
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        hint = f": write {name}={int(value)}" if _rounds(value) else ""
+        raise TypeError(f"{name} is an integer, got {said(value)}{hint}")
+    if value < least:
+        raise ValueError(f"{name} is at least {least}, got {value}")
+    return int(value)
+
+
+def finite(name: str, value: Any, hint: str = "") -> float:
+    """A number of Python or numpy, neither nan nor infinite; `hint` says what to write instead.
+
+    >>> finite("scale", float("nan"), "None for 1 / sqrt(D)")
+    Traceback (most recent call last):
+    ValueError: scale is finite, got nan: write None for 1 / sqrt(D)
+    """
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(f"{name} is a Python number, got {value}: multiply q instead of tracing it")
+    if not _real(value):
+        raise TypeError(f"{name} is a Python number, got {said(value)}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is finite, got {value}" + (f": write {hint}" if hint else ""))
+    return float(value)
+
+
+def positive(name: str, value: Any, hint: str = "") -> float:
+    """The same, above 0."""
+    value = finite(name, value, hint)
+    if not value > 0:
+        more = f": write {hint}" if hint else ""
+        raise ValueError(f"{name} must be positive, got {value}{more}")
+    return value
+
+
+def said(value: Any) -> str:
+    """A value on one line, and not the whole of a long one.
+
+    >>> said(np.ones((2, 1)))
+    'array([[1.], [1.]])'
+    """
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _real(value: Any) -> bool:
+    """Whether it is one real number: no bool, no text, no array of several."""
+    if isinstance(value, int | float):
+        return not isinstance(value, bool)
+    if not isinstance(value, np.generic | np.ndarray | jax.Array) or value.ndim:
+        return False
+    return any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.integer, jnp.floating))
+
+
+def _rounds(value: Any) -> bool:
+    return isinstance(value, bool | float) and math.isfinite(value) and int(value) == value
