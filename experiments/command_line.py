@@ -18,8 +18,8 @@ from crossattn.files import printable
 
 Options = TypeVar("Options")
 
-BAD_INPUT = 2
-INTERRUPTED = 130
+# Exit codes.
+BAD_INPUT, INTERRUPTED = 2, 130
 SAFE = "interrupted; finished runs and checkpoints are safe, the same command goes on"
 # A wheel carries this package under a name that cannot clash, and a command beside it.
 INSTALLED = __package__ != "experiments"

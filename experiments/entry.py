@@ -1,8 +1,10 @@
 """How a command begins and ends where it is a process of its own."""
 
+import contextlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 
 from .command_line import BAD_INPUT, INTERRUPTED
@@ -15,11 +17,17 @@ def start(main: Callable[[list[str]], None]) -> None:
     """Run a command with the arguments of this process, and end the process if it fails.
 
     Where it fails or is interrupted, the process ends at once: threads of libraries may be in
-    native code, for whose end Python would wait, or which does not outlive Python.
+    native code, for whose end Python would wait, or never end, as Orbax's after some errors of the
+    disk. Nothing is lost: what a command says to be finished is on the disk, locks are let go of on
+    the way here, and what is still being saved has no name yet.
     """
     prepare_streams()
+    _without_echoes()
     code = ended(main, sys.argv[1:])
     if code:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
         os._exit(code)
 
 
@@ -53,3 +61,18 @@ def ended(main: Callable[[list[str]], None], arguments: list[str]) -> int:
         traceback.print_exc()
         code = 1
     return code if isinstance(code, int) else int(code is not None)
+
+
+def _without_echoes() -> None:
+    """Print nothing of what a failed save leaves behind: its error says it already.
+
+    Each of its futures finds the event loop closed, or half made, and says so in a traceback.
+    """
+    before = sys.unraisablehook
+
+    def hook(found: "sys.UnraisableHookArgs") -> None:
+        if not any(echo in str(found.exc_value) for echo in ("Event loop is closed", "'_ssock'")):
+            before(found)
+
+    sys.unraisablehook = hook
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)

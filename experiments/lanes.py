@@ -5,7 +5,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from crossattn.train.checkpoint import saving
 
 # More lanes than this do not help a CPU: each step already uses a thread or two.
 MOST_CPU_LANES = 4
-# Seconds in which an interrupted job ends by itself, unless it compiles or evaluates.
+# Seconds in which jobs that have to stop end by themselves, unless they compile or evaluate.
 PATIENCE = 1.0
 
 
@@ -44,7 +44,7 @@ def spread(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> No
     Raises:
       KeyboardInterrupt: the user interrupted; no checkpoint is being written, but jobs that do not
         call `check` for a while, such as those that compile, may still be under way.
-      The first error of a job, once all others have stopped.
+      The first error of a job, once all others have stopped, or have not within `PATIENCE`.
     """
     waiting: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
     for item in arguments:
@@ -73,14 +73,16 @@ def spread(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> No
     lanes: list[Future[None]] = []
     try:
         lanes += [pool.submit(lane, device) for device in devices]
-        errors = [lane.exception() for lane in lanes]
+        wait(lanes, return_when=FIRST_EXCEPTION)
     except BaseException:
         stop.set()
         pool.shutdown(wait=False)
         while wait(lanes, timeout=PATIENCE).not_done and saving():
             pass
         raise
-    pool.shutdown()
+    ended, late = wait(lanes, timeout=PATIENCE)
+    pool.shutdown(wait=not late)
+    errors = [lane.exception() for lane in ended]
     failed = [error for error in errors if error is not None]
     for error in sorted(failed, key=lambda error: isinstance(error, StoppedError)):
         raise error

@@ -96,6 +96,7 @@ def run_variant(
         seats = []
         for seed in group:
             where = folder.run(variant, seed)
+            folder.check_there()
             if (where / "metrics.json").exists():
                 listener.notify(f"{where}: {damage(where, MEASURED)}: measuring it again")
             _write_record(where, Record(suite.name, variant, seed, run, versions()))
@@ -169,6 +170,7 @@ def _with_best_rate(
             where = file.parent / f"rate{rate:g}"
             progress = functools.partial(listener.progress, f"{variant} rate {rate:g}")
             feed = source.feed(candidate, SWEEP_SEED, programs.spread.share())
+            folder.check_there()
             _write_record(where, Record(suite.name, variant, SWEEP_SEED, candidate, versions()))
             try:
                 state = fit(programs, feed, where, progress=progress, notify=listener.notify)

@@ -83,10 +83,14 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        with self._turn:
-            self._finish()
-            self.manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            with self._turn:
+                self._finish()
+                self.manager.close()
+        except Exception:
+            if kind is None:
+                raise  # else what came first says it better
 
     def latest(self) -> int | None:
         """Step of the newest whole checkpoint."""

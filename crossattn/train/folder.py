@@ -48,7 +48,7 @@ class Folder:
         if not self.path.is_dir():
             raise self._cannot_write("it is no folder")
         if not self._identity.exists():
-            if any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+            if _holds_files(self.path):
                 raise FolderError(
                     f"{self.path} is not empty and holds no suite: choose a new folder with --out"
                 )
@@ -146,6 +146,18 @@ class Folder:
         aside = f"; the former ones are kept in {self.path / 'stale'}"
         return [*(f"{one}{aside}" for one in self.stale(suite)), *left_over(self.path, suite)]
 
+    def check_there(self) -> None:
+        """Make sure that a claimed folder has not been taken away; reads only.
+
+        Raises:
+          FolderError: it has, and would be made anew with what comes next.
+        """
+        if not self._identity.is_file():
+            raise FolderError(
+                f"{self.path} was moved, removed or replaced while this command ran: "
+                "what was written until then is where the folder is now"
+            )
+
     @property
     def _identity(self) -> Path:
         return self.path / "suite.json"
@@ -169,6 +181,18 @@ def _is_text(path: Path) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _holds_files(folder: Path) -> bool:
+    """Whether a folder holds more than hidden files and what saves were interrupted over.
+
+    These can come back into a folder that was removed while a command ran.
+    """
+    for entry in folder.iterdir():
+        unfinished = entry.name.startswith(".") or ".orbax-checkpoint-tmp" in entry.name
+        if not unfinished and (not entry.is_dir() or _holds_files(entry)):
+            return True
+    return False
 
 
 def _holder(written: str) -> str:

@@ -131,7 +131,7 @@ class _Lane:
         self.run, self.seat, self.step = run, seat, 0
 
     def __enter__(self) -> "_Lane":
-        self.seat.folder.mkdir(parents=True, exist_ok=True)
+        self.seat.folder.mkdir(exist_ok=True)
         self.open = contextlib.ExitStack()
         folder = self.seat.folder / "checkpoints"
         self.checkpoints = self.open.enter_context(Checkpoints(folder))
@@ -157,7 +157,7 @@ class _Lane:
             if not found.checked:
                 notify(f"{folder}: {WITHOUT_DIGEST.format(step=self.step)}")
             states = spread.put(states, place, found.state)
-        log = self.open.enter_context(Log(folder / "log.jsonl", resume_at=self.step))
+        self.log = log = self.open.enter_context(Log(folder / "log.jsonl", resume_at=self.step))
         if log.damaged:
             notify(f"{folder / 'log.jsonl'} is damaged: {log.damaged} of its lines are lost")
             log.write(self.step, event="damaged-log", lines=log.damaged)
@@ -188,6 +188,7 @@ class _Lane:
         self.seat.progress(self.step, self.watch.push(self.step, metrics))
         if self.step % self.run.checkpoint_every == 0 or self.step == self.run.steps:
             self.watch.flush()
+            self.log.check()
             position = self.seat.feed.position(self.step)
             self.checkpoints.save(self.step, state(), position, self.watch.unlogged)
 

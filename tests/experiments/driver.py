@@ -16,6 +16,7 @@ from crossattn.train import ablation
 from crossattn.train.run import Data, Model, Run
 from crossattn.train.suite import Suite
 from experiments import ablate, lanes, suites
+from experiments.entry import start
 
 SUITE = Suite(
     name="tiny",
@@ -93,4 +94,4 @@ if __name__ == "__main__":
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", DEVICES)
     lanes.jax.local_devices = two_lanes
-    main(sys.argv[1:])
+    start(main)

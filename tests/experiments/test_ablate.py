@@ -304,8 +304,13 @@ class Interrupting(ablate.Bar):
 def interrupted(*options):
     """Exit code, and what was said."""
     Interrupting.steps = 0
+    return ended_by(Interrupting, *options)
+
+
+def ended_by(bar, *options):
+    """Exit code, and what was said."""
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()) as err:
-        patch.setattr(ablate, "Bar", Interrupting)
+        patch.setattr(ablate, "Bar", bar)
         # What an interrupted command leaves behind would end these tests.
         patch.setattr(lanes, "PATIENCE", 600)
         patch.setattr(interrupts, "PATIENCE", 600)
@@ -313,6 +318,52 @@ def interrupted(*options):
         with pytest.raises(SystemExit) as end:
             ablate.main(["tiny", *options])
     return end.value.code, err.getvalue()
+
+
+def removed(out, aside):
+    while out.exists():  # a save may be under way
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def renamed(out, aside):
+    out.rename(aside)
+
+
+def replaced_by_a_file(out, aside):
+    out.rename(aside)
+    out.write_text("")
+
+
+def run_removed(out, aside):
+    removed(out / "runs", aside)
+
+
+@pytest.mark.parametrize("fate", [renamed, removed, replaced_by_a_file, run_removed])
+def test_a_folder_taken_away_is_one_line_and_what_is_whole_goes_on(finished, tmp_path, fate):
+    out, aside = tmp_path / "out", tmp_path / "aside"
+    options = ("--seeds", "1", "--variants", "cross-attention", "--out", str(out))
+
+    class Fatal(ablate.Bar):
+        def __call__(self, label, step, metrics):
+            super().__call__(label, step, metrics)
+            if step == 7:
+                fate(out, aside)
+
+    code, said = ended_by(Fatal, *options)
+    assert code == 2
+    assert "moved, removed or replaced while this command ran" in said
+    assert said.splitlines()[-1].startswith("ablate: ")
+    assert "Traceback" not in said
+    if fate is replaced_by_a_file:
+        out.unlink()
+    # Nothing was made that the same command would refuse.
+    assert "1 runs of 23 steps to do" in typed(*options, "--dry-run")[0]
+    if fate is renamed:
+        shutil.rmtree(out, ignore_errors=True)  # what came back of a save under way
+        aside.rename(out)
+        typed(*options)
+        wanted = [run for run in results(finished[0])["runs"] if run["seed"] == 0]
+        assert results(out)["runs"] == [run for run in wanted if run["variant"] != "blind"]
 
 
 def test_sweep_is_reported_with_its_choice(tmp_path):

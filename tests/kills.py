@@ -1,0 +1,143 @@
+"""Kill a suite again and again, go on, and compare with a suite that nobody killed.
+
+python tests/kills.py --chains 6 --kills 26
+
+Each chain is one results folder, killed at moments that a fixed seed spreads over its work, by
+SIGKILL, SIGTERM or SIGINT, and then left to finish. All that a results folder says but times of day
+and durations must be equal to the last bit. Takes about ten minutes on two cores.
+"""
+
+import argparse
+import collections
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+# Checkpoints of steps that are no multiple of the ten steps of a line of the log.
+SUITE = ("--seeds", "2", "--steps", "37", "--checkpoint-every", "7")
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+# Seconds that one command may take.
+PATIENCE = 600
+
+
+class Command:
+    """The command in a process of its own."""
+
+    def __init__(self, out: Path, cache: Path):
+        self.out, self.said = out, out.parent / f"{out.name}.txt"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        }
+        line = [sys.executable, "tests/experiments/driver.py", "0", *SUITE, "--out", str(out)]
+        with self.said.open("w") as said:
+            self.process = subprocess.Popen(
+                line, cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT
+            )
+
+    def working(self) -> float:
+        """Wait until it holds the folder; returns when that was."""
+        lock, mine = self.out / ".lock", f'"process": {self.process.pid},'
+        while self.process.poll() is None and not (lock.exists() and mine in lock.read_text()):
+            time.sleep(0.01)
+        return time.monotonic()
+
+    def end(self) -> int:
+        """Its exit code; what it said must be without a traceback."""
+        try:
+            code = self.process.wait(PATIENCE)
+        finally:
+            self.process.kill()
+        assert "Traceback" not in self.said.read_text(), self.said.read_text()
+        return code
+
+
+def content(out: Path) -> dict[str, object]:
+    """All that a results folder says but times of day and durations."""
+    said: dict[str, object] = {}
+    results = json.loads((out / "results.json").read_text())
+    for name in ("date", "timings"):
+        del results["environment"][name]
+    said["results.json"] = json.dumps(results)
+    for path in sorted(out.glob("runs/*/*/*")):
+        name = str(path.relative_to(out))
+        if path.name == "metrics.json":
+            metrics = json.loads(path.read_text())
+            del metrics["step_seconds"]
+            said[name] = json.dumps(metrics)
+        if path.suffix == ".npz":
+            with np.load(path) as arrays:
+                said[name] = {key: (a.shape, a.dtype, a.tobytes()) for key, a in arrays.items()}
+        if path.name == "log.jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            curve = [line for line in lines if "event" not in line]
+            said[name] = json.dumps([{**line, "time": None} for line in curve])
+    report = re.sub(r"(?m)^.*(\d m?s\b|--out).*$", "", (out / "report.md").read_text())
+    said["report.md"] = report.replace(str(out), "OUT")
+    return said
+
+
+def chain(out: Path, cache: Path, kills: int, work: float, chance: random.Random, count) -> None:
+    """Kill the command so often, and let it finish."""
+    for _ in range(kills):
+        command = Command(out, cache)
+        begun = command.working()
+        wanted = begun + chance.uniform(0, 1.5 * work / kills)
+        kind = chance.choice(SIGNALS)
+        while time.monotonic() < wanted and command.process.poll() is None:
+            time.sleep(0.01)
+        if command.process.poll() is not None:
+            count["finished before it was killed"] += 1
+        command.process.send_signal(kind)
+        code = command.end()
+        count[f"{kind.name}: exit code {code}"] += 1
+    code = Command(out, cache).end()
+    count[f"went on: exit code {code}"] += 1
+    for log in out.glob("runs/*/*/log.jsonl"):
+        events = [json.loads(line).get("event") for line in log.read_text().splitlines()]
+        count["resumed from a checkpoint"] += events.count("resume")
+
+
+def main() -> int:
+    """Print counts; the exit code is the number of chains that differ."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--chains", type=int, default=6)
+    parser.add_argument("--kills", type=int, default=26)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    chance, count, differing = random.Random(options.seed), collections.Counter(), 0
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        Command(place / "first", place / "cache").end()  # compiles
+        whole = Command(place / "whole", place / "cache")
+        begun = whole.working()
+        assert whole.end() == 0, whole.said.read_text()
+        work, wanted = time.monotonic() - begun, content(place / "whole")
+        for number in range(options.chains):
+            kills = len(range(number, options.kills, options.chains))
+            out = place / f"chain{number}"
+            chain(out, place / "cache", kills, work, chance, count)
+            found = content(out)
+            others = [name for name in wanted if found.get(name) != wanted[name]]
+            differing += bool(others)
+            print(f"chain {number}: {kills} kills, differs in {others or 'nothing'}", flush=True)
+    for what, times in sorted(count.items()):
+        print(f"{times:4d} {what}")
+    print(f"{len(wanted)} files compared in each of {options.chains} chains, {differing} differ")
+    return differing
+
+
+if __name__ == "__main__":
+    sys.exit(main())
