@@ -42,7 +42,7 @@ from . import planning, suites
 from .command_line import fail, manual, nearest, parse, plain_errors, typed
 from .devices import Devices, described, each, held, left
 from .entry import start
-from .exhibition import gallery
+from .exhibition import gallery_of
 from .interrupts import gently, standing
 from .launching.launcher import check_changed, check_free, going_on, launch_suite, planned
 from .launching.options import Launch, LaunchError
@@ -247,7 +247,7 @@ def report(
         title=suite.title,
         claims=suite.claims,
         curves=finished.curves,
-        shown=gallery(source, folder.run(suite.baseline, 0) / "maps.npz"),
+        shown=gallery_of(source, folder, [suite.baseline, *suite.variants]),
         notes=(*suite.notes, *others),
         command=command,
     )

@@ -1,15 +1,26 @@
 """Turns saved attention maps into the gallery of a report."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from crossattn.report.gallery import Gallery
 from crossattn.train import exhibits
+from crossattn.train.folder import Folder
 from crossattn.train.source import Source
 
 
-def gallery(source: Source, maps: Path) -> Gallery:
+def gallery_of(source: Source, folder: Folder, variants: Iterable[str]) -> Gallery | None:
+    """The first variant's that attends to patches, by its seed 0; None where none does."""
+    for variant in variants:
+        maps = folder.run(variant, 0) / "maps.npz"
+        if maps.exists():
+            return gallery(source, maps, of=f"{variant}, seed 0")
+    return None
+
+
+def gallery(source: Source, maps: Path, *, of: str = "one run") -> Gallery:
     """Word heat maps of the shown rows of the main split, with the true outlines.
 
     A word is shown where it is predicted (answers, captions), else where it is consumed.
@@ -38,6 +49,7 @@ def gallery(source: Source, maps: Path) -> Gallery:
         outlines=_padded(outlines),
         captions=[_plain(chosen.words(row)) for row in range(len(rows))],
         readings=readings,
+        of=of,
     )
 
 

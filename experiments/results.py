@@ -36,6 +36,16 @@ def _settings(suite: Suite, finished: Finished) -> dict[str, Any]:
     return settings
 
 
+def _device(now: str, measured: list[str]) -> str:
+    """What this command used, unless runs of an earlier one used something else.
+
+    Example:
+      >>> _device("2 x cpu", ["cpu"]), _device("2 x cpu", ["NVIDIA H200", "cpu"])
+      ('2 x cpu', 'NVIDIA H200 and cpu')
+    """
+    return now if all(kind in now for kind in measured) else " and ".join(measured)
+
+
 def summarise(
     suite: Suite,
     folder: Folder,
@@ -73,7 +83,7 @@ def summarise(
         "environment": {
             "date": time.strftime("%Y-%m-%d"),
             "versions": finished.versions,
-            "device": device,
+            "device": _device(device, finished.devices),
             "processor": " and ".join(finished.processors) or processor(),
             "seeds": seeds,
             "settings": dataclasses.asdict(suite.base),

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from crossattn.report.escaping import markdown_text
-from crossattn.report.tables import Table, markdown
+from crossattn.report.grids import Table, markdown
 
 __all__ = ["Banner", "Block", "Heading", "Listing", "Picture", "Text", "numbered", "to_markdown"]
 

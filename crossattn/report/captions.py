@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from crossattn.report import prose
 from crossattn.report.escaping import code
-from crossattn.report.tables import Table
+from crossattn.report.grids import Table
 
 __all__ = ["attention_caption", "knockout_caption", "split_caption"]
 

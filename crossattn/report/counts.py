@@ -7,12 +7,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from crossattn.report.grids import DASH, Table
+
 __all__ = ["by_split", "count", "counts_table"]
 
 Results = Mapping[str, Any]
-Table = tuple[list[str], list[list[str]]]
 
-DASH = "-"
 # What the items of a metric are, by the first or second part of its name.
 THINGS = {"swap": "pair", "caption": "caption", "accuracy": "question", "perplexity": "text"}
 
@@ -39,28 +39,27 @@ def _thing(metric: str) -> str:
 
 
 def by_split(results: Results) -> list[str]:
-    """For each split what it holds, in words, as "iid 100 images with 90 questions".
+    """For each split what it holds, in words.
 
     Example:
         >>> items = {"iid/accuracy": 90, "iid/accuracy/shape": 40, "iid/accuracy/colour": 50}
         >>> by_split({"counts": {"images": {"iid": 100}, "items": items}})
-        ['iid 100 images with 90 questions (shape 40, colour 50)']
+        ['iid with 100 images and 90 questions (40 shape, 50 colour)']
     """
     images, items = results.get("counts", {}).get("images", {}), _items(results)
     said = []
     for split, number in images.items():
         own = {metric: n for metric, n in items.items() if metric.split("/")[0] == split}
-        if not own:
-            said.append(f"{split} {count(number, 'image')}")
-            continue
-        whole = next(iter(own))
-        kinds = [
-            (name[len(whole) + 1 :], n) for name, n in own.items() if name.startswith(whole + "/")
-        ]
-        detail = f" ({', '.join(f'{kind} {n:,}' for kind, n in kinds)})" if kinds else ""
-        said.append(
-            f"{split} {count(number, 'image')} with {count(own[whole], _thing(whole))}{detail}"
-        )
+        said.append(f"{split} with {count(number, 'image')}")
+        if own:
+            whole = next(iter(own))
+            kinds = [
+                f"{n:,} {name[len(whole) + 1 :]}"
+                for name, n in own.items()
+                if name.startswith(f"{whole}/")
+            ]
+            said[-1] += f" and {count(own[whole], _thing(whole))}"
+            said[-1] += f" ({', '.join(kinds)})" if kinds else ""
     return said
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from crossattn.report.grids import DASH, Table
 from crossattn.report.runs import (
     chance_of,
     mean_with_interval,
@@ -18,7 +19,7 @@ from crossattn.report.runs import (
     tasks_of,
     variants_with,
 )
-from crossattn.report.tables import DASH, Table, metrics_of, with_interval
+from crossattn.report.tables import metrics_of, with_interval
 
 __all__ = ["ATTENTION", "attention_table", "iqm_table", "knockout_table", "split_tables"]
 

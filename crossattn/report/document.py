@@ -74,7 +74,6 @@ def write_report(
         *map(Banner, banner(results)),
         Text(summary(results)),
         *(Text(without_html(note)) for note in notes),
-        *_changes(results),
         Heading("Results"),
         Listing("main", prose.MAIN, tables.main_table(results)),
         *pictures["scatter"],
@@ -89,7 +88,7 @@ def write_report(
         *map(Text, _meaning(results)),
         Heading("Methods"),
         *(Text(markdown_text(paragraph)) for paragraph in methods(results)),
-        *_counts(results),
+        *_settings(results),
         *_environment(results),
         Heading("How to make this again"),
         Text(fenced(command)),
@@ -134,19 +133,19 @@ def _draw(results, curves, shown) -> dict[str, list[Picture]]:
         "knockout": metrics_of(results, ["knockout"]) and figures.knockout(runs, chance=chance),
         "learning": curves and figures.learning_curves(curves),
     }
+    captions = dict(prose.FIGURES)
+    if shown:
+        captions["gallery"] += f" Shown: {markdown_text(shown.of)}."
     return {
-        name: [Picture(name, prose.FIGURES[name], figures.png(figure))] if figure else []
+        name: [Picture(name, captions[name], figures.png(figure))] if figure else []
         for name, figure in drawn.items()
     }
 
 
-def _changes(results: Results) -> Iterator[Block]:
+def _settings(results: Results) -> Iterator[Block]:
+    """What differs between variants, what they share, and how much was measured."""
     if table := settings.changes_table(results):
-        yield Heading("Variants")
         yield Listing("changes", prose.CHANGES, table)
-
-
-def _counts(results: Results) -> Iterator[Block]:
     if table := settings.shared_table(results):
         yield Listing("settings", prose.SETTINGS, table)
     if table := counts.counts_table(results):
@@ -165,7 +164,7 @@ def _claims(results: Results, claims: Sequence[Sequence[str]]) -> Iterator[Block
     ]
     yield Text(
         f"The suite declared {count(len(claims), 'claim')} on {code(results['primary'])} before it "
-        f"ran: {', '.join(said)}."
+        f"ran: {', '.join(said)}{'' if conclusive(results) else ', which concludes nothing'}."
     )
     yield Listing("claims", prose.CLAIMS, tables.claim_table(claims, results))
     yield Text(prose.VERDICTS if conclusive(results) else prose.NO_CONCLUSION)

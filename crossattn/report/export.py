@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from crossattn.report.escaping import csv_cell
+from crossattn.report.grids import DASH, Table, wordy
 from crossattn.report.runs import chance_of
-from crossattn.report.tables import DASH, Table
 
 __all__ = ["latex_paragraph", "latex_table", "latex_text", "runs_csv", "table_csv"]
 
@@ -46,8 +46,6 @@ ESCAPES = {
 }
 # More columns than this are set in small print.
 MANY_COLUMNS = 6
-# A column with more letters than this is broken into lines.
-LONG_CELL = 60
 LINE = 100
 
 
@@ -155,7 +153,7 @@ def latex_table(table: Table, *, caption: str, label: str) -> str:
         + r" \\"
         for row in cells
     ]
-    sides = [r"p{0.7\linewidth}" if width > LONG_CELL else "r" for width in widths[1:]]
+    sides = [r"p{0.7\linewidth}" if long else "r" for long in wordy(table)[1:]]
     tight = [r"\footnotesize", r"\setlength{\tabcolsep}{3pt}"]
     small = tight if len(header) > MANY_COLUMNS else []
     return "\n".join(

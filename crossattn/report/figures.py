@@ -123,9 +123,12 @@ def _curve(axes, seeds, name, index):
         steps, mean, marker, linestyle="-", color=colour, linewidth=1.4, markersize=4,
         markevery=marks,
     )  # fmt: skip
-    # On the log axis of a loss a band that reaches 0 would have no lower edge.
-    lower = np.maximum(mean - spread, values.min(0))
-    axes.fill_between(steps, lower, mean + spread, color=colour, alpha=0.15, linewidth=0)
+    # No band beyond what was seen: a loss is above 0, an accuracy at most 1.
+    lower, upper = (
+        np.maximum(mean - spread, values.min(0)),
+        np.minimum(mean + spread, values.max(0)),
+    )
+    axes.fill_between(steps, lower, upper, color=colour, alpha=0.15, linewidth=0)
 
 
 @as_it_stands

@@ -31,6 +31,7 @@ class Gallery:
         captions: the text of each picture.
         readings: "consumed" (the word is the input of the position that attends) or "predicted"
             (that position predicts it) for each word; None if all are consumed.
+        of: whose attention it is, in words.
     """
 
     pixels: np.ndarray
@@ -40,6 +41,7 @@ class Gallery:
     outlines: np.ndarray
     captions: list[str]
     readings: list[list[str]] | None = None
+    of: str = "one run"
 
     def __post_init__(self):
         pictures, height, width, _ = self.pixels.shape

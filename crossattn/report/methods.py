@@ -165,7 +165,7 @@ def _rates(sweep: Any) -> str:
 def _evaluation(results: Results) -> Iterator[str]:
     splits = counts.by_split(results)
     if splits:
-        yield f"The evaluation splits hold {listed(splits)}."
+        yield f"The evaluation splits are {listed(splits)}."
     text = f"The primary metric is {results['primary']}"
     comparisons = results["comparisons"]
     items = comparisons[0]["items"] if comparisons else None

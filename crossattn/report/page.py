@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from crossattn.report.blocks import Banner, Block, Heading, Listing, Picture, Text, numbered
 from crossattn.report.escaping import visible
-from crossattn.report.tables import Table
+from crossattn.report.grids import Table, wordy
 
 __all__ = ["page"]
 
@@ -46,7 +46,8 @@ tbody tr:nth-child(even) { background: var(--band); }
 th, td { border-bottom: 1px solid var(--line); font-weight: normal; padding: 0.25rem 0.7rem;
   text-align: right; white-space: nowrap; }
 thead th { font-weight: 600; }
-tr > :first-child { text-align: left; }
+tr > :first-child, .words { text-align: left; }
+td.words { min-width: 16rem; white-space: normal; }
 pre { background: var(--band); border-radius: 6px; overflow-x: auto; padding: 0.7rem 1rem; }
 code { font-size: 0.92em; overflow-wrap: anywhere; }
 @media print { body { max-width: none; } figure, tr { break-inside: avoid; } }
@@ -157,11 +158,16 @@ def _figure(number: str, caption: str, png: bytes, writer: MarkdownIt) -> str:
 
 def _table(table: Table) -> str:
     header, rows = table
-    head = "".join(f'<th scope="col">{_plain(cell)}</th>' for cell in header)
+    style = [' class="words"' if long else "" for long in wordy(table)]
+    head = "".join(
+        f'<th scope="col"{own}>{_plain(cell)}</th>' for own, cell in zip(style, header, strict=True)
+    )
     body = "\n".join(
         "<tr>"
         + f'<th scope="row">{_plain(first)}</th>'
-        + "".join(f"<td>{_plain(cell)}</td>" for cell in rest)
+        + "".join(
+            f"<td{own}>{_plain(cell)}</td>" for own, cell in zip(style[1:], rest, strict=True)
+        )
         + "</tr>"
         for first, *rest in rows
     )

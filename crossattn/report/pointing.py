@@ -39,9 +39,9 @@ def scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -> Figure 
     strip = [name for name in variants if not len(points[name])]
     legend_lines = -(-len(variants) // 4)
     figure = Sheet(4.0 + 0.18 * legend_lines)
-    side, main = figure.subplots(
-        1, 2, sharey=True, width_ratios=[0.4 + 0.35 * max(1, len(strip)), 5]
-    )
+    widths = [0.4 + 0.35 * len(strip), 5] if strip else [1]
+    panels = figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
+    side, main = panels[0], panels[-1]
     for index, name in enumerate(variants):
         own = metric_values(runs, name, primary)
         if name in strip:
@@ -53,9 +53,6 @@ def scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -> Figure 
         main.set_ylim(-0.03, 1.03)
     _scatter_axes(main, side, primary, len(strip))
     _chance_lines(main, side, chance_of(chance, POINTING), chance_of(chance, primary))
-    if not strip:
-        side.remove()
-        main.set_ylabel(primary, fontsize=FONT)
     legend(figure, variants)
     return figure
 
@@ -74,13 +71,15 @@ def _cross(axes, index, x, y, metric):
 
 
 def _scatter_axes(main, side, primary, strip):
+    """`side` is the strip of those that do not point, or `main` itself where all do."""
     main.set_xlabel("pointing at the answer's region", fontsize=FONT)
     main.set_xlim(-0.03, 1.03)
-    side.set_ylabel(primary, fontsize=FONT)
-    side.set_xlim(-0.7, max(1, strip) - 0.3)
-    side.set_xticks([])
-    side.set_xlabel("does not attend\nto patches", fontsize=FONT)
-    for axes in (main, side):
+    side.set_ylabel(label(primary), fontsize=FONT)
+    if strip:
+        side.set_xlim(-0.7, strip - 0.3)
+        side.set_xticks([])
+        side.set_xlabel("does not attend\nto patches", fontsize=FONT)
+    for axes in {main, side}:
         tidy(axes)
         axes.grid(axis="y", color="0.9", linewidth=0.5)
 
@@ -95,7 +94,7 @@ def _chance_lines(axes, side, pointing, primary):
         words |= {"transform": place, "ha": "center", "va": "bottom"}
         axes.text(pointing, 1.01, f"chance {pointing:.3f}", **words)
     if primary is not None:
-        for panel in (axes, side):
+        for panel in {axes, side}:
             panel.axhline(primary, **dashes)
         place = axes.get_yaxis_transform()
         words |= {"transform": place, "ha": "left", "va": "center"}

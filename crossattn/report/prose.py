@@ -32,7 +32,8 @@ head that stands out here was not chosen on other data: it is no estimate of how
 points.
 """),
     "learning": _line("""
-Learning curves: every seed (thin), their mean, and one standard deviation around it (band).
+Learning curves: every seed (thin), their mean, and one standard deviation around it (band, which
+ends where the outermost seed is).
 """),
     "knockout": _line("""
 Accuracy when parts of the picture are hidden from attention. A model that uses the right place
@@ -52,16 +53,26 @@ What each variant changes of the base, whose other settings all variants share; 
 variant changes has the base's value in those that do not.
 """)
 
-SETTINGS = "The settings that all variants share, as they ran."
+SETTINGS = _line("""
+The settings that all variants share, as they ran. Numbers of images are what was asked for; how
+many there were is counted in the next table.
+""")
 
 COUNTS = _line("""
 How many items (questions, answers with a known region, captions, pairs) are behind each metric for
 one seed, as counted when it was measured.
 """)
 
-MAIN = "Size, cost and primary metric of every variant, and its difference to the baseline."
+MAIN = _line("""
+Size, cost and primary metric of every variant with its 95 % interval over seeds (Student's, cut to
+the range of the metric, and none under three seeds), and its difference to the baseline with a
+corrected interval.
+""")
 
-ALIGNMENT = "Attention against truth, and causal use: who looks, and who uses what is seen."
+ALIGNMENT = _line("""
+Attention against truth, and causal use: who looks, and who uses what is seen. Pointing stands
+beside its chance, the mean share of the patches that belong to the region.
+""")
 
 CLAIMS = "The verdict on every declared claim."
 
@@ -95,7 +106,7 @@ READINGS = {
 
 CELLS = _line("""
 Mean over seeds ± half the 95 % interval, or with the interval itself where the range of the metric
-cuts it; no interval under three seeds.
+cuts it; ± 0.000 where all seeds gave the same, and no interval under three seeds.
 """)
 
 # What the first row of a table is, where there is one.
@@ -134,11 +145,11 @@ of comparisons; other intervals are Student's over seeds at 95 %, cut to the ran
 and there are none under three seeds. Pointing: how often the patch that the answer position attends
 to most lies on the true region, in the layer chosen on validation data, beside its chance level
 (the mean share of the patches that belong to the region). Step: median time of a training step
-while another variant trains beside it. Intact, no truth, no random: accuracy with the whole
-picture, without the true region, and without a random region of equal size. A variant attends if
-pointing exceeds chance, and uses the region if losing the truth costs more than losing a random
-one, each with a 95 % interval over seeds. Image mass: the share of the attention that falls on the
-image where it may also fall on text. A dash: the variant has no such number.
+while others may run beside it. Intact, no truth, no random: accuracy with the whole picture,
+without the true region, and without a random region of equal size. A variant attends if pointing
+exceeds chance, and uses the region if losing the truth costs more than losing a random one, each
+with a 95 % interval over seeds. Image mass: the share of the attention that falls on the image
+where it may also fall on text. A dash: the variant has no such number.
 """)
 
 VERDICTS = _line("""
@@ -153,8 +164,8 @@ These verdicts show that the machinery works; they are no conclusions.
 
 INTERQUARTILE_MEAN = _line("""
 Interquartile means over seeds and question types of (accuracy - chance) / (1 - chance), with 95 %
-bootstrap intervals stratified by question type: 0 is chance, that of the best predictor that reads
-only the text, and 1 is perfect.
+bootstrap intervals stratified by question type (none under three seeds): 0 is chance, that of the
+best predictor that reads only the text, and 1 is perfect.
 """)
 
 TRAINING = _line("""
@@ -186,7 +197,7 @@ REPEATS = _line("""
 The same command gives the same numbers to the last digit on the same kind of processor, with the
 same number of devices and the same versions of the software, also after an interruption. Elsewhere
 sums are rounded in another order, training carries that on, and a mean over a few seeds may move in
-the second digit; what is said of differences takes that into account as it does the seeds.
+the second digit.
 """)
 
 METHODS = _line("""

@@ -8,10 +8,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from crossattn.report.grids import Table
+
 __all__ = ["changes", "changes_table", "differing", "listed", "said", "settings_of", "shared_table"]
 
 Results = Mapping[str, Any]
-Table = tuple[list[str], list[list[str]]]
 # variant -> dotted field -> value
 Settings = Mapping[str, Mapping[str, Any]]
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 __all__ = ["WIDTH", "Sheet", "as_it_stands", "label"]
 
 WIDTH = 6.2
-AS_IT_STANDS = {"text.parse_math": False, "text.usetex": False}
+AS_IT_STANDS: Any = {"text.parse_math": False, "text.usetex": False}
 # Letters of a name that a figure has room for; tables hold it whole.
 LETTERS = 28
 
@@ -37,12 +37,17 @@ class Sheet(Figure):
             warnings.filterwarnings("ignore", r"Matplotlib currently does not support", UserWarning)
             super().draw(renderer)
 
+    def findobj(self, match: Any = None, include_self: bool = True) -> list[Any]:
+        """As matplotlib's; ticks and their labels are made when they are looked for."""
+        with matplotlib.rc_context(AS_IT_STANDS):
+            return super().findobj(match, include_self)
+
 
 def as_it_stands(make: Callable[P, R]) -> Callable[P, R]:
     """A function whose texts are made without mathematics: every one that draws on a `Sheet`.
 
     Example:
-        >>> as_it_stands(lambda: Sheet(1).suptitle("$"))().get_parse_math()
+        >>> as_it_stands(lambda: Sheet(1.0).suptitle("$"))().get_parse_math()
         False
     """
 

@@ -36,7 +36,11 @@ def summary(results: Results) -> str:
     if seeds < FEWEST_SEEDS:
         few = "One seed allows" if seeds == 1 else "Two seeds allow"
         return " ".join([*text, f"{few} no claim: no winner is named."])
-    decided = [_sentence(found, results) for found in results["comparisons"] if winner_of(found)]
+    decided = [
+        _sentence(found, winner, conclusive(results))
+        for found in results["comparisons"]
+        if (winner := winner_of(found))
+    ]
     undecided = [
         f"No winner is named between {markdown_text(found['variant'])} and "
         f"{markdown_text(found['baseline'])}: {signed_interval(found)}."
@@ -46,13 +50,12 @@ def summary(results: Results) -> str:
     return "\n".join([" ".join(text), "", *(f"- {line}" for line in (*decided, *undecided))])
 
 
-def _sentence(found, results):
-    better = winner_of(found)
+def _sentence(found: Mapping[str, Any], better: str, concluded: bool) -> str:
     worse = found["baseline"] if better == found["variant"] else found["variant"]
     size = abs(found["difference"])
     low, high = sorted(abs(found[name]) for name in ("low", "high"))
     pair = f"**{markdown_text(better)}**", f"**{markdown_text(worse)}**"
     by = f"by {size:.3f} [{low:.3f}, {high:.3f}]"
-    if conclusive(results):
+    if concluded:
         return f"{pair[0]} is better than {pair[1]} {by}."
     return f"{pair[0]} is ahead of {pair[1]} {by}: no conclusion."

@@ -1,4 +1,4 @@
-"""The main tables of a report, and any table as Markdown and as plain text for the terminal.
+"""The main tables of a report, and what the terminal shows of them.
 
 `results` is the content of results.json: {suite, primary, runs, comparisons, chance, environment}.
 A table is a pair (header, rows) of strings; a dash stands where a variant has no such number.
@@ -13,7 +13,8 @@ import numpy as np
 
 from crossattn.report.banner import banner, conclusive
 from crossattn.report.comparisons import judge, winner_of
-from crossattn.report.escaping import markdown_text, plain_names, visible
+from crossattn.report.escaping import plain_names
+from crossattn.report.grids import DASH, Table, markdown, plain
 from crossattn.report.ranges import lower_is_better
 from crossattn.report.runs import chance_of, mean_with_interval, metric_values, variants_of
 from crossattn.report.statistics import ALPHA, FEWEST_SEEDS, t_interval
@@ -21,6 +22,7 @@ from crossattn.shapes import Float
 
 __all__ = [
     "DASH",
+    "Table",
     "alignment_table",
     "baseline_of",
     "claim_table",
@@ -38,43 +40,6 @@ __all__ = [
 
 Results = Mapping[str, Any]
 Comparisons = Sequence[Mapping[str, Any]]
-Table = tuple[list[str], list[list[str]]]
-
-DASH = "-"
-
-
-def markdown(table: Table) -> str:
-    """A table in Markdown, the first column to the left and the others to the right.
-
-    Example:
-        >>> print(markdown((["variant", "accuracy"], [["blind", "0.17"]])))
-        | variant | accuracy |
-        | :--- | ---: |
-        | blind | 0.17 |
-    """
-    header, rows = table
-    rule = [":---"] + ["---:"] * (len(header) - 1)
-    header, *rows = ([markdown_text(cell) for cell in row] for row in (header, *rows))
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
-
-
-def plain(table: Table) -> str:
-    """A table of aligned columns for the terminal.
-
-    Example:
-        >>> print(plain((["variant", "accuracy"], [["blind", "0.17"], ["mean-pool", "0.3"]])))
-        variant    accuracy
-        blind          0.17
-        mean-pool       0.3
-    """
-    header, rows = table
-    header, *rows = ([visible(cell) for cell in row] for row in (header, *rows))
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
-        [cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(pairs)]
-        for pairs in (zip(row, widths, strict=True) for row in (header, *rows))
-    ]
-    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def terminal(results: Results) -> str:
@@ -163,8 +128,8 @@ def reading(results: Results, variant: str) -> str:
         return DASH
     if len(pointing) < FEWEST_SEEDS:
         return ("one seed", "two seeds")[len(pointing) - 1]
-    attends = t_interval(pointing - chance)[0] > 0
-    uses = t_interval(random - truth)[0] > 0
+    attends = bool(t_interval(pointing - chance)[0] > 0)
+    uses = bool(t_interval(random - truth)[0] > 0)
     return {
         (True, True): "attends and uses",
         (True, False): "attends, does not use",

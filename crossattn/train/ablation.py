@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from crossattn.files import damage, seal, write_atomically
@@ -139,6 +140,7 @@ def _measure(
         "learning_rate": run.optimiser.learning_rate,
         "versions": versions(),
         "processor": processor(),
+        "device": jax.devices()[0].device_kind,
     }
 
 
@@ -225,7 +227,7 @@ class Finished:
       curves: variant to seed to {step, loss, accuracy} lists.
       timings: variant to {parameters, step_seconds}.
       versions: of the libraries, by those that differ between runs.
-      processors: the kinds that runs were measured on.
+      processors, devices: the kinds that runs were measured on.
       counts: images by split, items by metric, training images, as the runs counted them.
       sweep: variant to the record of its learning-rate sweep, empty when none ran.
     """
@@ -238,6 +240,7 @@ class Finished:
     sweep: dict[str, Any]
     versions: list[dict[str, str]]
     processors: list[str] = dataclasses.field(default_factory=list)
+    devices: list[str] = dataclasses.field(default_factory=list)
     counts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -269,10 +272,10 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
 
 
 def _counted(finished: Finished, record: dict[str, Any]) -> None:
-    """Add what a run says of its processor and of what it counted; older runs say nothing."""
-    name = record.get("processor")
-    if name and name not in finished.processors:
-        finished.processors.append(name)
+    """Add what a run says of where it ran and of what it counted; older runs say nothing."""
+    for known, name in ((finished.processors, "processor"), (finished.devices, "device")):
+        if name in record and record[name] not in known:
+            known.append(record[name])
     for what, number in record.get("counts", {}).items():
         if isinstance(number, dict):
             finished.counts.setdefault(what, {}).update(number)

@@ -10,13 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from crossattn.report.figures import COLOURS, FONT, MARKERS, ROW, WIDTH
+from crossattn.report.figures import COLOURS, FONT, MARKERS, ROW
+from crossattn.report.sheet import Sheet, as_it_stands
 
 from .cases import Shape
 
 __all__ = ["ratios"]
 
 
+@as_it_stands
 def ratios(
     groups: Mapping[str, Sequence[Mapping[str, Any]]], *, by_shape: bool, xlabel: str
 ) -> Figure:
@@ -33,7 +35,7 @@ def ratios(
     }
     labels = list(dict.fromkeys(label for points in panels.values() for _, label, *_ in points))
     heights = [0.6 + max(1, len(r)) * (0.08 + ROW * max(1, len(labels))) for r in rows.values()]
-    figure = Figure(figsize=(WIDTH, 0.5 + sum(heights)), layout="constrained")
+    figure = Sheet(0.5 + sum(heights))
     grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
     for axes, (title, points) in zip(grid, panels.items(), strict=True):
         axes.axvline(1, color="black", linewidth=0.8)

@@ -8,7 +8,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from crossattn.report.figures import COLOURS, DASHES, FONT, WIDTH, tidy
+from crossattn.report.figures import COLOURS, DASHES, FONT, tidy
+from crossattn.report.sheet import Sheet, as_it_stands
 
 from .chips import GIB
 from .summary import MIB, PARTS
@@ -25,6 +26,7 @@ MANY = 20
 STYLES = (("o", COLOURS[0]), ("s", COLOURS[6]), ("D", COLOURS[7]))
 
 
+@as_it_stands
 def plan(entries: Sequence[Mapping[str, Any]], memory: Collection[int], *, title: str) -> Figure:
     """Two panels side by side: what a device holds; what it sends, or a roofline estimate.
 
@@ -34,7 +36,7 @@ def plan(entries: Sequence[Mapping[str, Any]], memory: Collection[int], *, title
       title: of the figure.
     """
     height = 1.5 + 0.3 * len(entries)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Sheet(height)
     left, right = figure.subplots(1, 2, sharey=True)
     scaling = len({entry["topology"] for entry in entries}) > 1
     most, unit = _stack(left, [_held(entry) for entry in entries])

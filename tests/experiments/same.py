@@ -1,5 +1,9 @@
 """How the results of two runs of one suite differ, in all but their times, machine and command.
 
+They are the same to the last digit on one kind of processor with the same software; on another kind
+sums are rounded in another order, and the trained numbers move (0.890 to 0.902 of suite fusion's
+headline, once).
+
 python tests/experiments/same.py FOLDER FOLDER
 """
 

@@ -18,7 +18,7 @@ import pytest
 
 from crossattn.sharding import make_mesh
 from crossattn.train.log import read_lines
-from crossattn.train.record import read_record
+from crossattn.train.record import processor, read_record
 from experiments import ablate, evaluate, interrupts, lanes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,9 +109,26 @@ def test_results_and_report(finished):
     assert not any("seconds" in name for run in found["runs"] for name in run["metrics"])
     assert found["environment"]["timings"]["blind"]["parameters"] > 0
     assert found["learning_rate_sweep"] == {}
+    # What was counted and asked for, each variant's own settings, and where it ran.
+    counted = found["counts"]["items"]["iid/accuracy"]
+    assert counted == comparison["items"]
+    assert found["counts"]["images"]["iid"] == found["counts"]["training_images"] == 100
+    assert found["settings"]["blind"]["model"]["fusion"] == "blind"
+    assert found["asked"] == {
+        "quick": False,
+        "seeds": 2,
+        "variants": list(VARIANTS),
+        "suite": list(VARIANTS),
+    }
+    assert found["environment"]["processor"] == processor()
     report = (out / "report.md").read_text()
     assert "No learning-rate sweep" in report
     assert "left out on request" not in report
+    assert f"iid with 100 images and {counted} questions" in report
+    assert "| blind | model.fusion = blind (base: cross-attention) |" in report
+    assert processor() in report.replace("\\", "")
+    assert "> **FEW SEEDS: with 2 seeds there is no interval" in report
+    assert said.startswith("FEW SEEDS")
     for figure in ("differences", "gallery", "learning"):
         assert (out / "figures" / f"{figure}.png").stat().st_size > 10_000
     assert "cross-attention" in said
@@ -253,6 +270,7 @@ class Counting(ablate.Bar):
 
 
 def test_killed_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path):
+    """To the last digit: on one kind of processor, with the same devices and software."""
     out = tmp_path / "out"
     options = ("--seeds", "2", "--out", str(out))
     killed(17, *options)  # after 17 of 92 steps, on whatever lane

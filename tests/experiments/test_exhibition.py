@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from crossattn.train import exhibits
+from crossattn.train.folder import Folder
 from crossattn.train.run import Data, Model, Run
 from crossattn.train.source import load
-from experiments.exhibition import gallery, over_cells
+from experiments.exhibition import gallery, gallery_of, over_cells
 
 SCENES = Run(data=Data(images=100, evaluation_images=100))
 EASY = Run(
@@ -55,6 +56,19 @@ def test_without_any_region_answers_are_shown_without_an_outline(tmp_path):
     assert len(shown.words) == count > 0
     assert all(shown.words)
     assert not shown.outlines.any()
+
+
+def test_the_gallery_shows_the_first_variant_that_attends(tmp_path):
+    """A suite whose baseline looks nowhere ends in a report, too."""
+    source = load(SCENES)
+    folder = Folder(tmp_path)
+    assert gallery_of(source, folder, ["blind", "late"]) is None
+    maps = folder.run("late", 0) / "maps.npz"
+    maps.parent.mkdir(parents=True)
+    examples = source.splits[source.main]
+    shape = len(exhibits.rows(examples)), examples.tokens.shape[1] - 1, 64
+    np.savez(maps, weights=np.full(shape, 1 / 64))
+    assert gallery_of(source, folder, ["blind", "late"]).of == "late, seed 0"
 
 
 def test_sharing_window_weights_keeps_their_mass():

@@ -110,17 +110,22 @@ def test_methods_hold_the_numbers_that_a_paper_needs(headline):
         "from 123,457 to 123,464 parameters",
         "2 layers of width 64 with 4 attention heads",
         "trained from 5 random seeds for 800 steps on batches of 64 texts",
-        "10,000 training images of scenes",
+        "from 9,973 training images of scenes, 2 texts per image in a batch",
+        "They differ in model.fusion and share all other settings",
         "weight decay 0.01",
         "first 10 % of the steps",
         "global norm of 1.",
         "The peak learning rate is 0.004 for all variants; it was not tuned per variant.",
     ):
         assert words in model
-    assert "Each evaluation split holds 1,000 images." in statistics
+    assert "iid with 997 images and 991 questions (331 colour, 330 shape, 330 count)" in statistics
+    assert "pairs with 251 images and 254 questions (127 colour, 127 shape)" in statistics
+    assert "swap with 198 images and 99 pairs" in statistics
+    assert "10,000" not in model + statistics
+    assert "1,000 images" not in model + statistics
     assert f"{PRIMARY}, a mean over 254 items per seed" in statistics
     assert "9 comparisons" in statistics
-    assert "2 x cpu on x86_64, in 2026-11" in hardware
+    assert "2 x cpu on Imagined Processor 7 (x86_64), in 2026-11" in hardware
     assert "python 3.11.7, jax 0.10.2 and flax 0.12.8" in hardware
     assert "12.3 ms (blind) to 19.3 ms (oracle-attention)" in hardware
     assert len(ALL_LEVELS) == 8
@@ -129,6 +134,7 @@ def test_methods_hold_the_numbers_that_a_paper_needs(headline):
 def test_methods_say_nothing_that_is_not_known(headline):
     runs = [{"variant": "a", "seed": 0, "metrics": {PRIMARY: 0.5}}]
     bare = {**headline, "runs": runs, "comparisons": [], "environment": {}}
+    bare |= {"settings": {}, "counts": {}, "asked": {}}
     text = " ".join(methods(bare))
     assert text.startswith("We compare 1 variant: a. Every variant was trained from 1 random seed.")
     assert "None" not in text

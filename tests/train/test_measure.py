@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from crossattn.align import pointing_chance
+from crossattn.align import pointing_chance, swap_scores
 from crossattn.data import scenes
 from crossattn.train.evaluate import Evaluator, Look, Predictions, knockouts
-from crossattn.train.measure import measurable, measure
+from crossattn.train.measure import SWAP_CHANCE, measurable, measure
 from crossattn.train.run import replace
 from crossattn.train.step import model_of
 from crossattn.train.texts import positions, score
@@ -65,6 +65,29 @@ def test_an_all_knowing_model(splits):
     assert evidence.chance["iid/accuracy"] == pytest.approx((0.2 + 0.2 + 0.5 + 0.25 + 0.5) / 5)
     assert 0.05 < evidence.chance["pointing/answer"] < 0.09
     assert set(evidence.items["iid/accuracy"]) == {1.0}
+    # What was measured, counted: not what a setting asked for.
+    counts = evidence.counts()
+    iid = splits["iid"]
+    assert counts["iid/accuracy"] == (iid.answer > 0).sum()
+    kinds = [name for name in counts if name.startswith("iid/accuracy/")]
+    assert sum(counts[name] for name in kinds) == counts["iid/accuracy"]
+    assert counts["iid/accuracy/colour"] == (iid.kind == iid.kinds.index("colour")).sum()
+    assert counts["swap/text"] == 50
+
+
+def test_chance_of_swap_pairs_is_that_of_random_scores():
+    """A reader of random scores knows 1/4, 1/4 and 1/6; one that ignores the image gets 0."""
+    scores = np.random.default_rng(0).normal(size=(40_000, 2, 2))
+    for name, values in swap_scores(scores).items():
+        assert values.mean() == pytest.approx(SWAP_CHANCE[name], abs=0.01)
+    text_only = np.repeat(scores[:, :, :1], 2, axis=2)
+    assert not any(values.any() for values in swap_scores(text_only).values())
+
+
+def test_swap_pairs_stand_beside_their_chance(splits):
+    chance = measure(Knowing(), None, splits, main="iid").chance
+    assert {name: chance[f"swap/{name}"] for name in SWAP_CHANCE} == SWAP_CHANCE
+    assert SWAP_CHANCE == {"text": 1 / 4, "image": 1 / 4, "group": 1 / 6}
 
 
 def test_knock_outs_in_single_layers(splits):

@@ -1,10 +1,14 @@
-"""run.json: a bare source folder knows its version as an installed one does."""
+"""run.json: the version without installation, and the processor, on whose kind numbers repeat."""
 
 import importlib.metadata
+import platform
 import re
 from pathlib import Path
 
+import pytest
+
 import crossattn
+from crossattn.train import record
 from crossattn.train.record import versions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,3 +25,29 @@ def test_the_version_is_known_without_installation(monkeypatch):
 def test_whoever_cites_names_the_version():
     (cited,) = re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
     assert cited == crossattn.__version__
+
+
+X86 = (
+    "processor\t: 0\nmodel\t\t: 17\nmodel name\t: Imagined 7 @ 3 GHz\n\nmodel name\t: Imagined 8\n"
+)
+ARM = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (X86, "Imagined 7 @ 3 GHz (odd64)"),
+        (ARM, "CPU implementer 0x41, CPU part 0xd0c (odd64)"),
+        ("", "odd64"),
+        (None, "odd64"),
+        ("no colon\n\xff", "odd64"),
+    ],
+)
+def test_the_processor_has_a_name_where_the_system_knows_one(content, named, tmp_path, monkeypatch):
+    file = tmp_path / "cpuinfo"
+    if content is not None:
+        file.write_text(content, encoding="latin-1")
+    monkeypatch.setattr(record, "CPUINFO", file)
+    monkeypatch.setattr(platform, "machine", lambda: "odd64")
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    assert record.processor() == named

@@ -1,0 +1,181 @@
+"""Every statement of Methods is one about the variants as they ran."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from made_up import BASELINE, PRIMARY, make_results
+
+from crossattn.report.document import write_report
+from crossattn.report.methods import methods
+from crossattn.report.settings import changes_table
+from crossattn.train.ablation import Finished
+from crossattn.train.folder import Folder
+from crossattn.train.run import Data, Model, Optimiser, Run
+from crossattn.train.suite import Suite
+from experiments.results import asked, summarise
+
+BASE = Run(
+    data=Data(images=700, evaluation_images=1_300, texts_per_image=2, noise=0.31),
+    model=Model(width=48, layers=3, heads=6, expansion=5),
+    optimiser=Optimiser(learning_rate=4e-3, warmup=0.17, weight_decay=0.023, clip=1.9),
+    steps=811,
+    batch_size=34,
+)
+SUITE = Suite(
+    name="mixed",
+    title="what differs is said",
+    base=BASE,
+    variants={
+        "base": {},
+        "lr": {"optimiser.learning_rate": 1e-3, "optimiser.weight_decay": 0.5},
+        "heads": {"model.heads": 8},
+        "depth": {"model.layers": 1, "steps": 1_622, "batch_size": 68},
+        "blind": {"model.fusion": "blind"},
+    },
+    baseline="base",
+    primary="iid/accuracy",
+    claims=(("base", "depth"),),
+    quick={},
+)
+COUNTS = {
+    "images": {"iid": 23, "pairs": 7},
+    "items": {"iid/accuracy": 19, "iid/accuracy/colour": 12, "iid/accuracy/shape": 8},
+    "training_images": 613,
+}
+
+
+def made(folder, *, sweep=None, suite=SUITE, devices=("cpu",)):
+    """Results of a real suite, written as the command writes them; all numbers are made up."""
+    rng = np.random.default_rng(0)
+    items = {name: rng.random((3, 19)) for name in suite.variants}
+    runs = [
+        {"variant": name, "seed": seed, "metrics": {"iid/accuracy": float(own[seed].mean())}}
+        for name, own in items.items()
+        for seed in range(3)
+    ]
+    finished = Finished(
+        runs=runs,
+        chance={"iid/accuracy": 0.291},
+        items=items,
+        curves={},
+        timings={"base": {"parameters": 1_201, "step_seconds": 0.0141}},
+        sweep=sweep or {},
+        versions=[{"jax": "0.97.5"}],
+        processors=["Made-up 3"],
+        devices=list(devices),
+        counts=COUNTS,
+    )
+    folder.mkdir(exist_ok=True)
+    wanted = asked(SUITE, suite, seeds=3, quick=False)
+    return summarise(suite, Folder(folder), finished, "2 x cpu", "one at a time", wanted)
+
+
+def numbers(text):
+    return [float(x.replace(",", "")) for x in re.findall(r"\d[\d,]*(?:\.\d+)?", text)]
+
+
+def test_every_number_of_a_variant_is_its_own(tmp_path):
+    """All numbers of Methods, read back: none is one that no variant had."""
+    model, evaluation, hardware = methods(made(tmp_path / "out"))
+    assert "1 layer (depth) and 3 layers (all other variants) of width 48" in model
+    assert "8 attention heads (heads) and with 6 attention heads (all other variants)" in model
+    assert "for 1,622 steps (depth) and 811 steps (all other variants)" in model
+    assert "batches of 68 texts (depth) and 34 texts (all other variants)" in model
+    assert "rate is 0.001 (lr) and 0.004 (all other variants)" in model
+    assert "weight decay 0.5 (lr) and 0.023 (all other variants)" in model
+    assert "The variants do not all see the same examples" in model
+    assert numbers(model) == [
+        *(5, 1_201),
+        *(1, 3, 48, 8, 6, 5, 0.31),
+        *(3, 1_622, 811, 68, 34, 613, 2),
+        *(0.5, 0.023, 17, 1.9, 0.001, 0.004),
+    ]
+    assert numbers(evaluation) == [
+        *(23, 19, 12, 8, 7, 19, 0.291),
+        *(4_000, 4, 0.05, 95, 0, 1, 1, 1),
+    ]
+    assert "2 x cpu on Made-up 3, in 20" in hardware
+    assert "14.1 ms (base). Software: jax 0.97.5." in hardware
+
+
+def test_a_sweep_gives_each_variant_its_rate(tmp_path):
+    sweep = {name: {"learning_rate": 0.01 * (i + 1)} for i, name in enumerate(SUITE.variants)}
+    results = made(tmp_path / "out", sweep=sweep)
+    rates = {n: own["optimiser"]["learning_rate"] for n, own in results["settings"].items()}
+    assert rates == {name: found["learning_rate"] for name, found in sweep.items()}
+    (model, *_) = methods(results)
+    assert "0.01 (base), 0.02 (lr), 0.03 (heads), 0.04 (depth) and 0.05 (blind)" in model
+    assert "0.004" not in model
+
+
+def test_a_table_says_what_each_variant_changes(tmp_path, undrawn):
+    results = json.loads(json.dumps(made(tmp_path / "out")))
+    header, rows = changes_table(results)
+    assert header == ["variant", "what it changes"]
+    assert dict(rows) == {
+        "base": "nothing: it is the base",
+        "lr": "optimiser.learning_rate = 0.001 (base: 0.004); "
+        "optimiser.weight_decay = 0.5 (base: 0.023)",
+        "heads": "model.heads = 8 (base: 6)",
+        "depth": "model.layers = 1 (base: 3); steps = 1622 (base: 811); batch_size = 68 (base: 34)",
+        "blind": "model.fusion = blind (base: cross-attention)",
+    }
+    text = write_report(results, tmp_path, title="x", command="make").read_text()
+    for row in rows:
+        assert f"| {row[0]} | {row[1]} |" in text
+    for kind in ("csv", "tex"):
+        assert "what it changes" in (tmp_path / "tables" / f"changes.{kind}").read_text()
+    assert "heads" in (tmp_path / "report.html").read_text().split("what it changes")[1]
+    # What differs is not among what is shared, and what the base says of it stands nowhere.
+    shared = (tmp_path / "tables" / "settings.csv").read_text()
+    assert "model.width,48\n" in shared
+    assert "learning_rate" not in shared
+    assert '"learning_rate"' not in text
+    assert "1,300" not in text
+
+
+def test_variants_that_share_their_data_are_said_to(suite):
+    model = methods(suite[0])[0]
+    assert "all variants see the same examples in the same order" in model
+    other = {**suite[0], "settings": {**suite[0]["settings"]}}
+    changed = {**other["settings"][BASELINE], "steps": 7}
+    other["settings"] = {**other["settings"], BASELINE: changed}
+    assert "same order" not in methods(other)[0]
+
+
+def test_results_without_settings_say_nothing_of_them(suite):
+    older = {name: x for name, x in suite[0].items() if name not in ("settings", "counts", "asked")}
+    text = " ".join(methods(older))
+    for words in ("learning rate", "layers", "heads", "evaluation splits", "steps", "images"):
+        assert words not in text
+
+
+def test_a_report_of_some_variants_has_their_settings(tmp_path):
+    results = made(tmp_path / "out", suite=SUITE.only(["heads"]))
+    assert set(results["settings"]) == {"base", "heads"}
+    assert results["asked"]["suite"] == list(SUITE.variants)
+    text = " ".join(methods(results))
+    assert "They differ in model.heads and share" in text
+    assert "0.004 for all variants" in text
+
+
+def test_what_earlier_commands_ran_on_is_said(tmp_path):
+    """The last command may have run nothing at all."""
+    results = made(tmp_path / "out", devices=["NVIDIA H200"])
+    assert methods(results)[2].startswith("All runs used NVIDIA H200 on Made-up 3, in 20")
+
+
+def test_chance_is_defined_where_it_stands(suite):
+    evaluation = methods(suite[0])[1]
+    assert "predictor that reads only the text and has learnt the answers" in evaluation
+    assert "reaches 0.000. (Its level is 0 because" in evaluation
+    assert PRIMARY in evaluation
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_few_seeds_have_no_test(seeds):
+    text = " ".join(methods(make_results(seeds=seeds)[0]))
+    assert "no differences were tested and no intervals computed" in text
+    assert "Student" not in text
