@@ -63,7 +63,7 @@ def prompt_of(prompt: Any) -> Any:
     Traceback (most recent call last):
     TypeError: prompt holds integers, got float64
     """
-    found: Any = _integers("prompt", prompt)
+    found = _integers("prompt", prompt)
     if found.ndim != 2:
         raise ValueError(f"prompt is (B, P), a row for each text, got shape {found.shape}")
     if found.shape[1] < 1:
@@ -87,7 +87,7 @@ def lengths_of(lengths: Any, B: int, P: int) -> Any:
     if found.shape != (B,):
         raise ValueError(f"lengths are ({B},), one for each prompt, got shape {found.shape}")
     known = concrete(found)
-    wrong = () if known is None else known[(known < 1) | (known > P)]
+    wrong: Any = () if known is None else known[(known < 1) | (known > P)]
     if len(wrong):
         raise ValueError(f"lengths are 1 to {P}, which is the width of the prompt, got {wrong[0]}")
     return found.astype(np.int32)
