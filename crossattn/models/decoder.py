@@ -20,6 +20,7 @@ from crossattn.nn import (
     TwoStreamStack,
 )
 from crossattn.nn.encoders import Perception
+from crossattn.nn.module import Module
 from crossattn.nn.tables import Embed, learned, nan_from, within
 from crossattn.ops import Mask
 from crossattn.shapes import Array, Bool, Float, Int
@@ -48,7 +49,7 @@ def _nothing(sight: Sight) -> None:
     """Observe nothing."""
 
 
-class VisionLanguageDecoder(nn.Module):
+class VisionLanguageDecoder(Module):
     """A causal text decoder that is joined to image patches in one of several ways.
 
     The way is one field, `fusion`:

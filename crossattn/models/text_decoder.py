@@ -7,9 +7,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.attention import Projected
+from crossattn.nn.contexts import words
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.interleaved import Interleaved
 from crossattn.nn.linear import Dense
+from crossattn.nn.module import Module
 from crossattn.nn.norms import Norm
 from crossattn.nn.past import fits, pasts
 from crossattn.nn.stack import Stack
@@ -22,7 +24,7 @@ __all__ = ["TextDecoder"]
 Observe = Callable[[Trace], Any]
 
 
-class TextDecoder(nn.Module):
+class TextDecoder(Module):
     """Word and learned position embeddings, a stack, and logits by the same word embeddings.
 
     Attributes:
@@ -88,6 +90,7 @@ class TextDecoder(nn.Module):
         Raises:
           ValueError: more tokens than positions, or one outside of the vocabulary if it is known.
         """
+        tokens = words(tokens)
         T = tokens.shape[1]
         if exceeds(T, self.length):
             raise ValueError(f"{T} tokens, but this decoder has positions for {self.length}")

@@ -6,12 +6,12 @@ from operator import add
 from typing import Any
 
 import jax.numpy as jnp
-from flax import linen as nn
 
 from crossattn.nn.attention import Projected
-from crossattn.nn.contexts import shown
+from crossattn.nn.contexts import shown, tokens
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.linear import Dense
+from crossattn.nn.module import Module
 from crossattn.nn.reading import attend_over
 from crossattn.nn.sublayers import conjunction, only_seeing, required
 from crossattn.ops import Blocks, Mask, Trace
@@ -21,7 +21,7 @@ from crossattn.sharding import Layout
 __all__ = ["DecoupledAttention"]
 
 
-class DecoupledAttention(nn.Module):
+class DecoupledAttention(Module):
     """W_o(A(q; text) + sum_i s_i A(q; picture_i) region_i) (IP-Adapter: Ye et al. 2023).
 
     Text and pictures are read by the same queries, each under its own softmax and with its own keys
@@ -106,6 +106,7 @@ class DecoupledAttention(nn.Module):
           TypeError: a context is None, or `scales` is a single number.
           ValueError: not one context, scale, mask or region for each, or only some are projected.
         """
+        x = tokens("x", x)
         self._check(contexts, scales=scales, masks=masks, regions=regions)
         x, contexts = promoted(None, x, list(contexts))
         masks = [None] * len(contexts) if masks is None else masks

@@ -8,9 +8,10 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from crossattn.nn.contexts import Projected, shown
+from crossattn.nn.contexts import Projected, shown, tokens
 from crossattn.nn.dtypes import common, promoted
 from crossattn.nn.linear import Dense
+from crossattn.nn.module import Module
 from crossattn.nn.norms import Norm
 from crossattn.nn.positions import check_places
 from crossattn.nn.reading import join, read, talk
@@ -23,7 +24,7 @@ from crossattn.shapes import Array, Float
 from crossattn.sharding import Layout
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Module):
     """Queries from one modality read keys and values of another (Vaswani et al. 2017).
 
     The context is required, and is an array (B, S, N) of any width N or what `project` made of it.
@@ -186,6 +187,7 @@ class CrossAttention(nn.Module):
                 "context is required: pass an array (B, S, N) or block.project(context); "
                 "for self-attention use SelfAttention"
             )
+        x = tokens("x", x)
         x, context, beside = promoted(self.dtype, x, context, tuple(beside))
         # A decoding step reads each key once; heads first, the dense products need no copy.
         step = isinstance(context, Projected) and known(x.shape[1]) and x.shape[1] <= 8
@@ -270,7 +272,7 @@ def _given(mask: Mask | None) -> Mask:
     return Mask() if mask is None else mask
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Module):
     """The query stream reads itself.
 
     Attributes:
@@ -299,6 +301,9 @@ class SelfAttention(nn.Module):
         self, x: Float[Array, "B T M"], *, mask: Mask | None = None
     ) -> tuple[Float[Array, "B T M"], Trace]:
         """Attend within `x` (B, T, M) under `mask`; returns the output and the trace."""
+        x = tokens("x", x, self.width)
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         projection = Dense(3 * self.width, name="query_key_value")(x)
         split = projection.reshape(*x.shape[:2], 3, self.heads, self.width // self.heads)
         queries, keys, values = jnp.moveaxis(split, 2, 0)

@@ -8,10 +8,11 @@ from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.blocks import FeedForward
-from crossattn.nn.contexts import shown, spread
+from crossattn.nn.contexts import shown, spread, tokens
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import common, promoted
 from crossattn.nn.linear import Dense
+from crossattn.nn.module import Module
 from crossattn.nn.norms import Norm
 from crossattn.nn.past import Past, from_place
 from crossattn.nn.slots import Join
@@ -21,7 +22,7 @@ from crossattn.shapes import Array, Float, Int
 __all__ = ["Block", "Joined"]
 
 
-class Joined(nn.Module):
+class Joined(Module):
     """A sublayer between its norm, its gate and its stream.
 
     Attributes:
@@ -62,7 +63,7 @@ class Joined(nn.Module):
         return jax.nn.sigmoid(gate) if kind == "sigmoid" else jnp.tanh(gate)
 
 
-class Block(nn.Module):
+class Block(Module):
     """One layer of a design.
 
     Attributes:
@@ -144,6 +145,7 @@ class Block(nn.Module):
         Returns:
           The new stream, and the trace of the attention to the context (None without one).
         """
+        x = tokens("x", x, self.width)
         x, context = promoted(None, x, context)
         self._check(x, context)
         if self._reads and context is not None and not isinstance(context, Projected):
@@ -154,12 +156,12 @@ class Block(nn.Module):
         return x, trace
 
     def _check(self, x, context):
-        if x.shape[-1] != self.width:
-            raise ValueError(f"x has width {x.shape[-1]}, this block {self.width}")
         if not self._reads:
             return
         if context is None:
             raise TypeError("context is required: an array (B, S, N) or block.project(context)")
+        if not isinstance(context, Projected):
+            context = tokens("context", context)
         (B, *_), I = x.shape, jax.tree.leaves(context)[0].shape[0]  # noqa: E741 - I counts contexts
         if B % max(I, 1):
             raise ValueError(f"{B} rows of x cannot share {I} contexts: B is a multiple of I")

@@ -11,6 +11,7 @@ from crossattn.nn.attention import CrossAttention, Projected, SelfAttention
 from crossattn.nn.choices import known
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.linear import Dense
+from crossattn.nn.module import Module
 from crossattn.nn.norms import LayerNorm
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Bool, Float
@@ -30,7 +31,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-class FeedForward(nn.Module):
+class FeedForward(Module):
     """Two dense layers with an activation between them.
 
     Attributes:
@@ -62,7 +63,7 @@ class FeedForward(nn.Module):
         return dense(x.shape[-1], name="down")(wide)
 
 
-class DecoderBlock(nn.Module):
+class DecoderBlock(Module):
     """Pre-norm decoder block: x += SA(LN x); x += A(LN x, context); x += F(LN x).
 
     The context is not normed again (as in Whisper and GPT-2 style decoders). Several neighbouring
@@ -161,7 +162,7 @@ def scan_layers(
     return scanned(block, carry, *shared, *own)
 
 
-class DecoderStack(nn.Module):
+class DecoderStack(Module):
     """`layers` decoder blocks under one `scan`: compile time does not grow with depth.
 
     Parameters carry a leading axis L. Fields: as those of `DecoderBlock`, and the number of layers.

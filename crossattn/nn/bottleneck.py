@@ -9,6 +9,7 @@ from flax import linen as nn
 from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.contexts import shown
 from crossattn.nn.dtypes import promoted
+from crossattn.nn.module import Module
 from crossattn.nn.sublayers import both
 from crossattn.nn.tables import learned
 from crossattn.nn.two_streams import Stream, TwoStreamDesign
@@ -21,7 +22,7 @@ Streams = tuple[Float[Array, "B T M"], Float[Array, "B S M"]]
 Traces = tuple[Trace, Trace]
 
 
-class BottleneckLayer(nn.Module):
+class BottleneckLayer(Module):
     """[x ; z] and [context ; z] each run through a layer of their own; the two new z are averaged.
 
     Attributes:
@@ -67,7 +68,7 @@ class BottleneckLayer(nn.Module):
         return stream, shared, trace
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Module):
     """MBT (Nagrani et al. 2021): what one modality tells the other passes through R tokens.
 
     Attributes:

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
-__all__ = ["check_fields", "known"]
+from crossattn.ops.numbers import finite, positive, whole
+
+__all__ = ["LINEN", "check_fields", "known"]
+
+LINEN = ("parent", "name")  # fields that every Linen module has
+ABOVE_ZERO = ("softcap", "longest", "expansion", "inner")
 
 
 def known(what: str, value: Any, words: Sequence[Any]) -> None:
@@ -23,20 +28,46 @@ def known(what: str, value: Any, words: Sequence[Any]) -> None:
 
 
 def check_fields(settings: Any) -> None:
-    """Refuse what the types of a dataclass do not list: words, tuples of words, switches.
+    """Refuse what the types of a dataclass do not list: words, tuples of words, switches, numbers.
+
+    Integers count something: at least 1, or 0 where that is what a field begins with. Other numbers
+    are finite.
 
     Raises:
       ValueError: with the name of the field, what is known, and the nearest of it.
+      TypeError: what is no number stands where one is meant, or a fraction for an integer.
     """
     for field in dataclasses.fields(settings):
+        if field.name in LINEN:
+            continue
         words = _words(field.type)
         what, value = f"{type(settings).__name__}.{field.name}", getattr(settings, field.name)
         several = get_origin(field.type) is tuple
         if words and several and isinstance(value, str):
             raise ValueError(f"{what} is a tuple of words: write ({value!r},), not {value!r}")
+        if several and not isinstance(value, tuple | list):
+            raise TypeError(f"{what} is a tuple, got {value!r}: write ({value!r},)")
         for one in value if several else (value,):
             if words:
                 known(what, one, words)
+            else:
+                _check_number(what, one, field)
+
+
+def _check_number(what: str, value: Any, field: Any) -> None:
+    """Of a field of which the type names nothing but numbers, tuples of them and None."""
+    kinds = set(get_args(field.type) or (field.type,)) - {...}
+    numbers = kinds & {int, float}
+    if not numbers or kinds - {int, float, type(None)}:
+        return
+    if value is None and type(None) in kinds:
+        return
+    if numbers == {int}:
+        whole(what, value, least=0 if field.default == 0 else 1)
+    elif field.name in ABOVE_ZERO:
+        positive(what, value)
+    elif finite(what, value) < 0 and field.name == "epsilon":
+        raise ValueError(f"{what} is at least 0, got {value}")
 
 
 def _words(kind: Any) -> tuple[Any, ...]:
@@ -45,5 +76,7 @@ def _words(kind: Any) -> tuple[Any, ...]:
         return (False, True)
     if get_origin(kind) is Literal:
         return get_args(kind)
+    if not all(_words(one) or one is type(None) for one in get_args(kind) if one is not ...):
+        return ()
     found = tuple(word for one in get_args(kind) for word in _words(one))
     return (*found, None) if found and type(None) in get_args(kind) else found

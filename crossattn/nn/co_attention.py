@@ -7,6 +7,7 @@ from flax import linen as nn
 from crossattn.nn.attention import CrossAttention
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.linear import Dense
+from crossattn.nn.module import Module
 from crossattn.nn.reading import attend_over
 from crossattn.ops import Blocks, Mask, Trace
 from crossattn.shapes import Array, Float
@@ -15,7 +16,7 @@ from crossattn.sharding import Layout
 __all__ = ["BidirectionalAttention", "CoAttention"]
 
 
-class CoAttention(nn.Module):
+class CoAttention(Module):
     """Two streams read each other, each with its own weights (ViLBERT: Lu et al. 2019; METER).
 
     Attributes:
@@ -49,7 +50,7 @@ class CoAttention(nn.Module):
         return read, answer, trace
 
 
-class BidirectionalAttention(nn.Module):
+class BidirectionalAttention(Module):
     """Two streams read each other through one product of references (GLIP: Li et al. 2022).
 
     The logits of one direction are those of the other transposed; each direction takes its own

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from flax import linen as nn
-
 from crossattn.nn.attention import Projected
 from crossattn.nn.blocks import Remat
 from crossattn.nn.design import Design
+from crossattn.nn.module import Module
 from crossattn.nn.past import Past
 from crossattn.nn.stack import Stack
 from crossattn.nn.sublayers import conjunction
@@ -17,7 +16,7 @@ from crossattn.shapes import Array, Float, Int
 __all__ = ["CocaDecoder"]
 
 
-class CocaDecoder(nn.Module):
+class CocaDecoder(Module):
     """Layers that read the text, then as many that read the image as well (CoCa: Yu et al. 2022).
 
     What the lower half makes of a text is compared with images; the upper half writes captions.

@@ -1,5 +1,6 @@
 """Contexts before attention: what is projected, what is hidden from everyone, what rows share."""
 
+import math
 from typing import Any
 
 import jax
@@ -7,12 +8,13 @@ import jax.numpy as jnp
 from flax import struct
 
 from crossattn.ops import Mask
+from crossattn.ops.arguments import as_array
 from crossattn.ops.mask import Span
 from crossattn.ops.mask_terms import Keys, Lengths
 from crossattn.ops.sizes import known
 from crossattn.shapes import Array, Float
 
-__all__ = ["Projected", "of_keys", "shown", "spread"]
+__all__ = ["Projected", "of_keys", "shown", "spread", "tokens", "words"]
 
 
 @struct.dataclass
@@ -41,6 +43,7 @@ def shown(
     Raises:
       TypeError: the mask is none.
     """
+    context = tokens("context", context)
     if mask is not None and not isinstance(mask, Mask):
         raise TypeError(f"mask is a crossattn.Mask, got {type(mask).__name__}: Mask.dense(array)?")
     mask = of_keys(mask) if T is None else mask
@@ -48,6 +51,54 @@ def shown(
         return context
     B, S, _ = context.shape
     return jnp.where(_seen(mask, B, S, T or 1)[..., None], context, 0)
+
+
+def tokens(name: str, x: Any, width: int | None = None) -> Array:
+    """An array (B, T, M), of one of numpy too.
+
+    Raises:
+      TypeError: a list, or numbers of words: what is missing is named.
+      ValueError: other axes, or another width; the message says how to reshape.
+
+    >>> tokens("context", jnp.ones((2, 7, 7, 6)))
+    Traceback (most recent call last):
+    ValueError: context has shape (2, 7, 7, 6), wanted (B, S, N): write context.reshape(2, 49, 6)
+    """
+    wanted = "(B, S, N)" if name == "context" else "(B, T, M)"
+    if x is None:
+        raise TypeError(f"{name} is required: an array {wanted}")
+    x = as_array(name, x)
+    if x.ndim != 3:
+        how = {1: f"{name}[None, None]", 2: f"{name}[None] for one example"}.get(x.ndim)
+        if x.ndim > 3:
+            B, *inner, N = x.shape
+            how = f"{name}.reshape({B}, {math.prod(inner)}, {N})"
+        more = f": write {how}" if how else ""
+        raise ValueError(f"{name} has shape {x.shape}, wanted {wanted}{more}")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"{name} has floats, got {x.dtype}: embed words, or x.astype(jnp.float32)")
+    if width is not None and x.shape[2] != width:
+        raise ValueError(f"{name} has width {x.shape[2]}, this module has width {width}")
+    return x
+
+
+def words(tokens: Any) -> Array:
+    """Numbers of words, integers (B, T), of numpy too.
+
+    Raises:
+      TypeError, ValueError: they are not.
+
+    >>> words(jnp.array([3, 1]))
+    Traceback (most recent call last):
+    ValueError: tokens have shape (2,), wanted (B, T): write tokens[None] for one example
+    """
+    tokens = as_array("tokens", tokens)
+    if tokens.ndim != 2:
+        more = ": write tokens[None] for one example" if tokens.ndim == 1 else ""
+        raise ValueError(f"tokens have shape {tokens.shape}, wanted (B, T){more}")
+    if not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise TypeError(f"tokens are integers, got {tokens.dtype}: write tokens.astype(jnp.int32)")
+    return tokens
 
 
 def _seen(mask: Mask, B: int, S: int, T: int) -> Array:

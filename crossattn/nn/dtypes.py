@@ -31,11 +31,18 @@ def promoted(dtype: Any, *streams: Any) -> tuple[Any, ...]:
 
     Each is an array, a `Projected`, None, or a tuple or list of these; masks are left alone.
 
+    Raises:
+      TypeError: a number stands where an array is meant, as in a list of numbers.
+
     >>> x, none, (context,) = promoted(None, jnp.ones(2, jnp.bfloat16), None, [jnp.ones(3)])
     >>> x.dtype.name, none, context.dtype.name
     ('float32', None, 'float32')
     """
-    arrays = [leaf for one in jax.tree.leaves(streams, is_leaf=_projected) for leaf in _floats(one)]
+    leaves = jax.tree.leaves(streams, is_leaf=_projected)
+    for one in leaves:
+        if not _projected(one) and not hasattr(one, "dtype"):
+            raise TypeError(f"a stream is an array, got {one!r} in it: write jnp.asarray(stream)")
+    arrays = [array for one in leaves for array in _floats(one)]
     if not arrays:
         return streams
     wanted = common(*arrays) if dtype is None else dtype

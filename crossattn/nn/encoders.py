@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.linear import Dense
+from crossattn.nn.module import Module
 from crossattn.nn.norms import LayerNorm
 from crossattn.nn.tables import learned
 from crossattn.shapes import Array, Float, UInt8
@@ -43,7 +44,7 @@ def windows(
     return jnp.concatenate(shifted, axis=-1)
 
 
-class PatchEncoder(nn.Module):
+class PatchEncoder(Module):
     """What the model perceives of an image: one context token per patch, plus learned positions.
 
     Attributes:

@@ -10,6 +10,7 @@ from crossattn.nn.block import Block
 from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
+from crossattn.nn.module import Module
 from crossattn.nn.past import Past, empty_past
 from crossattn.nn.sublayers import conjunction
 from crossattn.ops import Mask, Trace
@@ -18,7 +19,7 @@ from crossattn.shapes import Array, Float, Int
 __all__ = ["Interleaved"]
 
 
-class Interleaved(nn.Module):
+class Interleaved(Module):
     """`groups` groups of one block that reads images and `every` blocks that read text alone.
 
     (Alayrac et al. 2022, "Flamingo".) Text sees images through `Mask.media`: the latest one, or all
@@ -188,7 +189,7 @@ class Interleaved(nn.Module):
         return x, past, kept
 
 
-class Group(nn.Module):
+class Group(Module):
     """One block that reads images, and those behind it that read text alone.
 
     Attributes: as `Interleaved`, whose `reading` is `reads` here: "reading", "text0", "text1", ...

@@ -6,6 +6,7 @@ from typing import Any
 from flax import linen as nn
 
 from crossattn.nn.block import Block
+from crossattn.nn.module import Module
 from crossattn.nn.norms import Norm
 from crossattn.nn.stack import Stack
 from crossattn.nn.tables import learned
@@ -15,7 +16,7 @@ from crossattn.shapes import Array, Float
 __all__ = ["Latents"]
 
 
-class Latents(nn.Module):
+class Latents(Module):
     """L learned queries are the stream of a block or of a stack.
 
     Which published module it is, is said by the reader's design: resamplers (Flamingo: Alayrac et

@@ -5,10 +5,11 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from crossattn.nn.module import Module
 from crossattn.shapes import Array, Float
 
 
-class Dense(nn.Module):
+class Dense(Module):
     """Affine map of the last axis, whatever stands before it.
 
     The leading axes are flattened before the product: the gradient of a product with
@@ -41,6 +42,7 @@ class Dense(nn.Module):
     def __call__(self, inputs: Float[Array, "... M"]) -> Float[Array, "... N"]:
         """Map (..., M) to (..., features)."""
         shape = (inputs.shape[-1], self.features)
+        self.made_for("kernel", -2, inputs.shape[-1])
         start = nn.initializers.lecun_normal()
         kernel = self.param("kernel", start, shape, self.param_dtype)
         inputs = inputs.astype(computing_dtype(self.dtype, inputs, kernel))

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 from flax import linen as nn
 
 from crossattn.nn.choices import known
+from crossattn.nn.module import Module
 from crossattn.nn.norms import Norm
 from crossattn.shapes import Array, Float
 
@@ -13,7 +14,7 @@ __all__ = ["Link", "LinkKind"]
 LinkKind = Literal["add", "scaled", "interpolated"]
 
 
-class Link(nn.Module):
+class Link(Module):
     """A stream x is joined by the state h of a tower (Xu et al. 2023, "BridgeTower").
 
     Attributes:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from crossattn.nn.module import Module
 from crossattn.nn.slots import NormKind
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array, Float
@@ -13,7 +14,7 @@ from crossattn.shapes import Array, Float
 __all__ = ["LayerNorm", "Norm"]
 
 
-class Norm(nn.Module):
+class Norm(Module):
     """Layer norm (Ba et al. 2016) or root-mean-square norm (Zhang & Sennrich 2019).
 
     Attributes:
@@ -35,6 +36,7 @@ class Norm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "... M"]) -> Float[Array, "... M"]:
         """Normalise (..., M); the result has the dtype of `x`."""
+        self.made_for("scale", -1, x.shape[-1])
         wide = x.astype(precision(x.dtype))
         if self.kind == "layer":
             wide = wide - wide.mean(axis=-1, keepdims=True)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.dtypes import common, promoted
+from crossattn.nn.module import Module
 from crossattn.nn.tables import learned
 from crossattn.shapes import Array, Float, Int
 
@@ -38,7 +39,7 @@ def check_places(tokens: Array, positions: Array, *, added: bool) -> None:
     )
 
 
-class LearnedPositions(nn.Module):
+class LearnedPositions(Module):
     """A learned vector for each token of a line, or for each row and column of a grid, added up.
 
     Attributes:
@@ -67,7 +68,7 @@ class LearnedPositions(nn.Module):
         return total[None]
 
 
-class RelativeBias(nn.Module):
+class RelativeBias(Module):
     """A learned bias for each head and bucket of distances (Raffel et al. 2020, "T5").
 
     Half of the buckets hold one distance each; those behind grow by a constant factor up to

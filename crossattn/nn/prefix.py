@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 
-from flax import linen as nn
-
 from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.block import Joined
 from crossattn.nn.blocks import FeedForward
 from crossattn.nn.contexts import shown, spread
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
+from crossattn.nn.module import Module
 from crossattn.nn.past import Past, from_place
 from crossattn.nn.sublayers import both, conjunction, look
 from crossattn.ops import Mask, Trace
@@ -18,7 +17,7 @@ from crossattn.shapes import Array, Float, Int
 __all__ = ["Prefix"]
 
 
-class Prefix(nn.Module):
+class Prefix(Module):
     """Self-attention over [context ; x], then a feed-forward layer (GIT: Wang et al. 2022).
 
     The context stands first and reads itself; the words read both, under one softmax. Nothing of

@@ -17,7 +17,7 @@ from flax.core import FrozenDict
 from crossattn.nn import design
 from crossattn.nn.block import Block
 from crossattn.nn.blocks import Remat, policy_of
-from crossattn.nn.choices import known
+from crossattn.nn.choices import LINEN, known
 from crossattn.nn.design import Design
 from crossattn.nn.prefix import Prefix
 from crossattn.nn.slots import Join, Logits, Rotary, Spare
@@ -27,10 +27,9 @@ from crossattn.nn.stream_presets import MODULES, PREFIX, STREAMS
 from crossattn.nn.stream_stack import StreamStack
 from crossattn.nn.two_streams import TwoStreams
 from crossattn.ops import Blocks
+from crossattn.ops.numbers import whole
 
 __all__ = ["DESIGNS", "TEXT", "build", "differences", "names"]
-
-LINEN = ("parent", "name")  # fields of every module
 
 AFTER = Join(site="after", epsilon=1e-12)
 ALONE = Join(site="none", residual=False)
@@ -229,7 +228,7 @@ def _implemented(part: Any, how: str | Blocks) -> Any:
 
 def _check_sizes(width: int, heads: int, layers: int | None) -> None:
     for size, value in (("width", width), ("heads", heads), ("layers", layers)):
-        if value is not None and value < 1:
+        if value is not None and whole(size, value, least=None) < 1:
             more = ", or leave it out" if size == "layers" else ""
             raise ValueError(f"{size}={value}: give at least 1{more}")
     if width % heads:

@@ -8,9 +8,10 @@ from flax import linen as nn
 from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.block import Joined
 from crossattn.nn.blocks import FeedForward, Remat, policy_of
-from crossattn.nn.contexts import spread
+from crossattn.nn.contexts import spread, tokens
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
+from crossattn.nn.module import Module
 from crossattn.nn.norms import Norm
 from crossattn.nn.past import Past, empty_past, from_place
 from crossattn.nn.sublayers import look, required
@@ -61,7 +62,7 @@ def joint_mask(talk: Talk, R: int, T: int, *, words: Bool[Array, "B T"] | None =
     return mask & Mask.keys(jnp.concatenate([queries, words], axis=1))
 
 
-class QFormerLayer(nn.Module):
+class QFormerLayer(Module):
     """Attention over [queries ; words]; queries read the context; each has its feed-forward layer.
 
     Attributes:
@@ -129,7 +130,7 @@ class QFormerLayer(nn.Module):
         return self.text_feed_join(words, y)
 
 
-class QFormer(nn.Module):
+class QFormer(Module):
     """A Transformer whose first tokens are learned queries, which alone read the context.
 
     (BLIP-2: Li et al. 2023; with the words of an instruction, InstructBLIP: Dai et al. 2023.) The
@@ -194,6 +195,7 @@ class QFormer(nn.Module):
     @nn.compact
     def _learned(self, context: Array) -> Array:
         required(context)
+        context = tokens("context", context)
         start = nn.initializers.normal(0.02)
         queries = learned(self, "queries", start, (self.queries, self.width)).astype(context.dtype)
         return queries[None].repeat(context.shape[0], axis=0)
@@ -218,7 +220,9 @@ class QFormer(nn.Module):
           Queries and words, and the trace of every layer that reads the context.
         """
         required(context)
+        context = tokens("context", context)
         context, (queries, text) = promoted(self.dtype, context, tuple(streams))
+        text = None if text is None else tokens("words", text, self.width)
         streams = self.norm(queries), None if text is None else self.norm(text)
         traces: list[Trace] = []
         for layer in self.layer:

@@ -4,6 +4,7 @@ from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention
 from crossattn.nn.blocks import FeedForward
+from crossattn.nn.module import Module
 from crossattn.nn.norms import LayerNorm
 from crossattn.nn.tables import learned
 from crossattn.ops import Mask, Trace
@@ -11,7 +12,7 @@ from crossattn.shapes import Array, Float
 from crossattn.sharding import Layout
 
 
-class Resampler(nn.Module):
+class Resampler(Module):
     """l += A(LN l, context); l += F(LN l); LN (Perceiver: Jaegle et al. 2021, one layer of it).
 
     Attributes:

@@ -81,8 +81,6 @@ class Rotary:
 
     def __post_init__(self):
         check_fields(self)
-        if not (isinstance(self.longest, int | float) and self.longest > 0):
-            raise ValueError(f"Rotary.longest is a number above 0, got {self.longest!r}")
 
 
 @dataclasses.dataclass(frozen=True)

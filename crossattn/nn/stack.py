@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from flax import linen as nn
-
 from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.block import Block
 from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
+from crossattn.nn.module import Module
 from crossattn.nn.past import Past, empty_past
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
@@ -17,7 +16,7 @@ from crossattn.shapes import Array, Float, Int
 __all__ = ["Stack"]
 
 
-class Stack(nn.Module):
+class Stack(Module):
     """`layers` blocks of one design under one `scan`; parameters carry a leading axis L.
 
     Attributes:

@@ -8,6 +8,7 @@ from flax import linen as nn
 from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.dtypes import promoted
+from crossattn.nn.module import Module
 from crossattn.nn.past import Past, empty_past
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
@@ -17,7 +18,7 @@ __all__ = ["StreamStack"]
 Streams = tuple[Float[Array, "B T M"], Float[Array, "B S N"]]
 
 
-class StreamStack(nn.Module):
+class StreamStack(Module):
     """`layers` layers of two streams under one `scan`; parameters carry a leading axis L.
 
     Attributes:

@@ -12,6 +12,7 @@ from crossattn.nn.attention import CrossAttention, SelfAttention
 from crossattn.nn.blocks import FeedForward, scan_layers
 from crossattn.nn.co_attention import BidirectionalAttention, CoAttention
 from crossattn.nn.dtypes import promoted
+from crossattn.nn.module import Module
 from crossattn.nn.norms import LayerNorm
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Bool, Float
@@ -30,7 +31,7 @@ __all__ = [
 Streams = tuple[Float[Array, "B T M"], Float[Array, "B S M"]]
 
 
-class TwoStreamBlock(nn.Module):
+class TwoStreamBlock(Module):
     """x += SA(LN x); then x and context read the old other; then each += F(LN).
 
     Attributes:
@@ -71,7 +72,7 @@ class TwoStreamBlock(nn.Module):
         return x + FeedForward(self.expansion, name=f"{prefix}feed_forward")(normed)
 
 
-class TwoStreamStack(nn.Module):
+class TwoStreamStack(Module):
     """`layers` two-stream blocks under one `scan`, of which the last updates the text only.
 
     Attributes: as `TwoStreamBlock`, and the number of layers.
@@ -120,7 +121,7 @@ class TwoStreamStack(nn.Module):
         return _scan_but_last(step, block, (x, context), (prompt, mask), seen)
 
 
-class PrefixBlock(nn.Module):
+class PrefixBlock(Module):
     """x += SA(LN x); x += F(LN x), of all tokens in one stream (GIT: Wang et al. 2022).
 
     The context tokens stand first and read one another; the words read both. All have the same
@@ -170,7 +171,7 @@ class PrefixBlock(nn.Module):
         return (fed(x + read), context), trace
 
 
-class PrefixStack(nn.Module):
+class PrefixStack(Module):
     """`layers` prefix blocks under one `scan`, of which the last updates the texts only.
 
     The texts about one context stand behind it side by side and do not see one another: the context

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from crossattn.nn.attention import CrossAttention, Projected
+from crossattn.nn.contexts import tokens
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float
 
@@ -43,6 +44,7 @@ def both(
     """
     x, context = streams
     required(context)
+    x, context = tokens("x", x), tokens("context", context)
     found = x.shape[-1], context.shape[-1]
     if found != widths:
         advice = f"x has to have width {widths[0]}" if found[0] != widths[0] else otherwise

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flax import linen as nn
+import numpy as np
 
 from crossattn.nn.attention import CrossAttention
 from crossattn.nn.block import Joined
@@ -11,6 +11,7 @@ from crossattn.nn.co_attention import BidirectionalAttention
 from crossattn.nn.contexts import shown
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.link import Link
+from crossattn.nn.module import Module
 from crossattn.nn.norms import Norm
 from crossattn.nn.stream_design import TwoStreamDesign
 from crossattn.nn.sublayers import both, conjunction, look, only_seeing
@@ -22,7 +23,7 @@ __all__ = ["Stream", "TwoStreamDesign", "TwoStreams"]
 Pair = tuple[Array | None, Array | None]
 
 
-class Stream(nn.Module):
+class Stream(Module):
     """One of two streams: its sublayers, each joined as the design says.
 
     Attributes:
@@ -74,7 +75,7 @@ class Stream(nn.Module):
         return join(x, self.feed_forward[turn](join.before(x)))
 
 
-class TwoStreams(nn.Module):
+class TwoStreams(Module):
     """One layer in which x and the context both change.
 
     Attributes:
@@ -194,7 +195,7 @@ class TwoStreams(nn.Module):
         """What to do about a context of another width."""
         if self.design.exchange == "shared":
             return f"these share weights, map the context to width {self.width} first"
-        width = None if streams[1] is None else streams[1].shape[-1]
+        width = next(reversed(np.shape(streams[1])), None)
         return f"give context_width={width}, as in layer.clone(context_width={width})"
 
     @property

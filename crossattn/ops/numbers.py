@@ -12,8 +12,8 @@ import numpy as np
 __all__ = ["finite", "positive", "said", "whole"]
 
 
-def whole(name: str, value: Any, *, least: int = 1) -> int:
-    """An integer of Python or numpy that is at least so much.
+def whole(name: str, value: Any, *, least: int | None = 1) -> int:
+    """An integer of Python or numpy that is at least so much; None: whatever it is.
 
     >>> whole("heads", np.int64(4))
     4
@@ -24,7 +24,7 @@ def whole(name: str, value: Any, *, least: int = 1) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         hint = f": write {name}={int(value)}" if _rounds(value) else ""
         raise TypeError(f"{name} is an integer, got {said(value)}{hint}")
-    if value < least:
+    if least is not None and value < least:
         raise ValueError(f"{name} is at least {least}, got {value}")
     return int(value)
 

@@ -27,7 +27,7 @@ WORDS = {
     "competition": "did you mean 'queries'? One of 'keys', 'queries'",
     "talking": "unknown Logits.talking 'yes': one of False, True",
     "null": "unknown Spare.null 2: one of False, True",
-    "longest": "Rotary.longest is a number above 0, got 0",
+    "longest": "Rotary.longest must be positive, got 0",
     "neighbours": "unknown Rotary.neighbours 'x': one of False, True",
     "order": "unknown Design.order 'cros', did you mean 'cross'? One of 'self', 'cross', ",
     "order as a word": "Design.order is a tuple of words: write ('cross',), not 'cross'",
