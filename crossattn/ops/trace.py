@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,7 @@ class Summary(NamedTuple):
     expected: Any  # of each column, (B, H, T, R); None without columns
 
     @property
-    def normalized_entropy(self) -> Float[Array, "B H T"]:
+    def normalized_entropy(self) -> Float[Array, "*E B H T"]:
         """Entropy over the logarithm of the number of visible keys, which uniform weights reach.
 
         1 is uniform; 0 where one key or none is visible.
@@ -34,6 +35,35 @@ class Summary(NamedTuple):
         several = self.visible > 1
         count = jnp.where(several, self.visible, 2).astype(self.entropy.dtype)
         return jnp.where(several, self.entropy / jnp.log(count), 0)
+
+
+def _of_each(rank: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Of several traces at once, as `vmap` and `scan` stack them: the method of each.
+
+    Arrays of more than `rank` axes, and traces of several as well, have one entry for each.
+    """
+
+    def several(x: Any) -> bool:
+        return x.q.ndim > 4 if isinstance(x, Trace) else getattr(x, "ndim", 0) > rank
+
+    def decorated(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def call(trace: Trace, *given: Any, **named: Any) -> Any:
+            if trace.q.ndim <= 4:
+                return method(trace, *given, **named)
+            each = {str(i): x for i, x in enumerate(given)} | named
+            own = {name: x for name, x in each.items() if several(x)}
+
+            def one(trace: Trace, own: dict[str, Any]) -> Any:
+                now = each | own
+                rest = {name: now[name] for name in named}
+                return call(trace, *(now[str(i)] for i in range(len(given))), **rest)
+
+            return jax.vmap(one)(trace, own)
+
+        return call
+
+    return decorated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +77,9 @@ class Trace:
 
     All statistics come from one pass over the keys in O(T (R + 1)) memory for R columns: ask for a
     `summary`; `entropy`, `peak` and `expect` are each a pass of their own, for one of its parts.
+
+    Traces of an ensemble (`nn.vmap`) or of a stack (`nn.scan`), whose arrays have leading axes,
+    give results with these axes in front.
 
     >>> import jax
     >>> from crossattn import attend
@@ -69,10 +102,11 @@ class Trace:
     key_lse: Any = None  # of the keys alone, where sinks took part; None: lse
 
     @property
-    def valid(self) -> Bool[Array, "B H T"]:
+    def valid(self) -> Bool[Array, "*E B H T"]:
         """Whether the query sees any key at all."""
         return self._keys_lse != -jnp.inf
 
+    @_of_each(2)
     def rows(
         self,
         queries: Int[Array, " R"] | Int[Array, "B R"] | None = None,
@@ -90,22 +124,26 @@ class Trace:
         weights = self._rows(queries)
         return weights if through is None else self._checked(through)._handed_on(weights)
 
+    @_of_each(3)
     def summary(
         self, columns: Float[Array, "B S R"] | Bool[Array, "B S R"] | None = None
     ) -> Summary:
         """Entropy, number of visible keys, peak, and the expectation of columns, in one pass."""
         return self._summary(Sums._fields, columns)
 
+    @_of_each(3)
     def entropy(self, normalized: bool = False) -> Float[Array, "B H T"]:
         """Entropy of each query's weights in nats; `normalized`: see `Summary`."""
         summary = self._summary(("mean", "entropy", *(("visible",) if normalized else ())))
         return summary.normalized_entropy if normalized else summary.entropy
 
+    @_of_each(3)
     def peak(self) -> tuple[Float[Array, "B H T"], Int[Array, "B H T"]]:
         """Largest weight of each query and the first key that has it; (0, 0) without a key."""
         summary = self._summary(("total", "top", "at"))
         return summary.peak, summary.peak_key
 
+    @_of_each(3)
     def expect(
         self,
         columns: Float[Array, "B S R"] | Bool[Array, "B S R"],

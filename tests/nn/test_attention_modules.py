@@ -125,3 +125,25 @@ def test_causal_self_attention_never_looks_ahead(inputs):
     jacobian = jax.jit(jax.jacrev(out))(x)[:, :, 0]
     seen = jnp.abs(jacobian).sum(axis=(1, 3)) > 0  # output position, input position
     np.testing.assert_array_equal(seen, np.tril(np.ones((T, T), bool)))
+
+
+def test_the_trace_of_an_ensemble_has_statistics():
+    ensemble = nn.vmap(
+        CrossAttention,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=None,
+        axis_size=3,
+    )(width=4, heads=2)
+    x, context = jnp.ones((2, 3, 4)), jnp.ones((2, 5, 4))
+
+    def run():
+        (y, trace), _ = ensemble.init_with_output(jax.random.key(0), x, context)
+        return y, trace.entropy(), trace.peak(), trace.rows(), trace.expect(context)
+
+    y, entropy, (weight, _), rows, expected = jax.jit(run)()
+    assert y.shape == (3, 2, 3, 4)
+    assert entropy.shape == weight.shape == (3, 2, 2, 3)
+    np.testing.assert_allclose(entropy, np.log(5), rtol=1e-5)
+    assert rows.shape == (3, 2, 2, 3, 5)
+    np.testing.assert_allclose(expected, 1, rtol=1e-5)

@@ -293,3 +293,40 @@ def test_through_says_what_it_wants():
     _, other = attend(x[:, :3], x, x)
     with pytest.raises(ValueError, match=r"its 3 queries \(B=2\) must be the 5 keys \(B=2\)"):
         trace.rows(through=other)
+
+
+def test_statistics_of_an_ensemble_are_those_of_its_members():
+    rng = jax.random.key(0)
+    q, k = (jax.random.normal(rng, (2, 3, 2, n, 2, 4)) for n in (5, 7))
+    mask = Mask.lengths(key=jnp.array([7, 0])) & Mask.causal(2)
+    one = lambda q, k: attend(q, k, k, mask=mask, sinks=jnp.zeros(2))[1]
+    traces = jax.vmap(jax.vmap(one))(q, k)
+    shared, own = k[0, 0, :, :, 0], k[:, :, :, :, 0]
+
+    def asked(trace, columns):
+        return (
+            trace.valid,
+            trace.summary(columns),
+            trace.entropy(normalized=True),
+            trace.expect(shared),
+            trace.rows(),
+            trace.rows(queries=jnp.array([[1], [2]])),
+        )
+
+    found = jax.jit(asked)(traces, own)
+    member = jax.tree.map(lambda x: x[1, 2], traces)
+    wanted = jax.jit(asked)(member, own[1, 2])
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x[1, 2], y, atol=1e-6), found, wanted)
+
+
+def test_maps_through_an_ensemble():
+    q, k, patches = (
+        jax.random.normal(jax.random.key(n), (3, 2, size, 2, 4)) for n, size in enumerate((4, 5, 7))
+    )
+    one = lambda q, k: attend(q, k, k)[1]
+    text, latents = jax.vmap(one)(q, k), jax.vmap(one)(k, patches)
+    columns = patches[:, :, :, 0]
+    found = jax.jit(lambda t, through: t.expect(columns, through=through))(text, latents)
+    text, latents = jax.tree.map(lambda x: x[1], (text, latents))
+    wanted = jax.jit(lambda t, through: t.expect(columns[1], through=through))(text, latents)
+    np.testing.assert_allclose(found[1], wanted, atol=1e-6)
