@@ -11,6 +11,7 @@ __all__ = ["LINEN", "check_fields", "known"]
 
 LINEN = ("parent", "name")  # fields that every Linen module has
 ABOVE_ZERO = ("softcap", "longest", "expansion", "inner")
+OR_NONE = ("registers", "tokens", "pictures")  # counts that may be 0
 
 
 def known(what: str, value: Any, words: Sequence[Any]) -> None:
@@ -30,8 +31,8 @@ def known(what: str, value: Any, words: Sequence[Any]) -> None:
 def check_fields(settings: Any) -> None:
     """Refuse what the types of a dataclass do not list: words, tuples of words, switches, numbers.
 
-    Integers count something: at least 1, or 0 where that is what a field begins with. Other numbers
-    are finite.
+    Integers count something: at least 1, or 0 for what a design may do without. Other numbers are
+    finite.
 
     Raises:
       ValueError: with the name of the field, what is known, and the nearest of it.
@@ -63,7 +64,7 @@ def _check_number(what: str, value: Any, field: Any) -> None:
     if value is None and type(None) in kinds:
         return
     if numbers == {int}:
-        whole(what, value, least=0 if field.default == 0 else 1)
+        whole(what, value, least=0 if field.name in OR_NONE else 1)
     elif field.name in ABOVE_ZERO:
         positive(what, value)
     elif finite(what, value) < 0 and field.name == "epsilon":

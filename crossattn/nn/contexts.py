@@ -108,6 +108,7 @@ def _seen(mask: Mask, B: int, S: int, T: int) -> Array:
         return mask.visible(B, T, S).any((1, 2))
 
     def more(i, seen):
+        rows: Any
         if known(T):
             rows = Span(jnp.minimum(i * block, T - block), block)
         else:  # the last query again where there are no more

@@ -216,13 +216,14 @@ def _built(
 def _implemented(part: Any, how: str | Blocks) -> Any:
     """A module or design, and all modules and designs within, with that implementation."""
     if isinstance(part, Design | TwoStreamDesign):
-        fields = ({**part.own, "implementation": how}, {**part.cross, "implementation": how})
-        own, cross = map(FrozenDict, fields)
-        return replace(part, own=own, cross=cross)
+        told = {"implementation": how}
+        return replace(
+            part, own=FrozenDict({**part.own, **told}), cross=FrozenDict({**part.cross, **told})
+        )
     if not isinstance(part, nn.Module):
         return part
     parts = {f.name: getattr(part, f.name) for f in fields_of(part) if f.name not in LINEN}
-    new = {n: how if n == "implementation" else _implemented(x, how) for n, x in parts.items()}
+    new: Any = {n: how if n == "implementation" else _implemented(x, how) for n, x in parts.items()}
     return part.clone(**new)
 
 
