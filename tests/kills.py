@@ -23,6 +23,10 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "experiments"))
+
+import same  # noqa: E402
+
 # Checkpoints of steps that are no multiple of the ten steps of a line of the log.
 SUITE = ("--seeds", "2", "--steps", "37", "--checkpoint-every", "7")
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -51,6 +55,14 @@ class Command:
         """Wait until it holds the folder; returns when that was."""
         lock, mine = self.out / ".lock", f'"process": {self.process.pid},'
         while self.process.poll() is None and not (lock.exists() and mine in lock.read_text()):
+            time.sleep(0.01)
+        return time.monotonic()
+
+    def training(self) -> float:
+        """Wait until it has begun to train a run, or to go on with one; returns when that was."""
+        begun = time.time()
+        logs = lambda: self.out.glob("runs/*/*/log.jsonl")
+        while self.process.poll() is None and all(log.stat().st_mtime < begun for log in logs()):
             time.sleep(0.01)
         return time.monotonic()
 
@@ -84,8 +96,10 @@ def content(out: Path) -> dict[str, object]:
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             curve = [line for line in lines if "event" not in line]
             said[name] = json.dumps([{**line, "time": None} for line in curve])
-    report = re.sub(r"(?m)^.*(\d m?s\b|--out).*$", "", (out / "report.md").read_text())
-    said["report.md"] = report.replace(str(out), "OUT")
+    report = (out / "report.md").read_text()
+    for pattern, placeholder in same.OWN:
+        report = re.sub(pattern, placeholder, report)
+    said["report.md"] = report
     return said
 
 
@@ -93,8 +107,10 @@ def chain(out: Path, cache: Path, kills: int, work: float, chance: random.Random
     """Kill the command so often, and let it finish."""
     for _ in range(kills):
         command = Command(out, cache)
-        begun = command.working()
-        wanted = begun + chance.uniform(0, 1.5 * work / kills)
+        # Every fourth while it reads and compiles, the others while it trains and measures.
+        early = chance.random() < 0.25
+        begun = command.working() if early else command.training()
+        wanted = begun + chance.uniform(0, work if early else 2 * work / kills)
         kind = chance.choice(SIGNALS)
         while time.monotonic() < wanted and command.process.poll() is None:
             time.sleep(0.01)
@@ -122,7 +138,7 @@ def main() -> int:
         place = Path(folder)
         Command(place / "first", place / "cache").end()  # compiles
         whole = Command(place / "whole", place / "cache")
-        begun = whole.working()
+        begun = whole.training()
         assert whole.end() == 0, whole.said.read_text()
         work, wanted = time.monotonic() - begun, content(place / "whole")
         for number in range(options.chains):

@@ -38,3 +38,20 @@ def test_an_error_stops_the_others_and_comes_out():
 
     with pytest.raises(ValueError, match="broken"):
         spread(job, [("good",), ("bad",)])
+
+
+def test_an_error_does_not_wait_for_a_lane_that_does_not_look(monkeypatch):
+    """It compiles, which cannot be stopped."""
+    monkeypatch.setattr("experiments.lanes.PATIENCE", 0.0)
+    begun, released = threading.Event(), threading.Event()
+
+    def job(name, check):
+        if name == "bad":
+            assert begun.wait(60)
+            raise ValueError("broken")
+        begun.set()
+        assert released.wait(60)
+
+    with pytest.raises(ValueError, match="broken"):
+        spread(job, [("good",), ("bad",)])
+    released.set()

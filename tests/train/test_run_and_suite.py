@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import configs
+from crossattn.train.folder import Folder, FolderError
 from crossattn.train.run import Data, Model, Optimiser, Run, replace
 from crossattn.train.suite import Suite
 
@@ -182,3 +183,25 @@ def test_shipped_variants_change_one_field(name):
     suite = importlib.import_module(f"configs.{name}").SUITE
     assert suite.name == name
     assert all(len(changes) == 1 for changes in suite.variants.values())
+
+
+def test_what_a_save_left_in_a_removed_folder_is_nothing_foreign(tmp_path):
+    suite = importlib.import_module(f"configs.{SUITES[0]}").SUITE
+    left = tmp_path / "runs" / "blind" / "seed0" / "checkpoints" / "5.orbax-checkpoint-tmp"
+    left.mkdir(parents=True)
+    (left / "data").write_text("half")
+    Folder(tmp_path).check(suite)
+    (left.parent / "thesis.tex").write_text("precious")
+    with pytest.raises(FolderError, match="is not empty and holds no suite"):
+        Folder(tmp_path).check(suite)
+
+
+def test_a_claimed_folder_that_is_gone_is_said(tmp_path):
+    suite = importlib.import_module(f"configs.{SUITES[0]}").SUITE
+    folder = Folder(tmp_path / "out")
+    folder.path.mkdir()
+    folder.claim(suite)
+    folder.check_there()
+    folder.path.rename(tmp_path / "other")
+    with pytest.raises(FolderError, match="out was moved, removed or replaced while"):
+        folder.check_there()
