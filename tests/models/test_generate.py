@@ -75,8 +75,8 @@ def one_text(how, table, prompts, row, key):
             return text, score
 
 
-def beam_text(how, table, prompt):
-    """Beam search with lists."""
+def beam_text(how, table, prompt, ends=(END,), keep=2):
+    """Beam search with lists, of `keep` times as many continuations as there are beams."""
     grows, ended = [(0.0, list(prompt))], []
     for n in range(1, LENGTH + 1):
         every = [
@@ -84,8 +84,8 @@ def beam_text(how, table, prompt):
             for score, text in grows
             for word, gain in enumerate(log_probabilities(table, text))
         ]
-        every = sorted(every, reverse=True)[: 2 * how.width]
-        closed = [text[-1] == END or n == LENGTH for _, text in every]
+        every = sorted(every, reverse=True)[: keep * how.width]
+        closed = [text[-1] in ends or n == LENGTH for _, text in every]
         scale = n**how.length_penalty
         new = [(s / scale, text) for (s, text), over in zip(every, closed, strict=True) if over]
         first = {tuple(text) for _, text in every[: how.width]}
@@ -253,6 +253,22 @@ def test_scores_are_in_float32_or_float64(x64, how, dtype):
     )
     assert texts.score.dtype == ("float64" if dtype == "float64" else "float32")
     assert texts.tokens.dtype == texts.lengths.dtype == "int32"
+
+
+def test_beams_go_on_where_many_of_the_best_words_are_ends():
+    how, ends, differ = Beam(2, length_penalty=2.0), (1, 2, 3), 0
+    write = writer(how, ends)
+    for seed in range(12):
+        table, prompt = tables(seed)
+        table[:, list(ends)] += 1.0
+        given = table, empty(how), prompt, jnp.full(B, P), jax.random.key(0)
+        texts = jax.device_get(write(*given))
+        for row in range(B):
+            text, score = beam_text(how, table, prompt[row], ends, keep=4)
+            assert texts.tokens[row, : len(text)].tolist() == text
+            np.testing.assert_allclose(texts.score[row], score, rtol=1e-5)
+            differ += text != beam_text(how, table, prompt[row], ends)[0]
+    assert differ
 
 
 def test_the_past_of_beams_is_found_on_its_own_axis():

@@ -34,6 +34,18 @@ def test_where_no_word_is_possible_the_prompt_stays(how):
             assert texts.tokens[2].tolist() == [4, 5, 6, *[PAD] * 3]
 
 
+def test_beams_out_of_the_race_may_say_what_they_want():
+    # Only the next number can be written: the second beam holds words that nobody chose.
+    def step(cache, tokens, place):
+        logits = jnp.where(jax.nn.one_hot(tokens + 1, V) > 0, 0.0, -jnp.inf)
+        stray = (tokens != place + 2)[:, None]
+        return jnp.where(stray, jnp.nan, logits), cache, stray
+
+    texts = generate(step, (), [[2]], length=4, end=5, pad=PAD, how=Beam(2))
+    assert texts.tokens.tolist() == [[2, 3, 4, 5, PAD]]
+    assert texts.score.tolist() == [0]
+
+
 def test_numbers_known_only_to_the_program_spoil_the_score_of_their_row():
     call = {"length": 2, "end": None}
     step = lambda cache, tokens, place: (jax.nn.one_hot(tokens, V), cache, None)
