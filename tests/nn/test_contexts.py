@@ -130,7 +130,7 @@ def test_what_cannot_be_is_said():
     )
     with pytest.raises(ValueError, match="3 rows of x cannot share 2 contexts"):
         init(block, x, context)
-    with pytest.raises(ValueError, match="x has width 5, this block 8"):
+    with pytest.raises(ValueError, match="x has width 5, this module has width 8"):
         init(block, x[..., :5], context)
     with pytest.raises(ValueError, match="give query_positions"):
         init(presets.build("axial_rope", width=M, heads=H), x[:2], context)
