@@ -1,5 +1,7 @@
 """The fusion rows on pictures of one's own: a prepared TFDS directory with questions and answers.
 
+For directories that hold captions and no questions there is `tfds_captions`.
+
 Array_record and TFRecord directories are read without TensorFlow. Features are found by their
 names, or named with `--data.question-feature` and its like; see `crossattn.train.source_tfds` for
 what is set aside where a directory has no validation or test split.

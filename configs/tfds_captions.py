@@ -10,7 +10,7 @@ import dataclasses
 from crossattn.train.run import replace
 from crossattn.train.suite import Suite
 
-from .captions import SUITE as CAPTIONS
+from .scene_captions import SUITE as CAPTIONS
 from .tfds import SUITE as TFDS
 
 SUITE: Suite = dataclasses.replace(

@@ -175,11 +175,7 @@ def chosen_split(source: Source, name: str | None) -> str:
     if name is None:
         return source.main
     if name not in known:
-        what = (
-            "has no questions or captions"
-            if name in source.splits
-            else "is no split of this run's data"
-        )
+        what = "has no questions" if name in source.splits else "is no split of this run's data"
         fail(COMMAND, f"--on {name} {what}: {nearest(name, known)}")
     return name
 

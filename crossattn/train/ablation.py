@@ -67,7 +67,7 @@ def check_source(suite: Suite, source: Source) -> None:
     if split not in ("swap", "caption") and not len(questions(source.splits[split])):
         raise ValueError(
             f"there are no questions to evaluate by {suite.primary}: add question to data.tasks, "
-            f"or take a primary metric of captions, like {source.main}/perplexity"
+            f"or take a suite of captions, whose primary metric is like {source.main}/perplexity"
         )
     raise ValueError(
         f"the primary metric {suite.primary} is not measured on these data: "

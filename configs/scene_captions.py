@@ -4,7 +4,7 @@ The fusion rows on captions of scenes, with no question anywhere: judged by the 
 on scenes that hold pairs of colour and shape which training never showed, beside the slots that
 captions name rightly and the words that point to their regions.
 
-Command:   python -m experiments.ablate captions
+Command:   python -m experiments.ablate scene_captions
 """
 
 from crossattn.train.run import Data, Optimiser, Run
@@ -13,7 +13,7 @@ from crossattn.train.suite import Suite
 from .fusion import SUITE as FUSION
 
 SUITE = Suite(
-    name="captions",
+    name="scene_captions",
     title="the fusion rows on captions alone, with exact word-region truth",
     base=Run(
         data=Data(tasks=("caption",)),
