@@ -92,7 +92,7 @@ def titles() -> dict[str, str]:
     """What each suite is about: of the working directory's, the first line that they say."""
     found = {}
     own = _own()
-    for name in names():
+    for name in sorted({*names(), *own}):
         if name in own:
             tree = _parsed(own[name])
             said = (tree and ast.get_docstring(tree)) or "of your own"
