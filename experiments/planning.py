@@ -63,8 +63,10 @@ def show(suite: Suite, source: Source, folder: Folder, seeds: int) -> None:
         side += (
             f"; the learning-rate sweep, {len(suite.learning_rates)} runs a variant, comes on top"
         )
+    lengths = sorted({suite.run(variant).steps for variant in left or suite.variants})
+    steps = " to ".join(map(str, dict.fromkeys((lengths[0], lengths[-1]))))
     print(
-        f"\n{sum(left.values())} runs of {suite.base.steps} steps to do, about "
+        f"\n{sum(left.values())} runs of {steps} steps to do, about "
         f"{duration(together(jobs, lanes))}{side}."
         f"\nTimes are an estimate, {basis}."
         f"\nResults go to {printable(folder.path)}. Nothing was written."
@@ -96,7 +98,7 @@ def estimate(
     for variant in suite.variants:
         runs = [folder.run(variant, s) for s in range(seeds) if s not in left.get(variant, [])]
         if (times := _finished(runs)) is not None:
-            measured[variant] = (0.0, times[0] * suite.base.steps + times[1])
+            measured[variant] = (0.0, times[0] * suite.run(variant).steps + times[1])
     basis = "from the finished runs here"
     if not measured:
         measured[suite.baseline] = _time(suite.run(suite.baseline), source)

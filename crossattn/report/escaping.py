@@ -17,8 +17,8 @@ __all__ = ["code", "csv_cell", "fenced", "markdown_text", "plain_names", "visibl
 
 # Control characters, invisible marks that reorder text, line separators and lone surrogates.
 HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs")
-# Joiners within words of many scripts.
-JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}\N{SOFT HYPHEN}"
+# Joiners and breaks within words of many scripts, and signs of Arabic and Syriac that are seen.
+JOINERS = "\xad\u200b\u200c\u200d\u2060\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u08e2"
 SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # What a spreadsheet takes for the beginning of a formula, and the wide forms of the same.
 FORMULA = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20")

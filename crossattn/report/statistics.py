@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from crossattn.report.holm import holm, holm_levels
 from crossattn.shapes import Float, Int
 
 __all__ = [
@@ -292,41 +293,3 @@ def sign_flip(differences: Float[np.ndarray, "*rest seeds"]) -> Float[np.ndarray
     # Sums that are equal on paper differ in the last bits.
     slack = 1e-12 * np.abs(differences).sum(-1, keepdims=True)
     return np.asarray((sums >= sums[..., :1] - slack).mean(-1))
-
-
-def holm(p: Float[np.ndarray, "*suites comparisons"]) -> Float[np.ndarray, "*suites comparisons"]:
-    """Holm's step-down adjusted p-values (Holm 1979), along the last axis.
-
-    Example:
-        >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
-        [0.03, 0.06, 0.06]
-    """
-    order, rank = _order_and_rank(p)
-    steps = p.shape[-1] - np.arange(p.shape[-1])
-    ranked = np.take_along_axis(p, order, -1) * steps
-    adjusted = np.minimum(1.0, np.maximum.accumulate(ranked, axis=-1))
-    return np.take_along_axis(adjusted, rank, -1)
-
-
-def holm_levels(
-    p: Float[np.ndarray, "*suites comparisons"], *, alpha: float
-) -> Float[np.ndarray, "*suites comparisons"]:
-    """The level at which Holm's procedure tests each comparison.
-
-    The k-th smallest of m p-values (k from 0) is tested at alpha / (m - k); after the first that is
-    not rejected the procedure stops, and all that remain share the level of that step.
-
-    Example:
-        >>> holm_levels(np.array([0.001, 0.9, 0.03]), alpha=0.06).round(3).tolist()
-        [0.02, 0.03, 0.03]
-    """
-    _, rank = _order_and_rank(p)
-    rejected = (holm(p) < alpha).sum(-1, keepdims=True)
-    return alpha / (p.shape[-1] - np.minimum(rank, rejected))
-
-
-def _order_and_rank(
-    p: np.ndarray,
-) -> tuple[Int[np.ndarray, "..."], Int[np.ndarray, "..."]]:
-    order = np.argsort(p, axis=-1, kind="stable")
-    return order, np.argsort(order, axis=-1, kind="stable")

@@ -31,6 +31,7 @@ __all__ = [
     "main_table",
     "markdown",
     "metrics_of",
+    "place_of",
     "plain",
     "reading",
     "signed_interval",
@@ -95,7 +96,7 @@ def alignment_table(results: Results) -> Table:
     """
     shared = metrics_of(results, ["image_mass"])
     columns = {
-        **({"image mass": "image_mass/answer"} if shared else {}),
+        **({"image mass": f"image_mass/{place_of(results)}"} if shared else {}),
         "intact": "knockout/intact",
         "no truth": "knockout/truth",
         "no random": "knockout/random",
@@ -104,8 +105,9 @@ def alignment_table(results: Results) -> Table:
     header = ["variant", "pointing (chance)", *columns, "attention"]
     rows = []
     for variant in variants_of(results["runs"]):
-        pointing = _plain_mean(metric_values(results["runs"], variant, "pointing/answer"))
-        chance = chance_of(results["chance"], "pointing/answer")
+        name = f"pointing/{place_of(results)}"
+        pointing = _plain_mean(metric_values(results["runs"], variant, name))
+        chance = chance_of(results["chance"], name)
         if pointing != DASH and chance is not None:
             pointing += f" ({chance:.3f})"
         values = [metric_values(results["runs"], variant, name) for name in columns.values()]
@@ -113,17 +115,30 @@ def alignment_table(results: Results) -> Table:
     return header, rows
 
 
+def place_of(results: Results) -> str:
+    """Where pointing is read: at answers, or where nothing is asked at the words of captions.
+
+    Example:
+        >>> place_of({"runs": [{"metrics": {"pointing/caption": 0.5}}]})
+        'caption'
+    """
+    asked = any("pointing/answer" in run["metrics"] for run in results["runs"])
+    told = any("pointing/caption" in run["metrics"] for run in results["runs"])
+    return "caption" if told and not asked else "answer"
+
+
 def reading(results: Results, variant: str) -> str:
     """Whether a variant attends to the truth, and whether its answers depend on it.
 
-    It attends if pointing at the answer position exceeds chance, and uses what it attends to if
+    It attends if pointing at answers (`place_of`) exceeds chance, and uses what it attends to if
     taking the true region away costs more accuracy than taking an equal random region: in both
     cases the 95 % interval over seeds has to lie above 0. A dash where something is missing.
     """
     runs = results["runs"]
-    pointing = metric_values(runs, variant, "pointing/answer")
+    place = f"pointing/{place_of(results)}"
+    pointing = metric_values(runs, variant, place)
     truth, random = (metric_values(runs, variant, f"knockout/{x}") for x in ("truth", "random"))
-    chance = chance_of(results["chance"], "pointing/answer")
+    chance = chance_of(results["chance"], place)
     if not len(pointing) or not len(truth) or not len(random) or chance is None:
         return DASH
     if len(pointing) < FEWEST_SEEDS:

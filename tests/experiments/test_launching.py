@@ -239,5 +239,7 @@ def test_jobs_of_a_variant_that_has_changed_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(launcher, "alive", lambda folder: living)
     monkeypatch.setattr(launcher, "going_on", lambda folder: "1 job goes on: blind (7)")
     launcher.check_changed(Folder(tmp_path), {"cross-attention"})
-    with pytest.raises(LaunchError, match="blind has changed, and jobs still run it as it was: 1 j"):
+    with pytest.raises(
+        LaunchError, match="blind has changed, and jobs still run it as it was: 1 j"
+    ):
         launcher.check_changed(Folder(tmp_path), {"blind"})

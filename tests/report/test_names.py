@@ -122,6 +122,11 @@ def test_terminals_and_latex_get_no_control_characters(name):
     assert latex_text(name).isprintable()
 
 
+def test_words_of_all_scripts_stay_whole():
+    for word in ("हिन्दी", "क्‍ष", "می‌خواهم", "ກິນ\u200bເຂົ້າ", "cafe\u0301", "שָׁלוֹם", "👩‍🚀"):
+        assert visible(word) == markdown_text(word) == csv_cell(word) == word
+
+
 def test_names_within_code_and_notes():
     assert fenced("a\n```\nb") == "````\na\n```\nb\n````"
     assert without_html("*a* <script>x</script> `<b>` ``c ` <d>`` <https://x.org>") == (
