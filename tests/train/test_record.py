@@ -1,31 +1,10 @@
-"""run.json: the version without installation, and the processor, on whose kind numbers repeat."""
+"""A run's record names the processor: numbers repeat to the last digit on one kind only."""
 
-import importlib.metadata
 import platform
-import re
-from pathlib import Path
 
 import pytest
 
-import crossattn
 from crossattn.train import record
-from crossattn.train.record import versions
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def test_the_version_is_known_without_installation(monkeypatch):
-    def absent(name):
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", absent)
-    assert versions()["crossattn"] == crossattn.__version__
-
-
-def test_whoever_cites_names_the_version():
-    (cited,) = re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
-    assert cited == crossattn.__version__
-
 
 X86 = (
     "processor\t: 0\nmodel\t\t: 17\nmodel name\t: Imagined 7 @ 3 GHz\n\nmodel name\t: Imagined 8\n"
