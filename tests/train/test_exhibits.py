@@ -1,0 +1,19 @@
+"""Which words of which rows a report shows."""
+
+import dataclasses
+
+import numpy as np
+
+from crossattn.data import scenes
+from crossattn.train import exhibits
+
+
+def test_captions_without_a_word_of_a_thing_show_their_words():
+    told = scenes.examples("iid", 100, seed=0, tasks=("caption",))
+    bare = dataclasses.replace(
+        told, objects=np.zeros_like(told.objects), role=np.zeros_like(told.role)
+    )
+    np.testing.assert_array_equal(exhibits.shown(bare), told.target)
+    assert len(exhibits.rows(bare)) == 1
+    # Where some words name things, those are shown.
+    assert not exhibits.shown(told)[~np.isin(told.role, [1, 2, 3])].any()
