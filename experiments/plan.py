@@ -113,8 +113,9 @@ def configure(arguments: list[str]) -> tuple[Record, list[Topology], Options]:
             for name, chip in CHIPS.items()
         )
         print(
-            f"{manual(__doc__)}\nRUN is one of the suites {', '.join(suites.names())}, or a folder "
-            f"with run.json.\n\nChips:\n{known}\n\n{typed(COMMAND)} RUN --help: options"
+            f"{manual(__doc__)}\nRUN is one of the suites {', '.join(suites.names())}, the file of "
+            f"one of your own, or a folder with run.json.\n\nChips:\n{known}\n\n"
+            f"{typed(COMMAND)} RUN --help: options"
         )
         raise SystemExit(0)
     name, *rest = arguments

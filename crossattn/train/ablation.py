@@ -26,7 +26,7 @@ from crossattn.train.source import Source
 from crossattn.train.spread import ONE_DEVICE, Spread
 from crossattn.train.step import State
 from crossattn.train.suite import Suite
-from crossattn.train.texts import captions, questions, score
+from crossattn.train.texts import best_rate, captions, questions, score
 
 # The seed of sweep runs is none that a suite reports.
 SWEEP_SEED = 1_000_003
@@ -185,10 +185,8 @@ def _with_best_rate(
         finite = {rate: score for rate, score in scores.items() if score is not None}
         if not finite:
             raise NonFiniteLossError(f"{variant}: no learning rate of the sweep stays finite")
-        sign = -1 if by == "perplexity" else 1
-        best = max(finite, key=lambda rate: (sign * finite[rate], -rate))
         record = {
-            "learning_rate": best,
+            "learning_rate": best_rate(finite, by),
             f"validation_{by}": {f"{r:g}": scores[r] for r in scores},
         }
         _write_json(file, record)

@@ -129,5 +129,5 @@ def _lacks(run: Path, primary: str) -> bool:
     try:
         with zipfile.ZipFile(run / "items.npz") as items:
             return f"{primary}.npy" not in items.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile):
+        return False  # what is damaged is not finished, whatever the metric

@@ -1,5 +1,6 @@
 """Which words of the examples are judged, and what is right of them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -87,3 +88,20 @@ def score(examples: Examples, said: Predictions) -> tuple[str, float]:
     rows = captions(examples)
     words = examples.target[rows].sum(axis=1)
     return "perplexity", perplexity(said.log_likelihood[rows], words)
+
+
+def best_rate(scores: Mapping[float, float], by: str) -> float:
+    """The learning rate with the best score, of two as good the lower one.
+
+    Args:
+      scores: by learning rate.
+      by: "accuracy", or "perplexity", of which less is better.
+
+    Example:
+      >>> best_rate({1e-3: 4.0, 1e-2: 3.0, 1e-1: 3.0}, "perplexity")
+      0.01
+      >>> best_rate({1e-3: 0.4, 1e-2: 0.3}, "accuracy")
+      0.001
+    """
+    sign = -1 if by == "perplexity" else 1
+    return max(scores, key=lambda rate: (sign * scores[rate], -rate))

@@ -19,6 +19,7 @@ import pytest
 from crossattn.sharding import make_mesh
 from crossattn.train.log import read_lines
 from crossattn.train.record import processor, read_record
+from crossattn.train.run import replace
 from experiments import ablate, evaluate, interrupts, lanes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -401,6 +402,26 @@ def test_sweep_is_reported_with_its_choice(tmp_path):
     # What was chosen is what is written down.
     run = read_record(out / "runs" / "cross-attention" / "seed0").run
     assert run.optimiser.learning_rate == found["learning_rate"]
+
+
+@pytest.mark.slow
+def test_captions_alone_are_judged_by_perplexity(tmp_path, monkeypatch):
+    base = replace(driver.SUITE.base, {"data.tasks": ("caption",)})
+    suite = dataclasses.replace(driver.SUITE, base=base, primary="pairs/perplexity")
+    monkeypatch.setattr(sys.modules["configs.tiny"], "SUITE", suite)
+    out = tmp_path / "out"
+    typed("--seeds", 1, "--sweep", "--out", out, report=True)
+    found = results(out)
+    assert found["comparisons"][0]["metric"] == "pairs/perplexity"
+    for run in found["runs"]:
+        assert 1 < run["metrics"]["pairs/perplexity"] < 50
+        assert 0 <= run["metrics"]["caption/slot_accuracy"] <= 1
+        assert ("pointing/caption" in run["metrics"]) == (run["variant"] != "blind")
+    for swept in found["learning_rate_sweep"].values():
+        rates = swept["validation_perplexity"]
+        assert rates[f"{swept['learning_rate']:g}"] == min(rates.values())
+    assert "pairs/perplexity" in (out / "report.md").read_text()
+    assert (out / "figures" / "gallery.png").exists()
 
 
 def test_a_dry_run_writes_nothing(tmp_path, finished):
