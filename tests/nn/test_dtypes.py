@@ -19,6 +19,7 @@ from crossattn.nn import (
     CrossAttention,
     DecoderStack,
     FeedForward,
+    Latents,
     PatchEncoder,
     PrefixStack,
     Resampler,
@@ -197,6 +198,16 @@ SMALL = {
         ),
     ),
     "prefix": (PrefixStack(2, M, H), lambda x, c: ((x, c), {"seen": jnp.ones((2, B, S), bool)})),
+    "block": (presets.build("mllama", width=M, heads=H), lambda x, c: ((x, c), {})),
+    "two-stream layer": (
+        presets.build("lxmert", width=M, heads=H),
+        lambda x, c: (((x, c),), {}),
+    ),
+    "prefix layer": (
+        presets.build("prefix_lm", width=M, heads=H),
+        lambda x, c: (((x, c),), {}),
+    ),
+    "latents": (Latents(3, Block(M, H, DESIGNS["map_head"])), lambda x, c: ((c,), {})),
     "resampler": (Resampler(3, M, H), lambda x, c: ((c,), {})),
     "encoder": (PatchEncoder(M, "features"), lambda x, c: ((c,), {})),
     "pictures": (PatchEncoder(M, "window"), lambda x, c: ((PIXELS,), {})),
@@ -226,5 +237,5 @@ def test_modules_that_are_no_presets_promote_as_well(name):
 
     for params, x, context, wanted in KINDS[:3]:
         y = jax.eval_shape(lambda p=params, x=x, c=context: run(x, c, p))
-        reads_one = name in ("resampler", "encoder")
+        reads_one = name in ("resampler", "encoder", "latents")
         assert y.dtype == (SINGLE if name == "pictures" else context if reads_one else wanted)
