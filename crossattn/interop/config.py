@@ -166,9 +166,13 @@ def misfits(config: Config, fit: Fit, module: Any = None, *, layers: bool = True
     if not layers:
         sizes.pop("layers", None)
     for what, (key, value) in config.found.items():
-        if what in ("epsilon", "activation"):
-            continue
-        if not _whole(value):
+        if what == "epsilon":
+            if config.epsilon is None:
+                lines.append(Line("config", key, repr(value), "a number above 0 and below 1"))
+        elif what == "activation":
+            if config.activation is None and "F.feed_forward" in sizes:
+                lines.append(Line("config", key, repr(value), f"one of {', '.join(ACTIVATIONS)}"))
+        elif not _whole(value):
             lines.append(Line("config", key, repr(value), "a whole number"))
         elif what in sizes and sizes[what] != value:
             lines.append(Line("config", key, str(value), f"{sizes[what]}, as the tensors have it"))

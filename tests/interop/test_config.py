@@ -40,6 +40,9 @@ def whisper(settings, **change):
     return config | change
 
 
+WHISPER_WORDS = ("decoder_attention_heads", "decoder_layers", "d_model")
+
+
 def blip(settings, **change):
     text = {
         "num_attention_heads": settings["heads"],
@@ -119,6 +122,9 @@ def test_other_fields_of_a_module_are_compared(peer, tmp_path):
         ({"HEADS": -4}, "HEADS +-4 +a whole number"),
         ({"vocab_size": 12}, r"vocab_size +12 +\d+, as the tensors have it"),
         ({"LAYERS": 3}, r"LAYERS +3 +2, as the tensors have it"),
+        ({"ACTIVATION": "quick_gelu"}, "ACTIVATION +'quick_gelu' +one of gelu, gelu_new"),
+        ({"layer_norm_eps": "1e-5"}, "layer_norm_eps +'1e-5' +a number above 0"),
+        ({"layer_norm_eps": 0}, "layer_norm_eps +0 +a number above 0"),
         ({"head_dim": 999}, r"head_dim +999 +\d+: the tensors have"),
         ({"num_key_value_heads": 1}, r"num_key_value_heads +1 +\d+: the tensors have"),
         ({"WIDTH": 7}, r"WIDTH +7 +\d+, as the tensors have it"),
@@ -126,10 +132,10 @@ def test_other_fields_of_a_module_are_compared(peer, tmp_path):
 )
 def test_a_config_of_something_else_is_refused(peer, change, said, tmp_path):
     words = {
-        "whisper_decoder": ("decoder_attention_heads", "decoder_layers", "d_model"),
-        "blip_decoder": ("num_attention_heads", "num_hidden_layers", "hidden_size"),
+        "whisper_decoder": (*WHISPER_WORDS, "activation_function"),
+        "blip_decoder": ("num_attention_heads", "num_hidden_layers", "hidden_size", "hidden_act"),
     }[peer.name]
-    for word, key in zip(("HEADS", "LAYERS", "WIDTH"), words, strict=True):
+    for word, key in zip(("HEADS", "LAYERS", "WIDTH", "ACTIVATION"), words, strict=True):
         change = {key if name == word else name: value for name, value in change.items()}
         said = said.replace(word, key)
     folder = written(tmp_path, peer.state, config_of(peer, **change))
