@@ -24,6 +24,8 @@ from .importing import module
 
 COMMAND = "import_weights"
 MISFIT = 1
+# What is said to be 0 as well.
+MISFITS = ("unknown", "missing", "misshaped")
 ELSEWHERE = {"flamingo": "published models of its kind are idefics and mllama"}
 
 
@@ -90,7 +92,8 @@ def said(
         paragraphs.append(f"{len(fit.ignored)} ignored, as the class itself does: {names}")
     if not fit.problems:
         made = "" if options.parts else module(options.preset, fit, beside)
-        paragraphs += filter(None, [made, program(options, fit)])
+        compared = made if beside is not None else ""
+        paragraphs += filter(None, [made, program(options, fit, compared)])
     return paragraphs
 
 
@@ -108,8 +111,11 @@ def heads_said(files: huggingface.Files, beside: config.Config | None) -> str:
     return f"heads: {beside.heads}, as {beside.found['heads'][0]} in config.json"
 
 
-def program(options: Options, fit: Fit) -> str:
-    """The line that reads the parameters; null keys are cut into heads as the module has them."""
+def program(options: Options, fit: Fit, compared: str) -> str:
+    """The line that reads the parameters; null keys are cut into heads as the module has them.
+
+    The module above it is compared with config.json where there is one.
+    """
     given = f", prefix={options.prefix!r}" if options.prefix else ""
     given += f", parts={options.parts!r}" if options.parts else ""
     made, start = "", "from crossattn.interop import huggingface; "
@@ -119,6 +125,7 @@ def program(options: Options, fit: Fit) -> str:
         )
         made = f"import jax; like = jax.eval_shape(module.init, jax.random.key(0), {streams}); "
         given += ", like=like"
+    given += ", module=module" if compared else ""
     call = f"huggingface.load({str(options.source)!r}, {options.preset!r}{given})"
     return f"{start}{made}params = {call}"
 
@@ -144,11 +151,13 @@ def totals(options: Options, files: huggingface.Files, fit: Fit) -> str:
     fine = [line.name for line in fit.lines if not line.problem and line.name in files]
     count = {
         problem: sum(line.problem == problem for line in fit.problems)
-        for problem in ("unknown", "missing", "misshaped")
+        for problem in ("unknown", "missing", "misshaped", "dtype", "untied", "config")
     }
-    others = len(files) - len(fine) - count["unknown"] - count["misshaped"]
+    others = len(files) - len(fine) - count["unknown"] - count["misshaped"] - count["dtype"]
     parameters = sum(math.prod(files.shapes[name]) for name in fine)
-    bad = ", ".join(f"{number} {problem}" for problem, number in count.items())
+    bad = ", ".join(
+        f"{number} {problem}" for problem, number in count.items() if number or problem in MISFITS
+    )
     where = f" under {shlex.quote(options.prefix)}" if options.prefix else ""
     return (
         f"{options.preset}: {len(fine)} tensors with {parameters:,} parameters fit{where}; {bad}; "

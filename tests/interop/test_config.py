@@ -251,7 +251,9 @@ def test_the_command_says_how_many_heads_and_prints_them(peer, tmp_path, capsys)
         line for line in said.splitlines() if line.startswith(("from ", "design =", "module ="))
     ]
     exec("\n".join(lines), found)
-    huggingface.load(folder, peer.name, module=found["module"])
+    assert said.splitlines()[-1].endswith(", module=module)")
+    exec(said.splitlines()[-1], found)
+    same(peer, found["params"])
     (folder / "config.json").unlink()
     import_weights.main([str(folder), "--preset", peer.name])
     assert "heads could not be checked: there is no config.json in" in capsys.readouterr().out
@@ -259,7 +261,9 @@ def test_the_command_says_how_many_heads_and_prints_them(peer, tmp_path, capsys)
     with pytest.raises(SystemExit) as end:
         import_weights.main([str(folder), "--preset", peer.name])
     assert end.value.code == 1
-    assert "config   vocab_size  3 " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "config   vocab_size  3 " in said
+    assert "0 misshaped, 1 config; " in said
 
 
 def test_the_printed_module_has_what_only_the_config_tells(tmp_path, capsys):
