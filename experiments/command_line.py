@@ -1,6 +1,7 @@
 """What all commands share: parsing into dataclasses, and errors as one clear line (exit code 2)."""
 
 import contextlib
+import dataclasses
 import difflib
 import errno
 import io
@@ -10,7 +11,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
@@ -26,6 +27,8 @@ INSTALLED = __package__ != "experiments"
 # What tyro draws boxes with, and what takes its place where an encoding lacks it.
 BOXES = "─│╭╮╰╯├┤"
 PLAIN_BOXES = str.maketrans(BOXES, "-|++++++")
+# No size is larger; products of larger ones end the process in XLA.
+LARGEST = 10**9
 BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP)
 
 
@@ -88,7 +91,7 @@ def parse(
     shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(shown):
-            return tyro.cli(
+            options = tyro.cli(
                 type(default),
                 args=list(arguments),
                 default=default,
@@ -103,6 +106,23 @@ def parse(
         fail(command, _one_line(said.getvalue()))
     except ValueError as error:
         fail(command, str(error))
+    for name, value in _numbers(options):
+        if not -LARGEST <= value <= LARGEST and not name.endswith("seed"):
+            fail(command, f"--{name} takes no number beyond {LARGEST}, got {value}")
+    return options
+
+
+def _numbers(options: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Integers among the options, with their names on the command line."""
+    for field in dataclasses.fields(options):
+        value, name = getattr(options, field.name), f"{prefix}{field.name.replace('_', '-')}"
+        if dataclasses.is_dataclass(value):
+            # Of these the fields stand by themselves.
+            inside = "" if field.name in ("run", "launch", "devices") else f"{name}."
+            yield from _numbers(value, inside)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, int):
+                yield name, one
 
 
 def _drawable(manual: str) -> str:
@@ -179,8 +199,9 @@ def plain_errors(
     except expected as error:
         fail(command, str(error))
     except Exception as error:
-        if (said := _bad_name(error)) is not None:
-            fail(command, said)
+        for what in (_bad_name, _no_memory):
+            if (said := what(error)) is not None:
+                fail(command, said)
         said = system_message(error)
         if said is None:
             raise
@@ -193,6 +214,16 @@ def _bad_name(error: Exception) -> str | None:
         return f"{error.filename}: {error.strerror}: give another name"
     if isinstance(error, ValueError) and str(error).startswith("embedded null"):
         return "no name of a file holds the character \\0"
+    return None
+
+
+def _no_memory(error: Exception) -> str | None:
+    """How much memory there is not; None of other errors."""
+    asked = re.search(r"[Oo]ut of memory[^.]*?(\d+) bytes", str(error))
+    if asked:
+        return f"not enough memory for {int(asked[1]):,} bytes: take a smaller model or batch"
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error}): take fewer images, a smaller model or batch"
     return None
 
 

@@ -47,6 +47,7 @@ def make_mesh(
       A mesh of all the devices.
 
     Raises:
+      TypeError: for what is no line.
       ValueError: for an axis that is unknown or named twice, a size that is not a number, two
         sizes of -1, or sizes that do not multiply to the number of devices.
 
@@ -55,6 +56,8 @@ def make_mesh(
       >>> mesh.shape["data"] * mesh.shape["tensor"] == len(jax.devices())
       True
     """
+    if not isinstance(axes, str | None):
+        raise TypeError(f'make_mesh takes a line such as "data=-1,tensor=2", got {axes!r}')
     devices = list(jax.devices() if devices is None else devices)
     named = _sizes(default_axes(devices) if axes is None else axes, len(devices))
     shape = tuple(named.get(axis, 1) for axis in AXES)

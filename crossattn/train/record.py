@@ -116,7 +116,7 @@ def read_record(folder: Path) -> Record:
         content = json.loads(path.read_text())
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RecordError(f"{path} is damaged: it is no JSON") from None
     if not isinstance(content, dict) or "format" not in content:
         raise RecordError(f"{path} is damaged: it describes no run")

@@ -63,6 +63,11 @@ def contents_of(folder):
         (["tiny", "--steps", "many"], "--steps"),
         (["tiny", "--steps", "-4"], "steps must be positive, got -4"),
         (["tiny", "--model.perception", "eyes"], "eyes"),
+        (
+            ["tiny", "--model.width", "2147483648"],
+            "--model.width takes no number beyond",
+        ),
+        (["tiny", "--minutes", "9" * 20], "--minutes takes no number beyond 1000000000, got 999"),
         (["tiny", "--seeds", "0"], "--seeds must be at least 1, got 0"),
         (["tiny", "--mesh", "data=8"], "batch_size 10 does not divide by 16: 2 texts of an image"),
         (["tiny", "--mesh", "dta=8"], "--mesh: mesh 'dta=8': unknown axis 'dta'; write 'data'"),
@@ -185,6 +190,22 @@ def test_what_the_system_said_is_found(error, said, capsys):
         return
     with pytest.raises(SystemExit) as end, plain_errors("ablate", ()):
         raise RuntimeError("saving failed") from error
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(36, "File name too long", "xx"), "xx: File name too long: give another name"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4096 bytes."), "4,096 bytes"),
+        (RuntimeError("Out of memory while trying to allocate 4096 bytes.\nx"), "4,096 bytes"),
+        (MemoryError("Unable to allocate 256. TiB"), "not enough memory (Unable to allocate 256"),
+    ],
+)
+def test_names_that_no_file_has_and_too_little_memory_are_said(error, said, capsys):
+    with pytest.raises(SystemExit) as end, plain_errors("ablate", ()):
+        raise error
     assert end.value.code == 2
     assert said in capsys.readouterr().err
 

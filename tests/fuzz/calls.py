@@ -146,8 +146,8 @@ def attention_call(pick: random.Random) -> Call:
             given[name] = spoiled(pick, given.get(name))
     said = ", ".join(f"{name}={shown(value)}" for name, value in given.items())
     forced = given.get("implementation")
-    plain = {n: x for n, x in given.items() if n != "implementation"}
-    wanted = None if plain.get("dropout") is not None else lambda: truth.attend(**plain)
+    plain = {n: x for n, x in given.items() if n not in ("implementation", "dropout")}
+    wanted = None if given.get("dropout") is not None else lambda: truth.attend(**plain)
     # A width of 0 has no scale of its own, and what is forced may say what it cannot do.
     fits = fits and sizes[5] > 0 and sizes[3] > 0 and forced in (None, "reference")
     entry = pick.choice(["attend", "attention", "statistics"])

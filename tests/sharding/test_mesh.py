@@ -1,5 +1,6 @@
 """A line of text becomes a mesh, or one line that says what to type."""
 
+import inspect
 from types import SimpleNamespace
 
 import jax
@@ -54,6 +55,13 @@ def test_what_does_not_fit_is_one_line(line, message):
         make_mesh(line)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", [["data=1"], 3, b"data=1", {"data": 1}])
+def test_what_is_no_line_is_refused(line):
+    # Annotations are checked here, but not where users call it.
+    with pytest.raises(TypeError, match="make_mesh takes a line such as"):
+        inspect.unwrap(make_mesh)(line)
 
 
 def test_inner_axes_are_neighbours_whatever_the_order_of_the_line():
