@@ -127,6 +127,14 @@ def test_statistics_of_any_size(unchecked):
         jax.tree.map(assert_allclose, program.call(*given), wanted)
 
 
+def test_nothing_of_size_T_S_where_the_scores_are_many(unchecked):
+    """Which of the two is run is decided when sizes are put in: one is left of the program."""
+    program = exported(attention, shape(B, T, 2, 8), shape(B, S, 2, 8), shape(B, S, 2, 8))
+    q, k = shape(1, 1031, 2, 8), shape(1, 8209, 2, 8)
+    compiled = jax.jit(program.call).lower(q, k, k).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 1031 * 8209  # one byte for each pair
+
+
 def test_only_the_batch_is_not_known(unchecked):
     run = lambda q, k: attention(q, k, k, mask=Mask.causal(0))
     program = exported(run, shape(B, 5, 3, 8), shape(B, 7, 3, 8))
