@@ -52,7 +52,7 @@ def _own() -> dict[str, Path]:
     with contextlib.suppress(OSError):
         if any(folder.resolve() == Path(place).resolve() for place in _shipped().__path__):
             return {}
-        return {file.stem: file for file in sorted(folder.glob("*.py")) if _parsed(file)}
+        return {file.stem: file for file in sorted(folder.glob("[!_]*.py")) if _parsed(file)}
     return {}
 
 

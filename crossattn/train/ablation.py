@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from crossattn.files import damage, seal, write_atomically
+from crossattn.models.decoder import POOLED
 from crossattn.nn.blocks import count_parameters
 from crossattn.train import exhibits
 from crossattn.train.crew import agree, meet, writer
@@ -26,7 +27,7 @@ from crossattn.train.source import Source
 from crossattn.train.spread import ONE_DEVICE, Spread
 from crossattn.train.step import State
 from crossattn.train.suite import Suite
-from crossattn.train.texts import best_rate, captions, questions, score
+from crossattn.train.texts import best_rate, captions, located, questions, score
 
 # The seed of sweep runs is none that a suite reports.
 SWEEP_SEED = 1_000_003
@@ -53,6 +54,9 @@ def check_source(suite: Suite, source: Source) -> None:
     """
     source.feed(suite.base, 0)
     split = suite.primary.split("/")[0]
+    if split in ("pointing", "mass"):
+        _check_pointing(suite, source)
+        return
     if split not in (*source.splits, "caption"):
         raise ValueError(
             f"the primary metric {suite.primary} needs the split {split!r}; "
@@ -73,6 +77,22 @@ def check_source(suite: Suite, source: Source) -> None:
         f"the primary metric {suite.primary} is not measured on these data: "
         f"choose one of {', '.join(known)}"
     )
+
+
+def _check_pointing(suite: Suite, source: Source) -> None:
+    """Make sure that the data know where words point, and that every variant attends to patches."""
+    known = located(source.splits, source.main)
+    if suite.primary not in known:
+        there = f"choose one of {', '.join(known)}" if known else "they know no regions of words"
+        raise ValueError(
+            f"the primary metric {suite.primary} is not measured on these data: {there}"
+        )
+    pooled = [name for name in suite.variants if suite.run(name).model.fusion in POOLED]
+    if pooled:
+        raise ValueError(
+            f"the primary metric {suite.primary} is for variants that attend to patches, "
+            f"which {', '.join(pooled)} does not"
+        )
 
 
 def run_variant(

@@ -1,0 +1,79 @@
+"""What a suite may be judged by is known before it is trained."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from crossattn.train.ablation import check_source
+from crossattn.train.run import Data, Run
+from crossattn.train.source import load
+from crossattn.train.suite import Suite
+
+ATTENDS = {"a": {}, "b": {"model.fusion": "single-stream"}}
+BLIND = {"a": {}, "c": {"model.fusion": "blind"}}
+QUESTIONS, CAPTIONS = ("question", "caption"), ("caption",)
+
+
+@pytest.fixture(scope="module")
+def sources():
+    runs = {
+        tasks: Run(data=Data(images=100, evaluation_images=100, tasks=tasks))
+        for tasks in (QUESTIONS, CAPTIONS)
+    }
+    return {tasks: (run, load(run)) for tasks, run in runs.items()}
+
+
+def made(run, primary, variants):
+    return Suite("s", "t", run, variants, "a", primary)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "primary", "variants"),
+    [
+        (QUESTIONS, "pairs/accuracy", BLIND),
+        (QUESTIONS, "iid/accuracy/colour", BLIND),
+        (QUESTIONS, "iid/perplexity", BLIND),
+        (QUESTIONS, "swap/group", BLIND),
+        (QUESTIONS, "pointing/answer", ATTENDS),
+        (CAPTIONS, "pairs/perplexity", BLIND),
+        (CAPTIONS, "pairs/slot_accuracy", BLIND),
+        (CAPTIONS, "caption/slot_accuracy", BLIND),
+        (CAPTIONS, "pointing/caption", ATTENDS),
+        (CAPTIONS, "mass/caption", ATTENDS),
+    ],
+)
+def test_what_every_variant_has_may_name_winners(tasks, primary, variants, sources):
+    run, source = sources[tasks]
+    check_source(made(run, primary, variants), source)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "primary", "variants", "message"),
+    [
+        (QUESTIONS, "iid/acuracy", BLIND, "iid/acuracy is not measured on these data: choose one"),
+        (QUESTIONS, "validation/accuracy", BLIND, "is not measured on these data"),
+        (QUESTIONS, "pairs/perplexity", BLIND, "is not measured on these data"),
+        (QUESTIONS, "pears/accuracy", BLIND, "needs the split 'pears'"),
+        (QUESTIONS, "pointing/caption", ATTENDS, "choose one of pointing/answer, mass/answer"),
+        (CAPTIONS, "iid/accuracy", BLIND, "no questions to evaluate by iid/accuracy: .*perplexity"),
+        (CAPTIONS, "pointing/answer", ATTENDS, "choose one of pointing/caption, mass/caption"),
+        (CAPTIONS, "pointing/caption", BLIND, "for variants that attend to patches, which c does"),
+    ],
+)
+def test_what_is_not_measured_is_said_before_training(tasks, primary, variants, message, sources):
+    run, source = sources[tasks]
+    with pytest.raises(ValueError, match=message):
+        check_source(made(run, primary, variants), source)
+
+
+def test_without_regions_nothing_is_pointed_at(sources):
+    run, source = sources[CAPTIONS]
+    bare = {
+        name: dataclasses.replace(part, objects=np.zeros_like(part.objects))
+        for name, part in source.splits.items()
+    }
+    with pytest.raises(ValueError, match="they know no regions of words"):
+        check_source(
+            made(run, "pointing/caption", ATTENDS), dataclasses.replace(source, splits=bare)
+        )
