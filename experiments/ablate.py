@@ -33,6 +33,7 @@ from crossattn.train.checkpoint import CheckpointError
 from crossattn.train.crew import writer
 from crossattn.train.folder import Folder, FolderError, pending
 from crossattn.train.loop import NonFiniteLossError
+from crossattn.train.primary import check_source
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Source, load
 from crossattn.train.spread import Spread, SpreadError
@@ -161,7 +162,7 @@ def _dry_run(whole: Suite, suite: Suite, folder: Folder, options: Options) -> No
 def _source(suite: Suite) -> Source:
     try:
         source = load(suite.base)
-        ablation.check_source(suite, source)
+        check_source(suite, source)
     except ValueError as error:
         fail(COMMAND, str(error))
     return source

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from crossattn.files import damage, seal, write_atomically
-from crossattn.models.decoder import POOLED
 from crossattn.nn.blocks import count_parameters
 from crossattn.train import exhibits
 from crossattn.train.crew import agree, meet, writer
@@ -20,14 +19,14 @@ from crossattn.train.evaluate import Evaluator
 from crossattn.train.folder import MEASURED, Folder
 from crossattn.train.log import Log, curve, read_lines
 from crossattn.train.loop import NonFiniteLossError, Programs, Seat, fit, fit_seeds
-from crossattn.train.measure import measurable, measure
+from crossattn.train.measure import measure
 from crossattn.train.record import Record, processor, versions, write_record
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Source
 from crossattn.train.spread import ONE_DEVICE, Spread
 from crossattn.train.step import State
 from crossattn.train.suite import Suite
-from crossattn.train.texts import best_rate, captions, located, questions, score
+from crossattn.train.texts import best_rate, score
 
 # The seed of sweep runs is none that a suite reports.
 SWEEP_SEED = 1_000_003
@@ -44,55 +43,6 @@ class Listener:
 
     progress: Callable[[str, int, dict[str, float]], None] = lambda label, step, metrics: None
     notify: Callable[[str], None] = lambda message: None
-
-
-def check_source(suite: Suite, source: Source) -> None:
-    """Find out before training what would otherwise fail after it.
-
-    Raises:
-      ValueError: the batches do not fit the data, or there is nothing to measure the suite by.
-    """
-    source.feed(suite.base, 0)
-    split = suite.primary.split("/")[0]
-    if split in ("pointing", "mass"):
-        _check_pointing(suite, source)
-        return
-    if split not in (*source.splits, "caption"):
-        raise ValueError(
-            f"the primary metric {suite.primary} needs the split {split!r}; "
-            f"data.source {suite.base.data.source} has {', '.join(source.splits)}"
-        )
-    judged = (source.splits["validation"], source.splits[source.main])
-    if any(len(questions(part)) + len(captions(part)) == 0 for part in judged):
-        raise ValueError("there are no questions and no captions to evaluate")
-    known = measurable(source.splits, source.main)
-    if suite.primary in known:
-        return
-    if split not in ("swap", "caption") and not len(questions(source.splits[split])):
-        raise ValueError(
-            f"there are no questions to evaluate by {suite.primary}: add question to data.tasks, "
-            f"or take a suite of captions, whose primary metric is like {source.main}/perplexity"
-        )
-    raise ValueError(
-        f"the primary metric {suite.primary} is not measured on these data: "
-        f"choose one of {', '.join(known)}"
-    )
-
-
-def _check_pointing(suite: Suite, source: Source) -> None:
-    """Make sure that the data know where words point, and that every variant attends to patches."""
-    known = located(source.splits, source.main)
-    if suite.primary not in known:
-        there = f"choose one of {', '.join(known)}" if known else "they know no regions of words"
-        raise ValueError(
-            f"the primary metric {suite.primary} is not measured on these data: {there}"
-        )
-    pooled = [name for name in suite.variants if suite.run(name).model.fusion in POOLED]
-    if pooled:
-        raise ValueError(
-            f"the primary metric {suite.primary} is for variants that attend to patches, "
-            f"which {', '.join(pooled)} does not"
-        )
 
 
 def run_variant(

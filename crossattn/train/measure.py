@@ -24,7 +24,6 @@ from crossattn.train.texts import (
     positions,
     questions,
     right_answers,
-    slots_of,
     written,
 )
 
@@ -261,28 +260,3 @@ def _written(
     """Slots and exact match of captions that the model writes greedily."""
     for measure, (values, chance) in written(evaluator, params, examples).items():
         evidence.add(f"{name}/{measure}", values, chance)
-
-
-def measurable(splits: dict[str, Examples], main: str) -> list[str]:
-    """Metrics that `measure` has of every model, whatever it attends to."""
-    names = []
-    for split, examples in splits.items():
-        if split == "swap":
-            names += [f"swap/{name}" for name in ("text", "image", "group")]
-        elif split != "validation":
-            names += _measurable(split, examples, "caption" if split == main else split)
-    return names
-
-
-def _measurable(split: str, examples: Examples, written_as: str) -> list[str]:
-    names, asked, told = [], questions(examples), captions(examples)
-    if len(asked):
-        kinds = sorted({examples.kinds[kind] for kind in examples.kind[asked]})
-        is_open = np.isin(examples.role[asked, examples.answer[asked]], STRONG)
-        names += [f"{split}/accuracy"]
-        names += [f"{split}/accuracy/{kind}" for kind in kinds if len(kinds) > 1]
-        names += [f"{split}/open"] if is_open.any() and not is_open.all() else []
-    if len(told):
-        names += [f"{split}/perplexity", f"{written_as}/exact"]
-        names += [f"{written_as}/slot_accuracy"] if slots_of(examples, told).any() else []
-    return names

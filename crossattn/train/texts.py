@@ -49,22 +49,6 @@ def positions(examples: Examples) -> dict[str, tuple[np.ndarray, np.ndarray, np.
     }
 
 
-def located(splits: Mapping[str, Examples], main: str) -> list[str]:
-    """Metrics that models have which attend to patches: where the data know regions of words.
-
-    At answers; where nothing is asked, at the words of captions.
-    """
-    for name, at in (("answer", "answer"), ("predicted", "caption")):
-        if all(_has_regions(splits[split], name) for split in ("validation", main)):
-            return [f"pointing/{at}", f"mass/{at}"]
-    return []
-
-
-def _has_regions(examples: Examples, name: str) -> bool:
-    rows, _, words = positions(examples)[name]
-    return bool((examples.regions(rows)[np.arange(len(rows)), words] >= examples.covered).any())
-
-
 def slots_of(examples: Examples, rows: np.ndarray) -> np.ndarray:
     """Words of captions (n, T) that name what is in the picture: colours and shapes."""
     return examples.target[rows] & np.isin(examples.role[rows], STRONG)

@@ -8,7 +8,8 @@ import pytest
 from crossattn.align import pointing_chance, swap_scores
 from crossattn.data import scenes
 from crossattn.train.evaluate import Evaluator, Look, Predictions, knockouts
-from crossattn.train.measure import SWAP_CHANCE, measurable, measure
+from crossattn.train.measure import SWAP_CHANCE, measure
+from crossattn.train.primary import measurable
 from crossattn.train.run import replace
 from crossattn.train.step import model_of
 from crossattn.train.texts import positions, score

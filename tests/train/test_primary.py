@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from crossattn.train.ablation import check_source
+from crossattn.train.primary import check_source
 from crossattn.train.run import Data, Run
 from crossattn.train.source import load
 from crossattn.train.suite import Suite

@@ -11,7 +11,7 @@ import pytest
 from crossattn.data.tfds_records import DataError
 from crossattn.train import source_tfds
 from crossattn.train.feed import Share
-from crossattn.train.measure import measurable
+from crossattn.train.primary import measurable
 from crossattn.train.run import Data, Model, Run, replace
 from crossattn.train.source import load
 
