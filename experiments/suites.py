@@ -64,7 +64,7 @@ def _parsed(file: Path) -> ast.Module | None:
         return None
     try:
         tree = ast.parse(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.Module([], []) if b"SUITE" in text else None
     bound = {
         name.id

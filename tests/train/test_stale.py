@@ -69,6 +69,17 @@ def test_what_decides_no_number_makes_nothing_stale(suite, folder):
     assert left(suite, folder) == {}
 
 
+def test_a_folder_of_an_earlier_version_goes_on(folder):
+    for sweep in (False, True):
+        settings = {**dataclasses.asdict(SUITE.base), "sweep": sweep}
+        identity = {"suite": "made", "fingerprint": "0123456789ab", "settings": settings}
+        (folder.path / "suite.json").write_text(json.dumps(identity))
+        folder.check(changed(sweep=sweep))
+        assert folder.changes(changed(sweep=sweep)) == []
+        with pytest.raises(FolderError, match=f"sweep is {sweep} there and {not sweep} here"):
+            folder.check(changed(sweep=not sweep))
+
+
 def test_an_added_variant_is_all_that_runs(folder):
     more = changed(variants={"wide": {"model.width": 128}, **SUITE.variants})
     folder.check(more)
