@@ -57,12 +57,14 @@ class Beam:
     length_penalty: float = 1.0
 
     def __post_init__(self):
-        if integer("Beam.width", self.width) < 1:
+        object.__setattr__(self, "width", integer("Beam.width", self.width))
+        penalty = real("Beam.length_penalty", self.length_penalty)
+        object.__setattr__(self, "length_penalty", penalty)
+        if self.width < 1:
             raise ValueError(
                 f"Beam.width is at least 1, got {self.width}: "
                 "for the most likely word write Greedy()"
             )
-        real("Beam.length_penalty", self.length_penalty)
 
     @property
     def beams(self) -> int:

@@ -134,7 +134,8 @@ class RepetitionPenalty:
     penalty: float
 
     def __post_init__(self):
-        if real("RepetitionPenalty.penalty", self.penalty) <= 0:
+        object.__setattr__(self, "penalty", real("RepetitionPenalty.penalty", self.penalty))
+        if self.penalty <= 0:
             raise ValueError(f"RepetitionPenalty.penalty is above 0, got {self.penalty}")
 
     def __call__(self, logits: Float[Array, "N V"], text: Text) -> Float[Array, "N V"]:

@@ -144,15 +144,19 @@ class Sample(OneText):
     top_p: float | None = None
 
     def __post_init__(self):
+        for name, kind in (("temperature", real), ("top_k", integer), ("top_p", real)):
+            value = getattr(self, name)
+            if value is not None or name == "temperature":
+                object.__setattr__(self, name, kind(f"Sample.{name}", value))
         # What is smaller is 0 in float32.
-        if real("Sample.temperature", self.temperature) < jnp.finfo(jnp.float32).tiny:
+        if self.temperature < jnp.finfo(jnp.float32).tiny:
             raise ValueError(
                 f"Sample.temperature is above 0, got {self.temperature}: "
                 "for the most likely word write Greedy()"
             )
-        if self.top_k is not None and integer("Sample.top_k", self.top_k) < 1:
+        if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"Sample.top_k is at least 1, got {self.top_k}: for all words None")
-        if self.top_p is not None and not 0 < real("Sample.top_p", self.top_p) <= 1:
+        if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(
                 f"Sample.top_p is above 0 and at most 1, got {self.top_p}: for all words None"
             )

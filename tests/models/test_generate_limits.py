@@ -7,6 +7,7 @@ import pytest
 from toys import M, toy
 
 from crossattn.models.generate import Beam, Greedy, Sample, generate
+from crossattn.models.logits import ForceTokens, RepetitionPenalty
 
 B, P, V, LENGTH = 3, 2, 7, 5
 END, PAD = 1, 9
@@ -68,6 +69,22 @@ def test_each_of_several_ends_ends_a_text(how, several):
     if isinstance(several, jax.Array):
         within = jax.jit(lambda end: generate(step, (), [[0], [4]], end=end, **call))
         np.testing.assert_array_equal(within(several).tokens, texts.tokens)
+
+
+def test_settings_may_be_numbers_of_numpy(unchecked):
+    one = Sample(temperature=np.float64(0.5), top_k=np.int64(2), top_p=np.float32(1.0))
+    assert one == Sample(temperature=0.5, top_k=2, top_p=1.0)
+    assert hash(one) == hash(Sample(temperature=0.5, top_k=2, top_p=1.0))
+    assert one.kept(jnp.array([[1.0, 2.0, 0.0]])).tolist() == [[2, 4, -np.inf]]
+    assert Beam(np.int32(2), np.float64(0.5)) == Beam(2, 0.5)
+    penalty = RepetitionPenalty(np.float64(2.0))
+    assert hash((penalty, ForceTokens({1: np.int64(2)}))) == hash(
+        (RepetitionPenalty(2.0), ForceTokens([[1, [2]]]))
+    )
+    step = lambda cache, tokens, place: (jax.nn.one_hot(tokens + 1, V), cache, None)
+    how = {"end": np.int64(6), "length": np.int32(2), "pad": np.uint8(9), "logits": penalty}
+    texts = generate(step, (), [[0]], how=Beam(np.int32(2), np.float64(0.5)), **how)
+    assert texts.tokens.tolist() == [[0, 1, 2]]
 
 
 def test_prompts_may_be_lists_and_other_integers():
