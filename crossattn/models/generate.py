@@ -18,7 +18,7 @@ from crossattn.models.arguments import (
 )
 from crossattn.models.beam import Beam
 from crossattn.models.logits import Hook, edited
-from crossattn.models.sampling import GREEDY, NOTHING, Greedy, Sample, Turn
+from crossattn.models.sampling import GREEDY, NOTHING, Greedy, OneText, Sample, Turn
 from crossattn.nn.past import Past
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array
@@ -108,13 +108,12 @@ def generate(
       >>> texts.tokens.tolist(), texts.lengths.tolist()
       ([[1, 2, 3, 4, 5], [3, 4, 5, 0, 0]], [5, 3])
     """
+    _check(how, key, logits)
     prompt, length, pad = prompt_of(prompt), integer("length", length), _pad(pad)
     (B, P), W = prompt.shape, how.beams
     lengths, ends = lengths_of(lengths, B, P), () if end is None else tokens_of("end", end)
     if length < 1:
         raise ValueError(f"length is at least 1, got {length}: the number of words to write")
-    if isinstance(how, Sample) and key is None:
-        raise ValueError("Sample needs a key: write key=jax.random.key(0)")
     check_cache(cache, B, W, P + length - 1)
     first = jnp.repeat(jnp.asarray(prompt[:, 0], jnp.int32), W)
     # Shapes of logits and observed only: a cache may hold nothing but arrays.
@@ -137,6 +136,17 @@ def generate(
     if wrong is None:
         return texts
     return texts._replace(score=jnp.where(wrong, jnp.nan, texts.score))
+
+
+def _check(how, key, hooks):
+    if not isinstance(how, OneText | Beam):
+        raise TypeError(f"how is Greedy(), Sample(...) or Beam(...), got {how!r}")
+    if isinstance(how, Sample) and key is None:
+        raise ValueError("Sample needs a key: write key=jax.random.key(0)")
+    if not callable(hooks) and not (
+        isinstance(hooks, Sequence) and all(callable(hook) for hook in hooks)
+    ):
+        raise TypeError(f"logits takes a hook or several of them, got {hooks!r}")
 
 
 def _reading(step, how):
