@@ -271,8 +271,8 @@ def kernel(chosen: Choice, sizes: Sizes, dtype: Any) -> Kernel:
         return Kernel(any_size.either_forward, any_size.either_backward)
     if not sizes.known:
         blocks = given.fitted(B, T, S, K) if given else Blocks.for_any_size(B, T, S, K)
-        ways = (partial(way, blocks=blocks) for way in (any_size.forward, any_size.backward))
-        return Kernel(*ways)
+        there = partial(any_size.forward, blocks=blocks)
+        return Kernel(there, partial(any_size.backward, blocks=blocks))
     if name in ("chunked", "rows"):
         if given is not None:
             blocks = given.fitted(B, T, S, K)

@@ -123,7 +123,9 @@ def _listening(command: str, address: str) -> str | None:
         return None
     host = address.rpartition(":")[0].strip("[]")
     try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        found = {
+            str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        }
     except OSError:
         raise ValueError(f"--distributed {address}: there is no host {host}") from None
     if not any(map(_here, found)):
