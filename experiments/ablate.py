@@ -211,8 +211,7 @@ def work(suite: Suite, source: Source, folder: Folder, options: Options, spread:
         print(f"{done} runs are finished, {runs} to go", file=sys.stderr)
     if options.launch.elsewhere:
         return launch_suite(suite, folder, options.seeds, options.launch, COMMAND)
-    rates = len(suite.learning_rates) if options.sweep else 0
-    total = (runs + rates * len(todo)) * suite.base.steps
+    total = sum(suite.steps(variant, len(seeds)) for variant, seeds in todo)
     interval = 0.2 if sys.stderr.isatty() else 10.0
     bar_options = {"total": total, "unit": "step", "desc": "compiling", "mininterval": interval}
     with tqdm(**bar_options, disable=not writer()) as bar:

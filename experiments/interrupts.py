@@ -96,7 +96,9 @@ def standing(suite: Suite, folder: Folder, seeds: int, command: str) -> str:
     lines = [f"interrupted; {len(done)} of {len(every)} runs are finished{_listed(done)}"]
     begun = {run: step for run in left if (step := folder.checkpoint(*run)) is not None}
     for (variant, seed), step in begun.items():
-        lines.append(f"  {variant} seed {seed} goes on from step {step} of {suite.base.steps}")
+        lines.append(
+            f"  {variant} seed {seed} goes on from step {step} of {suite.run(variant).steps}"
+        )
     if fresh := [run for run in left if run not in begun]:
         lines.append(f"  no checkpoint yet{_listed(fresh)}")
     return "\n".join([*lines, f"to go on: {command}"])

@@ -16,7 +16,7 @@ from crossattn.nn.blocks import count_parameters
 from crossattn.train import exhibits
 from crossattn.train.crew import agree, meet, writer
 from crossattn.train.evaluate import Evaluator
-from crossattn.train.folder import MEASURED, Folder
+from crossattn.train.folder import Folder
 from crossattn.train.log import Log, curve, read_lines
 from crossattn.train.loop import NonFiniteLossError, Programs, Seat, fit, fit_seeds
 from crossattn.train.measure import measure
@@ -24,6 +24,7 @@ from crossattn.train.record import Record, processor, versions, write_record
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Source
 from crossattn.train.spread import ONE_DEVICE, Spread
+from crossattn.train.stale import MEASURED
 from crossattn.train.step import State
 from crossattn.train.suite import Suite
 from crossattn.train.texts import best_rate, score

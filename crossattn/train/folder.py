@@ -15,14 +15,12 @@ from typing import Any
 from crossattn.files import damage, write_atomically
 from crossattn.train.checkpoint import newest
 from crossattn.train.fields import flat
-from crossattn.train.stale import Stale, find, left_over
+from crossattn.train.stale import MEASURED, Stale, find, left_over
 from crossattn.train.suite import Suite
 
 # What a run of a few hundred thousand parameters leaves on the disk, checkpoints included.
 BYTES_PER_RUN = 4_000_000
 LOCK = ".lock"
-# What a finished run has in any case, beside the checksums, which are written last.
-MEASURED = ("metrics.json", "items.npz")
 
 
 class FolderError(ValueError):

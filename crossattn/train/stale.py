@@ -16,6 +16,7 @@ from crossattn.train import record
 from crossattn.train.fields import flat
 from crossattn.train.suite import WITHOUT_EFFECT, Suite
 
+# What a finished run has in any case, beside the checksums, which are written last.
 MEASURED = ("metrics.json", "items.npz")
 # Settings of a suite and of none of its runs.
 SHARED = ("sweep", "learning_rates")

@@ -128,6 +128,11 @@ class Suite:
             raise ValueError(f"{what}: {error}") from None
         return run
 
+    def steps(self, variant: str, runs: int) -> int:
+        """Steps of so many runs of a variant, and of its sweep if the suite has one."""
+        rates = len(self.learning_rates) if self.sweep else 0
+        return (runs + rates) * self.run(variant).steps
+
     def run(self, variant: str) -> Run:
         """The run of a variant."""
         return replace(self.base, self.variants[variant])

@@ -85,7 +85,7 @@ class Job:
         done = len(self.ticket.seeds) - len(left)
         if suite.sweep and (self.folder / "sweep" / variant / "chosen.json").exists():
             done += len(suite.learning_rates)
-        report.earlier = done * suite.base.steps
+        report.earlier = done * suite.run(variant).steps
         listener = Listener(report.progress, report.notify)
         source = load(suite.base)
         ablation.run_variant(suite, variant, left, source, folder, listener=listener)

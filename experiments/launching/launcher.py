@@ -111,8 +111,7 @@ def launch_suite(suite: Suite, folder: Folder, seeds: int, launch: Launch, comma
     queue = open_queue(launch, folder)
     there = [one for one in alive(folder) if one.variant in suite.variants]
     todo = groups(suite, folder, seeds, launch)
-    rates = len(suite.learning_rates) if suite.sweep else 0
-    steps = sum(len(ticket.seeds) + rates for ticket in (*there, *todo)) * suite.base.steps
+    steps = sum(suite.steps(ticket.variant, len(ticket.seeds)) for ticket in (*there, *todo))
     interval = 0.2 if sys.stderr.isatty() else 10.0
     with tqdm(total=steps, unit="step", desc="submitting", mininterval=interval) as bar:
 
@@ -201,8 +200,7 @@ class Watch:
 
     def steps(self) -> int:
         """Finished steps of all jobs."""
-        rates = len(self.suite.learning_rates) if self.suite.sweep else 0
-        done = sum(len(ticket.seeds) + rates for ticket in self.done) * self.suite.base.steps
+        done = sum(self.suite.steps(ticket.variant, len(ticket.seeds)) for ticket in self.done)
         return done + sum(one.status.steps for one in self.under_way if one.status)
 
     def _submit(self, one: Tracked) -> None:
