@@ -1,15 +1,10 @@
 """What a user reads: one clear line for each error, help, and who holds a folder."""
 
-import io
 import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,11 +12,8 @@ import pytest
 from crossattn.train.folder import Folder
 from crossattn.train.record import Record, versions, write_record
 from experiments import __main__ as front_door
-from experiments import ablate, bench, evaluate, import_weights, interrupts, lanes, plan
+from experiments import ablate, evaluate
 from experiments.command_line import plain_errors
-from experiments.entry import ended as ended_with
-from experiments.entry import prepare_streams
-from experiments.interrupts import gently
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -208,198 +200,6 @@ def test_names_that_no_file_has_and_too_little_memory_are_said(error, said, caps
         raise error
     assert end.value.code == 2
     assert said in capsys.readouterr().err
-
-
-def test_interrupting_says_what_is_safe(capsys):
-    with pytest.raises(SystemExit) as end, plain_errors("ablate", ()):
-        raise KeyboardInterrupt
-    assert end.value.code == 130
-    assert "the same command goes on" in capsys.readouterr().err
-
-
-# What ends a thread here ends the process there.
-ENDING = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-
-
-@pytest.fixture
-def ended(monkeypatch):
-    """With which codes the process would have ended."""
-    codes = []
-
-    def end(code):
-        codes.append(code)
-        raise SystemExit(code)
-
-    monkeypatch.setattr(os, "_exit", end)
-    return codes
-
-
-@ENDING
-def test_the_second_interrupt_ends_at_once(ended, capfd):
-    before = signal.getsignal(signal.SIGINT)
-    with gently("ablate", lambda: "safe"):
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        assert "Ctrl-C again ends at once" in capfd.readouterr().err
-        assert ended == []
-        with pytest.raises(SystemExit):
-            signal.raise_signal(signal.SIGINT)
-        assert set(ended) == {130}
-    assert signal.getsignal(signal.SIGINT) == before
-    assert signal.set_wakeup_fd(-1) == -1
-
-
-@ENDING
-def test_an_interrupt_waits_for_checkpoints_but_not_for_native_code(ended, monkeypatch, capfd):
-    written = [True, True, False]
-    monkeypatch.setattr(interrupts, "saving", lambda: written.pop(0))
-    monkeypatch.setattr(interrupts, "PATIENCE", 0.001)
-    with gently("ablate", lambda: "a\udcff is safe"):
-        # A signal is heard of in two ways, of which the other waits until native code returns.
-        heard = signal.set_wakeup_fd(-1)
-        os.write(heard, bytes([signal.SIGUSR1, signal.SIGINT]))
-        (listening,) = (one for one in threading.enumerate() if "listen" in one.name)
-        listening.join(60)
-    assert ended == [130]
-    assert written == []
-    said = capfd.readouterr().err
-    answers = ("stopping; Ctrl-C again ends at once", r"a\udcff is safe")
-    assert said == "".join(f"\nablate: {answer}\n" for answer in answers)
-
-
-def test_an_interrupted_command_does_not_wait_for_jobs_that_do_not_look(ended, monkeypatch):
-    monkeypatch.setattr(lanes, "PATIENCE", 0.001)
-    begun, over = threading.Event(), threading.Event()
-
-    def job(check):
-        begun.set()
-        over.wait(60)  # compiles
-        with pytest.raises(lanes.StoppedError):
-            check()
-
-    def press():
-        begun.wait(60)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    pressing = threading.Thread(target=press)
-    pressing.start()
-    with pytest.raises(SystemExit) as end, gently("ablate", str), plain_errors("ablate", ()):
-        lanes.spread(job, [()])
-    assert end.value.code == 130
-    (lane,) = (one for one in threading.enumerate() if one.name.startswith("lane"))
-    over.set()
-    pressing.join()
-    lane.join(60)
-    assert ended == []
-
-
-@pytest.mark.slow
-def test_an_interrupt_while_compiling_ends_the_command(tmp_path):
-    """With --dry-run nothing is written, and the first step is compiled for some seconds."""
-    command = [sys.executable, "-m", "experiments.ablate", "fusion", "--dry-run"]
-    larger = ["--variants", "blind", "--model.layers", "8", "--out", str(tmp_path / "out")]
-    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
-    with subprocess.Popen(
-        [*command, *larger], stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
-    ) as process:
-        for line in process.stderr:
-            if line.startswith("timing"):
-                break
-        process.send_signal(signal.SIGINT)
-        pressed = time.monotonic()
-        said = process.stderr.read()
-    assert process.returncode == 130
-    assert time.monotonic() - pressed < 5
-    assert said.startswith("\nablate: stopping; Ctrl-C again ends at once\n\nablate: interrupted; ")
-    assert "Traceback" not in said
-
-
-def printing(monkeypatch, encoding):
-    """Standard output of such an encoding."""
-    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    monkeypatch.setattr(sys, "stdout", stream)
-    prepare_streams()
-    return lambda: (stream.flush(), stream.buffer.getvalue().decode(encoding))[1]
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "UTF-8"])
-def test_what_an_encoding_does_not_have_is_printed_as_an_escape(encoding, monkeypatch, capsys):
-    printed = printing(monkeypatch, encoding)
-    for arguments in (["tiny", "--steps", "x"], ["tiny", "--stesp", "3"], ["tiny", "--help"]):
-        with pytest.raises(SystemExit):
-            ablate.main(arguments)
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.partition(" it takes ")[2] for line in lines[:1]] == ["--steps INT (see --help)"]
-    assert lines[1].endswith("--stesp, 3; did you mean --steps INT? (see --help)")
-    print("│ größe")
-    assert ("╭─ what to run ─" in printed()) == (encoding == "UTF-8")
-    assert ("+- what to run -" in printed()) == (encoding != "UTF-8")
-    last = printed().splitlines()[-1]
-    assert last.encode("ascii", "backslashreplace").decode().endswith(r"gr\xf6\xdfe")
-
-
-@pytest.mark.parametrize(
-    ("ending", "code"),
-    [
-        (None, 0),
-        (SystemExit(0), 0),
-        (SystemExit(2), 2),
-        (SystemExit(None), 0),
-        (KeyboardInterrupt(), 130),
-        (BrokenPipeError(), 141),
-        (OSError(28, "No space left on device"), 2),
-        (ValueError("a defect of ours"), 1),
-    ],
-)
-def test_how_a_command_ends_is_the_exit_code_of_its_process(ending, code, capsys):
-    def command(arguments):
-        assert arguments == ["word"]
-        if ending is not None:
-            raise ending
-
-    assert ended_with(command, ["word"]) == code
-    said = capsys.readouterr().err
-    assert ("Traceback" in said) == (code == 1)
-    assert ("cannot print: No space left" in said) == isinstance(ending, OSError) * (code == 2)
-
-
-def test_streams_that_are_closed_swallow_what_is_printed(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", None)
-    monkeypatch.setattr(sys, "stderr", None)
-    prepare_streams()
-    for stream in (sys.stdout, sys.stderr):
-        with stream:
-            print("words", file=stream)
-
-
-# Of what a shell hands over, no file can have these names, or nobody expects them.
-ODD = ["x" * 300, "x/" * 3000, "", ".", "..", "/", "caf\udce9", "a\x1b[31m\nb", "\0", "-", "~", "*"]
-
-
-@pytest.mark.parametrize("name", ODD)
-def test_a_name_that_nobody_expects_ends_in_one_line(name, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    free = ["--out", "out"]
-    for command, arguments in (
-        (ablate, [name]),
-        (ablate, ["tiny", "--variants", name, *free]),
-        (ablate, ["tiny", "--mesh", name, *free]),
-        (evaluate, [name]),
-        (evaluate, ["there", "--variant", name]),
-        (plan, [name, "--topology", "v5e:2x4"]),
-        (plan, ["tiny", "--topology", name]),
-        (plan, ["tiny", "--topology", "v5e:2x4", "--variant", name]),
-        (bench, [name]),
-        (bench, ["attention", "--shapes", name, *free]),
-        (import_weights, [name, "--preset", "t5"]),
-        (import_weights, [".", "--preset", name]),
-    ):
-        # The parser takes no word that begins with a dash for a value.
-        with pytest.raises(SystemExit) as end:
-            command.main(arguments)
-        shown = capsys.readouterr().err
-        assert (end.value.code, shown.count("\n"), shown[:4]) == (2, 1, command.COMMAND[:4]), shown
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("columns", ["80", "120"])

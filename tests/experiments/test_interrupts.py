@@ -1,0 +1,118 @@
+"""Ctrl-C is answered at once, and waits for nothing but checkpoints."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import interrupts, lanes
+from experiments.command_line import plain_errors
+from experiments.interrupts import gently
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_interrupting_says_what_is_safe(capsys):
+    with pytest.raises(SystemExit) as end, plain_errors("ablate", ()):
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+# What ends a thread here ends the process there.
+ENDING = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """With which codes the process would have ended."""
+    codes = []
+
+    def end(code):
+        codes.append(code)
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", end)
+    return codes
+
+
+@ENDING
+def test_the_second_interrupt_ends_at_once(ended, capfd):
+    before = signal.getsignal(signal.SIGINT)
+    with gently("ablate", lambda: "safe"):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert "Ctrl-C again ends at once" in capfd.readouterr().err
+        assert ended == []
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGINT)
+        assert set(ended) == {130}
+    assert signal.getsignal(signal.SIGINT) == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+@ENDING
+def test_an_interrupt_waits_for_checkpoints_but_not_for_native_code(ended, monkeypatch, capfd):
+    written = [True, True, False]
+    monkeypatch.setattr(interrupts, "saving", lambda: written.pop(0))
+    monkeypatch.setattr(interrupts, "PATIENCE", 0.001)
+    with gently("ablate", lambda: "a\udcff is safe"):
+        # A signal is heard of in two ways, of which the other waits until native code returns.
+        heard = signal.set_wakeup_fd(-1)
+        os.write(heard, bytes([signal.SIGUSR1, signal.SIGINT]))
+        (listening,) = (one for one in threading.enumerate() if "listen" in one.name)
+        listening.join(60)
+    assert ended == [130]
+    assert written == []
+    said = capfd.readouterr().err
+    answers = ("stopping; Ctrl-C again ends at once", r"a\udcff is safe")
+    assert said == "".join(f"\nablate: {answer}\n" for answer in answers)
+
+
+def test_an_interrupted_command_does_not_wait_for_jobs_that_do_not_look(monkeypatch):
+    begun, over = threading.Event(), threading.Event()
+
+    def job(check):
+        begun.set()
+        over.wait(1)  # compiles
+        with pytest.raises(lanes.StoppedError):
+            check()
+
+    def press(_):
+        begun.wait(60)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lanes, "PATIENCE", 0.001)
+    monkeypatch.setattr(lanes.Future, "exception", press)
+    with pytest.raises(SystemExit) as end, gently("ablate", str), plain_errors("ablate", ()):
+        lanes.spread(job, [()])
+    assert end.value.code == 130
+    (lane,) = (one for one in threading.enumerate() if one.name.startswith("lane"))
+    over.set()
+    lane.join(60)
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_compiling_ends_the_command(tmp_path):
+    """With --dry-run nothing is written, and the first step is compiled for some seconds."""
+    command = [sys.executable, "-m", "experiments.ablate", "fusion", "--dry-run"]
+    larger = ["--variants", "blind", "--model.layers", "8", "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    with subprocess.Popen(
+        [*command, *larger], stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+    ) as process:
+        for line in process.stderr:
+            if line.startswith("timing"):
+                break
+        process.send_signal(signal.SIGINT)
+        pressed = time.monotonic()
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert time.monotonic() - pressed < 5
+    assert said.startswith("\nablate: stopping; Ctrl-C again ends at once\n\nablate: interrupted; ")
+    assert "Traceback" not in said
