@@ -3,8 +3,9 @@
 python tests/kills.py --chains 6 --kills 26
 
 Each chain is one results folder, killed at moments that a fixed seed spreads over its work, by
-SIGKILL, SIGTERM or SIGINT, and then left to finish (the next one begins where it was too fast). All that a results folder says but times of day
-and durations must be equal to the last bit. Takes about ten minutes on two cores.
+SIGKILL, SIGTERM or SIGINT, and then left to finish; where it was too fast, the next folder begins.
+All that a results folder says but times of day and durations must be equal to the last bit. Takes
+about ten minutes on two cores.
 """
 
 import argparse

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from crossattn.files import damage, seal, write_atomically
+from crossattn.files import SEAL, damage, seal, write_atomically
 from crossattn.nn.blocks import count_parameters
 from crossattn.train import exhibits
 from crossattn.train.crew import agree, meet, writer
@@ -69,7 +69,7 @@ def run_variant(
         for seed in group:
             where = folder.run(variant, seed)
             folder.check_there()
-            if (where / "metrics.json").exists():
+            if any((where / name).exists() for name in ("metrics.json", SEAL)):
                 listener.notify(f"{where}: {damage(where, MEASURED)}: measuring it again")
             _write_record(where, Record(suite.name, variant, seed, run, versions()))
             progress = functools.partial(listener.progress, label(seed))
