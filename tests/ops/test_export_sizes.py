@@ -157,6 +157,27 @@ def test_the_choice_for_any_size_is_explained(unchecked):
         assert f"cpu: {said}" in explain(one, other, other)
 
 
+# What CPUs, TPUs and unknown platforms take where sizes are known: (B, T, S, H), heads of 64.
+CHOICES = {
+    (2, 5, 7, 3): ("xla", "xla", "xla"),
+    (64, 16, 49, 4): ("xla", "xla", "xla"),
+    (16, 1, 576, 8): ("chunked", "xla", "xla"),
+    (16, 32, 196, 8): ("chunked", "xla", "xla"),
+    (2, 4096, 77, 8): ("rows", "chunked", "chunked"),
+    (8, 64, 4096, 8): ("chunked", "splash", "chunked"),
+    (1, 64, 50000, 8): ("chunked", "splash", "chunked"),
+    (1, 4096, 4096, 8): ("chunked", "splash", "chunked"),
+}
+
+
+def test_the_choice_for_known_sizes_is_that_of_the_table():
+    for (b, t, s, h), wanted in CHOICES.items():
+        q, k = (shape(b, n, h, 64, dtype="bfloat16") for n in (t, s))
+        said = dict(line.split(": ") for line in explain(q, k, k).splitlines() if line[0] != " ")
+        found = tuple(said[name].split()[0] for name in ("cpu", "tpu", "default"))
+        assert found == wanted, (b, t, s, h)
+
+
 @pytest.mark.parametrize("name", ["rows", "merge", "cudnn", "splash"])
 def test_a_kernel_that_wants_known_sizes_says_so(unchecked, name):
     run = lambda q, k: attention(q, k, k, implementation=name)
