@@ -173,7 +173,7 @@ CHOICES = {
 def test_the_choice_for_known_sizes_is_that_of_the_table():
     for (b, t, s, h), wanted in CHOICES.items():
         q, k = (shape(b, n, h, 64, dtype="bfloat16") for n in (t, s))
-        said = dict(line.split(": ") for line in explain(q, k, k).splitlines() if line[0] != " ")
+        said = dict(line.split(": ", 1) for line in explain(q, k, k).splitlines() if line[0] != " ")
         found = tuple(said[name].split()[0] for name in ("cpu", "tpu", "default"))
         assert found == wanted, (b, t, s, h)
 
