@@ -32,6 +32,8 @@ sys.path.insert(0, str(Path(__file__).parent / "ops"))
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Commands choose a number of devices as long as nobody has looked at them.
+jax.devices()
 
 # The checker is named as a string so that the library never imports beartype.
 install_import_hook("crossattn", "beartype.beartype")
