@@ -10,9 +10,19 @@ import numpy as np
 
 from crossattn.ops.mask import Mask
 from crossattn.ops.numbers import finite, positive, said
+from crossattn.ops.sizes import known
 from crossattn.shapes import Array
 
-__all__ = ["as_array", "as_mask", "check", "checked_dropout", "checked_scale", "checked_sinks"]
+__all__ = [
+    "as_array",
+    "as_mask",
+    "check",
+    "checked_columns",
+    "checked_dropout",
+    "checked_queries",
+    "checked_scale",
+    "checked_sinks",
+]
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
@@ -67,6 +77,36 @@ def checked_sinks(sinks: Any, H: int, lse: Array) -> Array:
             f"{sinks.dtype}{list(sinks.shape)}"
         )
     return sinks.astype(lse.dtype)
+
+
+def checked_columns(columns: Any, B: Any, S: Any) -> Any:
+    """(B, S, R) real numbers or booleans; None stays."""
+    columns = as_array("columns", columns)
+    if columns is None:
+        return None
+    real = (jnp.floating, jnp.integer, jnp.bool_)
+    if not any(jnp.issubdtype(columns.dtype, kind) for kind in real):
+        raise TypeError(f"columns are real numbers or booleans, got {columns.dtype}")
+    if columns.ndim != 3 or columns.shape[:2] != (B, S):
+        raise ValueError(f"columns are (B, S, R) = ({B}, {S}, R), got {list(columns.shape)}")
+    return columns
+
+
+def checked_queries(queries: Any, T: Any) -> Any:
+    """Integers (R,) or (B, R) in [0, T); T where one outside is not known yet. None stays."""
+    queries = as_array("queries", queries)
+    if queries is None:
+        return None
+    if not jnp.issubdtype(queries.dtype, jnp.integer):
+        raise TypeError(f"queries are integers, numbers of queries, got {queries.dtype}")
+    if queries.ndim not in (1, 2):
+        raise ValueError(f"queries are (R,) or (B, R), got {list(queries.shape)}")
+    if isinstance(queries, jax.core.Tracer) or not known(T):
+        return jnp.where((queries < 0) | (queries >= T), T, queries)
+    wrong = queries[(queries < 0) | (queries >= T)]
+    if wrong.size:
+        raise ValueError(f"there is no query {wrong[0]}: queries are numbers from 0 to {T - 1}")
+    return queries
 
 
 def _kind(x: Any) -> str:

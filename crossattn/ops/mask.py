@@ -28,6 +28,7 @@ import numpy as np
 from crossattn.ops.mask_arguments import booleans, check_shape, counts, distance, ids
 from crossattn.ops.mask_parts import Cut, Part, Span
 from crossattn.ops.mask_terms import Band, Causal, Dense, Keys, Lengths, Media, Segments, Window
+from crossattn.ops.numbers import said
 from crossattn.ops.sizes import known
 from crossattn.shapes import Array, Bool, Int
 
@@ -100,7 +101,7 @@ class Mask:
             )
         if not isinstance(latest_only, bool | np.bool_):
             raise TypeError(
-                f"Mask.media(latest_only) is static, got {latest_only}: write True or False"
+                f"Mask.media(latest_only) is static, got {said(latest_only)}: write True or False"
             )
         query = ids("Mask.media(query_media, ...)", query_media, "B T")
         key = ids("Mask.media(..., key_media)", key_media, "B S")

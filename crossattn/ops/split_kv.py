@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from crossattn.ops.arguments import as_array
 from crossattn.ops.mask import Mask
 from crossattn.shapes import Array, Float
 
@@ -36,7 +37,19 @@ def merge(
     >>> together, lse = merge(jnp.stack(o), jnp.stack([t.lse for t in trace]))
     >>> bool(jnp.allclose(together, attend(q, k, v)[0], atol=1e-6))
     True
+
+    Raises:
+      TypeError, ValueError: o or lse is no array, or they are not of the same parts.
     """
+    o, lse = as_array("o", o), as_array("lse", lse)
+    if (
+        o is None
+        or lse is None
+        or o.ndim != 5
+        or lse.shape != (*o.shape[:2], o.shape[3], o.shape[2])
+    ):
+        shapes = [None if x is None else list(x.shape) for x in (o, lse)]
+        raise ValueError(f"merge takes o (P, B, T, H, V) and lse (P, B, H, T), got {shapes}")
     top = jax.lax.stop_gradient(lse.max(0))
     some = top != -jnp.inf
     weight = jnp.where(lse == -jnp.inf, 0, jnp.exp(lse - jnp.where(some, top, 0)[None]))

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from crossattn.ops.arguments import checked_columns, checked_queries
+from crossattn.ops.numbers import said
 from crossattn.ops.reference import precision, scores
 from crossattn.ops.statistics import Sums, sums
 from crossattn.shapes import Array, Bool, Float, Int
@@ -115,13 +117,15 @@ class Trace:
     ) -> Float[Array, "B H R S"]:
         """Attention weights of the queries at (R,) or (B, R), integers in [0, T); None = all.
 
+        Where a number outside of it is known only when the program runs, its weights are NaN.
+
         `through` the attention that made this one's context, as in a resampler: text looks at
         latents, latents have looked at patches, and the product of both maps says how text looks at
         patches (attention rollout: Abnar & Zuidema 2020, "Quantifying attention flow in
         transformers", without its residual term). A latent's heads are averaged, since each of this
         trace's heads reads a mixture of them; a latent that sees no patch hands nothing on.
         """
-        weights = self._rows(queries)
+        weights = self._rows(checked_queries(queries, self.q.shape[1]))
         return weights if through is None else self._checked(through)._handed_on(weights)
 
     @_of_each(3)
@@ -165,6 +169,7 @@ class Trace:
 
     def _summary(self, parts: tuple[str, ...], columns: Array | None = None) -> Summary:
         """Of these `Sums`; None where what it is made of is not among them."""
+        columns = checked_columns(columns, self.q.shape[0], self.k.shape[1])
         if columns is not None:
             columns = columns.astype(precision(self.q.dtype))
         found = self._sums(parts, columns)
@@ -194,6 +199,8 @@ class Trace:
         return jnp.where(self.valid, self.key_lse - self.lse, 0)
 
     def _checked(self, through: Trace) -> Trace:
+        if not isinstance(through, Trace):
+            raise TypeError(f"through is the trace of an attention, got {said(through)}")
         (B, L), (C, T) = (self.q.shape[0], self.k.shape[1]), through.q.shape[:2]
         if (B, L) != (C, T):
             raise ValueError(

@@ -27,8 +27,10 @@ def knockout_caption(table: Table) -> str:
 
 def _chance(kind: str, table: Table) -> Iterator[str]:
     """What the row of chance means, where a table has one."""
-    _, rows = table
+    header, rows = table
     if rows and rows[0][0] == "chance":
         yield prose.CHANCE[kind]
+        if any("perplexity" in name for name in header):
+            yield prose.CHANCE["perplexity"]
         if kind == "text" and "0.000" in rows[0]:
             yield prose.CHANCE["zero"]

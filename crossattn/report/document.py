@@ -18,6 +18,7 @@ from crossattn.report.export import latex_paragraph, latex_table, runs_csv, tabl
 from crossattn.report.gallery import Gallery, gallery
 from crossattn.report.methods import methods, same_training
 from crossattn.report.page import page
+from crossattn.report.ranges import lower_is_better
 from crossattn.report.statistics import ALPHA, FEWEST_SEEDS
 from crossattn.report.summary import summary
 from crossattn.report.tables import DASH, metrics_of
@@ -227,7 +228,8 @@ def _meaning(results):
     if seeds < FEWEST_SEEDS:
         yield prose.ONE_SEED if seeds == 1 else prose.TWO_SEEDS
         return
-    over = count(seeds, "seed") + (f" and {count(items, 'item')}" if items else "")
+    single = items and not lower_is_better(results["primary"])
+    over = count(seeds, "seed") + (f" and {count(items, 'item')}" if single else "")
     yield prose.METHODS.format(
         over=over, comparisons=count(len(comparisons), "comparison"), alpha=ALPHA
     )

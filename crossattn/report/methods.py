@@ -6,10 +6,11 @@ A sentence whose numbers are missing is left out: results of older runs say less
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from crossattn.report import counts
+from crossattn.report import counts, prose
 from crossattn.report.banner import banner
 from crossattn.report.counts import count
-from crossattn.report.runs import variants_of
+from crossattn.report.ranges import lower_is_better
+from crossattn.report.runs import place_of, variants_of
 from crossattn.report.settings import differing, listed, said, settings_of
 from crossattn.report.statistics import ALPHA, BOOTSTRAP, FEWEST_SEEDS
 
@@ -169,24 +170,23 @@ def _evaluation(results: Results) -> Iterator[str]:
     text = f"The primary metric is {results['primary']}"
     comparisons = results["comparisons"]
     items = comparisons[0]["items"] if comparisons else None
-    if items:
+    whole = lower_is_better(results["primary"])  # one number of all texts, no mean of items
+    if items and not whole:
         text += f", a mean over {count(items, 'item')} per seed"
     chance = results.get("chance", {}).get(results["primary"])
     if chance is not None:
-        text += (
-            f"; the best predictor that reads only the text and has learnt the answers of the "
-            f"training data reaches {chance:.3f}"
-        )
+        text += f"; {prose.KNOWS_WORDS if whole else prose.KNOWS_TEXT} reaches {chance:.3f}"
     yield text + "."
     if chance == 0:
         yield (
             "(Its level is 0 because the right answers never follow such a text in training; a "
             "model that has learnt the text less well may exceed it without seeing the image.)"
         )
-    if any("pointing/answer" in run["metrics"] for run in results["runs"]):
+    place = place_of(results["runs"])
+    if any(f"pointing/{place}" in run["metrics"] for run in results["runs"]):
         yield (
-            "Pointing is the share of answers at whose position the most attended patch lies on "
-            "the true region, in the layer chosen on validation data."
+            f"Pointing is the share of {prose.PLACES[place]} at whose position the most attended "
+            "patch lies on the true region, in the layer chosen on validation data."
         )
 
 

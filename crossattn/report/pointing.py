@@ -10,13 +10,18 @@ from matplotlib.figure import Figure
 
 from crossattn.report.figures import DASHES, FONT, Runs, legend, style_of, tidy
 from crossattn.report.ranges import SHARE, range_of
-from crossattn.report.runs import chance_of, mean_with_interval, metric_values, variants_of
+from crossattn.report.runs import (
+    chance_of,
+    mean_with_interval,
+    metric_values,
+    place_of,
+    variants_of,
+)
 from crossattn.report.sheet import WIDTH, Sheet, as_it_stands, label
 from crossattn.shapes import Float
 
 __all__ = ["head_grid", "heads_of", "scatter"]
 
-POINTING = "pointing/answer"
 # Perceptually uniform, and the same to readers who do not tell red from green.
 COLOURS = "cividis"
 # So much of a cell's width may its number take, in points of font size per inch of cell.
@@ -27,13 +32,14 @@ CELLS_ACROSS = 16
 
 @as_it_stands
 def scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -> Figure | None:
-    """The primary metric against pointing at the answer: a marker for each variant.
+    """The primary metric against pointing: a marker for each variant.
 
     Small dots are seeds, lines are 95 % intervals over seeds in both directions. Variants that do
     not attend to patches stand in a strip at the left. None where no variant points at anything.
     """
     variants = variants_of(runs)
-    points = {name: metric_values(runs, name, POINTING) for name in variants}
+    looked_at = f"pointing/{place_of(runs)}"
+    points = {name: metric_values(runs, name, looked_at) for name in variants}
     if not any(len(values) for values in points.values()):
         return None
     strip = [name for name in variants if not len(points[name])]
@@ -52,7 +58,7 @@ def scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -> Figure 
     if range_of(np.array([run["metrics"][primary] for run in runs]), primary) == SHARE:
         main.set_ylim(-0.03, 1.03)
     _scatter_axes(main, side, primary, len(strip))
-    _chance_lines(main, side, chance_of(chance, POINTING), chance_of(chance, primary))
+    _chance_lines(main, side, chance_of(chance, looked_at), chance_of(chance, primary))
     legend(figure, variants)
     return figure
 
@@ -72,7 +78,7 @@ def _cross(axes, index, x, y, metric):
 
 def _scatter_axes(main, side, primary, strip):
     """`side` is the strip of those that do not point, or `main` itself where all do."""
-    main.set_xlabel("pointing at the answer's region", fontsize=FONT)
+    main.set_xlabel("pointing at the true region", fontsize=FONT)
     main.set_xlim(-0.03, 1.03)
     side.set_ylabel(label(primary), fontsize=FONT)
     if strip:
@@ -102,7 +108,7 @@ def _chance_lines(axes, side, pointing, primary):
 
 
 def heads_of(runs: Runs, variant: str) -> Float[np.ndarray, "layers heads"] | None:
-    """Pointing at the answer by layer and head, mean over seeds; NaN where a layer has no such.
+    """Pointing by layer and head, mean over seeds; NaN where a layer has no such.
 
     None where the variant has no such numbers.
 
@@ -113,9 +119,10 @@ def heads_of(runs: Runs, variant: str) -> Float[np.ndarray, "layers heads"] | No
         array([[0.25, 0.75]])
     """
     own = next(run["metrics"] for run in runs if run["variant"] == variant)
+    looked_at = f"pointing/{place_of(runs)}"
     found = {}
     for metric in own:
-        if match := re.fullmatch(rf"{POINTING}/layer(\d+)/head(\d+)", metric):
+        if match := re.fullmatch(rf"{looked_at}/layer(\d+)/head(\d+)", metric):
             found[int(match[1]), int(match[2])] = metric_values(runs, variant, metric).mean()
     if not found:
         return None
@@ -127,7 +134,7 @@ def heads_of(runs: Runs, variant: str) -> Float[np.ndarray, "layers heads"] | No
 
 @as_it_stands
 def head_grid(runs: Runs, *, chance: Mapping[str, float]) -> Figure | None:
-    """Pointing at the answer by layer and head: a heat map for each variant, on one scale.
+    """Pointing by layer and head: a heat map for each variant, on one scale.
 
     The colour bar marks chance. Variants without such numbers are left out; None without any.
     """
@@ -147,7 +154,7 @@ def head_grid(runs: Runs, *, chance: Mapping[str, float]) -> Figure | None:
         image = _heat_map(axes, name, grid, font=min(FONT - 1, FONT_PER_INCH * cell))
     for axes in panels[len(shown) :]:
         axes.remove()
-    _colour_bar(figure, image, chance_of(chance, POINTING))
+    _colour_bar(figure, image, chance_of(chance, f"pointing/{place_of(runs)}"))
     return figure
 
 
@@ -171,7 +178,7 @@ def _heat_map(axes, name, grid, *, font):
 
 def _colour_bar(figure: Any, image: Any, level: float | None) -> None:
     bar = figure.colorbar(image, ax=figure.axes, fraction=0.05, pad=0.02, aspect=15)
-    bar.set_label("pointing at the answer", fontsize=FONT)
+    bar.set_label("pointing at the true region", fontsize=FONT)
     bar.ax.tick_params(labelsize=FONT - 1)
     if level is None:
         return

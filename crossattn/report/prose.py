@@ -6,6 +6,15 @@ def _line(text):
     return " ".join(text.split())
 
 
+# Who reaches the level of chance.
+KNOWS_TEXT = _line("""
+the best predictor that reads only the text and has learnt the answers of the training data
+""")
+KNOWS_WORDS = "whoever knows how often each word occurs, and nothing else,"
+
+# What points: see `runs.place_of`.
+PLACES = {"answer": "answers", "caption": "words of captions"}
+
 FIGURES = {
     "differences": _line("""
 Differences between variants: the mean (square), its corrected interval (line) and each seed's own
@@ -13,20 +22,21 @@ difference (dots). A filled square leaves 0 outside its interval and a winner is
 square names none.
 """),
     "scatter": _line("""
-The primary metric against pointing at the answer: each seed (dots), and the mean with its 95 %
-interval over seeds in both directions. Dashed: chance, which is for pointing the mean share of the
-patches that belong to the region, and for the primary metric what the best predictor reaches that
-reads only the text. At the upper right a model answers and looks
-at the region that it answers about; at the upper left it answers without looking there. Variants
-in the strip have no attention over patches that could point.
+The primary metric against pointing: each seed (dots), and the mean with its 95 % interval over
+seeds in both directions. Dashed: chance, which is for pointing the mean share of the patches that
+belong to the region, and for the primary metric what the best predictor reaches that reads only the
+text. At the right a model looks at the region that its words are about; what does well at the left
+does so without looking there. Variants in the strip have no attention over patches that could
+point.
 """),
     "accuracy": _line("""
 Every metric by split and question type: each seed (faint dots), the mean and its 95 % interval over
 seeds. Dashed: chance, that of the best predictor that reads only the text and has learnt the
-answers of the training data (of swap pairs: of random scores).
+answers of the training data (of swap pairs: of random scores; of perplexity: of whoever knows how
+often each word occurs).
 """),
     "heads": _line("""
-Pointing at the answer by layer and head, mean over seeds: how often the patch that a head attends
+Pointing by layer and head, mean over seeds: how often the patch that a head attends
 to most lies on the true region. Layers and heads count from 0, and the colour bar marks chance. A
 head that stands out here was not chosen on other data: it is no estimate of how well a chosen head
 points.
@@ -81,12 +91,13 @@ COMPARISONS = "Every comparison of the primary metric."
 COST = "What was counted and timed of each variant."
 
 KNOCKOUT = _line("""
-Accuracy of colour and shape answers with regions of the picture hidden from attention: nothing, the
-true region, a random region of equal size, all but the true region; in all layers at once, or in
-the one that the column names.
+Accuracy of answers that name a colour or shape, or where nothing is asked of such words of
+captions, with regions of the picture hidden from attention: nothing, the true region, a random
+region of equal size, all but the true region; in all layers at once, or in the one that the column
+names.
 """)
 
-SPLIT = "Accuracy on the split {split} by question type."
+SPLIT = "Accuracy on the split {split} by question type, or what its captions are judged by."
 
 # Groups of metrics that are no split of questions.
 SPLITS = {
@@ -115,6 +126,7 @@ CHANCE = {
 Chance, where it is known: the accuracy of the best predictor that reads only the text and has
 learnt the answers of the training data.
 """),
+    "perplexity": "Chance of a perplexity: that of whoever knows how often each word occurs.",
     "zero": _line("""
 It is 0 where the right answers never follow such a text in training; a model that has learnt the
 text less well may exceed that without seeing the image, as a blind variant shows.
@@ -130,7 +142,7 @@ picked at random reaches.
 }
 
 FIXED_PATCH = _line("""
-Whoever always points at the one patch that is right most often reaches {level:.3f} at the answer.
+Whoever always points at the one patch that is right most often reaches {level:.3f}.
 """)
 
 FILES = _line("""
@@ -142,8 +154,9 @@ CSV and LaTeX, the methods as `methods.tex`, and `runs.csv` with every number of
 TABLES = _line("""
 Differences are to the baseline, paired by seed and item, with an interval corrected for the number
 of comparisons; other intervals are Student's over seeds at 95 %, cut to the range of the metric,
-and there are none under three seeds. Pointing: how often the patch that the answer position attends
-to most lies on the true region, in the layer chosen on validation data, beside its chance level
+and there are none under three seeds. Pointing: how often the patch that the position of an answer
+(where nothing is asked, of a caption's word) attends to most lies on the true region, in the layer
+chosen on validation data, beside its chance level
 (the mean share of the patches that belong to the region). Step: median time of a training step
 while others may run beside it. Intact, no truth, no random: accuracy with the whole picture,
 without the true region, and without a random region of equal size. A variant attends if pointing

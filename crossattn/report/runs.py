@@ -15,6 +15,7 @@ __all__ = [
     "mean_with_interval",
     "metric_values",
     "normalised_iqm",
+    "place_of",
     "tasks_of",
     "variants_of",
     "variants_with",
@@ -97,6 +98,18 @@ def chance_of(chance: Mapping[str, float], metric: str) -> float | None:
         if name in chance:
             return chance[name]
     return None
+
+
+def place_of(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Where pointing is read: at answers, or where nothing is asked at the words of captions.
+
+    Example:
+        >>> place_of([{"metrics": {"pointing/caption": 0.5}}])
+        'caption'
+    """
+    asked = any("pointing/answer" in run["metrics"] for run in runs)
+    told = any("pointing/caption" in run["metrics"] for run in runs)
+    return "caption" if told and not asked else "answer"
 
 
 def tasks_of(runs: Sequence[Mapping[str, Any]], metric: str) -> list[str]:

@@ -16,7 +16,13 @@ from crossattn.report.comparisons import judge, winner_of
 from crossattn.report.escaping import plain_names
 from crossattn.report.grids import DASH, Table, markdown, plain
 from crossattn.report.ranges import lower_is_better
-from crossattn.report.runs import chance_of, mean_with_interval, metric_values, variants_of
+from crossattn.report.runs import (
+    chance_of,
+    mean_with_interval,
+    metric_values,
+    place_of,
+    variants_of,
+)
 from crossattn.report.statistics import ALPHA, FEWEST_SEEDS, t_interval
 from crossattn.shapes import Float
 
@@ -31,7 +37,6 @@ __all__ = [
     "main_table",
     "markdown",
     "metrics_of",
-    "place_of",
     "plain",
     "reading",
     "signed_interval",
@@ -96,7 +101,7 @@ def alignment_table(results: Results) -> Table:
     """
     shared = metrics_of(results, ["image_mass"])
     columns = {
-        **({"image mass": f"image_mass/{place_of(results)}"} if shared else {}),
+        **({"image mass": f"image_mass/{place_of(results['runs'])}"} if shared else {}),
         "intact": "knockout/intact",
         "no truth": "knockout/truth",
         "no random": "knockout/random",
@@ -105,7 +110,7 @@ def alignment_table(results: Results) -> Table:
     header = ["variant", "pointing (chance)", *columns, "attention"]
     rows = []
     for variant in variants_of(results["runs"]):
-        name = f"pointing/{place_of(results)}"
+        name = f"pointing/{place_of(results['runs'])}"
         pointing = _plain_mean(metric_values(results["runs"], variant, name))
         chance = chance_of(results["chance"], name)
         if pointing != DASH and chance is not None:
@@ -113,18 +118,6 @@ def alignment_table(results: Results) -> Table:
         values = [metric_values(results["runs"], variant, name) for name in columns.values()]
         rows.append([variant, pointing, *map(_plain_mean, values), reading(results, variant)])
     return header, rows
-
-
-def place_of(results: Results) -> str:
-    """Where pointing is read: at answers, or where nothing is asked at the words of captions.
-
-    Example:
-        >>> place_of({"runs": [{"metrics": {"pointing/caption": 0.5}}]})
-        'caption'
-    """
-    asked = any("pointing/answer" in run["metrics"] for run in results["runs"])
-    told = any("pointing/caption" in run["metrics"] for run in results["runs"])
-    return "caption" if told and not asked else "answer"
 
 
 def reading(results: Results, variant: str) -> str:
@@ -135,7 +128,7 @@ def reading(results: Results, variant: str) -> str:
     cases the 95 % interval over seeds has to lie above 0. A dash where something is missing.
     """
     runs = results["runs"]
-    place = f"pointing/{place_of(results)}"
+    place = f"pointing/{place_of(results['runs'])}"
     pointing = metric_values(runs, variant, place)
     truth, random = (metric_values(runs, variant, f"knockout/{x}") for x in ("truth", "random"))
     chance = chance_of(results["chance"], place)

@@ -37,17 +37,19 @@ SWAP_CHANCE = {"text": 1 / 4, "image": 1 / 4, "group": 1 / 6}
 class Evidence:
     """Numbers of one run, their chance levels, and the single items behind each accuracy.
 
-    `layer` is the one whose attention points best on validation data.
+    `layer` is the one whose attention points best on validation data, `texts` counts the texts
+    behind each metric that has one value for all of them.
     """
 
     metrics: dict[str, float]
     chance: dict[str, float]
     items: dict[str, np.ndarray]
     layer: int = 0
+    texts: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
-        """How many items are behind each metric."""
-        return {name: len(values) for name, values in self.items.items()}
+        """How many items are behind each metric, or texts behind one that has one item."""
+        return {name: len(values) for name, values in self.items.items()} | self.texts
 
     def add(self, name: str, values: np.ndarray, chance: float | None = None) -> None:
         """Record the mean of single items under a name."""
@@ -251,6 +253,7 @@ def _likelihood(evidence: Evidence, split: str, examples: Examples, said: Predic
     target = examples.target[rows]
     name, value = f"{split}/perplexity", perplexity(said.log_likelihood[rows], target.sum(axis=1))
     evidence.metrics[name], evidence.items[name] = value, np.array([value])
+    evidence.texts[name] = len(rows)
     evidence.chance[name] = word_frequency_perplexity(examples.tokens[rows], target)
 
 

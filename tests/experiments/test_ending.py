@@ -34,13 +34,13 @@ def process(script, *words, prepare=None):
 
 ENDLESS = """
 import sys, threading, time
-from experiments.ending import as_process
+from experiments.entry import start
 def command(arguments):
     threading.Thread(target=time.sleep, args=(3600,)).start()
     print("tables")
     print("ablate: broken", file=sys.stderr)
     {end}
-as_process(command, [])
+start(command)
 """
 
 

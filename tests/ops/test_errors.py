@@ -8,6 +8,7 @@ import pytest
 from crossattn import Mask, attend, attention, explain
 from crossattn.ops.api import RefusalError
 from crossattn.ops.blocks import Blocks
+from crossattn.ops.split_kv import merge
 
 
 def zeros(*shape, dtype=jnp.float32):
@@ -223,3 +224,42 @@ def test_an_offset_of_numpy_is_known_when_a_kernel_is_compiled(unchecked):
 def test_traced_scale_says_what_to_do(unchecked):
     with pytest.raises(TypeError, match="multiply q"):
         jax.jit(lambda s: attention(Q, K, V, scale=s))(2.0)
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "said"),
+    [
+        (lambda t: t.summary([[1.0]]), TypeError, "columns is an array, got a list"),
+        (lambda t: t.summary("x"), TypeError, "columns is an array, got a str"),
+        (lambda t: t.expect(zeros(0)), ValueError, r"\(B, S, R\) = \(2, 7, R\), got \[0\]"),
+        (lambda t: t.expect(zeros(1, 7, 2)), ValueError, r"\(2, 7, R\), got \[1, 7, 2\]"),
+        (
+            lambda t: t.expect(zeros(2, 7, 1, dtype=jnp.complex64)),
+            TypeError,
+            "or booleans, got complex64",
+        ),
+        (lambda t: t.expect(zeros(2, 7, 1), through=1.5), TypeError, "through is the trace of an"),
+        (lambda t: t.rows(through=[]), TypeError, "through is the trace of an attention, got "),
+        (lambda t: t.rows([0, 0]), TypeError, "queries is an array, got a list"),
+        (lambda t: t.rows(jnp.array([0.0])), TypeError, "queries are integers, numbers of"),
+        (lambda t: t.rows(jnp.array(1)), ValueError, r"queries are \(R,\) or \(B, R\), got \[\]"),
+        (lambda t: t.rows(jnp.array([0, 5])), ValueError, "no query 5: .* numbers from 0 to 4"),
+        (lambda t: t.rows(jnp.array([-1])), ValueError, "no query -1"),
+        (lambda t: merge([1.0], t.lse[None]), TypeError, "o is an array, got a list"),
+        (lambda t: merge(V, NAN), TypeError, "lse is an array, got a float"),
+        (lambda t: merge(None, t.lse[None]), ValueError, r"got \[None, \[1, 2, 6, 5\]\]"),
+        (lambda t: merge(zeros(1, 2, 5, 6, 3), t.lse), ValueError, r"lse \(P, B, H, T\), got"),
+        (lambda t: Mask.media(Q, Q, Q), TypeError, "write True or False"),
+    ],
+)
+def test_what_a_trace_is_asked_for_is_checked(unchecked, ask, error, said):
+    with pytest.raises(error, match=said) as raised:
+        ask(attend(Q, K, V)[1])
+    assert "\n" not in str(raised.value)
+
+
+def test_a_query_that_does_not_exist_has_no_weights(unchecked):
+    """Where its number is known only when the program runs: NaN, not those of another query."""
+    _, trace = attend(Q, K, V)
+    weights = jax.jit(trace.rows)(jnp.array([0, -1, 5]))
+    assert jnp.isnan(weights).all((0, 1, 3)).tolist() == [False, True, True]
