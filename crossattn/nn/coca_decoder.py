@@ -49,6 +49,11 @@ class CocaDecoder(Module):
     remat: Remat = None
     dtype: Any = None
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.layers < 2:
+            raise ValueError(f"CocaDecoder.layers is at least 2, one in each half: {self.layers}")
+
     def setup(self):  # noqa: D102 - Linen calls it
         below = self.layers // 2
         policy = {"remat": self.remat, "dtype": self.dtype}

@@ -50,7 +50,7 @@ def contents_of(folder):
     ("arguments", "said"),
     [
         (["fusoin"], "there is no suite 'fusoin': did you mean fusion?"),
-        (["zzz"], "choose one of captions, easy_vqa, fusion, tfds, tfds_captions, or give"),
+        (["zzz"], "choose one of easy_vqa, fusion, scene_captions, tfds, tfds_captions"),
         (["tiny", "--stesp", "3"], "--stesp"),
         (["tiny", "--steps", "many"], "--steps"),
         (["tiny", "--steps", "-4"], "steps must be positive, got -4"),
@@ -129,7 +129,7 @@ def test_data_without_checkpoints_or_such_a_split(tmp_path, capsys):
     write_record(tmp_path, Record("tiny", "blind", 0, driver.SUITE.base, versions()))
     for arguments, said in (
         (["--on", "pars"], "--on pars is no split of this run's data: did you mean pairs?"),
-        (["--on", "swap"], "--on swap has no questions or captions: choose one of"),
+        (["--on", "swap"], "--on swap has no questions: choose one of"),
         (["--mesh", "dta=8"], "--mesh: mesh 'dta=8': unknown axis 'dta'; write 'data'"),
         (["--mesh", "data=0"], "--mesh: mesh 'data=0': data=0 is not a size; write a number"),
         ([], "has no checkpoint yet: train the run first"),

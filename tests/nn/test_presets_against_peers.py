@@ -163,6 +163,11 @@ def parameters(preset):
     return count_parameters(shapes)
 
 
+def with_code(table):
+    """A table whose cells are Markdown: code in them stays code."""
+    return markdown(table).replace("\\`", "`")
+
+
 def page():
     rows = []
     for name, of in CASES.items():
@@ -185,7 +190,7 @@ def page():
         own = f"{parameters(preset):,}"
         rows.append([f"`{preset}`", f"composed of what is checked in {parts}", *"----", own])
     header = ["preset", "paper", "checked against", "difference", "of gradients", "their precision"]
-    table = markdown(([*header, "parameters"], sorted(rows)))
+    table = with_code(([*header, "parameters"], sorted(rows)))
     return f"{TEXT}\n{table}\n\n{CALLS}\n{MEANING}"
 
 
@@ -219,7 +224,7 @@ CALLS = f"""## How they are called
 
 `presets.build` returns a module of one of five kinds; a stack of it is called as one layer is.
 
-{markdown(WAYS)}
+{with_code(WAYS)}
 
 In place of traces stacks return what `observe=` made of each layer's; CocaDecoder returns the text
 of its lower half before that. Words of a QFormer may be None. Towers of a stack have a leading axis

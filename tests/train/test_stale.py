@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 
+from crossattn.files import SEAL, seal
 from crossattn.train.folder import Folder, FolderError, pending
 from crossattn.train.record import Record, versions, write_record
 from crossattn.train.run import Data, Run, replace
+from crossattn.train.stale import MEASURED
 from crossattn.train.suite import Suite
 
 SUITE = Suite(
@@ -32,6 +34,7 @@ def finish(folder, suite, variant, seed):
     np.savez_compressed(buffer, **{suite.primary: np.ones(3)})
     (where / "items.npz").write_bytes(buffer.getvalue())
     (where / "metrics.json").write_text(json.dumps({"metrics": {suite.primary: 1.0}}))
+    seal(where, MEASURED)
 
 
 @pytest.fixture
@@ -154,7 +157,9 @@ def test_another_primary_metric_is_measured_again(folder):
     folder.claim(new)
     assert left(new, folder) == {"heads-4": [0, 1], "heads-8": [0, 1], "deep": [0]}
     # From its checkpoint: all else stays where it is.
-    assert {path.name for path in folder.run("deep", 0).iterdir()} == {"run.json", "checkpoints"}
+    assert {path.name for path in folder.run("deep", 0).iterdir()} == {
+        *("run.json", "checkpoints", SEAL)
+    }
     assert (folder.path / "stale" / "deep" / "1" / "seed0" / "metrics.json").exists()
 
 
