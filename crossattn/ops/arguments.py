@@ -101,9 +101,11 @@ def checked_queries(queries: Any, T: Any) -> Any:
         raise TypeError(f"queries are integers, numbers of queries, got {queries.dtype}")
     if queries.ndim not in (1, 2):
         raise ValueError(f"queries are (R,) or (B, R), got {list(queries.shape)}")
-    if isinstance(queries, jax.core.Tracer) or not known(T):
+    hidden = isinstance(queries, jax.core.Tracer) or not queries.is_fully_addressable
+    if hidden or not known(T):
         return jnp.where((queries < 0) | (queries >= T), T, queries)
-    wrong = queries[(queries < 0) | (queries >= T)]
+    numbers = np.asarray(queries)
+    wrong = numbers[(numbers < 0) | (numbers >= T)]
     if wrong.size:
         raise ValueError(f"there is no query {wrong[0]}: queries are numbers from 0 to {T - 1}")
     return queries

@@ -83,12 +83,16 @@ def test_an_interrupted_command_does_not_wait_for_jobs_that_do_not_look(monkeypa
         with pytest.raises(lanes.StoppedError):
             check()
 
-    def press(_):
+    wait = lanes.wait
+
+    def press(jobs, timeout=None, **how):
+        if timeout is not None:
+            return wait(jobs, timeout=timeout)
         begun.wait(60)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(lanes, "PATIENCE", 0.001)
-    monkeypatch.setattr(lanes.Future, "exception", press)
+    monkeypatch.setattr(lanes, "wait", press)
     with pytest.raises(SystemExit) as end, gently("ablate", str), plain_errors("ablate", ()):
         lanes.spread(job, [()])
     assert end.value.code == 130
