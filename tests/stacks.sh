@@ -37,7 +37,7 @@ run_stack() {
     touch "$environment/.ready"
   fi
   "$environment/bin/python" -c 'import flax, jax; print("jax", jax.__version__, "flax", flax.__version__)'
-  "$environment/bin/python" -m pytest -n 2 --dist loadfile tests crossattn \
+  "$environment/bin/python" -m pytest -n 2 --dist loadfile -m "not slow" tests crossattn \
     --ignore tests/data --ignore tests/report --ignore tests/experiments --ignore tests/test_house.py
   local out
   out=$(mktemp -d)
