@@ -4,6 +4,7 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -15,6 +16,8 @@ from .command_line import INTERRUPTED
 
 # Seconds in which the main thread hears of a signal, unless it is in native code.
 PATIENCE = 1.0
+# Seconds after which an interruption that Python has dropped comes again.
+AGAIN = 0.05
 
 
 @contextlib.contextmanager
@@ -34,10 +37,14 @@ def gently(command: str, safe: Callable[[], str]) -> Iterator[None]:
     thread = threading.Thread(target=listener.listen, name="listen", daemon=True)
     handler = signal.signal(signal.SIGINT, listener.handle)
     wakes = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    before, sys.unraisablehook = sys.unraisablehook, listener.unraisable
     thread.start()
     try:
         yield
     finally:
+        sys.unraisablehook = before
+        if listener.again is not None:
+            listener.again.cancel()
         signal.signal(signal.SIGINT, handler)
         signal.set_wakeup_fd(wakes)
         os.close(writing)
@@ -51,12 +58,31 @@ class _Listener:
     def __init__(self, command: str, safe: Callable[[], str], reading: int):
         self.command, self.safe, self.reading = command, safe, reading
         self.first, self.handled = threading.Lock(), threading.Event()
+        self.others, self.sent = sys.unraisablehook, 0
+        self.again: threading.Timer | None = None
 
     def handle(self, *_: object) -> None:
         self.handled.set()
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
         self._answer()
         raise KeyboardInterrupt
+
+    def unraisable(self, found: "sys.UnraisableHookArgs") -> None:
+        """Python drops what is raised in a destructor or while garbage is collected.
+
+        A Ctrl-C that met one of them is sent once more, and is no second one.
+        """
+        if not issubclass(found.exc_type, KeyboardInterrupt):
+            self.others(found)
+            return
+        self.sent += 1
+        self.handled.clear()
+        signal.signal(signal.SIGINT, self.handle)
+        main = threading.main_thread().ident
+        again = threading.Timer(AGAIN, signal.pthread_kill, (main, signal.SIGINT))
+        again.daemon = True
+        again.start()
+        self.again = again
 
     def listen(self) -> None:
         """Until the other end of the pipe, into which Python writes each signal, is closed."""
@@ -68,6 +94,9 @@ class _Listener:
                 number = os.read(self.reading, 1)
                 if not number:
                     return
+                if number[0] == signal.SIGINT and self.sent:
+                    self.sent -= 1
+                    continue
                 pressed += number[0] == signal.SIGINT
                 if pressed > 1:
                     os._exit(INTERRUPTED)

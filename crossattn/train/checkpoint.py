@@ -284,7 +284,9 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 def _quiet() -> Iterator[None]:
     """Keep to ourselves what coroutines print that a failed read leaves behind."""
     hook = sys.unraisablehook
-    sys.unraisablehook = lambda _: None
+    # Ctrl-C may meet the collection of garbage, too: that is told.
+    dropped = lambda found: issubclass(found.exc_type, KeyboardInterrupt)
+    sys.unraisablehook = lambda found: hook(found) if dropped(found) else None
     try:
         yield
     except Exception as error:

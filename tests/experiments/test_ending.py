@@ -14,16 +14,15 @@ ROOT = Path(__file__).resolve().parents[2]
 AT_MOST = 5.0
 
 
-def process(script, *words, prepare=None):
+def process(script, *words, under=()):
     """What a process said, its exit code, and how long it lived on after its last line."""
     with subprocess.Popen(
-        [sys.executable, *script, *words],
+        [*under, sys.executable, *script, *words],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": "."},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        preexec_fn=prepare,
     ) as started:
         said, at = [], time.monotonic()
         for line in started.stderr:
@@ -57,17 +56,17 @@ def test_a_thread_that_never_ends_keeps_no_failed_command(end, code, last):
     assert (found, said[-1]) == (code, last)
 
 
-def limited(name, value):
-    resource = pytest.importorskip("resource")
-    return lambda: resource.setrlimit(getattr(resource, name), (value, value))
+def limited(limit):
+    """A shell that limits itself and becomes the command."""
+    return ["bash", "-c", f'ulimit {limit} && exec "$@"', "limited"]
 
 
 def few_files(out):
-    return limited("RLIMIT_NOFILE", 16)
+    return limited("-n 16")
 
 
 def small_files(out):
-    return limited("RLIMIT_FSIZE", 200 * 1024)
+    return limited("-f 200")
 
 
 def few_inodes(out):
@@ -76,6 +75,7 @@ def few_inodes(out):
     mount = ["mount", "-t", "tmpfs", *options, "none", str(out.parent)]
     if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("only root may mount a file system with few inodes")
+    return ()
 
 
 @pytest.mark.slow
@@ -83,9 +83,9 @@ def few_inodes(out):
 def test_what_the_disk_refuses_is_one_line_and_the_end(tmp_path, limit):
     out = tmp_path / "place" / "out"
     options = ("--seeds", "1", "--model.width", "64", "--out", str(out))
-    prepare = limit(out)
+    under = limit(out)
     try:
-        said, code, later = process(["tests/experiments/driver.py", "0"], *options, prepare=prepare)
+        said, code, later = process(["tests/experiments/driver.py", "0"], *options, under=under)
         assert code == 2, said
         bar = re.compile(r"(compiling|blind|cross-attention)\b|\s*$")
         ours = [line for line in said if not bar.match(line)]

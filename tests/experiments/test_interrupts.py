@@ -57,6 +57,24 @@ def test_the_second_interrupt_ends_at_once(ended, capfd):
 
 
 @ENDING
+def test_an_interrupt_that_met_a_destructor_comes_again(ended, capfd):
+    """Python drops what is raised there: the command would go on to its end."""
+
+    class Met:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def work():
+        Met()
+        threading.Event().wait(60)
+
+    with gently("ablate", lambda: "safe"), pytest.raises(KeyboardInterrupt):
+        work()
+    assert ended == []
+    assert capfd.readouterr().err.count("stopping") == 1
+
+
+@ENDING
 def test_an_interrupt_waits_for_checkpoints_but_not_for_native_code(ended, monkeypatch, capfd):
     written = [True, True, False]
     monkeypatch.setattr(interrupts, "saving", lambda: written.pop(0))
