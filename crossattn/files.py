@@ -1,6 +1,7 @@
 """Files that are whole or absent, and names as a line may show them."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
@@ -23,6 +24,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
       >>> path.read_text()
       'whole'
     """
+    if path.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, "it is a folder, and a file is to be written", str(path)
+        )
     temporary = path.with_name(f"{_prefix(path)}{os.getpid()}")
     try:
         with temporary.open("wb") as file:
@@ -97,10 +102,12 @@ def damage(folder: Path, needed: Iterable[str] = ()) -> str:
       'a is not as it was written'
     """
     try:
-        lines = (folder / SEAL).read_text().splitlines()
+        lines = contents(folder / SEAL).decode().splitlines()
     except FileNotFoundError:
         return f"{SEAL} is missing"
-    except ValueError:
+    except PermissionError:
+        raise
+    except (OSError, ValueError):
         return f"{SEAL} is damaged"
     sealed = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
     for name in dict.fromkeys((*needed, *sealed)):
@@ -117,7 +124,23 @@ def damage(folder: Path, needed: Iterable[str] = ()) -> str:
     return ""
 
 
+def contents(path: Path) -> bytes:
+    """What a plain file holds.
+
+    Raises:
+      OSError: it is missing, or a folder, or a pipe, which would be waited for.
+    """
+    _check_plain(path)
+    return path.read_bytes()
+
+
+def _check_plain(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no plain file", str(path))
+
+
 def _checksum(path: Path) -> str:
+    _check_plain(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

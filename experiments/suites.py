@@ -210,8 +210,11 @@ def _plain(what: object) -> Iterator[None]:
     try:
         yield
     except SyntaxError as error:
-        raise ValueError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
-    except (Exception, SystemExit) as error:
+        at = f", line {error.lineno}" if error.lineno else ""
+        raise ValueError(f"{error.filename or what}{at}: {error.msg}") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise ValueError(f"{what}{_line(error, what)}: {kind}{error}") from None
 
@@ -227,7 +230,8 @@ def _line(error: BaseException, what: object) -> str:
 
 
 def _suite(module: types.ModuleType, what: str) -> Suite:
-    suite: Any = getattr(module, "SUITE", None)
+    with _plain(what):
+        suite: Any = getattr(module, "SUITE", None)
     if suite is None:
         raise ValueError(f"{what} makes no SUITE: it needs SUITE = Suite(...)")
     if not isinstance(suite, Suite):

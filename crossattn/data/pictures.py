@@ -11,6 +11,7 @@
 """
 
 import io
+import struct
 import zlib
 from pathlib import Path
 
@@ -31,8 +32,17 @@ PNG_DEPTH = 24
 # Say nothing about pixels; Pillow refuses those that unpack to more than a mebibyte.
 UNREAD_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 # Numbers of TIFF tags.
-BITS, PHOTOMETRIC = 258, 262
-WHITE_IS_ZERO = 0
+BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
+WHITE_IS_ZERO, SIGNED = 0, 2
+# Numbers of a PNG pixel by colour type.
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# First column and row of each pass of an interlaced PNG, and the steps from there.
+ADAM7 = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
+# More than Pillow decodes.
+MOST_PIXELS = 2**28
 
 
 def decode(encoded: bytes, size: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
@@ -89,7 +99,7 @@ def _without_texts(encoded: bytes) -> bytes:
     """Compare the checksum of every chunk of a PNG file, and drop what needs no reading."""
     if not encoded.startswith(PNG):
         return encoded
-    kept, start, name = [PNG], len(PNG), b""
+    kept, start, name, pixels = [PNG], len(PNG), b"", []
     while name != b"IEND":
         end = start + 12 + int.from_bytes(encoded[start : start + 4], "big")
         name = encoded[start + 4 : start + 8]
@@ -101,17 +111,39 @@ def _without_texts(encoded: bytes) -> bytes:
             raise _undecodable(f"the checksum of its PNG chunk at byte {start} is wrong")
         if name not in UNREAD_CHUNKS:
             kept.append(encoded[start:end])
+        if name == b"IDAT":
+            pixels.append(encoded[start + 8 : end - 4])
         start = end
+    _check_pixels(encoded, b"".join(pixels))
     return b"".join(kept)
+
+
+def _check_pixels(encoded: bytes, packed: bytes) -> None:
+    """Refuse a PNG file with fewer pixels than it says: Pillow makes the others black."""
+    width, height, depth, kind, _, _, interlace = struct.unpack(">IIBBBBB", encoded[16:29])
+    if kind not in PNG_CHANNELS or interlace > 1:
+        raise _undecodable("its PNG header is none")
+    if width * height > MOST_PIXELS:
+        return  # Pillow refuses what is so large
+    passes = ADAM7 if interlace else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes]
+    bits = depth * PNG_CHANNELS[kind]
+    needed = sum(h * (1 + (w * bits + 7) // 8) for w, h in sizes if w > 0 and h > 0)
+    found = len(zlib.decompressobj().decompress(packed, needed))
+    if found < needed:
+        raise _undecodable(f"its pixels take {needed} bytes, it has {found}")
 
 
 def _rgb(file: Image.Image, encoded: bytes) -> Image.Image:
     if file.mode == "F" or file.mode.startswith("I"):
         return _grey(file).convert("RGB")
+    if SIGNED in np.ravel(getattr(file, "tag_v2", {}).get(SAMPLE_FORMAT, 1)):
+        raise DataError("holds a picture of signed integers: expected numbers without sign")
     if not file.has_transparency_data:
         return file.convert("RGB")
     key = file.info.get("transparency")
-    if isinstance(key, tuple) and max(key) > 255:
+    deep = file.format == "PNG" and encoded[PNG_DEPTH] == 16
+    if isinstance(key, tuple) and (deep or max(key) > 255):
         raise DataError("holds a picture with a transparent colour of 16 bits: expected 8 bits")
     if isinstance(key, int) and file.format == "PNG" and file.mode in ("1", "L"):
         # Pillow scales greys of 1, 2 and 4 bits to 8, but not the one that is transparent.

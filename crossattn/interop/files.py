@@ -60,7 +60,10 @@ class Stored:
             raise WeightsError(f"{self.file} cannot be read: {error.strerror}") from error
         if raw.size != size:
             raise WeightsError(f"{self.file} has become shorter: {name} is not whole")
-        return raw.view(DTYPES[self.dtype]).reshape(self.shape)
+        try:
+            return raw.view(DTYPES[self.dtype]).reshape(self.shape)
+        except ValueError:  # no size, and axes longer than any array has
+            raise WeightsError(f"{self.file} is damaged: {name} has shape {self.shape}") from None
 
 
 class Files(Mapping[str, np.ndarray]):

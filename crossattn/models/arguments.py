@@ -66,6 +66,8 @@ def prompt_of(prompt: Any) -> Any:
     found = _integers("prompt", prompt)
     if found.ndim != 2:
         raise ValueError(f"prompt is (B, P), a row for each text, got shape {found.shape}")
+    if found.shape[0] < 1:
+        raise ValueError("the prompt has no rows: give one for each text")
     if found.shape[1] < 1:
         raise ValueError(
             "the prompt is empty: give every row at least the token that starts a text"

@@ -19,6 +19,7 @@ from crossattn.nn import (
     Resampler,
     TwoStreamStack,
 )
+from crossattn.nn.contexts import words
 from crossattn.nn.encoders import Perception
 from crossattn.nn.module import Module
 from crossattn.nn.tables import Embed, learned, nan_from, within
@@ -134,6 +135,7 @@ class VisionLanguageDecoder(Module):
             raise ValueError(
                 f"unknown fusion {self.fusion!r}: one of {', '.join(get_args(Fusion))}"
             )
+        tokens = words(tokens)
         there = within("token", tokens, self.vocabulary)
         x = Embed(self.vocabulary, self.width, name="words")(tokens)
         # As small as the embedding of a word: larger positions drown the words.

@@ -162,7 +162,10 @@ def _reading(step, how):
 def _pad(pad):
     if isinstance(pad, jax.Array) and pad.shape == () and jnp.issubdtype(pad.dtype, jnp.integer):
         return pad.astype(jnp.int32)
-    return integer("pad", pad)
+    pad = integer("pad", pad)
+    if not -(2**31) <= pad < 2**31:
+        raise ValueError(f"pad is a number of 32 bits, got {pad}")
+    return pad
 
 
 class _Loop(NamedTuple):

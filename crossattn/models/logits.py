@@ -204,6 +204,10 @@ def edited(
         text = Text(texts[0], place + 1, place + 2 - lengths, lengths)
         for hook in hooks:
             new = hook(logits, text)
+            if not hasattr(new, "dtype") or not jnp.issubdtype(new.dtype, jnp.floating):
+                raise TypeError(
+                    "a hook of the logits returns logits (N, V), floats as it was given"
+                )
             if jnp.shape(new) != logits.shape:
                 raise ValueError(
                     f"a hook of the logits returned {jnp.shape(new)}, it was given {logits.shape}"

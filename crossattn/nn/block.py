@@ -8,13 +8,13 @@ from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.blocks import FeedForward
-from crossattn.nn.contexts import shown, spread, tokens
+from crossattn.nn.contexts import check_shared, shown, spread, tokens
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import common, promoted
 from crossattn.nn.linear import Dense
 from crossattn.nn.module import Module
 from crossattn.nn.norms import Norm
-from crossattn.nn.past import Past, from_place
+from crossattn.nn.past import Past, check_step, from_place
 from crossattn.nn.slots import Join
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
@@ -162,9 +162,7 @@ class Block(Module):
             raise TypeError("context is required: an array (B, S, N) or block.project(context)")
         if not isinstance(context, Projected):
             context = tokens("context", context)
-        (B, *_), I = x.shape, jax.tree.leaves(context)[0].shape[0]  # noqa: E741 - I counts contexts
-        if B % max(I, 1):
-            raise ValueError(f"{B} rows of x cannot share {I} contexts: B is a multiple of I")
+        check_shared(x.shape[0], jax.tree.leaves(context)[0].shape[0])
 
     def step(
         self,
@@ -178,6 +176,9 @@ class Block(Module):
         self_bias: Float[Array, "_ _ _ _"] | None = None,
     ) -> tuple[Float[Array, "B T M"], Past, Trace | None]:
         """The tokens of a causal stream from `place` on, and the past with them."""
+        check_step(self.design, context, past)
+        x = tokens("x", x, self.width)
+        self._check(x, context)
         x, context = promoted(None, x, context)
         own = {"mask": from_place(place), "bias": self_bias}
         return self._run(x, context, (past, place), mask, own, query_positions)

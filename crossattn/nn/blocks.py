@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, Projected, SelfAttention
 from crossattn.nn.choices import known
+from crossattn.nn.contexts import check_shared
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.linear import Dense
 from crossattn.nn.module import Module
@@ -97,6 +98,7 @@ class DecoderBlock(Module):
         """
         x, context = promoted(None, x, context)
         contexts = (context.keys if isinstance(context, Projected) else context).shape[0]
+        check_shared(x.shape[0], contexts)
         y, _ = SelfAttention(self.width, self.heads, name="self_attention")(
             LayerNorm(name="self_norm")(x), mask=self_mask
         )

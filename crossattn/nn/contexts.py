@@ -14,7 +14,7 @@ from crossattn.ops.mask_terms import Keys, Lengths
 from crossattn.ops.sizes import known
 from crossattn.shapes import Array, Float
 
-__all__ = ["Projected", "of_keys", "shown", "spread", "tokens", "words"]
+__all__ = ["Projected", "check_shared", "of_keys", "shown", "spread", "tokens", "words"]
 
 
 @struct.dataclass
@@ -130,6 +130,17 @@ def of_keys(mask: Mask | None) -> Mask | None:
 
 def _of_keys(term: Any) -> bool:
     return isinstance(term, Keys) or (isinstance(term, Lengths) and term.query is None)
+
+
+def check_shared(rows: Any, contexts: Any) -> None:
+    """Refuse rows of x of which some would read two contexts.
+
+    >>> check_shared(3, 2)
+    Traceback (most recent call last):
+    ValueError: 3 rows of x cannot share 2 contexts: B is a multiple of I
+    """
+    if rows % max(contexts, 1):
+        raise ValueError(f"{rows} rows of x cannot share {contexts} contexts: B is a multiple of I")
 
 
 def spread(context: Projected, mask: Mask | None, B: int) -> tuple[Projected, Mask | None]:

@@ -10,6 +10,7 @@ from crossattn.nn.linear import Dense
 from crossattn.nn.module import Module
 from crossattn.nn.norms import LayerNorm
 from crossattn.nn.tables import learned
+from crossattn.ops.arguments import as_array
 from crossattn.shapes import Array, Float, UInt8
 from crossattn.sharding import Layout
 
@@ -44,6 +45,17 @@ def windows(
     return jnp.concatenate(shifted, axis=-1)
 
 
+def _check_pictures(images: Array, least: int) -> None:
+    """Refuse numbers that would be read as others, and pictures without a cell."""
+    if images.dtype != jnp.uint8:
+        raise TypeError(f"pictures are uint8, 0 to 255, got {images.dtype}")
+    _, h, w, channels = images.shape
+    if channels != 3 or min(h, w) < least:
+        raise ValueError(
+            f"pictures are (B, h, w, 3) with sides of at least {least} pixels, got {images.shape}"
+        )
+
+
 class PatchEncoder(Module):
     """What the model perceives of an image: one context token per patch, plus learned positions.
 
@@ -73,7 +85,8 @@ class PatchEncoder(Module):
 
     @nn.compact
     def __call__(self, images: Array) -> Float[Array, "B P M"]:
-        """Encode symbolic features (B, P, F) or pictures (B, h, w, 3)."""
+        """Encode symbolic features (B, P, F) or pictures (B, h, w, 3), uint8."""
+        images = as_array("images", images)
         rank = 3 if self.perception in VECTORS else 4
         if self.perception not in get_args(Perception) or images.ndim != rank:
             raise ValueError(
@@ -81,6 +94,8 @@ class PatchEncoder(Module):
                 "'oracle' and 'features' read (B, P, F), 'patch', 'window' and 'conv' "
                 "read (B, h, w, 3)"
             )
+        if rank == 4:
+            _check_pictures(images, self.cell * (2 if self.perception == "window" else 1))
         dense = partial(Dense, self.width, flat=self.layout is None)
         x = dense(name="embed")(self._patches(images))
         if self.perception not in VECTORS:

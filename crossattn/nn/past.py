@@ -7,10 +7,14 @@ import jax.numpy as jnp
 from flax import struct
 
 from crossattn.nn.attention import CrossAttention, Projected
+from crossattn.nn.design import Design
 from crossattn.nn.tables import concrete, exceeds
 from crossattn.ops import Mask
+from crossattn.ops.numbers import said, whole
+from crossattn.ops.sizes import known as known_size
+from crossattn.shapes import Array
 
-__all__ = ["Past", "empty_past", "fits", "from_place", "pasts"]
+__all__ = ["Past", "check_step", "empty_past", "fits", "from_place", "pasts"]
 
 
 @struct.dataclass
@@ -75,6 +79,8 @@ def fits(T: Any, room: Any, place: Any, what: str = "a past") -> Any:
             f"place is one number for all rows, got shape {jnp.shape(place)}: "
             "it is the number of the first of these tokens"
         )
+    if not jnp.issubdtype(jnp.result_type(place), jnp.integer):
+        raise TypeError(f"place is an integer, got {said(place)}")
     known = concrete(place)
     first = 0 if known is None else int(known)
     if first < 0:
@@ -84,7 +90,27 @@ def fits(T: Any, room: Any, place: Any, what: str = "a past") -> Any:
             f"{what} for {room} tokens, got {first + T}: "
             "the prompt and all that is written behind it count"
         )
-    return (place >= 0) & (place + T <= room) if known is None else True
+    return (_signed(place) >= 0) & (_signed(place) <= room - T) if known is None else True
+
+
+def _signed(place: Array) -> Array:
+    """With a sign, and wide enough for any number of tokens; what wraps around is below 0."""
+    return place.astype(jnp.int64 if place.dtype.itemsize == 8 else jnp.int32)
+
+
+def check_step(design: Design, context: Any, past: Any) -> None:
+    """Refuse a step without what it reads.
+
+    Raises:
+      TypeError: a past that `start` did not make, or a context that is not projected.
+    """
+    order = design.order
+    if not isinstance(past, Past) and ("self" in order or "merged" in order):
+        raise TypeError(f"past is required: write start(rows, length), got {said(past)}")
+    if not isinstance(context, Projected) and ("cross" in order or "merged" in order):
+        raise TypeError(
+            f"a step reads a projected context: write project(context), got {said(context)}"
+        )
 
 
 def from_place(place: Any) -> Mask:
@@ -97,6 +123,10 @@ def empty_past(
 ) -> Past:
     """A past of up to `length` tokens, none of which is filled; in JAX's float if dtype is None."""
     dtype = jnp.result_type(float) if dtype is None else dtype
+    if known_size(leading[-1]):
+        whole("rows", leading[-1], least=0)
+    if known_size(length):
+        whole("length", length)
     empty = lambda size: jnp.zeros((*leading, attention.shared, length, size), dtype)
     return Past(empty(attention.size), empty(attention.read))
 

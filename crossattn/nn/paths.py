@@ -20,6 +20,8 @@ def chosen(pattern: str, paths: Iterable[str]) -> list[str]:
     >>> chosen("text|query/bias", ["text0/kernel", "context/text", "context_norm", "query/bias/x"])
     ['text0/kernel', 'context/text', 'query/bias/x']
     """
+    if not isinstance(pattern, str):
+        raise TypeError(f"a pattern of paths is a text, got {pattern!r}")
     paths = list(paths)
     try:
         whole = re.compile(rf"(?:^|/)(?:{pattern})(?:(?<!\d)_?\d+)?(?=/|$)" if pattern else "")

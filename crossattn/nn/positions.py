@@ -8,6 +8,7 @@ from flax import linen as nn
 from crossattn.nn.dtypes import common, promoted
 from crossattn.nn.module import Module
 from crossattn.nn.tables import learned
+from crossattn.ops.arguments import as_array
 from crossattn.shapes import Array, Float, Int
 
 __all__ = ["LearnedPositions", "RelativeBias", "check_places"]
@@ -92,9 +93,23 @@ class RelativeBias(Module):
     longest: int = 128
     both: bool = False
 
+    def __post_init__(self):
+        super().__post_init__()
+        single = self.buckets // (4 if self.both else 2)
+        if single < 1:
+            raise ValueError(f"RelativeBias.buckets is at least {4 if self.both else 2}")
+        if self.longest <= single:
+            raise ValueError(
+                f"RelativeBias.longest is above {single}, the distances of one bucket each; "
+                f"got {self.longest}"
+            )
+
     @nn.compact
     def __call__(self, queries: Int[Array, " T"], keys: int) -> Float[Array, "1 H T S"]:
         """For queries at these places (T,) and keys at 0 to `keys`."""
+        queries = as_array("queries", queries)
+        if queries.ndim != 1:
+            raise ValueError(f"queries are places (T,), got shape {queries.shape}")
         table = self.param("table", nn.initializers.normal(0.02), (self.buckets, self.heads))
         behind = queries[:, None] - jnp.arange(keys)[None, :]
         return jnp.moveaxis(table[self._bucket(behind)], -1, 0)[None]

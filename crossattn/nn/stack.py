@@ -9,7 +9,7 @@ from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import Module
-from crossattn.nn.past import Past, empty_past
+from crossattn.nn.past import Past, check_step, empty_past
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float, Int
 
@@ -165,6 +165,7 @@ class Stack(Module):
             "query_positions": query_positions,
             "self_bias": self_bias,
         }
+        check_step(self.design, context, past)
         x, context = promoted(self.dtype, x, context)
         own = (context, past)
         x, (past, kept) = scan_layers(step, self.blocks, x, (where,), (own,), layers=self.layers)

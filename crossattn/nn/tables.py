@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax.core import meta
 
 from crossattn.nn.dtypes import promoted
+from crossattn.ops.arguments import as_array
 from crossattn.shapes import Array, Bool, Float, Int
 
 __all__ = ["Embed", "concrete", "exceeds", "learned", "nan_from", "within"]
@@ -50,6 +51,7 @@ def within(what: str, numbers: Array, size: int) -> Bool[Array, "..."]:
     """
     if not jnp.issubdtype(numbers.dtype, jnp.integer):
         raise TypeError(f"{what}: integers are looked up, got {numbers.dtype}")
+    numbers = as_array(f"{what}s", numbers)
     known = concrete(numbers)
     if known is not None:
         wrong = known[(known < 0) | (known >= size)]
@@ -90,6 +92,7 @@ class Embed(nn.Module):
 
     def __call__(self, numbers: Int[Array, "..."]) -> Float[Array, "... M"]:
         """The vectors."""
+        numbers = as_array("numbers", numbers)
         # A negative number would be counted from the end.
         numbers = _wide(numbers)
         row = jnp.where(numbers < 0, self.count, numbers)

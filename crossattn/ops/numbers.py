@@ -40,7 +40,7 @@ def finite(name: str, value: Any, hint: str = "") -> float:
         raise TypeError(f"{name} is a Python number, got {value}: multiply q instead of tracing it")
     if not _real(value):
         raise TypeError(f"{name} is a Python number, got {said(value)}")
-    if not math.isfinite(value):
+    if not _bounded(value):
         raise ValueError(f"{name} is finite, got {value}" + (f": write {hint}" if hint else ""))
     return float(value)
 
@@ -71,6 +71,13 @@ def _real(value: Any) -> bool:
     if not isinstance(value, np.generic | np.ndarray | jax.Array) or value.ndim:
         return False
     return any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.integer, jnp.floating))
+
+
+def _bounded(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return False
 
 
 def _rounds(value: Any) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crossattn.files import damage, write_atomically
+from crossattn.files import contents, damage, write_atomically
 from crossattn.train.checkpoint import newest
 from crossattn.train.fields import flat
 from crossattn.train.stale import MEASURED, Stale, find, left_over
@@ -42,6 +42,9 @@ class Folder:
         if not _is_text(self.path.absolute()):
             raise self._cannot_write("its name has bytes that are no UTF-8, checkpoints need that")
         if not self.path.exists():
+            above = next(place for place in self.path.absolute().parents if place.exists())
+            if not above.is_dir():
+                raise self._cannot_write(f"{above} is no folder")
             return
         if not self.path.is_dir():
             raise self._cannot_write("it is no folder")
@@ -52,9 +55,11 @@ class Folder:
                 )
             return
         try:
-            there = json.loads(self._identity.read_text())
+            there = json.loads(contents(self._identity))
             name, settings = there["suite"], flat(there["settings"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except PermissionError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise FolderError(
                 f"{self._identity} is damaged: choose another folder with --out"
             ) from None

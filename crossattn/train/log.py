@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from crossattn.files import write_atomically
+from crossattn.files import contents, write_atomically
 from crossattn.train.crew import writer
 
 
@@ -25,7 +25,7 @@ def curve(path: Path) -> list[dict[str, Any]]:
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The lines that can be read, and how many others there are but for the last."""
     try:
-        content = path.read_bytes()
+        content = contents(path)
     except FileNotFoundError:
         return [], 0
     found = [_line(line) for line in content.splitlines()]
@@ -36,7 +36,7 @@ def _line(line: bytes) -> dict[str, Any] | None:
     """What stands in a line; None where no version of this program has written that."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(record, dict) or type(record.get("step")) is not int:
         return None

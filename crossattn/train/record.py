@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 import crossattn
-from crossattn.files import write_atomically
+from crossattn.files import contents, write_atomically
 from crossattn.train.run import Run
 
 FILE = "run.json"
@@ -113,7 +113,7 @@ def read_record(folder: Path) -> Record:
     """
     path = folder / FILE
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(contents(path))
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError):

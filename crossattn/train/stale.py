@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from crossattn.files import contents
 from crossattn.train import record
 from crossattn.train.fields import flat
 from crossattn.train.suite import WITHOUT_EFFECT, Suite
@@ -111,9 +112,9 @@ def _runs(variant: Path) -> list[Path]:
 def _differences(run: Path, wanted: dict[str, Any]) -> str:
     """In which settings a run differs, for people; empty where it does not, or has not begun."""
     try:
-        content = json.loads((run / record.FILE).read_bytes())
+        content = json.loads(contents(run / record.FILE))
         there = flat(content["run"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         begun = any((run / name).exists() for name in ("checkpoints", *MEASURED))
         return f"{record.FILE} cannot be read" if begun else ""
     missing = object()

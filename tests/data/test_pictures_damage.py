@@ -136,3 +136,28 @@ def test_whatever_a_decoder_raises_is_a_data_error_of_one_line(kind, monkeypatch
     with pytest.raises(DataError) as caught:
         pictures.decode(b"")
     assert str(caught.value).isprintable()
+
+
+def grey(rows, interlace=0):
+    """A PNG file of 3 x 5 grey pixels with so many rows, whose checksums are right."""
+    header = struct.pack(">IIBBBBB", 3, 5, 8, 0, 0, 0, interlace)
+    pixels = zlib.compress(b"\0\1\2\3" * rows)
+    return PNG + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        (grey(1), "its pixels take 20 bytes, it has 4"),
+        (grey(4), "its pixels take 20 bytes, it has 16"),
+        (grey(3, interlace=1), "its pixels take 25 bytes, it has 12"),
+        (grey(5, interlace=2), "its PNG header is none"),
+    ],
+)
+def test_a_picture_without_all_its_pixels_is_refused(file, why):
+    with pytest.raises(DataError, match=why):
+        pictures.decode(file)
+
+
+def test_a_picture_with_all_its_pixels_is_read():
+    assert pictures.decode(grey(5))[:, :, 0].tolist() == [[1, 2, 3]] * 5

@@ -9,6 +9,10 @@ import pytest
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn import CrossAttention, Join, Logits, Rotary, SelfAttention, Spare, Stack, presets
 from crossattn.nn.blocks import FeedForward
+from crossattn.nn.coca_decoder import CocaDecoder
+from crossattn.nn.contexts import check_shared
+from crossattn.nn.encoders import PatchEncoder
+from crossattn.nn.paths import chosen
 from crossattn.nn.positions import LearnedPositions, RelativeBias
 from crossattn.nn.resampler import Resampler
 
@@ -185,3 +189,26 @@ def test_tokens_that_do_not_fit_are_refused():
         with pytest.raises(error, match=said):
             model.init(jax.random.key(0), given, X)
     jax.eval_shape(lambda: model.init(jax.random.key(0), np.asarray(words), X))
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "said"),
+    [
+        (lambda: RelativeBias(1, longest=16), ValueError, "longest is above 16"),
+        (lambda: RelativeBias(1, buckets=1), ValueError, "buckets is at least 2"),
+        (lambda: RelativeBias(1, buckets=3, both=True), ValueError, "buckets is at least 4"),
+        (lambda: CocaDecoder(1, 8, 2), ValueError, "layers is at least 2, one in each half"),
+        (lambda: encoded(jnp.ones((1, 8, 8, 3))), TypeError, "pictures are uint8, 0 to 255"),
+        (lambda: encoded(jnp.ones((1, 8, 8, 1), jnp.uint8)), ValueError, r"\(B, h, w, 3\)"),
+        (lambda: encoded(jnp.ones((1, 7, 8, 3), jnp.uint8)), ValueError, "at least 8 pixels"),
+        (lambda: check_shared(3, 2), ValueError, "3 rows of x cannot share 2 contexts"),
+        (lambda: chosen(("a",), ["a"]), TypeError, "a pattern of paths is a text"),
+    ],
+)
+def test_what_would_be_read_as_something_else_is_refused(unchecked, made, error, said):
+    with pytest.raises(error, match=said):
+        made()
+
+
+def encoded(pictures):
+    return PatchEncoder(8, perception="patch").init(jax.random.key(0), pictures)

@@ -11,7 +11,7 @@ from crossattn import Mask
 from crossattn.nn import presets
 from crossattn.nn.attention import Projected
 from crossattn.nn.interleaved import Interleaved
-from crossattn.nn.past import pasts
+from crossattn.nn.past import fits, pasts
 from crossattn.nn.presets import DESIGNS, TEXT
 
 B, S, M, H, ROOM = 2, 3, 8, 2, 5
@@ -95,3 +95,34 @@ def test_one_place_serves_all_rows(unchecked):
         ValueError, match=re.escape("place is one number for all rows, got shape (2,)")
     ):
         one.extended(new, jnp.zeros(B, int))
+
+
+@pytest.mark.parametrize(
+    "place", [np.int32(2**31 - 1), np.uint8(255), np.int8(127), np.uint32(2**32 - 1)]
+)
+def test_a_place_that_wraps_around_has_no_room(place):
+    assert not jax.jit(lambda place: fits(1, 4, place))(place)
+
+
+@pytest.mark.parametrize("place", [np.uint8(250), np.int8(100), np.int32(299)])
+def test_a_place_of_few_bits_has_its_room(place):
+    assert jax.jit(lambda place: fits(1, 300, place))(place)
+
+
+def test_a_step_names_what_it_is_made_without(unchecked):
+    stack = presets.build("whisper", width=8, heads=2, layers=1)
+    x, context = jnp.ones((2, 1, 8)), jnp.ones((2, 3, 8))
+    params = stack.init(jax.random.key(0), x, context)
+    past = stack.apply(params, 2, 4, method="start")
+    projected = stack.apply(params, context, method="project")
+    step = lambda *given: stack.apply(params, *given, method="step")
+    with pytest.raises(TypeError, match=r"past is required: write start\(rows, length\)"):
+        step(x, projected, None, 2)
+    with pytest.raises(TypeError, match=r"a step reads project\(context\)"):
+        step(x, context, past, 0)
+    with pytest.raises(ValueError, match="3 rows of x cannot share 2 contexts"):
+        step(jnp.ones((3, 2, 8)), projected, stack.apply(params, 3, 4, method="start"), 0)
+    with pytest.raises(TypeError, match=r"place is an integer, got 1\.5"):
+        step(x, projected, past, 1.5)
+    with pytest.raises(ValueError, match="length is at least 1, got -1"):
+        stack.apply(params, 2, -1, method="start")
