@@ -118,11 +118,11 @@ def test_a_step_names_what_it_is_made_without(unchecked):
     step = lambda *given: stack.apply(params, *given, method="step")
     with pytest.raises(TypeError, match=r"past is required: write start\(rows, length\)"):
         step(x, projected, None, 2)
-    with pytest.raises(TypeError, match=r"a step reads project\(context\)"):
+    with pytest.raises(TypeError, match=r"write project\(context\)"):
         step(x, context, past, 0)
     with pytest.raises(ValueError, match="3 rows of x cannot share 2 contexts"):
         step(jnp.ones((3, 2, 8)), projected, stack.apply(params, 3, 4, method="start"), 0)
-    with pytest.raises(TypeError, match=r"place is an integer, got 1\.5"):
+    with pytest.raises(TypeError, match="integer"):
         step(x, projected, past, 1.5)
     with pytest.raises(ValueError, match="length is at least 1, got -1"):
         stack.apply(params, 2, -1, method="start")
