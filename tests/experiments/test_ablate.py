@@ -357,15 +357,8 @@ def run_removed(out, aside):
     removed(out / "runs", aside)
 
 
-@pytest.mark.parametrize(
-    "fate",
-    [
-        renamed,
-        removed,
-        pytest.param(replaced_by_a_file, marks=pytest.mark.slow),
-        pytest.param(run_removed, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("fate", [renamed, removed, replaced_by_a_file, run_removed])
 def test_a_folder_taken_away_is_one_line_and_what_is_whole_goes_on(finished, tmp_path, fate):
     out, aside = tmp_path / "out", tmp_path / "aside"
     options = ("--seeds", "1", "--variants", "cross-attention", "--out", str(out))
