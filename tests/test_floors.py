@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "crossattn.shapes": 0,
     "crossattn.files": 0,
+    "crossattn.renamed": 0,
     "crossattn.ops": 1,
     "crossattn.sharding": 2,
     "crossattn.nn": 3,

@@ -1,0 +1,70 @@
+"""Names of the release before: for one release more they work, with a DeprecationWarning."""
+
+import functools
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+__all__ = ["arguments", "names"]
+
+Called = TypeVar("Called", bound=Callable[..., Any])
+
+
+def names(module: str, **new: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a module of which some names have changed.
+
+    Args:
+      module: its `__name__`.
+      **new: the present name by the former one.
+
+    Example:
+      >>> __getattr__ = names(__name__, Blocks="BlockSizes")
+    """
+
+    def find(name: str) -> Any:
+        if name not in new:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        _warn(f"{module}.{name}", f"{module}.{new[name]}")
+        return getattr(sys.modules[module], new[name])
+
+    return find
+
+
+def arguments(**new: str) -> Callable[[Called], Called]:
+    """Decorate a function or a class of which some keyword arguments have changed their names.
+
+    Args:
+      **new: the present name by the former one.
+
+    Example:
+      >>> @arguments(end="eos_id")
+      ... def written(*, eos_id):
+      ...     return eos_id
+      >>> with warnings.catch_warnings(action="ignore"):
+      ...     written(end=3)
+      3
+    """
+
+    def decorate(called: Called) -> Called:
+        function: Any = called.__init__ if isinstance(called, type) else called  # type: ignore[misc]
+
+        @functools.wraps(function)
+        def renaming(*args: Any, **kwargs: Any) -> Any:
+            for former in new.keys() & kwargs.keys():
+                if new[former] in kwargs:
+                    raise TypeError(f"{former} is the former name of {new[former]}: give one")
+                _warn(f"{called.__name__}({former}=)", f"{new[former]}=")
+                kwargs[new[former]] = kwargs.pop(former)
+            return function(*args, **kwargs)
+
+        if not isinstance(called, type):
+            return renaming  # type: ignore[return-value]
+        called.__init__ = renaming  # type: ignore[misc]
+        return called
+
+    return decorate
+
+
+def _warn(former: str, present: str) -> None:
+    warnings.warn(f"{former} is now {present}", DeprecationWarning, stacklevel=3)
