@@ -30,13 +30,13 @@ from crossattn.report.tables import terminal
 from crossattn.train import ablation
 from crossattn.train.ablation import Finished, Listener
 from crossattn.train.checkpoint import CheckpointError
-from crossattn.train.crew import writer
 from crossattn.train.folder import Folder, FolderError, pending
 from crossattn.train.loop import NonFiniteLossError
+from crossattn.train.multihost import is_writer
+from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.primary import check_source
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Source, load
-from crossattn.train.spread import Spread, SpreadError
 from crossattn.train.suite import Suite
 
 from . import planning, suites
@@ -61,7 +61,7 @@ EXPECTED = (
     DataError,
     LaunchError,
     NonFiniteLossError,
-    SpreadError,
+    ParallelismError,
     ModuleNotFoundError,
 )
 
@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> None:
             fail(COMMAND, "--mesh, --accumulate and --distributed are not for --launcher")
         folder.check(whole)
         options.devices.prepare()
-        spread = options.devices.spread(suite)
+        parallel = options.devices.parallel(suite)
         if options.dry_run:
             _dry_run(whole, suite, folder, options)
             return
@@ -135,15 +135,15 @@ def main(arguments: list[str]) -> None:
                 jax.config.update("jax_compilation_cache_dir", str(CACHE))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
             source = _source(suite)
-            if writer():
+            if is_writer():
                 _say_changes(whole, folder)
                 folder.claim(whole)
-            device = work(suite, source, folder, options, spread)
-            if not writer():
+            device = work(suite, source, folder, options, parallel)
+            if not is_writer():
                 return
             finished = ablation.collect(suite, folder, options.seeds)
             wanted = asked(whole, suite, seeds=options.seeds, quick=options.quick)
-            results = summarise(suite, folder, finished, device, described(spread), wanted)
+            results = summarise(suite, folder, finished, device, described(parallel), wanted)
             report(suite, source, folder, results, finished, command, left_out(whole, suite))
 
 
@@ -153,7 +153,7 @@ def _say_changes(whole: Suite, folder: Folder) -> None:
 
 
 def _dry_run(whole: Suite, suite: Suite, folder: Folder, options: Options) -> None:
-    if writer():
+    if is_writer():
         _say_changes(whole, folder)
         planning.show(suite, _source(suite), folder, options.seeds)
         print(planned(suite, folder, options.seeds, options.launch), end="")
@@ -203,31 +203,33 @@ def _value(run: Run, field: str) -> Any:
     return value
 
 
-def work(suite: Suite, source: Source, folder: Folder, options: Options, spread: Spread) -> str:
+def work(
+    suite: Suite, source: Source, folder: Folder, options: Options, parallel: Parallelism
+) -> str:
     """Run what is not finished, a variant per device or as jobs; returns what it ran on."""
     todo = left(suite, folder, options.seeds)
     runs = sum(len(seeds) for _, seeds in todo)
-    if writer() and (done := len(suite.variants) * options.seeds - runs):
+    if is_writer() and (done := len(suite.variants) * options.seeds - runs):
         print(f"{done} runs are finished, {runs} to go", file=sys.stderr)
     if options.launch.elsewhere:
         return launch_suite(suite, folder, options.seeds, options.launch, COMMAND)
     total = sum(suite.steps(variant, len(seeds)) for variant, seeds in todo)
     interval = 0.2 if sys.stderr.isatty() else 10.0
     bar_options = {"total": total, "unit": "step", "desc": "compiling", "mininterval": interval}
-    with tqdm(**bar_options, disable=not writer()) as bar:
+    with tqdm(**bar_options, disable=not is_writer()) as bar:
 
         def notify(message: str) -> None:
-            if writer():
+            if is_writer():
                 bar.write(f"{COMMAND}: {message}", file=sys.stderr)
 
         def train(variant: str, seeds: list[int], check: Callable[[], None]) -> None:
             progress = Bar(bar, check)
             listener = Listener(progress, notify)
             ablation.run_variant(
-                suite, variant, seeds, source, folder, listener=listener, spread=spread
+                suite, variant, seeds, source, folder, listener=listener, parallel=parallel
             )
 
-        each(train, todo, spread)
+        each(train, todo, parallel)
     return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
 
 

@@ -11,9 +11,9 @@ import tyro
 from jax.sharding import Mesh
 
 from crossattn.sharding import axes_of, make_mesh
-from crossattn.train import crew
+from crossattn.train import multihost
 from crossattn.train.folder import Folder, pending
-from crossattn.train.spread import Spread, SpreadError
+from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.suite import Suite
 
 from . import lanes
@@ -41,30 +41,30 @@ class Devices:
         """Join the other processes, and let a CPU show the devices of the mesh.
 
         Raises:
-          SpreadError: the other processes cannot be found.
+          ParallelismError: the other processes cannot be found.
         """
         if self.distributed is None:
             show(self.mesh)
             return
         try:
-            crew.start("ablate", self.distributed)
+            multihost.initialize("ablate", self.distributed)
         except (ValueError, RuntimeError) as error:
-            raise SpreadError(" ".join(str(error).split())) from None
+            raise ParallelismError(" ".join(str(error).split())) from None
 
-    def spread(self, suite: Suite) -> Spread:
+    def parallel(self, suite: Suite) -> Parallelism:
         """How the runs of a suite lie over the devices.
 
         Raises:
-          SpreadError: there are not so many devices, or batches do not divide over them.
+          ParallelismError: there are not so many devices, or batches do not divide over them.
         """
         mesh = None
         if self.mesh is not None or self.distributed is not None:
             mesh = mesh_of(self.mesh)
-        spread = Spread(mesh, self.accumulate)
+        parallel = Parallelism(mesh, self.accumulate)
         for variant in suite.variants:
-            spread.check(suite.run(variant))
-        spread.share()
-        return spread
+            parallel.check(suite.run(variant))
+        parallel.share()
+        return parallel
 
 
 def show(axes: str | None) -> None:
@@ -78,21 +78,21 @@ def mesh_of(axes: str | None) -> Mesh:
     """The mesh that `--mesh` describes.
 
     Raises:
-      SpreadError: there are no such axes, or not so many devices.
+      ParallelismError: there are no such axes, or not so many devices.
     """
     try:
         return make_mesh(axes)
     except ValueError as error:
-        raise SpreadError(f"--mesh: {error}") from None
+        raise ParallelismError(f"--mesh: {error}") from None
 
 
 def each(
     train: Callable[[str, list[int], Callable[[], None]], None],
     todo: list[tuple[str, list[int]]],
-    spread: Spread,
+    parallel: Parallelism,
 ) -> None:
     """Train every variant: one per device, or one after the other over the whole mesh."""
-    if spread.mesh is None:
+    if parallel.mesh is None:
         lanes.spread(train, todo)
         return
     for variant, seeds in todo:
@@ -103,7 +103,7 @@ def left(suite: Suite, folder: Folder, seeds: int) -> list[tuple[str, list[int]]
     """`pending`, as process 0 sees it."""
     there = dict(pending(suite, folder, seeds))
     every = [(variant, seed) for variant in suite.variants for seed in range(seeds)]
-    open_ = crew.agree([seed in there.get(variant, []) for variant, seed in every])
+    open_ = multihost.broadcast([seed in there.get(variant, []) for variant, seed in every])
     todo: dict[str, list[int]] = {}
     for (variant, seed), still in zip(every, open_, strict=True):
         if still:
@@ -114,16 +114,21 @@ def left(suite: Suite, folder: Folder, seeds: int) -> list[tuple[str, list[int]]
 @contextlib.contextmanager
 def held(folder: Folder, command: str, prepare: Callable[[], None]) -> Iterator[None]:
     """The folder belongs to this command's processes, and `prepare` was called by the writer."""
-    with crew.together(folder.path / ".processes", "ablate"), contextlib.ExitStack() as stack:
-        if crew.writer():
+    with (
+        multihost.fail_together(folder.path / ".processes", "ablate"),
+        contextlib.ExitStack() as stack,
+    ):
+        if multihost.is_writer():
             stack.enter_context(folder.hold(command))
             prepare()
-        crew.meet("folder")
+        multihost.barrier("folder")
         yield
 
 
-def described(spread: Spread) -> str:
+def described(parallel: Parallelism) -> str:
     """How seeds were trained, for a report."""
-    if spread.mesh is None:
+    if parallel.mesh is None:
         return "one at a time, through one compiled program per variant"
-    return f"{spread.seeds} at a time, through one program per variant on {axes_of(spread.mesh)}"
+    return (
+        f"{parallel.seeds} at a time, through one program per variant on {axes_of(parallel.mesh)}"
+    )

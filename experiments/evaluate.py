@@ -33,11 +33,11 @@ from crossattn.train.checkpoint import (
     newest,
 )
 from crossattn.train.evaluate import Evaluator
-from crossattn.train.loop import Programs
+from crossattn.train.loop import TrainPrograms
 from crossattn.train.measure import Evidence, measure
-from crossattn.train.record import Record, RecordError
+from crossattn.train.parallel import Parallelism, ParallelismError
+from crossattn.train.record import RecordError, RunRecord
 from crossattn.train.source import Source, load
-from crossattn.train.spread import Spread, SpreadError
 from crossattn.train.texts import captions, questions
 
 from . import evaluating
@@ -48,7 +48,7 @@ from .exhibition import gallery
 from .interrupts import gently
 
 COMMAND = "evaluate"
-EXPECTED = (RecordError, CheckpointError, DataError, SpreadError, ModuleNotFoundError)
+EXPECTED = (RecordError, CheckpointError, DataError, ParallelismError, ModuleNotFoundError)
 NOTHING_LOST = "interrupted; the run is as it was, and nothing was written"
 
 
@@ -95,20 +95,20 @@ def main(arguments: list[str]) -> None:
     with gently(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
         folder, step = resolve(options)
         of = record.read_record(folder)
-        spread = _spread(options.mesh)
+        parallel = _parallel(options.mesh)
         try:
             source = load(of.run)
         except ValueError as error:
             fail(COMMAND, f"{folder}: {error}")
         split = chosen_split(source, options.on)
-        programs = Programs(of.run, len(source.vocabulary))
-        restored = restore(folder, step, programs, source, of, spread)
+        programs = TrainPrograms(of.run, len(source.vocabulary))
+        restored = restore(folder, step, programs, source, of, parallel)
         params = restored.state.params
         if options.features is not None:
             write_features(options.features, programs, params, source, of)
             return
-        model = steps.model_of(of.run, len(source.vocabulary), layout=spread.layout(of.run))
-        evaluator = Evaluator(model, spread)
+        model = steps.model_of(of.run, len(source.vocabulary), layout=parallel.layout(of.run))
+        evaluator = Evaluator(model, parallel)
         evidence = measure(evaluator, params, source.splits, main=split, by_layer=True)
         name = split if step is None else f"{split}-step{step}"
         out = options.out or folder / "evaluation" / name
@@ -122,11 +122,11 @@ def main(arguments: list[str]) -> None:
         print(f"report: {printable(out / 'report.md')}")
 
 
-def _spread(axes: str | None) -> Spread:
+def _parallel(axes: str | None) -> Parallelism:
     if axes is None:
-        return Spread()
+        return Parallelism()
     show(axes)
-    return Spread(mesh_of(axes))
+    return Parallelism(mesh_of(axes))
 
 
 def resolve(options: Options) -> tuple[Path, int | None]:
@@ -181,9 +181,14 @@ def chosen_split(source: Source, name: str | None) -> str:
 
 
 def restore(
-    folder: Path, step: int | None, programs: Programs, source: Source, of: Record, spread: Spread
+    folder: Path,
+    step: int | None,
+    programs: TrainPrograms,
+    source: Source,
+    of: RunRecord,
+    parallel: Parallelism,
 ) -> Restored:
-    """The newest checkpoint that can be read, or that of a step, where the spread has it."""
+    """The newest checkpoint that can be read, or that of a step, placed as `parallel` says."""
     where = folder / "checkpoints"
     if newest(where) is None:
         fail(COMMAND, f"{folder} has no checkpoint yet: train the run first")
@@ -191,7 +196,7 @@ def restore(
     like = jax.tree.map(
         lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
         shapes,
-        spread.shardings(shapes),
+        parallel.shardings(shapes),
     )
     with Checkpoints(where, read_only=True) as checkpoints:
         restored = checkpoints.restore(like, step=step)
@@ -205,7 +210,7 @@ def restore(
 
 
 def write_features(
-    folder: Path, programs: Programs, params: Any, source: Source, of: Record
+    folder: Path, programs: TrainPrograms, params: Any, source: Source, of: RunRecord
 ) -> None:
     """TRAIN and every split as the run's encoder sees them."""
     feed = source.feed(of.run, of.seed)
@@ -232,7 +237,7 @@ def pictures(
     return gallery(source, out / "maps.npz")
 
 
-def described(of: Record, step: int, split: str, evidence: Evidence) -> dict[str, Any]:
+def described(of: RunRecord, step: int, split: str, evidence: Evidence) -> dict[str, Any]:
     """The content of metrics.json."""
     return {
         "suite": of.suite,
@@ -243,7 +248,7 @@ def described(of: Record, step: int, split: str, evidence: Evidence) -> dict[str
         "metrics": evidence.metrics,
         "chance": evidence.chance,
         "layer": evidence.layer,
-        "versions": record.versions(),
+        "versions": record.library_versions(),
     }
 
 

@@ -26,7 +26,7 @@ from crossattn.files import printable, write_atomically
 from crossattn.report.figures import png
 from crossattn.report.tables import plain
 from crossattn.train import record
-from crossattn.train.record import Record, RecordError
+from crossattn.train.record import RecordError, RunRecord
 from crossattn.train.run import Run
 
 from . import suites
@@ -104,7 +104,7 @@ def say(stage: str) -> None:
     print(f"{COMMAND}: {stage} ...", file=sys.stderr, flush=True)
 
 
-def configure(arguments: list[str]) -> tuple[Record, list[Topology], Options]:
+def configure(arguments: list[str]) -> tuple[RunRecord, list[Topology], Options]:
     """The run, the slices, and the options."""
     if not arguments or arguments[0] in ("-h", "--help"):
         known = "\n".join(
@@ -136,7 +136,7 @@ def configure(arguments: list[str]) -> tuple[Record, list[Topology], Options]:
     return record_of(named.suite, variant, options.run), slices, options
 
 
-def _begun(name: str, rest: list[str]) -> tuple[Record, str]:
+def _begun(name: str, rest: list[str]) -> tuple[RunRecord, str]:
     """The run of a suite's variant, or that of a folder, before the command line changes it."""
     wanted = rest[rest.index("--variant") + 1 :][:1] if "--variant" in rest else []
     if os.path.isfile(os.path.join(name, record.FILE)):  # whatever is typed, no error
@@ -156,7 +156,7 @@ def _begun(name: str, rest: list[str]) -> tuple[Record, str]:
     return record_of(suite.name, variant, suite.run(variant)), variant
 
 
-def traced(of: Record) -> tuple[Programs, estimate.Work]:
+def traced(of: RunRecord) -> tuple[Programs, estimate.Work]:
     """A run's programs as shapes, and what its step does."""
     say("reading the shapes of the data")
     try:
@@ -168,7 +168,7 @@ def traced(of: Record) -> tuple[Programs, estimate.Work]:
 
 
 def compiled(
-    of: Record,
+    of: RunRecord,
     programs: Programs,
     whole: estimate.Work,
     slice_: Topology,
@@ -179,7 +179,7 @@ def compiled(
     return [summary.described(one, programs, whole, slice_) for one in found]
 
 
-def sweep(of: Record, slice_: Topology) -> list[dict[str, Any]]:
+def sweep(of: RunRecord, slice_: Topology) -> list[dict[str, Any]]:
     """Rank all meshes by formula, compile the best few, and print the table."""
     programs, whole = traced(of)
     ranked = estimate.ranked(programs, whole, slice_)
@@ -198,7 +198,7 @@ def sweep(of: Record, slice_: Topology) -> list[dict[str, Any]]:
     return entries
 
 
-def scale(of: Record, slices: Sequence[Topology], mesh: str | None) -> list[dict[str, Any]]:
+def scale(of: RunRecord, slices: Sequence[Topology], mesh: str | None) -> list[dict[str, Any]]:
     """Compile a run for slices of several sizes, with as many texts a device on each."""
     entries = []
     for slice_ in slices:
@@ -243,7 +243,7 @@ def show(entry: dict[str, Any], programs: Programs, whole: estimate.Work, slice_
 
 
 def write(
-    of: Record,
+    of: RunRecord,
     slices: Sequence[Topology],
     entries: list[dict[str, Any]],
     out: Path | None,

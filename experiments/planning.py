@@ -16,7 +16,7 @@ from crossattn.nn.blocks import count_parameters
 from crossattn.report.tables import Table, plain
 from crossattn.train.ablation import evaluation_seconds, pace
 from crossattn.train.folder import Folder, pending
-from crossattn.train.loop import Programs
+from crossattn.train.loop import TrainPrograms
 from crossattn.train.run import Run
 from crossattn.train.source import Source
 from crossattn.train.suite import Suite
@@ -123,7 +123,7 @@ def _finished(runs: list[Path]) -> tuple[float, float] | None:
 
 def _size(run: Run, source: Source) -> tuple[int, float]:
     """Parameters and FLOPs of a step, from shapes alone: nothing is compiled or computed."""
-    programs, feed = Programs(run, len(source.vocabulary)), source.feed(run, 0)
+    programs, feed = TrainPrograms(run, len(source.vocabulary)), source.feed(run, 0)
     batch = feed.batch(0)
     state = jax.eval_shape(programs.create, 0, batch)
     step = jax.make_jaxpr(programs.step)(state, batch, feed.learning_rate)
@@ -133,7 +133,7 @@ def _size(run: Run, source: Source) -> tuple[int, float]:
 def _time(run: Run, source: Source) -> tuple[float, float]:
     """Seconds of compilation and of a run, from a few steps here and now."""
     print(f"timing {TIMED_STEPS} steps ...", file=sys.stderr)
-    programs, feed = Programs(run, len(source.vocabulary)), source.feed(run, 0)
+    programs, feed = TrainPrograms(run, len(source.vocabulary)), source.feed(run, 0)
     start = time.perf_counter()
     state = programs.create(0, feed.batch(0))
     times = []

@@ -25,7 +25,7 @@ from crossattn.nn.module import Module
 from crossattn.nn.tables import Embed, learned, nan_from, within
 from crossattn.ops import Mask
 from crossattn.shapes import Array, Bool, Float, Int
-from crossattn.sharding import Layout
+from crossattn.sharding import ContextParallel
 
 Fusion = Literal[
     "blind",
@@ -94,7 +94,7 @@ class VisionLanguageDecoder(Module):
     contexts: tuple[Context, ...] = ("image",)
     perception: Perception = "oracle"
     cell: int = 8
-    device_layout: Layout | None = None
+    device_layout: ContextParallel | None = None
 
     @nn.compact
     def __call__(

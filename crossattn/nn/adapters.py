@@ -16,7 +16,7 @@ from crossattn.nn.reading import attend_over
 from crossattn.nn.sublayers import conjunction, only_seeing, required
 from crossattn.ops import Blocks, Mask, Trace
 from crossattn.shapes import Array, Float
-from crossattn.sharding import Layout
+from crossattn.sharding import ContextParallel
 
 __all__ = ["DecoupledAttention"]
 
@@ -51,7 +51,7 @@ class DecoupledAttention(Module):
     heads: int
     pictures: int = 1
     use_bias: str = "o"
-    layout: Layout | None = None
+    layout: ContextParallel | None = None
     implementation: str | Blocks | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it

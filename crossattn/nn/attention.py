@@ -21,7 +21,7 @@ from crossattn.ops.positions import rotate
 from crossattn.ops.reference import precision
 from crossattn.ops.sizes import known
 from crossattn.shapes import Array, Float
-from crossattn.sharding import Layout
+from crossattn.sharding import ContextParallel
 
 
 class CrossAttention(Module):
@@ -76,7 +76,7 @@ class CrossAttention(Module):
     spare: Spare = Spare()
     placing: Rotary | Literal["add"] | None = None
     head_gate: bool = False
-    layout: Layout | None = None
+    layout: ContextParallel | None = None
     dtype: Any = None
     param_dtype: Any = float
     implementation: str | Blocks | None = None

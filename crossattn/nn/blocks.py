@@ -16,7 +16,7 @@ from crossattn.nn.module import Module
 from crossattn.nn.norms import LayerNorm
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Bool, Float
-from crossattn.sharding import Layout
+from crossattn.sharding import ContextParallel
 
 Remat = Literal["everything", "all but products"] | None
 
@@ -81,7 +81,7 @@ class DecoderBlock(Module):
     width: int
     heads: int
     expansion: int = 4
-    layout: Layout | None = None
+    layout: ContextParallel | None = None
 
     @nn.compact
     def __call__(
@@ -174,7 +174,7 @@ class DecoderStack(Module):
     width: int
     heads: int
     expansion: int = 4
-    layout: Layout | None = None
+    layout: ContextParallel | None = None
 
     @nn.compact
     def __call__(

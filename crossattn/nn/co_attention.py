@@ -11,7 +11,7 @@ from crossattn.nn.module import Module
 from crossattn.nn.reading import attend_over
 from crossattn.ops import Blocks, Mask, Trace
 from crossattn.shapes import Array, Float
-from crossattn.sharding import Layout
+from crossattn.sharding import ContextParallel
 
 __all__ = ["BidirectionalAttention", "CoAttention"]
 
@@ -27,7 +27,7 @@ class CoAttention(Module):
 
     width: int
     heads: int
-    layout: Layout | None = None
+    layout: ContextParallel | None = None
 
     @nn.compact
     def __call__(
@@ -79,7 +79,7 @@ class BidirectionalAttention(Module):
     heads: int
     head_size: int | None = None
     context_width: int | None = None
-    layout: Layout | None = None
+    layout: ContextParallel | None = None
     implementation: str | Blocks | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it

@@ -12,7 +12,7 @@ from crossattn.nn.norms import LayerNorm
 from crossattn.nn.tables import learned
 from crossattn.ops.arguments import as_array
 from crossattn.shapes import Array, Float, UInt8
-from crossattn.sharding import Layout
+from crossattn.sharding import ContextParallel
 
 Perception = Literal["oracle", "features", "patch", "window", "conv"]
 # What comes as vectors already: exact symbols, or what another encoder made.
@@ -81,7 +81,7 @@ class PatchEncoder(Module):
     width: int
     perception: Perception = "oracle"
     cell: int = 8
-    layout: Layout | None = None
+    layout: ContextParallel | None = None
 
     @nn.compact
     def __call__(self, images: Array) -> Float[Array, "B P M"]:

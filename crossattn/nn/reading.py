@@ -10,13 +10,13 @@ from crossattn.nn.dtypes import promoted
 from crossattn.nn.slots import Logits
 from crossattn.ops import Mask, Trace, attend, merge
 from crossattn.shapes import Array, Float
-from crossattn.sharding import Layout, attend_sharded
+from crossattn.sharding import ContextParallel, attend_sharded
 
 __all__ = ["attend_over", "compete", "join", "read", "talk"]
 
 
 def attend_over(
-    layout: Layout | None,
+    layout: ContextParallel | None,
     queries: Float[Array, "B T H D"],
     keys: Float[Array, "B S K D"],
     values: Float[Array, "B S K V"],
@@ -34,7 +34,7 @@ def read(
     values: Float[Array, "B S K V"],
     logits: Logits,
     *,
-    layout: Layout | None = None,
+    layout: ContextParallel | None = None,
     **how: Any,
 ) -> tuple[Float[Array, "B T H V"], Trace]:
     """`attend` with the scale and soft-cap of a design, whatever its softmax runs over."""
@@ -51,7 +51,7 @@ def compete(
     *,
     mask: Mask,
     bias: Float[Array, "_ _ _ _"] | None = None,
-    layout: Layout | None = None,
+    layout: ContextParallel | None = None,
     **how: Any,
 ) -> tuple[Float[Array, "B T H V"], Trace]:
     """Queries compete for keys: softmax over queries, then each query's weights sum to one.

@@ -9,7 +9,7 @@ from crossattn.nn.norms import LayerNorm
 from crossattn.nn.tables import learned
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Float
-from crossattn.sharding import Layout
+from crossattn.sharding import ContextParallel
 
 
 class Resampler(Module):
@@ -34,7 +34,7 @@ class Resampler(Module):
     width: int
     heads: int
     expansion: int = 4
-    layout: Layout | None = None
+    layout: ContextParallel | None = None
 
     @nn.compact
     def __call__(

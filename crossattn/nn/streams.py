@@ -16,7 +16,7 @@ from crossattn.nn.module import Module
 from crossattn.nn.norms import LayerNorm
 from crossattn.ops import Mask, Trace
 from crossattn.shapes import Array, Bool, Float
-from crossattn.sharding import Layout
+from crossattn.sharding import ContextParallel
 
 __all__ = [
     "BidirectionalAttention",
@@ -138,7 +138,7 @@ class PrefixBlock(Module):
     width: int
     heads: int
     expansion: int = 4
-    layout: Layout | None = None
+    layout: ContextParallel | None = None
     final: bool = False
 
     @nn.compact
@@ -184,7 +184,7 @@ class PrefixStack(Module):
     width: int
     heads: int
     expansion: int = 4
-    layout: Layout | None = None
+    layout: ContextParallel | None = None
 
     @nn.compact
     def __call__(

@@ -1,7 +1,8 @@
 """Meshes, rules from parameters to mesh axes, placement that is proved, attention over an axis."""
 
-from crossattn.sharding.context import attend_sharded, explain_sharded
-from crossattn.sharding.layout import Layout
+from crossattn import renamed
+from crossattn.sharding.attention import attend_sharded, explain_sharded
+from crossattn.sharding.context_parallel import ContextParallel
 from crossattn.sharding.mesh import AXES, BATCH_AXES, axes_of, default_axes, make_mesh
 from crossattn.sharding.partitioning import Leaf, Partition, partition
 from crossattn.sharding.placement import assert_placed, batch_sharding, create, place_batch
@@ -11,7 +12,7 @@ __all__ = [
     "AXES",
     "BATCH_AXES",
     "PRESETS",
-    "Layout",
+    "ContextParallel",
     "Leaf",
     "Partition",
     "Rule",
@@ -27,3 +28,5 @@ __all__ = [
     "place_batch",
     "preset",
 ]
+
+__getattr__ = renamed.names(__name__, Layout="ContextParallel")

@@ -100,7 +100,7 @@ def axes_of(mesh: Mesh | AbstractMesh) -> str:
     return ",".join(sizes) or "one device"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest_name(name: str, known: Iterable[str]) -> str:
     """What to write instead of a name that is not known, for a message."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
@@ -115,7 +115,7 @@ def _sizes(text: str, count: int) -> dict[str, int]:
         if not equals:
             raise ValueError(f"mesh {text!r}: {part!r} is not axis=size; write data=-1,tensor=2")
         if axis not in AXES:
-            raise ValueError(f"mesh {text!r}: unknown axis {axis!r}; {nearest(axis, AXES)}")
+            raise ValueError(f"mesh {text!r}: unknown axis {axis!r}; {suggest_name(axis, AXES)}")
         if axis in named:
             raise ValueError(f"mesh {text!r}: {axis} stands twice; write it once")
         named[axis] = _size(text, axis, size)

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from crossattn.sharding.mesh import axes_of, nearest
-from crossattn.sharding.rules import Rule, names, preset
+from crossattn.sharding.mesh import axes_of, suggest_name
+from crossattn.sharding.rules import Rule, entry_axes, preset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Partition:
             rows.append((leaf.path, str(leaf.shape), f"P{tuple(leaf.spec)}", f"{leaf.bytes:,}"))
         total = sum(leaf.bytes for leaf in self.leaves)
         rows.append((f"all on {axes_of(self.mesh)}", "", "", f"{total:,}"))
-        return "\n".join((table(rows), *self.notes))
+        return "\n".join((format_rows(rows), *self.notes))
 
 
 def partition(
@@ -119,7 +119,7 @@ def partition(
     return Partition(mesh, tuple(leaves), notes, _idle(leaves, rules, mesh, leading), treedef)
 
 
-def table(rows: Sequence[tuple[str, ...]]) -> str:
+def format_rows(rows: Sequence[tuple[str, ...]]) -> str:
     """Rows of words in columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     pad = lambda row: (word.ljust(width) for word, width in zip(row, widths, strict=True))
@@ -158,7 +158,7 @@ def _check_axes(path: str, axes: Sequence[str], who: str, mesh: Mesh) -> None:
         if axis not in mesh.shape:
             raise ValueError(
                 f"{path}: {who} names mesh axis {axis!r}, which the mesh "
-                f"({', '.join(mesh.shape)}) does not have; {nearest(axis, mesh.shape)}"
+                f"({', '.join(mesh.shape)}) does not have; {suggest_name(axis, mesh.shape)}"
             )
 
 
@@ -187,7 +187,7 @@ def _split(
     entries, left = [], []
     for size, entry in zip(shape, wanted, strict=True):
         # Axes of one device split nothing.
-        split = tuple(axis for axis in names(entry) if mesh.shape[axis] > 1)
+        split = tuple(axis for axis in entry_axes(entry) if mesh.shape[axis] > 1)
         if size % math.prod(mesh.shape[axis] for axis in split):
             said = " x ".join(f"{axis}={mesh.shape[axis]}" for axis in split)
             left.append(f"{size} does not divide by {said}, left whole")
@@ -214,5 +214,5 @@ def _idle(
     that no rule names makes all its devices do the same work.
     """
     asked = {"tensor", leading, *(axis for rule in rules for axis in rule.axes)}
-    splitting = {axis for leaf in leaves for entry in leaf.spec for axis in names(entry)}
+    splitting = {axis for leaf in leaves for entry in leaf.spec for axis in entry_axes(entry)}
     return tuple(a for a, size in mesh.shape.items() if size > 1 and a in asked - splitting)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from crossattn.sharding.mesh import BATCH_AXES, axes_of
-from crossattn.sharding.partitioning import partition, table
+from crossattn.sharding.partitioning import format_rows, partition
 from crossattn.sharding.rules import Rule
 
 LOG = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def assert_placed(
             rows.append((leaf.path, str(leaf.shape), _said(wanted), _where(array)))
     if rows:
         verb = "is not where its rule puts it" if len(rows) == 1 else "are not where rules put them"
-        shown = table([("path", "shape", "expected", "actual"), *rows])
+        shown = format_rows([("path", "shape", "expected", "actual"), *rows])
         raise AssertionError(f"{len(rows)} of {len(plan.leaves)} arrays {verb}:\n{shown}")
     if plan.idle:
         axes = " and ".join(f"{axis}={mesh.shape[axis]}" for axis in plan.idle)

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 
-from crossattn.sharding.mesh import nearest
+from crossattn.sharding.mesh import suggest_name
 
 Entry = str | tuple[str, ...] | None
 
@@ -50,14 +50,14 @@ class Rule:
     @property
     def axes(self) -> tuple[str, ...]:
         """All mesh axes that the rule names."""
-        named = [axis for entry in (*self.spec, self.spread) for axis in names(entry)]
+        named = [axis for entry in (*self.spec, self.spread) for axis in entry_axes(entry)]
         return tuple(named)
 
     def __str__(self) -> str:
         return f"Rule({self.pattern!r})"
 
 
-def names(entry: Entry) -> tuple[str, ...]:
+def entry_axes(entry: Entry) -> tuple[str, ...]:
     """The mesh axes of one entry of a spec."""
     if entry is None:
         return ()
@@ -113,5 +113,5 @@ def preset(name: str) -> tuple[Rule, ...]:
       (Rule(pattern='', spec=(), spread=None, optional=True),)
     """
     if name not in PRESETS:
-        raise ValueError(f"unknown rules {name!r}; {nearest(name, PRESETS)}")
+        raise ValueError(f"unknown rules {name!r}; {suggest_name(name, PRESETS)}")
     return PRESETS[name]

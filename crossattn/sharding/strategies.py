@@ -17,7 +17,14 @@ from __future__ import annotations
 
 import dataclasses
 
-__all__ = ["STRATEGIES", "Exchange", "Sizes", "choose", "exchanges", "table"]
+__all__ = [
+    "STRATEGIES",
+    "Exchange",
+    "ExchangeSizes",
+    "choose_strategy",
+    "exchanges",
+    "strategy_table",
+]
 
 STRATEGIES = {
     "gather-q": "queries to all devices, partial results joined by lse; keys never move",
@@ -27,7 +34,7 @@ STRATEGIES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Sizes:
+class ExchangeSizes:
     """One call as the devices of the axis see it: batch and heads over other axes are cut already.
 
     Attributes:
@@ -75,10 +82,10 @@ class Exchange:
     refused: str | None = None
 
 
-def exchanges(sizes: Sizes) -> tuple[Exchange, ...]:
+def exchanges(sizes: ExchangeSizes) -> tuple[Exchange, ...]:
     """What every strategy would move.
 
-    >>> long = Sizes(B=1, T=256, S=131_072, H=16, K=16, D=128, V=128, n=8, element=2)
+    >>> long = ExchangeSizes(B=1, T=256, S=131_072, H=16, K=16, D=128, V=128, n=8, element=2)
     >>> [round(x.forward / 2**20, 2) for x in exchanges(long)]
     [1.76, 112.22, 896.0]
     """
@@ -96,10 +103,11 @@ def exchanges(sizes: Sizes) -> tuple[Exchange, ...]:
     )
 
 
-def choose(sizes: Sizes) -> Exchange:
+def choose_strategy(sizes: ExchangeSizes) -> Exchange:
     """The possible strategy that moves least, forward and backward together.
 
-    >>> choose(Sizes(B=1, T=8192, S=1024, H=16, K=16, D=128, V=128, n=8, element=2)).strategy
+    >>> many = ExchangeSizes(B=1, T=8192, S=1024, H=16, K=16, D=128, V=128, n=8, element=2)
+    >>> choose_strategy(many).strategy
     'gather-kv'
     """
     # Of equals the last: on one device nothing moves, and nothing needs to be joined.
@@ -107,16 +115,17 @@ def choose(sizes: Sizes) -> Exchange:
     return min(possible, key=lambda x: x.forward + x.backward)
 
 
-def table(sizes: Sizes) -> str:
+def strategy_table(sizes: ExchangeSizes) -> str:
     """Every strategy's bytes, and which is chosen or why it is not: a text to read.
 
-    >>> print(table(Sizes(B=1, T=64, S=4096, H=6, K=3, D=64, V=64, n=4, element=4)))
+    >>> sizes = ExchangeSizes(B=1, T=64, S=4096, H=6, K=3, D=64, V=64, n=4, element=4)
+    >>> print(strategy_table(sizes))
     strategy      forward   backward  MiB on the wire per device
     gather-q        0.142      0.142  chosen
     ulysses         1.160      1.160  refused: K=3 key heads do not divide over 4 devices
     gather-kv       4.500      4.500  31.8 times as much
     """
-    best = choose(sizes)
+    best = choose_strategy(sizes)
     lines = [f"{'strategy':10}{'forward':>11}{'backward':>11}  MiB on the wire per device"]
     for x in exchanges(sizes):
         if x.refused is not None:

@@ -15,8 +15,8 @@ from crossattn.ops.statistics import Sums, sums
 from crossattn.ops.statistics_block import finished
 from crossattn.ops.trace import Trace
 from crossattn.shapes import Array
+from crossattn.sharding.context_parallel import ContextParallel, Side, local, padded
 from crossattn.sharding.exchange import gathered, parts
-from crossattn.sharding.layout import Layout, Side, local, padded
 
 __all__ = ["ShardedTrace"]
 
@@ -102,7 +102,7 @@ def _joined(found: Sums, axis: str) -> Sums:
     return finished(whole, Sums._fields)
 
 
-def _keys_cut(layout: Layout, q, k, mask: Mask, bias):
+def _keys_cut(layout: ContextParallel, q, k, mask: Mask, bias):
     """Specs of a call whose keys stay, and its bias: of mask and bias only their side is cut."""
     leaves = layout.of_mask(mask, "S")
     of_bias, bias = layout.of_bias(bias, "S")
@@ -151,5 +151,5 @@ def _picked(x: Array, rows: Array, axis: str) -> Array:
     mine = (rows >= 0) & (rows < x.shape[1])
     found = jax.vmap(lambda x, r: jnp.take(x, r, axis=0, mode="clip"))(x, rows)
     mine = mine.reshape(*mine.shape, *[1] * (x.ndim - 2))
-    # Half precision is summed in float32: see Layout.of_bias.
+    # Half precision is summed in float32: see ContextParallel.of_bias.
     return jax.lax.psum(jnp.where(mine, found, 0).astype(precision(x.dtype)), axis)

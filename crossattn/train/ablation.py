@@ -14,16 +14,16 @@ import numpy as np
 from crossattn.files import SEAL, damage, seal, write_atomically
 from crossattn.nn.blocks import count_parameters
 from crossattn.train import exhibits
-from crossattn.train.crew import agree, meet, writer
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.folder import Folder
 from crossattn.train.log import Log, curve, read_lines
-from crossattn.train.loop import NonFiniteLossError, Programs, Seat, fit, fit_seeds
+from crossattn.train.loop import NonFiniteLossError, Seat, TrainPrograms, fit, fit_seeds
 from crossattn.train.measure import measure
-from crossattn.train.record import Record, processor, versions, write_record
+from crossattn.train.multihost import barrier, broadcast, is_writer
+from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
+from crossattn.train.record import RunRecord, library_versions, processor, write_record
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Source
-from crossattn.train.spread import ONE_DEVICE, Spread
 from crossattn.train.stale import MEASURED
 from crossattn.train.step import State
 from crossattn.train.suite import Suite
@@ -54,26 +54,26 @@ def run_variant(
     folder: Folder,
     *,
     listener: Listener = Listener(),
-    spread: Spread = ONE_DEVICE,
+    parallel: Parallelism = SINGLE_DEVICE,
 ) -> None:
     """Train and measure the given seeds of a variant through one set of compiled programs."""
     run = suite.run(variant)
-    programs = Programs(run, len(source.vocabulary), spread)
-    evaluator = Evaluator(programs.model, spread)
+    programs = TrainPrograms(run, len(source.vocabulary), parallel)
+    evaluator = Evaluator(programs.model, parallel)
     if suite.sweep:
         run = _with_best_rate(suite, variant, run, programs, evaluator, source, folder, listener)
     label = lambda seed: f"{variant} seed {seed}"
-    for start in range(0, len(seeds), spread.seeds):
-        group = seeds[start : start + spread.seeds]
+    for start in range(0, len(seeds), parallel.seeds):
+        group = seeds[start : start + parallel.seeds]
         seats = []
         for seed in group:
             where = folder.run(variant, seed)
             folder.check_there()
             if any((where / name).exists() for name in ("metrics.json", SEAL)):
                 listener.notify(f"{where}: {damage(where, MEASURED)}: measuring it again")
-            _write_record(where, Record(suite.name, variant, seed, run, versions()))
+            _write_record(where, RunRecord(suite.name, variant, seed, run, library_versions()))
             progress = functools.partial(listener.progress, label(seed))
-            seats.append(Seat(source.feed(run, seed, spread.share()), where, progress))
+            seats.append(Seat(source.feed(run, seed, parallel.share()), where, progress))
         states = fit_seeds(programs, seats, notify=listener.notify)
         for seed, seat, state in zip(group, seats, states, strict=True):
             listener.progress(f"{label(seed)}, evaluating", run.steps, {})
@@ -109,14 +109,14 @@ def _measure(
         "step_seconds": _pace(lines),
         "parameters": count_parameters(state.params),
         "learning_rate": run.optimiser.learning_rate,
-        "versions": versions(),
+        "versions": library_versions(),
         "processor": processor(),
         "device": jax.devices()[0].device_kind,
     }
 
 
-def _write_record(folder: Path, record: Record) -> None:
-    if writer():
+def _write_record(folder: Path, record: RunRecord) -> None:
+    if is_writer():
         write_record(folder, record)
 
 
@@ -124,7 +124,7 @@ def _with_best_rate(
     suite: Suite,
     variant: str,
     run: Run,
-    programs: Programs,
+    programs: TrainPrograms,
     evaluator: Evaluator,
     source: Source,
     folder: Folder,
@@ -135,16 +135,18 @@ def _with_best_rate(
     broken = damage(file.parent, [file.name])
     if broken and file.exists():
         listener.notify(f"{file.parent}: {broken}: choosing the learning rate again")
-    if agree([bool(broken)])[0]:
+    if broadcast([bool(broken)])[0]:
         scores: dict[float, float | None] = {}
         by = ""
         for rate in suite.learning_rates:
             candidate = replace(run, {"optimiser.learning_rate": rate})
             where = file.parent / f"rate{rate:g}"
             progress = functools.partial(listener.progress, f"{variant} rate {rate:g}")
-            feed = source.feed(candidate, SWEEP_SEED, programs.spread.share())
+            feed = source.feed(candidate, SWEEP_SEED, programs.parallel.share())
             folder.check_there()
-            _write_record(where, Record(suite.name, variant, SWEEP_SEED, candidate, versions()))
+            _write_record(
+                where, RunRecord(suite.name, variant, SWEEP_SEED, candidate, library_versions())
+            )
             try:
                 state = fit(programs, feed, where, progress=progress, notify=listener.notify)
             except NonFiniteLossError:
@@ -162,23 +164,23 @@ def _with_best_rate(
         }
         _write_json(file, record)
         _seal(file.parent, file.name)
-        meet(f"rate of {variant}")
+        barrier(f"rate of {variant}")
     rate = json.loads(file.read_text())["learning_rate"]
     return replace(run, {"optimiser.learning_rate": rate})
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:
-    if writer():
+    if is_writer():
         write_atomically(path, json.dumps(record, indent=1) + "\n")
 
 
 def _seal(folder: Path, *names: str) -> None:
-    if writer():
+    if is_writer():
         seal(folder, names)
 
 
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    if not writer():
+    if not is_writer():
         return
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]

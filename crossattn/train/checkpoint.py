@@ -15,8 +15,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from crossattn.files import SEAL, damage, seal
-from crossattn.train.crew import agree, everyone, meet, writer
 from crossattn.train.digest import digest, name_of
+from crossattn.train.multihost import all_gather, barrier, broadcast, is_writer
 from crossattn.train.step import State
 
 Metrics = dict[str, float]
@@ -122,7 +122,7 @@ class Checkpoints:
         They notice what changes no array: flipped bits in Orbax's descriptions of them.
         """
         there = [path for path in self.folder.glob(f"{self.step}*") if _step_of(path) == self.step]
-        if not writer() or not there:
+        if not is_writer() or not there:
             return
         folder = max(there, key=lambda path: path.stat().st_mtime)
         # Orbax changes what lies beside the items once more.
@@ -162,7 +162,7 @@ class Checkpoints:
             self._finish()
             for there in sorted(self.manager.all_steps() if step is None else [step], reverse=True):
                 items = self._items(there, abstract)
-                if all(everyone(np.array([items is not None]))):
+                if all(all_gather(np.array([items is not None]))):
                     found = _whole(there, items["state"], items["position"], tuple(tried))
                     if found is not None:
                         return found
@@ -178,8 +178,8 @@ class Checkpoints:
     def _items(self, step: int, abstract: Any) -> Any:
         """A checkpoint's items as they are read; None where they cannot be."""
         there = self.folder / str(step)
-        sealed = writer() and (there / SEAL).exists()
-        if not agree([not (sealed and damage(there))])[0]:
+        sealed = is_writer() and (there / SEAL).exists()
+        if not broadcast([not (sealed and damage(there))])[0]:
             return None
         try:
             with _quiet():
@@ -218,11 +218,11 @@ class Checkpoints:
         """Move a damaged checkpoint out of the way of later ones; returns its new place."""
         aside = self.folder.parent / "damaged" / str(step)
         with self._turn:
-            if writer():
+            if is_writer():
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.parent.mkdir(exist_ok=True)
                 (self.folder / str(step)).rename(aside)
-            meet(f"{aside}")
+            barrier(f"{aside}")
             self.manager.reload()
         return aside
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from crossattn.train.crew import everyone
+from crossattn.train.multihost import all_gather
 
 MODULUS = 2**64
 
@@ -34,7 +34,7 @@ def digest(tree: Any, about: str = "") -> str:
     )
     # Halves, since JAX has no 64-bit integers by default.
     halves = np.array([here % 2**32, here // 2**32 % 2**32], np.uint32)
-    total = sum(int(low) + (int(high) << 32) for low, high in everyone(halves))
+    total = sum(int(low) + (int(high) << 32) for low, high in all_gather(halves))
     return f"{(total + _seed(about)) % MODULUS:016x}"
 
 

@@ -13,7 +13,7 @@ from crossattn.data.examples import Examples
 from crossattn.models.decoder import POOLED, VisionLanguageDecoder
 from crossattn.models.sight import Sight
 from crossattn.shapes import Array, Bool
-from crossattn.train.spread import EVALUATION_AXES, ONE_DEVICE, Spread
+from crossattn.train.parallel import EVALUATION_AXES, SINGLE_DEVICE, Parallelism
 from crossattn.train.step import Batch, forward
 
 ROWS_PER_BATCH = 128
@@ -74,11 +74,11 @@ def evaluation_step(
 class Evaluator:
     """Predicts with the parameters of any seed of one variant."""
 
-    def __init__(self, model: VisionLanguageDecoder, spread: Spread = ONE_DEVICE):
+    def __init__(self, model: VisionLanguageDecoder, parallel: Parallelism = SINGLE_DEVICE):
         self.layers = model.layers
         self.patches_seen = model.fusion not in POOLED
-        self.program = spread.evaluator(functools.partial(evaluation_step, model))
-        shards = spread.size(*EVALUATION_AXES)
+        self.program = parallel.evaluator(functools.partial(evaluation_step, model))
+        shards = parallel.size(*EVALUATION_AXES)
         self.rows = -(-ROWS_PER_BATCH // shards) * shards
 
     def predict(

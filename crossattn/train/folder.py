@@ -15,7 +15,7 @@ from typing import Any
 from crossattn.files import contents, damage, write_atomically
 from crossattn.train.checkpoint import newest
 from crossattn.train.fields import flat
-from crossattn.train.stale import MEASURED, Stale, find, left_over
+from crossattn.train.stale import MEASURED, Stale, find_stale, left_over
 from crossattn.train.suite import Suite
 
 # What a run of a few hundred thousand parameters leaves on the disk, checkpoints included.
@@ -142,7 +142,7 @@ class Folder:
 
     def stale(self, suite: Suite) -> list[Stale]:
         """What was run, or measured, for other variants than the suite has now; reads only."""
-        return list(find(self.path, suite))
+        return list(find_stale(self.path, suite))
 
     def changes(self, suite: Suite) -> list[str]:
         """What `claim` will do to a folder of a suite that has changed, a line for each variant."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from crossattn.files import contents, write_atomically
-from crossattn.train.crew import writer
+from crossattn.train.multihost import is_writer
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ class Log:
     def __init__(self, path: Path, *, resume_at: int = 0):
         self.path, self.damaged = path, 0
         self.file: TextIO | None = None
-        if not writer():
+        if not is_writer():
             return
         lines, self.damaged = _read(path)
         kept = [line for line in lines if line["step"] <= resume_at]

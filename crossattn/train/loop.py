@@ -13,8 +13,8 @@ from crossattn.train import step as steps
 from crossattn.train.checkpoint import WITHOUT_DIGEST, CheckpointError, Checkpoints, Metrics
 from crossattn.train.feed import Feed
 from crossattn.train.log import Log
+from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
 from crossattn.train.run import Run
-from crossattn.train.spread import ONE_DEVICE, Spread
 from crossattn.train.step import Batch, State
 
 LOG_EVERY = 10
@@ -24,7 +24,7 @@ class NonFiniteLossError(ArithmeticError):
     """The loss or the gradient became infinite or NaN."""
 
 
-class Programs:
+class TrainPrograms:
     """The compiled programs of one variant, shared by all its seeds.
 
     The seed is an argument of `create`. On one device each seed runs by itself: what is computed
@@ -32,27 +32,27 @@ class Programs:
     the same time, and their numbers may differ by rounding from those of a seed alone.
     """
 
-    def __init__(self, run: Run, words: int, spread: Spread = ONE_DEVICE):
+    def __init__(self, run: Run, words: int, parallel: Parallelism = SINGLE_DEVICE):
         """Programs of a run whose vocabulary has `words` words.
 
         Raises:
-          SpreadError: the batches do not divide over the devices.
+          ParallelismError: the batches do not divide over the devices.
         """
-        spread.check(run)
-        self.run, self.spread = run, spread
-        self.model = steps.model_of(run, words, layout=spread.layout(run))
+        parallel.check(run)
+        self.run, self.parallel = run, parallel
+        self.model = steps.model_of(run, words, layout=parallel.layout(run))
         optimiser = steps.optimiser_of(run.optimiser, run.steps)
         create = functools.partial(steps.create, self.model, optimiser)
-        step = functools.partial(steps.train_step, self.model, optimiser, parts=spread.accumulate)
-        self.create = spread.creator(create, together=False)
+        step = functools.partial(steps.train_step, self.model, optimiser, parts=parallel.accumulate)
+        self.create = parallel.creator(create, together=False)
         self.create_all = self.create
-        if spread.seeds > 1:
-            self.create_all = spread.creator(create, together=True)
-        self.step = spread.stepper(step, run.steps)
+        if parallel.seeds > 1:
+            self.create_all = parallel.creator(create, together=True)
+        self.step = parallel.stepper(step, run.steps)
 
 
 def fit(
-    programs: Programs,
+    programs: TrainPrograms,
     feed: Feed,
     folder: Path,
     *,
@@ -89,7 +89,7 @@ class Seat:
 
 
 def fit_seeds(
-    programs: Programs,
+    programs: TrainPrograms,
     seats: Sequence[Seat],
     *,
     notify: Callable[[str], None] = lambda message: None,
@@ -101,7 +101,7 @@ def fit_seeds(
     Returns:
       Their states after the last step.
     """
-    spread, places = programs.spread, range(programs.spread.seeds)
+    parallel, places = programs.parallel, range(programs.parallel.seeds)
     # A seat that is left over does what the last one does, and nobody looks.
     feeds = [seats[min(place, len(seats) - 1)].feed for place in places]
     seeds = np.array([feed.seed for feed in feeds], np.int32)
@@ -111,17 +111,17 @@ def fit_seeds(
         lanes = []
         for place, seat in enumerate(seats):
             lane = stack.enter_context(_Lane(programs.run, seat))
-            state = lane.resume(spread, state, place, notify)
+            state = lane.resume(parallel, state, place, notify)
             lanes.append(lane)
         rates = [feed.learning_rate for feed in feeds]
         rate = np.array(rates) if len(rates) > 1 else rates[0]
         while any(lane.step < programs.run.steps for lane in lanes):
             batches = [lane.batch() for lane in lanes]
             batches += [batches[-1]] * (len(feeds) - len(batches))
-            state, metrics = programs.step(state, spread.place(batches), rate)
+            state, metrics = programs.step(state, parallel.place(batches), rate)
             for place, lane in enumerate(lanes):
-                lane.after(metrics, functools.partial(spread.take, state, place))
-        return [spread.take(state, place) for place in range(len(lanes))]
+                lane.after(metrics, functools.partial(parallel.take, state, place))
+        return [parallel.take(state, place) for place in range(len(lanes))]
 
 
 class _Lane:
@@ -141,13 +141,13 @@ class _Lane:
         self.open.__exit__(*error)
 
     def resume(
-        self, spread: Spread, states: State, place: int, notify: Callable[[str], None]
+        self, parallel: Parallelism, states: State, place: int, notify: Callable[[str], None]
     ) -> State:
         """The states, with that of this seed from its newest checkpoint, if it has one."""
         feed, folder = self.seat.feed, self.seat.folder
         damaged, unlogged = tuple[int, ...](), list[Metrics]()
         if self.checkpoints.latest() is not None:
-            found = self.checkpoints.restore(spread.take(states, place))
+            found = self.checkpoints.restore(parallel.take(states, place))
             self.step, damaged, unlogged = found.step, found.damaged, found.unlogged
             if found.position != feed.position(self.step):
                 raise CheckpointError(
@@ -156,7 +156,7 @@ class _Lane:
                 )
             if not found.checked:
                 notify(f"{folder}: {WITHOUT_DIGEST.format(step=self.step)}")
-            states = spread.put(states, place, found.state)
+            states = parallel.put(states, place, found.state)
         self.log = log = self.open.enter_context(Log(folder / "log.jsonl", resume_at=self.step))
         if log.damaged:
             notify(f"{folder / 'log.jsonl'} is damaged: {log.damaged} of its lines are lost")
@@ -167,7 +167,7 @@ class _Lane:
             notify(f"{aside} is a damaged checkpoint: going on from step {self.step} instead")
         event = "resume" if self.step else "start"
         log.write(self.step, event=event, **feed.position(self.step))
-        place_of = place if spread.seeds > 1 else None
+        place_of = place if parallel.seeds > 1 else None
         self.watch = _Watch(log, self.checkpoints, place_of, unlogged)
         self.batches = feed.batches(self.step)
         return states

@@ -27,7 +27,7 @@ class RecordError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
+class RunRecord:
     """One run of a suite.
 
     Attributes:
@@ -45,7 +45,7 @@ class Record:
     versions: dict[str, str]
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     return {
         "python": platform.python_version(),
@@ -84,7 +84,7 @@ def _model_name() -> str:
     return ", ".join(parts)
 
 
-def write_record(folder: Path, record: Record) -> None:
+def write_record(folder: Path, record: RunRecord) -> None:
     """Write run.json, unless the folder has one: the versions are those that began the run.
 
     One that cannot be read is written anew.
@@ -98,7 +98,7 @@ def write_record(folder: Path, record: Record) -> None:
         write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
-def read_record(folder: Path) -> Record:
+def read_record(folder: Path) -> RunRecord:
     """The run of a folder.
 
     Raises:
@@ -107,7 +107,7 @@ def read_record(folder: Path) -> Record:
     Example:
       >>> import tempfile
       >>> folder = Path(tempfile.mkdtemp())
-      >>> write_record(folder, Record("fusion", "blind", 3, Run(steps=7), versions()))
+      >>> write_record(folder, RunRecord("fusion", "blind", 3, Run(steps=7), library_versions()))
       >>> read_record(folder).run == Run(steps=7)
       True
     """
@@ -124,7 +124,7 @@ def read_record(folder: Path) -> Record:
     if content.pop("format") != FORMAT:
         raise RecordError(f"{path} has another format than this crossattn reads{wrote}")
     try:
-        return _build(Record, content, "")
+        return _build(RunRecord, content, "")
     except (TypeError, ValueError) as error:
         raise RecordError(f"{path} is damaged or of another version: {error}{wrote}") from None
 

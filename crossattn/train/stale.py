@@ -69,7 +69,7 @@ class Stale:
         return where
 
 
-def find(folder: Path, suite: Suite) -> Iterator[Stale]:
+def find_stale(folder: Path, suite: Suite) -> Iterator[Stale]:
     """What is stale, variant by variant; reads only."""
     for variant in suite.variants:
         wanted = suite.settings(variant)

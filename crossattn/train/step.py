@@ -10,7 +10,7 @@ import optax
 
 from crossattn.models.decoder import VisionLanguageDecoder
 from crossattn.shapes import Array, Float
-from crossattn.sharding import Layout
+from crossattn.sharding import ContextParallel
 from crossattn.train.accumulate import accumulate
 from crossattn.train.run import Optimiser, Run
 
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
 
 
 def model_of(
-    run: Run, vocabulary: int, cell: int = 8, *, layout: Layout | None = None
+    run: Run, vocabulary: int, cell: int = 8, *, layout: ContextParallel | None = None
 ) -> VisionLanguageDecoder:
     """The model that a run describes; its attention goes over the devices of a layout."""
     model = run.model

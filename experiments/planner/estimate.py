@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from crossattn.sharding import AXES
-from crossattn.sharding.rules import names
+from crossattn.sharding.rules import entry_axes
 from crossattn.train import step as steps
 from crossattn.train.run import Run
 
@@ -108,7 +108,7 @@ def cost(programs: Programs, whole: Work, sizes: dict[str, int]) -> Cost:
     optimiser = sum(leaf.bytes for leaf in leaves) - parameters
     gathered, wire = 0, 0.0
     for leaf in mine:
-        if "fsdp" in [axis for entry in leaf.spec for axis in names(entry)]:
+        if "fsdp" in [axis for entry in leaf.spec for axis in entry_axes(entry)]:
             all_of_it = leaf.bytes * fsdp
             gathered += all_of_it
             # Gathered in both passes, its gradient scattered, then summed over data.

@@ -16,7 +16,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any
 
-from crossattn.train.record import Record, versions, write_record
+from crossattn.train.record import RunRecord, library_versions, write_record
 
 from .chips import Topology
 from .programs import STEPS, Sizes
@@ -48,7 +48,7 @@ def check_compiler() -> None:
 
 
 def compile_all(
-    record: Record,
+    record: RunRecord,
     sizes: Sizes,
     slice_: Topology,
     meshes: Sequence[str | None],
@@ -154,6 +154,6 @@ def _reason(code: int, said: str) -> str:
     return lines[-1] if lines else f"the compiler ended with code {code}"
 
 
-def record_of(suite: str, variant: str, run: Any) -> Record:
+def record_of(suite: str, variant: str, run: Any) -> RunRecord:
     """A run as the worker reads it."""
-    return Record(suite, variant, 0, run, versions())
+    return RunRecord(suite, variant, 0, run, library_versions())

@@ -15,9 +15,9 @@ from crossattn.data.batches import gather
 from crossattn.sharding import Partition, batch_sharding, partition
 from crossattn.train import loop
 from crossattn.train.evaluate import ROWS_PER_BATCH, Evaluator
+from crossattn.train.parallel import Parallelism
 from crossattn.train.run import Run, replace
 from crossattn.train.source import load
-from crossattn.train.spread import Spread
 from crossattn.train.step import Batch, State
 
 STEPS = {"train": "training", "evaluation": "evaluation"}
@@ -86,7 +86,7 @@ def _times(batch: Batch, count: int) -> Batch:
     return jax.tree.map(grown, batch)
 
 
-class Lowering(Spread):
+class Lowering(Parallelism):
     """Programs of a run on a mesh of devices that are not here: called, they are lowered.
 
     Arrays are shapes. All else is training's own: what a run would compile there is what is lowered
@@ -117,7 +117,7 @@ class Programs:
 
     def __init__(self, run: Run, sizes: Sizes):
         self.run, self.sizes = run, sizes
-        here = loop.Programs(run, sizes.words)
+        here = loop.TrainPrograms(run, sizes.words)
         self.model, self.step = here.model, here.step
         self.state: State = jax.eval_shape(here.create, 0, sizes.train)
 
@@ -129,7 +129,7 @@ class Programs:
         """The training step of `crossattn.train.loop` on a mesh, lowered.
 
         Raises:
-          SpreadError: the batch does not divide over the mesh.
+          ParallelismError: the batch does not divide over the mesh.
         """
         rate = _placed(jax.ShapeDtypeStruct((), jnp.float32), NamedSharding(mesh, PartitionSpec()))
         state = jax.tree.map(_placed, self.state, self.plan(mesh).shardings)
@@ -139,7 +139,7 @@ class Programs:
     def lower_evaluation(self, mesh: Mesh) -> Any:
         """The program of `crossattn.train.evaluate` on a mesh, lowered; it writes texts, too."""
         there = self._there(mesh)
-        evaluator = Evaluator(there.model, there.spread)
+        evaluator = Evaluator(there.model, there.parallel)
         fill = lambda x: jax.ShapeDtypeStruct((evaluator.rows, *x.shape[1:]), x.dtype)
         batch = jax.tree.map(fill, self.sizes.evaluation)
         patches = batch.coverage.shape[-1]
@@ -147,8 +147,8 @@ class Programs:
         params = jax.tree.map(_placed, self.state.params, self.plan(mesh).shardings.params)
         return evaluator.program(params, batch, visible)
 
-    def _there(self, mesh: Mesh) -> loop.Programs:
-        return loop.Programs(self.run, self.sizes.words, Lowering(mesh))
+    def _there(self, mesh: Mesh) -> loop.TrainPrograms:
+        return loop.TrainPrograms(self.run, self.sizes.words, Lowering(mesh))
 
 
 def _placed(leaf: Any, sharding: Any) -> Any:

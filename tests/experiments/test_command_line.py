@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crossattn.train.folder import Folder
-from crossattn.train.record import Record, versions, write_record
+from crossattn.train.record import RunRecord, library_versions, write_record
 from experiments import __main__ as front_door
 from experiments import ablate, evaluate
 from experiments.command_line import plain_errors
@@ -126,7 +126,7 @@ def check(command, arguments, said, places, folder, capsys):
 
 
 def test_data_without_checkpoints_or_such_a_split(tmp_path, capsys):
-    write_record(tmp_path, Record("tiny", "blind", 0, driver.SUITE.base, versions()))
+    write_record(tmp_path, RunRecord("tiny", "blind", 0, driver.SUITE.base, library_versions()))
     for arguments, said in (
         (["--on", "pars"], "--on pars is no split of this run's data: did you mean pairs?"),
         (["--on", "swap"], "--on swap has no questions: choose one of"),

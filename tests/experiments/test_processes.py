@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from crossattn.train import crew
+from crossattn.train import multihost
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = ("--seeds", "1", "--variants", "cross-attention", "--batch-size", "8")
@@ -76,8 +76,8 @@ def together(out, *fatal, mesh="data=4"):
 # Prints where it listens as long as it waits.
 ALONE = """
 import sys, threading, time
-from crossattn.train import crew
-crew.PATIENCE, crew.WAIT = 0.1, 2
+from crossattn.train import multihost
+multihost.PATIENCE, multihost.WAIT = 0.1, 2
 port = f"{int(sys.argv[1].rpartition(':')[2]):04X}"
 def look():
     found = set()
@@ -86,7 +86,7 @@ def look():
         found = {x[1] for x in lines if x[1].endswith(f":{port}") and x[3] == "0A"}
     print(*found, flush=True)
 threading.Thread(target=look, daemon=True).start()
-crew.start("ablate", [sys.argv[1], "2", sys.argv[2]])
+multihost.initialize("ablate", [sys.argv[1], "2", sys.argv[2]])
 """
 
 
@@ -115,7 +115,7 @@ def started(monkeypatch, *explicit):
     monkeypatch.setattr(
         jax.distributed, "initialize", lambda *args, **named: told.update(named, args=args)
     )
-    crew.start("ablate", explicit)
+    multihost.initialize("ablate", explicit)
     return told
 
 
@@ -142,7 +142,7 @@ def test_names_are_looked_up_before_process_0_listens(monkeypatch, capsys):
 
     monkeypatch.delenv("JAX_COORDINATOR_BIND_ADDRESS", raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    monkeypatch.setattr(crew, "_here", lambda address: not address.startswith("192."))
+    monkeypatch.setattr(multihost, "_here", lambda address: not address.startswith("192."))
     assert started(monkeypatch, "[::1]:7", "1", "0")["coordinator_bind_address"] == "[::1]:7"
     assert started(monkeypatch, "node0:7", "2", "0")["coordinator_bind_address"] == "node0:7"
     assert "node0 is 127.0.1.1 on this machine: processes of others" in capsys.readouterr().err
@@ -162,7 +162,7 @@ def test_names_are_looked_up_before_process_0_listens(monkeypatch, capsys):
 )
 def test_an_address_without_host_or_port_is_refused(explicit):
     with pytest.raises(ValueError, match="write an address with its port, as node0:1234"):
-        crew.start("ablate", explicit.rsplit(" ", 2))
+        multihost.initialize("ablate", explicit.rsplit(" ", 2))
 
 
 def metrics(out):
@@ -172,12 +172,12 @@ def metrics(out):
 def test_lost_processes_end_the_others_and_another_mesh_goes_on(tmp_path):
     out, whole = tmp_path / "out", tmp_path / "whole"
     codes, said = together(out, 0, 14)
-    assert codes == [crew.LOST, -signal.SIGKILL], said
+    assert codes == [multihost.LOST, -signal.SIGKILL], said
     assert "\nablate: process 1 on " in said[0]
     assert "is lost; checkpoints are safe, go on as before\n" in said[0]
     assert "Traceback" not in said[0]
     codes, _ = together(out, 9, 9)  # both
-    assert set(codes) <= {crew.LOST, -signal.SIGKILL}
+    assert set(codes) <= {multihost.LOST, -signal.SIGKILL}
     assert -signal.SIGKILL in codes
     codes, said = together(out, 0, 0, mesh="fsdp=2,tensor=2")
     assert codes == [0, 0], said

@@ -302,8 +302,8 @@ def sharding_call(pick: random.Random) -> Call:
     layout = {"axis": option.pop("axis")} if "axis" in option else {}
 
     def call():
-        mesh = over.make_mesh("data=1")
-        return over.attend_sharded(**given, layout=over.Layout(mesh, **layout), **option)[0]
+        along = over.ContextParallel(over.make_mesh("data=1"), **layout)
+        return over.attend_sharded(**given, layout=along, **option)[0]
 
     said = ", ".join(f"{name}={shown(value)}" for name, value in given.items())
     fits = not (spoil or option or layout) and all(sizes)

@@ -12,7 +12,7 @@ from crossattn import Mask, attend
 from crossattn.nn import BidirectionalAttention, CrossAttention, Logits, Spare
 from crossattn.nn.adapters import DecoupledAttention
 from crossattn.ops.api import RefusalError
-from crossattn.sharding import Layout, attend_sharded, explain_sharded
+from crossattn.sharding import ContextParallel, attend_sharded, explain_sharded
 from crossattn.sharding.wire import wire_bytes
 
 B, T, S, N, M, H = 2, 5, 37, 3, 12, 4
@@ -93,7 +93,7 @@ CASES = {
 def test_a_layout_changes_no_result(case, streams):
     fields, batch = CASES[case]
     alone = module(**fields)
-    over = alone.clone(layout=Layout(mesh(), batch=batch))
+    over = alone.clone(layout=ContextParallel(mesh(), batch=batch))
     params = filled(alone, *streams)
     wanted, found = (evaluate(it, params, *streams) for it in (alone, over))
     assert_equal(found, wanted)
@@ -110,14 +110,14 @@ def test_one_device_is_attend_to_the_last_bit(streams):
     q, k = (jax.random.normal(jax.random.key(2), (B, n, H, 8)) for n in (T, S))
     options = {"mask": Mask.causal(3), "softcap": 1.3}
     out, trace = attend(q, k, k, **options)
-    one, own = attend_sharded(q, k, k, layout=Layout(mesh(1, 1)), **options)
+    one, own = attend_sharded(q, k, k, layout=ContextParallel(mesh(1, 1)), **options)
     np.testing.assert_array_equal(one, out)
     np.testing.assert_array_equal(own.lse, trace.lse)
 
 
 def test_other_modules_read_over_a_layout(streams):
     x, context = streams
-    layout = Layout(mesh(), batch=("data",))
+    layout = ContextParallel(mesh(), batch=("data",))
     calls = {
         "bidirectional": (
             BidirectionalAttention(M, H, context_width=N),
@@ -138,7 +138,7 @@ def test_other_modules_read_over_a_layout(streams):
 
 def test_long_contexts_stay_where_they_are():
     """Neither training nor a step over what is projected moves keys."""
-    layout, rows, many = Layout(mesh(), batch=("data",)), 2 * B, 512
+    layout, rows, many = ContextParallel(mesh(), batch=("data",)), 2 * B, 512
     one = module(layout=layout)
     x, context = jnp.ones((rows, 1, M)), jnp.ones((rows, many, M))
     params = filled(one, x, context)
@@ -164,13 +164,13 @@ def test_long_contexts_stay_where_they_are():
 
 def test_refusals_say_what_to_write(streams):
     x = jnp.ones((B, 8, H, 4))
-    call = functools.partial(attend_sharded, x, x, x, layout=Layout(mesh()))
+    call = functools.partial(attend_sharded, x, x, x, layout=ContextParallel(mesh()))
     with pytest.raises(RefusalError, match="drops no weights: leave dropout out"):
         call(dropout=(0.1, jax.random.key(0)))
     with pytest.raises(TypeError, match=r"no option 'soft_cap': write one of 'scale', 'softcap'"):
         call(soft_cap=1.0)
     with pytest.raises(TypeError, match="softcap is a Python number"):
         jax.jit(lambda c: call(softcap=c)[0])(1.0)
-    wide = module(layout=Layout(mesh(8, 1), batch=("data",)))
+    wide = module(layout=ContextParallel(mesh(8, 1), batch=("data",)))
     with pytest.raises(ValueError, match="B=2 does not divide over 8 devices"):
         jax.eval_shape(wide.init, jax.random.key(0), *streams)

@@ -9,9 +9,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tpu_child import compiled
 
-from crossattn.sharding.context import attend_sharded
-from crossattn.sharding.layout import Layout
-from crossattn.sharding.strategies import Sizes, choose, exchanges
+from crossattn.sharding.attention import attend_sharded
+from crossattn.sharding.context_parallel import ContextParallel
+from crossattn.sharding.strategies import ExchangeSizes, choose_strategy, exchanges
 from crossattn.sharding.wire import COUNTABLE, collectives, wire_bytes
 
 MIB = 2**20
@@ -27,13 +27,13 @@ CASES = [FORWARD, BOTH, SUMMARY, MOVED, (*MANY, "forward"), EQUAL, GROUPED]
 
 
 def sizes_of(T, S, H, K, data, *_):
-    return Sizes(B=1, T=T, S=S, H=H, K=K, D=128, V=128, n=8 // data, element=2)
+    return ExchangeSizes(B=1, T=T, S=S, H=H, K=K, D=128, V=128, n=8 // data, element=2)
 
 
 def said(case):
     """By the closed form."""
     sizes = sizes_of(*case)
-    chosen = {x.strategy: x for x in exchanges(sizes)}[case[5] or choose(sizes).strategy]
+    chosen = {x.strategy: x for x in exchanges(sizes)}[case[5] or choose_strategy(sizes).strategy]
     return chosen.forward + (chosen.backward if case[6] == "both" else 0)
 
 
@@ -121,8 +121,8 @@ def test_programs_are_read_in_every_spelling():
 
 
 def test_many_queries_of_few_keys_move_the_keys():
-    assert choose(sizes_of(*MANY)).strategy == "gather-kv"
-    assert choose(sizes_of(*MANY)).forward == 7 * MIB
+    assert choose_strategy(sizes_of(*MANY)).strategy == "gather-kv"
+    assert choose_strategy(sizes_of(*MANY)).forward == 7 * MIB
 
 
 def by_definition(T, S, H, K, n):
@@ -148,7 +148,7 @@ def test_the_choice_is_within_2_percent_of_the_best_on_a_grid():
     assert len(GRID) == 40
     chosen = set()
     for T, S, H, K, n in GRID:
-        best = choose(Sizes(B=1, T=T, S=S, H=H, K=K, D=128, V=128, n=n, element=2))
+        best = choose_strategy(ExchangeSizes(B=1, T=T, S=S, H=H, K=K, D=128, V=128, n=n, element=2))
         moved = by_definition(T, S, H, K, n)
         assert moved[best.strategy] <= 1.02 * min(moved.values()), (T, S, H, K, n)
         chosen.add(best.strategy)
@@ -162,7 +162,7 @@ def test_cpu_programs_send_what_the_closed_form_says(strategy):
     q, k = (jax.ShapeDtypeStruct((1, n, 8, 16), jnp.float32, sharding=place) for n in (16, 40))
 
     def results(*qkv):
-        out, trace = attend_sharded(*qkv, layout=Layout(mesh), strategy=strategy)
+        out, trace = attend_sharded(*qkv, layout=ContextParallel(mesh), strategy=strategy)
         return out, trace.lse
 
     def both(cotangents, *qkv):
@@ -171,6 +171,6 @@ def test_cpu_programs_send_what_the_closed_form_says(strategy):
 
     lse = jax.ShapeDtypeStruct((1, 8, 16), jnp.float32)
     moved = wire_bytes(jax.jit(both).lower((q, lse), q, k, k).compile().as_text())
-    sizes = Sizes(B=1, T=16, S=40, H=8, K=8, D=16, V=16, n=8, element=4)
+    sizes = ExchangeSizes(B=1, T=16, S=40, H=8, K=8, D=16, V=16, n=8, element=4)
     wanted = {x.strategy: x.forward + x.backward for x in exchanges(sizes)}[strategy]
     assert sum(moved.values()) == pytest.approx(wanted, rel=0.02)

@@ -15,8 +15,8 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from crossattn.sharding.context import attend_sharded
-from crossattn.sharding.layout import Layout
+from crossattn.sharding.attention import attend_sharded
+from crossattn.sharding.context_parallel import ContextParallel
 from crossattn.sharding.wire import COUNTABLE, wire_bytes
 
 
@@ -24,7 +24,7 @@ def program(T, S, H, K, data, strategy, what):
     devices = topologies.get_topology_desc(topology_name="v5e:2x4", platform="tpu").devices
     shape = (data, 8 // data)
     mesh = Mesh(np.array(devices).reshape(shape), ("data", "context"), (AxisType.Auto,) * 2)
-    layout = Layout(mesh, batch=("data",))
+    layout = ContextParallel(mesh, batch=("data",))
     place = NamedSharding(mesh, PartitionSpec("data", "context"))
     q, k = (
         jax.ShapeDtypeStruct((data, n, heads, 128), jnp.bfloat16, sharding=place)

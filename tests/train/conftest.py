@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from crossattn.data import scenes
-from crossattn.train.loop import Programs
+from crossattn.train.loop import TrainPrograms
 from crossattn.train.run import Data, Model, Optimiser, Run
 
 TINY = Run(
@@ -29,7 +29,7 @@ def examples():
 
 @pytest.fixture(scope="package")
 def programs(run, examples):
-    return Programs(run, len(examples.vocabulary))
+    return TrainPrograms(run, len(examples.vocabulary))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from crossattn.files import SEAL, seal
 from crossattn.train.folder import Folder, FolderError, pending
-from crossattn.train.record import Record, versions, write_record
+from crossattn.train.record import RunRecord, library_versions, write_record
 from crossattn.train.run import Data, Run, replace
 from crossattn.train.stale import MEASURED
 from crossattn.train.suite import Suite
@@ -28,7 +28,9 @@ SEEDS = 2
 def finish(folder, suite, variant, seed):
     """What a finished run leaves, as far as anybody looks at it here."""
     where = folder.run(variant, seed)
-    write_record(where, Record(suite.name, variant, seed, suite.run(variant), versions()))
+    write_record(
+        where, RunRecord(suite.name, variant, seed, suite.run(variant), library_versions())
+    )
     (where / "checkpoints").mkdir(exist_ok=True)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{suite.primary: np.ones(3)})
@@ -182,10 +184,10 @@ def test_a_run_that_has_not_begun_is_nothing_to_keep(folder):
     (folder.path / "runs" / "wide" / "seed of mine").mkdir()
     assert folder.changes(new) == []
     # A kill left its settings alone, and they have changed since.
-    write_record(run, Record("made", "wide", 0, new.run("wide"), {}))
+    write_record(run, RunRecord("made", "wide", 0, new.run("wide"), {}))
     newer = changed(variants={**SUITE.variants, "wide": {"model.width": 16}})
     folder.claim(newer)
-    write_record(run, Record("made", "wide", 0, newer.run("wide"), {}))
+    write_record(run, RunRecord("made", "wide", 0, newer.run("wide"), {}))
     assert folder.changes(newer) == []
 
 
@@ -194,7 +196,7 @@ def test_a_sweep_is_stale_with_its_variant(folder):
     other = Folder(folder.path.parent / "swept")
     other.path.mkdir()
     other.claim(swept)
-    record = Record(
+    record = RunRecord(
         "swept", "deep", 1, replace(swept.run("deep"), {"optimiser.learning_rate": 8e-3}), {}
     )
     write_record(other.path / "sweep" / "deep" / "rate0.008", record)

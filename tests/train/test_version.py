@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import crossattn
-from crossattn.train.record import versions
+from crossattn.train.record import library_versions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,7 +15,7 @@ def test_the_version_is_known_without_installation(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
-    assert versions()["crossattn"] == crossattn.__version__
+    assert library_versions()["crossattn"] == crossattn.__version__
 
 
 def test_whoever_cites_names_the_version():

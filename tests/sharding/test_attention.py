@@ -11,8 +11,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from crossattn import Mask, attend
 from crossattn.ops.api import RefusalError
-from crossattn.sharding.context import attend_sharded, explain_sharded
-from crossattn.sharding.layout import Layout
+from crossattn.sharding.attention import attend_sharded, explain_sharded
+from crossattn.sharding.context_parallel import ContextParallel
 
 # Few queries of many keys and the reverse, neither a multiple of 4; grouped heads; each kind of
 # bias.
@@ -105,7 +105,7 @@ def poisoned(given, arrays, seen):
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_one_device_under_every_kind_of_mask(case):
     strategy, name = case
-    given, how = CALLS[name], (Layout(mesh()), strategy)
+    given, how = CALLS[name], (ContextParallel(mesh()), strategy)
     for kind in kinds(given):
         arrays, leaves, wanted = on_one_device(name, kind)
         found = run(given, arrays, leaves, how)
@@ -127,7 +127,7 @@ def test_statistics(name, gradients):
     arrays = inputs(given)
     arrays["sinks"] = np.random.default_rng(5).standard_normal(given.H)
     for kind, leaves in kinds(given).items():
-        how = (Layout(mesh()), "gather-q")
+        how = (ContextParallel(mesh()), "gather-q")
         found = run(given, arrays, leaves, how, columns, gradients=gradients)
         wanted = run(given, arrays, leaves, None, columns, gradients=gradients)
         seen = drawn(leaves)
@@ -147,7 +147,7 @@ def test_bfloat16(strategy):
     for kind in ("together", "lengths"):
         leaves = kinds(given)[kind]
         wanted = run(given, arrays, leaves, None)
-        found = run(given, arrays, leaves, (Layout(mesh()), strategy), dtype=jnp.bfloat16)
+        found = run(given, arrays, leaves, (ContextParallel(mesh()), strategy), dtype=jnp.bfloat16)
         assert found["out"].dtype == jnp.bfloat16
         assert_close(found, wanted, arrays, jnp.bfloat16)
 
@@ -156,7 +156,7 @@ def test_examples_and_heads_over_axes_of_their_own():
     """Manual over all axes, as kernels for TPUs want it; the output lies as the layout says."""
     given = Call(H=4, K=2, T=6, S=10, bias="HTS")
     three = jax.make_mesh((2, 2, 2), ("data", "tensor", "context"), axis_types=(AxisType.Auto,) * 3)
-    layout = Layout(three, batch=("data",), heads=("tensor",))
+    layout = ContextParallel(three, batch=("data",), heads=("tensor",))
     arrays, leaves = inputs(given), kinds(given)["together"]
     wanted = run(given, arrays, leaves, None)
     assert_close(run(given, arrays, leaves, (layout, "gather-q")), wanted, arrays, np.float32)
@@ -169,7 +169,7 @@ def test_explicit_axes():
     """The functional core where shardings are part of the types."""
     given = Call(T=8, S=12, H=2, K=2)
     explicit = mesh(kind=AxisType.Explicit)
-    layout, spec = Layout(explicit, batch=("data",)), PartitionSpec("data", "context")
+    layout, spec = ContextParallel(explicit, batch=("data",)), PartitionSpec("data", "context")
     arrays = [inputs(given)[n].astype(np.float32) for n in "qkv"]
 
     def loss(q, k, v, how):
@@ -186,11 +186,11 @@ def test_explicit_axes():
     for one, other in zip((*found, *gradients), (*wanted, *wanted_gradients), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     with pytest.raises(ValueError, match="'data' of the mesh is Explicit"):
-        Layout(explicit)
+        ContextParallel(explicit)
 
 
 def test_nothing_to_see_and_nobody_to_see_it():
-    layout, x = Layout(mesh()), jnp.ones((2, 3, 4, 5))
+    layout, x = ContextParallel(mesh()), jnp.ones((2, 3, 4, 5))
     out, trace = attend_sharded(x, x[:, :0], x[:, :0], layout=layout)
     assert not out.any()
     assert not trace.valid.any()
@@ -198,15 +198,15 @@ def test_nothing_to_see_and_nobody_to_see_it():
 
 
 def test_refusals_say_what_to_write():
-    x, wide = jnp.ones((2, 8, 6, 4)), Layout(mesh(8, 1), batch=("data",))
+    x, wide = jnp.ones((2, 8, 6, 4)), ContextParallel(mesh(8, 1), batch=("data",))
     with pytest.raises(RefusalError, match="K=6 key heads do not divide over 4"):
-        attend_sharded(x, x, x, layout=Layout(mesh()), strategy="ulysses")
+        attend_sharded(x, x, x, layout=ContextParallel(mesh()), strategy="ulysses")
     with pytest.raises(ValueError, match="unknown strategy 'ring'"):
-        attend_sharded(x, x, x, layout=Layout(mesh()), strategy="ring")
+        attend_sharded(x, x, x, layout=ContextParallel(mesh()), strategy="ring")
     with pytest.raises(ValueError, match="no axis 'tokens'"):
-        Layout(mesh(), "tokens")
+        ContextParallel(mesh(), "tokens")
     with pytest.raises(ValueError, match="named twice"):
-        Layout(mesh(), batch=("context",))
+        ContextParallel(mesh(), batch=("context",))
     with pytest.raises(ValueError, match="B=2 does not divide over 8"):
         attend_sharded(x, x, x, layout=wide, mask=Mask.causal(0))
-    assert "ulysses" in explain_sharded(x, x, x, layout=Layout(mesh()))
+    assert "ulysses" in explain_sharded(x, x, x, layout=ContextParallel(mesh()))

@@ -18,14 +18,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from crossattn.train import watch
-from crossattn.train.watch import LOST
+from crossattn.train import heartbeat
+from crossattn.train.heartbeat import LOST
 
 # Seconds after which a process says that it waits for others, and after which it gives up.
 PATIENCE, WAIT = 10.0, 300.0
 
 
-def start(command: str, explicit: Sequence[str]) -> None:
+def initialize(command: str, explicit: Sequence[str]) -> None:
     """Join the other processes; before JAX looks at its devices.
 
     Where they do not come, the process ends with one line and the exit code 2.
@@ -42,7 +42,7 @@ def start(command: str, explicit: Sequence[str]) -> None:
       RuntimeError: JAX refuses them.
 
     Example:
-      >>> start("ablate", ["localhost", "2"])
+      >>> initialize("ablate", ["localhost", "2"])
       Traceback (most recent call last):
       ValueError: --distributed takes ADDRESS:PORT PROCESSES INDEX or nothing, got localhost 2
     """
@@ -153,25 +153,25 @@ def _here(address: str) -> bool:
     return True
 
 
-def writer() -> bool:
+def is_writer() -> bool:
     """Whether this process writes logs, records and reports; checkpoints are written by all."""
     return jax.process_index() == 0
 
 
-def meet(place: str) -> None:
+def barrier(place: str) -> None:
     """Wait for all processes: what one has written the others can read."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(place)
 
 
-def agree(values: Sequence[int]) -> list[int]:
+def broadcast(values: Sequence[int]) -> list[int]:
     """What process 0 thinks, for all: processes that see files differently must do the same."""
     if jax.process_count() == 1:
         return list(values)
     return np.asarray(multihost_utils.broadcast_one_to_all(np.array(values, np.int32))).tolist()
 
 
-def everyone(values: np.ndarray) -> np.ndarray:
+def all_gather(values: np.ndarray) -> np.ndarray:
     """What each process has, (processes, ...)."""
     if jax.process_count() == 1:
         return values[None]
@@ -179,7 +179,7 @@ def everyone(values: np.ndarray) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def together(folder: Path, command: str) -> Iterator[None]:
+def fail_together(folder: Path, command: str) -> Iterator[None]:
     """Within, the loss of another process ends this one with one line and the exit code `LOST`.
 
     Every process holds a lock on a file in the folder that all share (see `Folder.hold`): the
@@ -196,19 +196,19 @@ def together(folder: Path, command: str) -> Iterator[None]:
         fcntl.flock(mine, fcntl.LOCK_EX)
         name = f"process {here} on {platform.node()}"
         _write(mine.fileno(), f"{name} is lost")
-        meet("locks")
+        barrier("locks")
         files = [str(folder / str(index)) for index in (here, *others)]
-        child = subprocess.Popen([sys.executable, "-I", "-S", watch.__file__, command, *files])
+        child = subprocess.Popen([sys.executable, "-I", "-S", heartbeat.__file__, command, *files])
         threading.Thread(target=_end_with, args=(child,), daemon=True).start()
         try:
             yield
             _leave([folder / str(index) for index in others])
-            _write(mine.fileno(), watch.FINISHED)
+            _write(mine.fileno(), heartbeat.FINISHED)
         except BaseException as error:
             # A collective fails when its partner is gone: the watch says so better.
             if isinstance(error, RuntimeError):
-                time.sleep(watch.GRACE)
-            _write(mine.fileno(), f"{name} {watch.FAILED}")
+                time.sleep(heartbeat.GRACE)
+            _write(mine.fileno(), f"{name} {heartbeat.FAILED}")
             raise
         finally:
             child.kill()

@@ -11,7 +11,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from crossattn.shapes import Array
-from crossattn.sharding import BATCH_AXES, Layout, assert_placed, create, partition, place_batch
+from crossattn.sharding import (
+    BATCH_AXES,
+    ContextParallel,
+    assert_placed,
+    create,
+    partition,
+    place_batch,
+)
 from crossattn.train.feed import WHOLE, Share
 from crossattn.train.run import Run
 from crossattn.train.step import Batch, State
@@ -19,7 +26,7 @@ from crossattn.train.step import Batch, State
 SEED, CONTEXT, TENSOR = "seed", "context", "tensor"
 
 
-class SpreadError(ValueError):
+class ParallelismError(ValueError):
     """A run does not fit over the devices."""
 
 
@@ -29,7 +36,7 @@ EVALUATION_AXES = (*BATCH_AXES, SEED)
 
 
 @dataclasses.dataclass(frozen=True)
-class Spread:
+class Parallelism:
     """How runs lie over devices and time; but for rounding it changes no result.
 
     It is therefore no part of a `Run`: what began on one mesh goes on on another.
@@ -39,7 +46,7 @@ class Spread:
       accumulate: parts that a batch is computed in, one after the other: memory for time.
 
     Example:
-      >>> Spread().rules, Spread().seeds
+      >>> Parallelism().rules, Parallelism().seeds
       ('replicated', 1)
     """
 
@@ -62,7 +69,7 @@ class Spread:
         used = [axis for axis in ("fsdp", TENSOR) if self.size(axis) > 1]
         return "+".join(used) or "replicated"
 
-    def layout(self, run: Run) -> Layout | None:
+    def layout(self, run: Run) -> ContextParallel | None:
         """How the tokens of an attention lie over the axis context; None where it has one device.
 
         Heads lie over tensor as the rules split their projections, where they divide.
@@ -70,7 +77,7 @@ class Spread:
         if self.mesh is None or self.size(CONTEXT) == 1:
             return None
         heads = () if run.model.heads % self.size(TENSOR) else (TENSOR,)
-        return Layout(self.mesh, CONTEXT, batch=BATCH_AXES, heads=heads)
+        return ContextParallel(self.mesh, CONTEXT, batch=BATCH_AXES, heads=heads)
 
     @property
     def _leading(self) -> str | None:
@@ -86,13 +93,13 @@ class Spread:
         """Make sure that the batches of a run divide.
 
         Raises:
-          SpreadError: they do not; says by what.
+          ParallelismError: they do not; says by what.
         """
         texts, shards = run.data.texts_per_image, self.size(*BATCH_AXES)
         if self.accumulate < 1:
-            raise SpreadError(f"--accumulate must be at least 1, got {self.accumulate}")
+            raise ParallelismError(f"--accumulate must be at least 1, got {self.accumulate}")
         if run.batch_size % (unit := texts * shards * self.accumulate):
-            raise SpreadError(
+            raise ParallelismError(
                 f"batch_size {run.batch_size} does not divide by {unit}: {texts} texts of an image "
                 f"x {shards} devices along {' and '.join(BATCH_AXES)} x {self.accumulate} parts"
             )
@@ -101,7 +108,7 @@ class Spread:
         """Which part of each batch this process reads.
 
         Raises:
-          SpreadError: its devices hold rows that are no neighbours.
+          ParallelismError: its devices hold rows that are no neighbours.
         """
         if self.mesh is None or self.seeds > 1:
             return WHOLE
@@ -111,7 +118,7 @@ class Spread:
         mine = sorted({place[0].start or 0 for place in places if place is not None})
         first, count = mine[0], len(mine)
         if mine != list(range(first, first + count)) or first % count or shards % count:
-            raise SpreadError(
+            raise ParallelismError(
                 f"process {jax.process_index()} holds the parts {mine} of {shards} of a batch: "
                 "write an axis that divides by the number of processes"
             )
@@ -134,7 +141,7 @@ class Spread:
             try:
                 assert_placed(state, self._on, self.rules, leading=leading)
             except AssertionError as error:
-                raise SpreadError(str(error)) from None
+                raise ParallelismError(str(error)) from None
             return state
 
         return place
@@ -150,7 +157,7 @@ class Spread:
         mesh, leading = self.mesh, self._leading
         constrain = jax.lax.with_sharding_constraint
 
-        def spread(state: State, batch: Batch, rate: Any) -> tuple[State, Any]:
+        def update(state: State, batch: Batch, rate: Any) -> tuple[State, Any]:
             batch = batch._replace(images=self._along_context(batch.images))
             new, metrics = (jax.vmap(step) if leading else step)(state, batch, rate)
             if leading:
@@ -159,7 +166,7 @@ class Spread:
             new = constrain(new, partition(new, mesh, self.rules, leading=leading).shardings)
             return new, constrain(metrics, NamedSharding(mesh, PartitionSpec()))
 
-        return self._within(jax.jit(spread, donate_argnums=0))
+        return self._within(jax.jit(update, donate_argnums=0))
 
     def evaluator(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function(params, batch, visible)` as a program whose results all processes can read."""
@@ -239,7 +246,7 @@ class Spread:
         return call
 
 
-ONE_DEVICE = Spread()
+SINGLE_DEVICE = Parallelism()
 
 
 def _where(running: Array, new: Array, old: Array) -> Array:

@@ -21,9 +21,15 @@ from crossattn.ops.arguments import (
 from crossattn.ops.mask import Mask
 from crossattn.ops.split_kv import merge
 from crossattn.shapes import Array, Bool, Float
+from crossattn.sharding.context_parallel import ContextParallel, Side, local, padded
 from crossattn.sharding.exchange import gathered, parts, swapped
-from crossattn.sharding.layout import Layout, Side, local, padded
-from crossattn.sharding.strategies import STRATEGIES, Sizes, choose, exchanges, table
+from crossattn.sharding.strategies import (
+    STRATEGIES,
+    ExchangeSizes,
+    choose_strategy,
+    exchanges,
+    strategy_table,
+)
 from crossattn.sharding.trace import ShardedTrace
 
 __all__ = ["attend_sharded", "explain_sharded"]
@@ -37,7 +43,7 @@ def attend_sharded(
     k: Float[Array, "B S K D"],
     v: Float[Array, "B S K V"],
     *,
-    layout: Layout,
+    layout: ContextParallel,
     strategy: str | None = None,
     mask: Mask | Bool[Array | np.ndarray, "#B #H #T #S"] | None = None,
     bias: Float[Array, "#B #H #T #S"] | None = None,
@@ -68,7 +74,7 @@ def attend_sharded(
     >>> from jax.sharding import AxisType
     >>> mesh = jax.make_mesh((2, 4), ("data", "context"), axis_types=(AxisType.Auto,) * 2)
     >>> q, k = jnp.ones((2, 5, 3, 8)), jnp.ones((2, 16, 3, 8))
-    >>> out, trace = attend_sharded(q, k, k, layout=Layout(mesh))
+    >>> out, trace = attend_sharded(q, k, k, layout=ContextParallel(mesh))
     >>> out.shape, trace.lse.shape
     ((2, 5, 3, 8), (2, 3, 5))
     """
@@ -97,7 +103,7 @@ def attend_sharded(
     return out, trace(lse=all_lse, softcap=softcap, key_lse=lse)
 
 
-def explain_sharded(q: Any, k: Any, v: Any, *, layout: Layout) -> str:
+def explain_sharded(q: Any, k: Any, v: Any, *, layout: ContextParallel) -> str:
     """What `attend_sharded` takes for this call, and what every strategy would move.
 
     Arrays or their shapes (`jax.ShapeDtypeStruct`); nothing is computed.
@@ -105,10 +111,10 @@ def explain_sharded(q: Any, k: Any, v: Any, *, layout: Layout) -> str:
     >>> from jax.sharding import AxisType
     >>> mesh = jax.make_mesh((8,), ("context",), axis_types=(AxisType.Auto,))
     >>> q, k = (jax.ShapeDtypeStruct((1, n, 8, 64), "bfloat16") for n in (64, 8192))
-    >>> print(explain_sharded(q, k, k, layout=Layout(mesh)).splitlines()[1])
+    >>> print(explain_sharded(q, k, k, layout=ContextParallel(mesh)).splitlines()[1])
     gather-q        0.111      0.111  chosen
     """
-    return table(_sizes(q, k, v, layout))
+    return strategy_table(_sizes(q, k, v, layout))
 
 
 def _checked_options(options: dict[str, Any], D: int) -> dict[str, Any]:
@@ -130,7 +136,7 @@ def _checked_options(options: dict[str, Any], D: int) -> dict[str, Any]:
 class _Static(NamedTuple):
     """The part of a call that is compiled in."""
 
-    layout: Layout
+    layout: ContextParallel
     strategy: str
     tree: Any  # of the mask
     known: tuple[int | None, ...]  # its leaves that are Python integers
@@ -141,19 +147,19 @@ class _Static(NamedTuple):
         return jax.tree.unflatten(self.tree, [next(rest) if n is None else n for n in self.known])
 
 
-def _sizes(q: Any, k: Any, v: Any, layout: Layout) -> Sizes:
+def _sizes(q: Any, k: Any, v: Any, layout: ContextParallel) -> ExchangeSizes:
     (B, T, H, D), (_, S, K, V) = q.shape, v.shape
     batch, heads = layout.over(layout.batch), layout.over(layout.heads)
     for letter, n, by in (("B", B, batch), ("H", H, heads), ("K", K, heads)):
         if n % by:
             raise ValueError(f"{letter}={n} does not divide over {by} devices of the mesh")
     n, element = layout.n, jnp.dtype(q.dtype).itemsize
-    return Sizes(B // batch, T, S, H // heads, K // heads, D, V, n, element)
+    return ExchangeSizes(B // batch, T, S, H // heads, K // heads, D, V, n, element)
 
 
-def _checked(strategy: str | None, sizes: Sizes) -> str:
+def _checked(strategy: str | None, sizes: ExchangeSizes) -> str:
     if strategy is None:
-        return choose(sizes).strategy
+        return choose_strategy(sizes).strategy
     found = {x.strategy: x for x in exchanges(sizes)}.get(strategy)
     if found is None:
         known = ", ".join(map(repr, STRATEGIES))

@@ -16,11 +16,11 @@ from crossattn.ops.mask_terms import Band, Causal, Lengths, Window
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array
 
-__all__ = ["Layout", "Side", "local", "padded"]
+__all__ = ["ContextParallel", "Side", "local", "padded"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class ContextParallel:
     """Queries lie along T and keys along S over `axis` of the mesh, examples and heads over others.
 
     Attributes:
@@ -48,7 +48,7 @@ class Layout:
             if self.mesh.shape[name] > 1:
                 raise ValueError(
                     f"axis {name!r} of the mesh is Explicit, which leaves the compiler nothing to "
-                    "split: name it in Layout(batch=...) or Layout(heads=...)"
+                    "split: name it in ContextParallel(batch=...) or ContextParallel(heads=...)"
                 )
 
     @property
@@ -183,7 +183,9 @@ def _rest(length: Any, side: Side) -> Any:
     return jnp.clip(cut(length, 0, side.n) - side.start, 0, side.size)
 
 
-def padded(layout: Layout, q: Array, k: Array, v: Array | None, mask: Mask, bias: Array | None):
+def padded(
+    layout: ContextParallel, q: Array, k: Array, v: Array | None, mask: Mask, bias: Array | None
+):
     """The call with as many queries and keys as divide over the devices; nobody sees the others."""
     (B, T, _, _), S = q.shape, k.shape[1]
     to = {n: max(-(-n // layout.n), 1) * layout.n for n in (T, S)}

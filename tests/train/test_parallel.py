@@ -13,9 +13,9 @@ from crossattn.sharding import assert_placed, make_mesh, partition
 from crossattn.train.checkpoint import Checkpoints
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.feed import Feed, Share
-from crossattn.train.loop import Programs, fit
+from crossattn.train.loop import TrainPrograms, fit
+from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.run import Data, Model, Run, replace
-from crossattn.train.spread import Spread, SpreadError
 
 STEPS = 20
 RUN = Run(
@@ -27,23 +27,23 @@ RUN = Run(
 )
 
 
-def spread(axes, count=8, accumulate=1):
-    return Spread(make_mesh(axes, devices=jax.devices()[:count]), accumulate)
+def parallel(axes, count=8, accumulate=1):
+    return Parallelism(make_mesh(axes, devices=jax.devices()[:count]), accumulate)
 
 
-def trained(examples, spread, folder):
+def trained(examples, parallel, folder):
     """Losses of every step, what the trained model says, and its state."""
-    programs, losses = Programs(RUN, len(examples.vocabulary), spread), []
+    programs, losses = TrainPrograms(RUN, len(examples.vocabulary), parallel), []
     keep = lambda step, metrics: losses.append(metrics)
     state = fit(programs, Feed(RUN, examples, 0), folder, progress=keep)
-    said = Evaluator(programs.model, spread).predict(state.params, examples.rows(np.arange(13)))
+    said = Evaluator(programs.model, parallel).predict(state.params, examples.rows(np.arange(13)))
     values = [[line[name] for name in ("loss", "gradient_norm")] for line in losses[1:]]
     return np.array(values), said, state
 
 
 @pytest.fixture(scope="module")
 def alone(examples, tmp_path_factory):
-    return trained(examples, Spread(), tmp_path_factory.mktemp("alone"))
+    return trained(examples, Parallelism(), tmp_path_factory.mktemp("alone"))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def alone(examples, tmp_path_factory):
     [("data=8", 1), ("data=2,fsdp=2,tensor=2", 1), ("data=4,context=2", 2)],
 )
 def test_any_mesh_trains_the_same_model(alone, examples, tmp_path, axes, accumulate):
-    where = spread(axes, accumulate=accumulate)
+    where = parallel(axes, accumulate=accumulate)
     losses, said, state = trained(examples, where, tmp_path)
     np.testing.assert_allclose(losses, alone[0], rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(said.words, alone[1].words)
@@ -64,18 +64,18 @@ def test_any_mesh_trains_the_same_model(alone, examples, tmp_path, axes, accumul
 
 
 def test_every_row_that_reads_patches_reads_them_over_the_axis_context(examples):
-    where, batch = spread("data=4,context=2"), Feed(RUN, examples, 0).batch(0)
+    where, batch = parallel("data=4,context=2"), Feed(RUN, examples, 0).batch(0)
     words, (images, _, patches) = jnp.asarray(batch.tokens[:, 1:]), batch.coverage.shape
     masks = {
         "visible": jnp.ones((images, patches), bool),
         "truth": jnp.ones((*words.shape, patches), bool),
         "prompt": jnp.ones(words.shape, bool),
     }
-    assert spread("data=8").layout(RUN) is None
+    assert parallel("data=8").layout(RUN) is None
     maps = {}
     for fusion in get_args(Fusion):
         run = replace(RUN, {"model.fusion": fusion})
-        model = Programs(run, len(examples.vocabulary), where).model
+        model = TrainPrograms(run, len(examples.vocabulary), where).model
         start = functools.partial(model.init, jax.random.key(0), **masks)
         program = str(jax.make_jaxpr(start)(words, jnp.asarray(batch.images)))
         maps[fusion] = program.count("shard_map[")
@@ -97,9 +97,11 @@ def restored_on(mesh, rules, state, folder):
 
 
 def test_batches_that_do_not_divide_are_said():
-    with pytest.raises(SpreadError, match=r"batch_size 16 does not divide by 48: 2 texts .* x 3 "):
-        spread("data=8", accumulate=3).check(RUN)
-    spread("data=8").check(RUN)
+    with pytest.raises(
+        ParallelismError, match=r"batch_size 16 does not divide by 48: 2 texts .* x 3 "
+    ):
+        parallel("data=8", accumulate=3).check(RUN)
+    parallel("data=8").check(RUN)
 
 
 def test_shares_are_the_whole_batch(examples):
