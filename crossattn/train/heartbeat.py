@@ -1,6 +1,6 @@
 """Look after processes that train together, from a process of its own, without JAX.
 
-python crossattn/train/watch.py COMMAND MINE OTHER...
+python crossattn/train/heartbeat.py COMMAND MINE OTHER...
 
 MINE and OTHER are files that processes hold locked while they live, with what is to be said of them
 in it. When one lets go and had not finished, this says so and ends with the exit code 3. It must
