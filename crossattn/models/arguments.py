@@ -98,11 +98,11 @@ def lengths_of(lengths: Any, B: int, P: int) -> Any:
 def tokens_of(what: str, tokens: Any) -> tuple[Any, ...]:
     """One token or several, each once: integers where they are known.
 
-    >>> tokens_of("end", [5, 3, 5])
+    >>> tokens_of("eos_id", [5, 3, 5])
     (5, 3)
-    >>> tokens_of("end", "x")
+    >>> tokens_of("eos_id", "x")
     Traceback (most recent call last):
-    TypeError: end holds integers, got 'x'
+    TypeError: eos_id holds integers, got 'x'
     """
     found = _integers(what, sorted(tokens) if isinstance(tokens, set | frozenset) else tokens)
     if found.ndim > 1 or not found.size:
@@ -124,7 +124,9 @@ def check_words(V: int, ends: Sequence[Any], prompt: Any, lengths: Any) -> Bool[
     """
     for end in ends:
         if isinstance(end, int) and not 0 <= end < V:
-            raise ValueError(f"end {end} is outside of the vocabulary of the logits, 0 to {V - 1}")
+            raise ValueError(
+                f"eos_id {end} is outside of the vocabulary of the logits, 0 to {V - 1}"
+            )
     P = prompt.shape[1]
     counts = np.arange(P, dtype=np.int32)[None] < lengths[:, None]
     wrong = counts & ((prompt < 0) | (prompt >= V))

@@ -100,8 +100,8 @@ class Beam:
         closes = turn.closes(words)
         longer = turn.count.astype(score.dtype)[:, None] ** self.length_penalty
         counts = closes & (jnp.arange(most) < W)[None]
-        place = jnp.full_like(words, turn.place)
-        new = Ending(jnp.where(counts, score / longer, -jnp.inf), place, words, parents)
+        position = jnp.full_like(words, turn.position)
+        new = Ending(jnp.where(counts, score / longer, -jnp.inf), position, words, parents)
         both = jax.tree.map(lambda *two: jnp.concatenate(two, axis=1), state.ended, new)
         ended = _picked(both, jax.lax.top_k(both.score, W)[1])
         score, chosen = jax.lax.top_k(jnp.where(closes, -jnp.inf, score), W)
@@ -109,17 +109,17 @@ class Beam:
         # A beam that is in the race and says nothing ends the row, as does no word at all.
         broken = (~(gains.max(axis=-1) < jnp.inf) & (state.score > -jnp.inf)).any(axis=1)
         neither = ~better & (ended.score[:, 0] == -jnp.inf)
-        ended = _left(ended, broken, neither, turn.place)
+        ended = _left(ended, broken, neither, turn.position)
         return Beams(better & ~broken, score, ended), *_picked((words, parents), chosen)
 
 
-def _left(ended: Ending, broken: Array, neither: Array, place: Array) -> Ending:
+def _left(ended: Ending, broken: Array, neither: Array, position: Array) -> Ending:
     """The texts set apart; in rows that say nothing the best that grew, without a word more."""
     score = jnp.where(broken, jnp.nan, -jnp.inf).astype(ended.score.dtype)
     pick = lambda none, some: jnp.where((broken | neither)[:, None], none, some)
     return Ending(
         pick(score[:, None], ended.score),
-        pick(place, ended.place),
+        pick(position, ended.position),
         pick(NOTHING, ended.word),
         pick(0, ended.parent),
     )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from crossattn import renamed
 from crossattn.models.arguments import (
     check_cache,
     check_words,
@@ -32,7 +33,7 @@ class Texts(NamedTuple):
     """What was written.
 
     Attributes:
-      tokens: (B, P + length) int32, every prompt with what was written behind it, then `pad`.
+      tokens: (B, P + length) int32, every prompt with what was written behind it, then `pad_id`.
       lengths: (B,) int32, how many of them count: prompt, written words and the end if it was met.
       score: (B,) sum of the log-probabilities of the written words, the end included; under `Beam`
         divided by the number of written words to the power of its length penalty.
@@ -46,42 +47,43 @@ class Texts(NamedTuple):
     observed: Any
 
 
+@renamed.arguments(end="eos_id", pad="pad_id", how="strategy")
 def generate(
     step: Step,
     cache: Any,
     prompt: Any,
     *,
     length: int,
-    end: Any,
-    pad: Any = 0,
-    how: Greedy | Sample | Beam = GREEDY,
+    eos_id: Any,
+    pad_id: Any = 0,
+    strategy: Greedy | Sample | Beam = GREEDY,
     key: Array | None = None,
     lengths: Any = None,
     logits: Hook | Sequence[Hook] = (),
 ) -> Texts:
     """Write behind a prompt, word by word, until every row has ended.
 
-    One `while_loop`: call it under `jax.jit`, with `length`, `how` and `logits` static. The prompt
-    is read in the same loop, one token at a time. What is the same at every step (a projected
-    context) belongs into `step` itself; `cache` is only what grows with the text.
+    One `while_loop`: call it under `jax.jit`, with `length`, `strategy` and `logits` static. The
+    prompt is read in the same loop, one token at a time. What is the same at every step (a
+    projected context) belongs into `step` itself; `cache` is only what grows with the text.
 
     Where a step gives no word a chance, all its logits being -inf, or gives one that is NaN or
-    +inf, the text of that row ends before this word: `pad` stands there, and the score is -inf or
-    NaN.
+    +inf, the text of that row ends before this word: `pad_id` stands there, and the score is -inf
+    or NaN.
 
     Args:
-      step: `step(cache, tokens (N,) int32, place () int32)` reads one token per row, which stands
-        at position `place` of every row, and returns `(logits (N, V) of the next one, cache,
-        observed)`; `observed` is any pytree with leaves (N, ...), or None. N = B * how.beams, the
-        beams of a row being neighbours.
+      step: `step(cache, tokens (N,) int32, position () int32)` reads one token per row, which
+        stands at this position of every row, and returns `(logits (N, V) of the next one, cache,
+        observed)`; `observed` is any pytree with leaves (N, ...), or None. N = B * strategy.beams,
+        the beams of a row being neighbours.
       cache: what `step` is first called with: leaves (L, N, ...), axis 0 being for example layers.
         Beams that change places take their rows along. A `Past`, anywhere in it, says how many
         tokens fit; of other caches nobody can tell.
       prompt: (B, P) integers, the first tokens of every row, at least one; an array or lists.
       length: how many words are written at most.
-      end: the word after which a row has ended, or several, or None.
-      pad: what stands behind the end.
-      how: `Greedy()`, `Sample(...)` or `Beam(...)`.
+      eos_id: the word after which a row has ended, or several, or None.
+      pad_id: what stands behind the end.
+      strategy: `Greedy()`, `Sample(...)` or `Beam(...)`.
       key: random key, required by `Sample`. The word at position t is drawn with `fold_in(key, t)`,
         for all rows at once: it depends on neither the cache nor the length of the loop.
       lengths: (B,) how many tokens of each prompt count, 1 to P: a shorter one is written on behind
@@ -101,17 +103,17 @@ def generate(
       TypeError: what is no integer and has to be one.
 
     Example:
-      >>> def count(cache, tokens, place):
+      >>> def count(cache, tokens, position):
       ...     return 9.0 * jax.nn.one_hot(tokens + 1, 7), cache, None
-      >>> write = jax.jit(lambda prompt: generate(count, (), prompt, length=4, end=(5, 6)))
+      >>> write = jax.jit(lambda prompt: generate(count, (), prompt, length=4, eos_id=(5, 6)))
       >>> texts = write(jnp.array([[1], [3]]))
       >>> texts.tokens.tolist(), texts.lengths.tolist()
       ([[1, 2, 3, 4, 5], [3, 4, 5, 0, 0]], [5, 3])
     """
-    _check(how, key, logits)
-    prompt, length, pad = prompt_of(prompt), integer("length", length), _pad(pad)
-    (B, P), W = prompt.shape, how.beams
-    lengths, ends = lengths_of(lengths, B, P), () if end is None else tokens_of("end", end)
+    _check(strategy, key, logits)
+    prompt, length, pad_id = prompt_of(prompt), integer("length", length), _pad(pad_id)
+    (B, P), W = prompt.shape, strategy.beams
+    lengths, ends = lengths_of(lengths, B, P), () if eos_id is None else tokens_of("eos_id", eos_id)
     if length < 1:
         raise ValueError(f"length is at least 1, got {length}: the number of words to write")
     check_cache(cache, B, W, P + length - 1)
@@ -124,24 +126,24 @@ def generate(
         )
     wrong = check_words(shapes[0].shape[1], ends, prompt, lengths)
     lengths = jnp.clip(jnp.asarray(lengths, jnp.int32), 1, P)
-    step = _reading(step, how)
+    step = _reading(step, strategy)
     if hooks := (logits,) if callable(logits) else tuple(logits):
         step, beside = edited(step, hooks, jnp.repeat(lengths, W), P + length)
         cache = beside(cache)
-    writer = _Writer(step, how, lengths, length, ends, key)
+    writer = _Writer(step, strategy, lengths, length, ends, key)
     room = jnp.pad(jnp.asarray(prompt, jnp.int32), ((0, 0), (0, length)))
     start = writer.start(cache, room.T, shapes)
     loop = jax.lax.while_loop(lambda loop: jnp.any(loop.state.open), writer.turn, start)
-    texts = _read_back(loop, pad)
+    texts = _read_back(loop, pad_id)
     if wrong is None:
         return texts
     return texts._replace(score=jnp.where(wrong, jnp.nan, texts.score))
 
 
-def _check(how, key, hooks):
-    if not isinstance(how, OneText | Beam):
-        raise TypeError(f"how is Greedy(), Sample(...) or Beam(...), got {how!r}")
-    if isinstance(how, Sample) and key is None:
+def _check(strategy, key, hooks):
+    if not isinstance(strategy, OneText | Beam):
+        raise TypeError(f"strategy is Greedy(), Sample(...) or Beam(...), got {strategy!r}")
+    if isinstance(strategy, Sample) and key is None:
         raise ValueError("Sample needs a key: write key=jax.random.key(0)")
     if not callable(hooks) and not (
         isinstance(hooks, Sequence) and all(callable(hook) for hook in hooks)
@@ -149,30 +151,34 @@ def _check(how, key, hooks):
         raise TypeError(f"logits takes a hook or several of them, got {hooks!r}")
 
 
-def _reading(step, how):
+def _reading(step, strategy):
     """The step with logits as the strategy reads them, at least in float32."""
 
-    def read(cache, tokens, place):
-        logits, cache, observed = step(cache, tokens, place)
-        return how.read(logits.astype(precision(logits.dtype))), cache, observed
+    def read(cache, tokens, position):
+        logits, cache, observed = step(cache, tokens, position)
+        return strategy.read(logits.astype(precision(logits.dtype))), cache, observed
 
     return read
 
 
-def _pad(pad):
-    if isinstance(pad, jax.Array) and pad.shape == () and jnp.issubdtype(pad.dtype, jnp.integer):
-        return pad.astype(jnp.int32)
-    pad = integer("pad", pad)
-    if not -(2**31) <= pad < 2**31:
-        raise ValueError(f"pad is a number of 32 bits, got {pad}")
-    return pad
+def _pad(pad_id):
+    if (
+        isinstance(pad_id, jax.Array)
+        and pad_id.shape == ()
+        and jnp.issubdtype(pad_id.dtype, jnp.integer)
+    ):
+        return pad_id.astype(jnp.int32)
+    pad_id = integer("pad_id", pad_id)
+    if not -(2**31) <= pad_id < 2**31:
+        raise ValueError(f"pad_id is a number of 32 bits, got {pad_id}")
+    return pad_id
 
 
 class _Loop(NamedTuple):
     """What one turn hands to the next; T = P + length positions, W beams.
 
     Attributes:
-      place: () position of the token to read.
+      position: () position of the token to read.
       cache: the step's.
       words: (T, B, W), the word that each beam had when it stood there.
       parents: (T, B, W), the beam that it continued.
@@ -180,7 +186,7 @@ class _Loop(NamedTuple):
       state: the strategy's.
     """
 
-    place: Any
+    position: Any
     cache: Any
     words: Any
     parents: Any
@@ -193,7 +199,7 @@ class _Writer:
     """What does not change between turns."""
 
     step: Any
-    how: Any
+    strategy: Any
     lengths: Any
     length: int
     ends: Any
@@ -202,46 +208,46 @@ class _Writer:
     def start(self, cache, prompt, shapes):
         """Before the first token is read; the prompt is (T, B), with room behind it."""
         T, B = prompt.shape
-        words = jnp.broadcast_to(prompt[:, :, None], (T, B, self.how.beams))
+        words = jnp.broadcast_to(prompt[:, :, None], (T, B, self.strategy.beams))
         logits, observed = shapes
         room = jax.tree.map(lambda leaf: jnp.zeros((T, *leaf.shape), leaf.dtype), observed)
-        state = self.how.start(B, precision(logits.dtype))
-        place = jnp.zeros((), jnp.int32)
-        return _Loop(place, cache, words, jnp.zeros_like(words), room, state)
+        state = self.strategy.start(B, precision(logits.dtype))
+        position = jnp.zeros((), jnp.int32)
+        return _Loop(position, cache, words, jnp.zeros_like(words), room, state)
 
     def turn(self, loop):
         """Read a token of every beam, write the next."""
-        place, next_place = loop.place, loop.place + 1
+        position, next_position = loop.position, loop.position + 1
         _, B, W = loop.words.shape
-        logits, cache, seen = self.step(loop.cache, _at(loop.words, place).reshape(-1), place)
-        count = next_place - self.lengths + 1
+        logits, cache, seen = self.step(loop.cache, _at(loop.words, position).reshape(-1), position)
+        count = next_position - self.lengths + 1
         turn = Turn(
-            next_place,
+            next_position,
             jnp.maximum(count, 1),
             count == self.length,
             self.ends,
-            None if self.key is None else jax.random.fold_in(self.key, next_place),
+            None if self.key is None else jax.random.fold_in(self.key, next_position),
         )
-        state, words, parents = self.how.advance(loop.state, logits.reshape(B, W, -1), turn)
+        state, words, parents = self.strategy.advance(loop.state, logits.reshape(B, W, -1), turn)
         # Until its prompt is read a row's beams are equal: no matter which one they continue.
         writes = count >= 1
-        words = jnp.where(writes[:, None], words, _at(loop.words, next_place))
+        words = jnp.where(writes[:, None], words, _at(loop.words, next_position))
         return _Loop(
-            next_place,
+            next_position,
             cache if W == 1 else _taken(cache, parents),
-            _put(loop.words, words, next_place),
-            _put(loop.parents, parents, next_place),
-            jax.tree.map(lambda room, leaf: _put(room, leaf, place), loop.observed, seen),
+            _put(loop.words, words, next_position),
+            _put(loop.parents, parents, next_position),
+            jax.tree.map(lambda room, leaf: _put(room, leaf, position), loop.observed, seen),
             _rows(writes & loop.state.open, state, loop.state),
         )
 
 
-def _read_back(loop, pad):
+def _read_back(loop, pad_id):
     """From the last word of each row's best text to its first, through the beams it came from."""
     T, B, W = loop.words.shape
     ending = loop.state.best()
-    places = jnp.arange(T, dtype=jnp.int32)[:, None]
-    read = places < ending.place[None]
+    positions = jnp.arange(T, dtype=jnp.int32)[:, None]
+    read = positions < ending.position[None]
 
     def back(beam, at):
         parents, read = at
@@ -255,11 +261,13 @@ def _read_back(loop, pad):
         return jnp.swapaxes(leaf, 0, 1)
 
     nothing = ending.word == NOTHING
-    last = jnp.where((places == ending.place[None]) & ~nothing[None], ending.word[None], pad)
+    last = jnp.where(
+        (positions == ending.position[None]) & ~nothing[None], ending.word[None], pad_id
+    )
     tokens = jnp.where(read, jax.vmap(_beam)(loop.words, beams), last)
     observed = jax.tree.map(kept, loop.observed)
     # Of a text without a last word that before it has been read.
-    lengths = jnp.where(nothing, ending.place, ending.place + 1)
+    lengths = jnp.where(nothing, ending.position, ending.position + 1)
     return Texts(tokens.T, lengths, ending.score, observed)
 
 
@@ -291,9 +299,9 @@ def _rows(chosen, new, old):
     return jax.tree.map(pick, new, old)
 
 
-def _at(leaf, place):
-    return jax.lax.dynamic_index_in_dim(leaf, place, axis=0, keepdims=False)
+def _at(leaf, position):
+    return jax.lax.dynamic_index_in_dim(leaf, position, axis=0, keepdims=False)
 
 
-def _put(leaf, new, place):
-    return jax.lax.dynamic_update_index_in_dim(leaf, new, place, axis=0)
+def _put(leaf, new, position):
+    return jax.lax.dynamic_update_index_in_dim(leaf, new, position, axis=0)

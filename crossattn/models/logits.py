@@ -33,14 +33,14 @@ class Text(NamedTuple):
     Attributes:
       tokens: (N, T) int32, prompt and written words of every text, the beams of a row being
         neighbours; -1 where nothing stands yet.
-      place: () position of the word that is chosen now: how many tokens there are.
+      position: () position of the word that is chosen now: how many tokens there are.
       count: (N,) number of that word behind the prompt, the first being 1; below 1 as long as the
         prompt is read, when what a hook returns is not used.
       lengths: (N,) tokens of the prompts.
     """
 
     tokens: Any
-    place: Any
+    position: Any
     count: Any
     lengths: Any
 
@@ -172,11 +172,11 @@ class NoRepeatNGrams:
             return logits
         starts = T - before
         # The last n - 1 words, and where they have been with a word behind them.
-        last = jax.lax.dynamic_slice(text.tokens, (0, text.place - before), (N, before))
+        last = jax.lax.dynamic_slice(text.tokens, (0, text.position - before), (N, before))
         again = jnp.ones((N, starts), bool)
         for n in range(before):
             again &= text.tokens[:, n : n + starts] == last[:, n : n + 1]
-        again &= (jnp.arange(before, T) < text.place)[None]
+        again &= (jnp.arange(before, T) < text.position)[None]
         gone = _marked(text.tokens[:, before:], again, logits.shape[-1])
         return jnp.where(gone, -jnp.inf, logits)
 
@@ -197,11 +197,11 @@ def edited(
     """
     N = lengths.shape[0]
 
-    def step(cache, tokens, place):
+    def step(cache, tokens, position):
         cache, texts = cache
-        texts = jax.lax.dynamic_update_slice(texts, tokens[None, :, None], (0, 0, place))
-        logits, cache, observed = read(cache, tokens, place)
-        text = Text(texts[0], place + 1, place + 2 - lengths, lengths)
+        texts = jax.lax.dynamic_update_slice(texts, tokens[None, :, None], (0, 0, position))
+        logits, cache, observed = read(cache, tokens, position)
+        text = Text(texts[0], position + 1, position + 2 - lengths, lengths)
         for hook in hooks:
             new = hook(logits, text)
             if not hasattr(new, "dtype") or not jnp.issubdtype(new.dtype, jnp.floating):

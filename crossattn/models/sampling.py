@@ -17,14 +17,14 @@ class Turn(NamedTuple):
     """What a strategy is told about the word that it chooses now.
 
     Attributes:
-      place: () position of the word in the text.
+      position: () position of the word in the text.
       count: (B,) how many words behind the prompt there are with it, at least 1.
       final: (B,) whether it is the last that may be written.
       ends: the words that end a text.
       key: a random key of this turn, or None.
     """
 
-    place: Any
+    position: Any
     count: Any
     final: Any
     ends: Any
@@ -43,13 +43,13 @@ class Ending(NamedTuple):
 
     Attributes:
       score: of the whole text.
-      place: position of the last word.
+      position: position of the last word.
       word: the last word, or `NOTHING`: the text ends before this position.
       parent: the beam in which the words before it stand.
     """
 
     score: Any
-    place: Any
+    position: Any
     word: Any
     parent: Any
 
@@ -95,7 +95,7 @@ class OneText:
         before = state.ending
         ending = Ending(
             before.score + gain,
-            jnp.full_like(before.place, turn.place),
+            jnp.full_like(before.position, turn.position),
             jnp.where(writes, words[:, 0], NOTHING),
             before.parent,
         )

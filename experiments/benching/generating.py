@@ -82,7 +82,7 @@ def _ours(model: TextDecoder, params: Any, context: Any, steps: int) -> Any:
 
     past = model.apply(params, B, steps + 1, method="start")
     start = jnp.ones((B, 1), jnp.int32)
-    return generate(step, past, start, length=steps, end=None).tokens[:, 1:]
+    return generate(step, past, start, length=steps, eos_id=None).tokens[:, 1:]
 
 
 def _linen(case: Case) -> Callable[[Any, Any], Any]:

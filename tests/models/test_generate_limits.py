@@ -13,17 +13,17 @@ B, P, V, LENGTH = 3, 2, 7, 5
 END, PAD = 1, 9
 
 
-@pytest.mark.parametrize("how", [Greedy(), Sample(), Beam(2)], ids=str)
-def test_where_no_word_is_possible_the_prompt_stays(how):
+@pytest.mark.parametrize("strategy", [Greedy(), Sample(), Beam(2)], ids=str)
+def test_where_no_word_is_possible_the_prompt_stays(strategy):
     # The next word is the next number; after 3 there is none.
-    def step(cache, tokens, place):
+    def step(cache, tokens, position):
         logits = jnp.where(jax.nn.one_hot(tokens + 1, V) > 0, 0.0, -jnp.inf)
         return jnp.where((tokens == 3)[:, None], cache[0], logits), cache, tokens
 
-    call = {"length": 4, "end": 6, "pad": PAD, "how": how, "key": jax.random.key(1)}
+    call = {"length": 4, "eos_id": 6, "pad_id": PAD, "strategy": strategy, "key": jax.random.key(1)}
     write = jax.jit(lambda said, prompt: generate(step, said, prompt, **call))
     prompt = jnp.array([[0, 3], [0, 2], [4, 5]])
-    some = jnp.full((1, 3 * how.beams, V), -jnp.inf)
+    some = jnp.full((1, 3 * strategy.beams, V), -jnp.inf)
     for said, score in ((some, -np.inf), (some * 0, np.nan), (-some, np.nan)):
         for one in (said, said.at[..., 2].set(jnp.where(score == score, -jnp.inf, said[..., 2]))):
             texts = jax.device_get(write(one, prompt))
@@ -37,19 +37,19 @@ def test_where_no_word_is_possible_the_prompt_stays(how):
 
 def test_beams_out_of_the_race_may_say_what_they_want():
     # Only the next number can be written: the second beam holds words that nobody chose.
-    def step(cache, tokens, place):
+    def step(cache, tokens, position):
         logits = jnp.where(jax.nn.one_hot(tokens + 1, V) > 0, 0.0, -jnp.inf)
-        stray = (tokens != place + 2)[:, None]
+        stray = (tokens != position + 2)[:, None]
         return jnp.where(stray, jnp.nan, logits), cache, stray
 
-    texts = generate(step, (), [[2]], length=4, end=5, pad=PAD, how=Beam(2))
+    texts = generate(step, (), [[2]], length=4, eos_id=5, pad_id=PAD, strategy=Beam(2))
     assert texts.tokens.tolist() == [[2, 3, 4, 5, PAD]]
     assert texts.score.tolist() == [0]
 
 
 def test_numbers_known_only_to_the_program_spoil_the_score_of_their_row():
-    call = {"length": 2, "end": None}
-    step = lambda cache, tokens, place: (jax.nn.one_hot(tokens, V), cache, None)
+    call = {"length": 2, "eos_id": None}
+    step = lambda cache, tokens, position: (jax.nn.one_hot(tokens, V), cache, None)
     write = jax.jit(lambda prompt, lengths: generate(step, (), prompt, lengths=lengths, **call))
     prompt = jnp.array([[1, 2], [1, V], [V, 2], [-1, 2], [1, 2], [1, 2], [1, -100], [1, 2]])
     texts = write(prompt, jnp.array([2, 2, 2, 2, 0, 3, 1, -1], "int8"))
@@ -60,14 +60,14 @@ def test_numbers_known_only_to_the_program_spoil_the_score_of_their_row():
 @pytest.mark.parametrize(
     "several", [(5, 3), [5, 3, 5], np.array([3, 5]), jnp.array([5, 3])], ids=str
 )
-@pytest.mark.parametrize("how", [Greedy(), Beam(2)], ids=str)
-def test_each_of_several_ends_ends_a_text(how, several):
-    step = lambda cache, tokens, place: (9.0 * jax.nn.one_hot(tokens + 1, V), cache, None)
-    call = {"length": 4, "pad": PAD, "how": how}
-    texts = generate(step, (), [[0], [4]], end=several, **call)
+@pytest.mark.parametrize("strategy", [Greedy(), Beam(2)], ids=str)
+def test_each_of_several_ends_ends_a_text(strategy, several):
+    step = lambda cache, tokens, position: (9.0 * jax.nn.one_hot(tokens + 1, V), cache, None)
+    call = {"length": 4, "pad_id": PAD, "strategy": strategy}
+    texts = generate(step, (), [[0], [4]], eos_id=several, **call)
     assert texts.tokens.tolist() == [[0, 1, 2, 3, PAD], [4, 5, PAD, PAD, PAD]]
     if isinstance(several, jax.Array):
-        within = jax.jit(lambda end: generate(step, (), [[0], [4]], end=end, **call))
+        within = jax.jit(lambda end: generate(step, (), [[0], [4]], eos_id=end, **call))
         np.testing.assert_array_equal(within(several).tokens, texts.tokens)
 
 
@@ -81,15 +81,15 @@ def test_settings_may_be_numbers_of_numpy(unchecked):
     assert hash((penalty, ForceTokens({1: np.int64(2)}))) == hash(
         (RepetitionPenalty(2.0), ForceTokens([[1, [2]]]))
     )
-    step = lambda cache, tokens, place: (jax.nn.one_hot(tokens + 1, V), cache, None)
-    how = {"end": np.int64(6), "length": np.int32(2), "pad": np.uint8(9), "logits": penalty}
-    texts = generate(step, (), [[0]], how=Beam(np.int32(2), np.float64(0.5)), **how)
+    step = lambda cache, tokens, position: (jax.nn.one_hot(tokens + 1, V), cache, None)
+    given = {"eos_id": np.int64(6), "length": np.int32(2), "pad_id": np.uint8(9), "logits": penalty}
+    texts = generate(step, (), [[0]], strategy=Beam(np.int32(2), np.float64(0.5)), **given)
     assert texts.tokens.tolist() == [[0, 1, 2]]
 
 
 def test_prompts_may_be_lists_and_other_integers():
-    step = lambda cache, tokens, place: (9.0 * jax.nn.one_hot(tokens + 1, V), cache, None)
-    write = lambda prompt: generate(step, (), prompt, length=2, end=None).tokens.tolist()
+    step = lambda cache, tokens, position: (9.0 * jax.nn.one_hot(tokens + 1, V), cache, None)
+    write = lambda prompt: generate(step, (), prompt, length=2, eos_id=None).tokens.tolist()
     for prompt in ([[1], [2]], ((1,), (2,)), np.array([[1], [2]], np.uint8), np.array([[1], [2]])):
         assert write(prompt) == [[1, 2, 3], [2, 3, 4]]
 
@@ -99,7 +99,7 @@ def attempt(**change):
         "step": toy(jnp.zeros((M, V))),
         "cache": jnp.zeros((1, B, P + LENGTH), jnp.int32),
         "length": LENGTH,
-        "end": END,
+        "eos_id": END,
     }
     call |= {"prompt": jnp.zeros((B, P), jnp.int32)} | change
     return generate(**call)
@@ -116,8 +116,8 @@ def attempt(**change):
         (lambda: Beam(length_penalty=float("nan")), "length_penalty is finite"),
         (lambda: attempt(prompt=jnp.zeros((B, 0), jnp.int32)), "prompt is empty"),
         (lambda: attempt(length=0), "length is at least 1, got 0"),
-        (lambda: attempt(how=Sample()), "needs a key"),
-        (lambda: attempt(how=Beam(2)), r"make it with 6 rows \(3 texts of 2 beams\)"),
+        (lambda: attempt(strategy=Sample()), "needs a key"),
+        (lambda: attempt(strategy=Beam(2)), r"make it with 6 rows \(3 texts of 2 beams\)"),
         (lambda: attempt(cache={"at": jnp.zeros(())}), r"cache\['at'\] has shape \(\)"),
         (lambda: attempt(step=lambda *_: (jnp.zeros((B, 1, V)), None, None)), "N = 3"),
     ],
@@ -147,22 +147,25 @@ def test_impossible_calls(call, says):
         (lambda: attempt(lengths=[1.0, 2.0, 2.0]), "lengths holds integers"),
         (lambda: attempt(lengths=[1, 2]), r"lengths are \(3,\), one for each prompt"),
         (lambda: attempt(lengths=2), r"lengths are \(3,\), one for each prompt"),
-        (lambda: attempt(end="x"), "end holds integers, got 'x'"),
-        (lambda: attempt(end=1.5), "end holds integers, got 1.5"),
-        (lambda: attempt(end=True), "end holds integers, got True"),
-        (lambda: attempt(end=(1, True)), "end holds integers"),
-        (lambda: attempt(end=jnp.array([1.0])), "end holds integers"),
-        (lambda: attempt(end=()), "end is a token or several of them"),
-        (lambda: attempt(end=jnp.array([[1]])), r"end is a token or .* got shape \(1, 1\)"),
-        (lambda: attempt(end=-1), "end -1 is outside of the vocabulary of the logits, 0 to 6"),
-        (lambda: attempt(end=(1, 7)), "end 7 is outside of the vocabulary"),
-        (lambda: attempt(pad=0.5), "pad is an integer, got 0.5"),
-        (lambda: attempt(pad="<pad>"), "pad is an integer"),
-        (lambda: attempt(pad=True), "pad is an integer, got True"),
+        (lambda: attempt(eos_id="x"), "eos_id holds integers, got 'x'"),
+        (lambda: attempt(eos_id=1.5), "eos_id holds integers, got 1.5"),
+        (lambda: attempt(eos_id=True), "eos_id holds integers, got True"),
+        (lambda: attempt(eos_id=(1, True)), "eos_id holds integers"),
+        (lambda: attempt(eos_id=jnp.array([1.0])), "eos_id holds integers"),
+        (lambda: attempt(eos_id=()), "eos_id is a token or several of them"),
+        (lambda: attempt(eos_id=jnp.array([[1]])), r"eos_id is a token or .* got shape \(1, 1\)"),
+        (
+            lambda: attempt(eos_id=-1),
+            "eos_id -1 is outside of the vocabulary of the logits, 0 to 6",
+        ),
+        (lambda: attempt(eos_id=(1, 7)), "eos_id 7 is outside of the vocabulary"),
+        (lambda: attempt(pad_id=0.5), "pad_id is an integer, got 0.5"),
+        (lambda: attempt(pad_id="<pad>"), "pad_id is an integer"),
+        (lambda: attempt(pad_id=True), "pad_id is an integer, got True"),
         (lambda: attempt(length=1.5), "length is an integer, got 1.5"),
         (lambda: attempt(length=True), "length is an integer, got True"),
-        (lambda: attempt(how="greedy"), r"how is Greedy\(\), .* got 'greedy'"),
-        (lambda: attempt(how=Greedy), r"how is Greedy\(\), .* got <class"),
+        (lambda: attempt(strategy="greedy"), r"strategy is Greedy\(\), .* got 'greedy'"),
+        (lambda: attempt(strategy=Greedy), r"strategy is Greedy\(\), .* got <class"),
         (lambda: attempt(logits=1.5), "logits takes a hook or several of them, got 1.5"),
         (lambda: attempt(logits=[2]), r"logits takes a hook or several of them, got \[2\]"),
         (lambda: Sample(temperature=float("nan")), "temperature is finite"),

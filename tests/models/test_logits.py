@@ -43,19 +43,24 @@ def ways():
 @pytest.mark.parametrize("case", TABLES)
 def test_tables_write_what_transformers_wrote(case, search):
     options = ABOUT["cases"][case]
-    how, given = ways()[search], {key: FIXTURE[f"{case}/{key}"] for key in ("table", "prompt")}
+    strategy, given = ways()[search], {key: FIXTURE[f"{case}/{key}"] for key in ("table", "prompt")}
     _, B, P = given["prompt"].shape
-    call = {"length": LENGTH, "end": options.get("eos_token_id", 1), "pad": PAD, "how": how}
+    call = {
+        "length": LENGTH,
+        "eos_id": options.get("eos_token_id", 1),
+        "pad_id": PAD,
+        "strategy": strategy,
+    }
 
     @jax.jit
     def write(table, prompt):
-        cache = jnp.zeros((1, B * how.beams, P + LENGTH), jnp.int32)
+        cache = jnp.zeros((1, B * strategy.beams, P + LENGTH), jnp.int32)
         return generate(toy(table), cache, prompt, **call, logits=hooks(options, P))
 
     wanted, scores = (FIXTURE[f"{case}/{search}/{key}"] for key in ("tokens", "scores"))
     for seed, (table, prompt) in enumerate(zip(*given.values(), strict=True)):
         texts = jax.device_get(write(table.astype(np.float32), prompt))
-        check(texts, wanted[seed], scores[seed], P, call["end"])
+        check(texts, wanted[seed], scores[seed], P, call["eos_id"])
 
 
 def check(texts, tokens, scores, P, end):
@@ -73,10 +78,10 @@ def check(texts, tokens, scores, P, end):
 def told():
     """What a hook of one's own is told under beams: each text in a row of logits of its own."""
     B, T, lengths = 2, 6, jnp.array([1, 2])
-    how = Beam(2)
+    strategy = Beam(2)
 
-    def step(cache, tokens, place):
-        cache = cache.at[0, :, place].set(tokens)
+    def step(cache, tokens, position):
+        cache = cache.at[0, :, position].set(tokens)
         logits = jnp.sin(
             (cache[0].sum(1)[:, None] * 7 + jnp.arange(5)[None] * 3).astype(jnp.float32)
         )
@@ -91,7 +96,7 @@ def told():
 
     seen = []
     cache = jnp.zeros((1, B * 2, T), jnp.int32)
-    call = {"length": 4, "end": None, "how": how, "lengths": lengths}
+    call = {"length": 4, "eos_id": None, "strategy": strategy, "lengths": lengths}
     texts = generate(step, cache, [[4, 0], [1, 2]], **call, logits=hook)
     jax.effects_barrier()
     return jax.device_get(texts), [jax.device_get(row) for row in seen]
@@ -100,11 +105,11 @@ def told():
 def test_a_hook_is_told_the_texts_of_its_beams():
     texts, seen = told()
     assert len(seen) == 5
-    for place, row in enumerate(seen, 1):
-        assert (row["tokens"][:, :place] >= 0).all()
-        assert (row["tokens"][:, place:] == -1).all()
+    for position, row in enumerate(seen, 1):
+        assert (row["tokens"][:, :position] >= 0).all()
+        assert (row["tokens"][:, position:] == -1).all()
         np.testing.assert_array_equal(row["lengths"], [1, 1, 2, 2])
-        np.testing.assert_array_equal(row["count"], place + 1 - row["lengths"])
+        np.testing.assert_array_equal(row["count"], position + 1 - row["lengths"])
         # The words that the hook sees are those that the step has in its cache.
         logits = np.sin(row["told"][:, None] * 7.0 + np.arange(5) * 3)
         log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
@@ -116,9 +121,9 @@ def test_a_hook_is_told_the_texts_of_its_beams():
 
 
 def test_hooks_are_called_in_order_for_every_row_at_its_own_place():
-    step = lambda cache, tokens, place: (jnp.zeros((2, 5)), cache, None)
+    step = lambda cache, tokens, position: (jnp.zeros((2, 5)), cache, None)
     hooks = [ForceTokens({1: (2, 3), 2: 4}), SuppressTokens(2, at=1)]
-    call = {"length": 3, "end": 4, "key": jax.random.key(0), "how": Sample(), "pad": 9}
+    call = {"length": 3, "eos_id": 4, "key": jax.random.key(0), "strategy": Sample(), "pad_id": 9}
     texts = generate(step, (), [[0, 1], [0, 0]], lengths=[2, 1], **call, logits=hooks)
     assert texts.tokens.tolist() == [[0, 1, 3, 4, 9], [0, 3, 4, 9, 9]]
     # Sums of the logits after the hooks: each word was the only one.
@@ -130,8 +135,8 @@ def test_hooks_are_called_in_order_for_every_row_at_its_own_place():
 
 
 def attempt(hook):
-    step = lambda cache, tokens, place: (jnp.zeros((1, 5)), cache, None)
-    return generate(step, (), [[0]], length=2, end=None, logits=hook)
+    step = lambda cache, tokens, position: (jnp.zeros((1, 5)), cache, None)
+    return generate(step, (), [[0]], length=2, eos_id=None, logits=hook)
 
 
 @pytest.mark.parametrize(

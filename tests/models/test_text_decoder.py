@@ -91,13 +91,13 @@ def test_a_loss_that_leaves_out_such_words_has_gradients(params):
 
 
 def test_a_past_shorter_than_the_text_is_refused(params):
-    how = Beam(3)
+    strategy = Beam(3)
 
     @jax.jit
     def written(room):
-        past = MODEL.apply(params, B * how.beams, room.shape[0], method="start")
+        past = MODEL.apply(params, B * strategy.beams, room.shape[0], method="start")
         # Wherever it lies in the cache, and whatever lies beside it.
-        cache = {"mine": (past, jnp.zeros((1, B * how.beams)))}
+        cache = {"mine": (past, jnp.zeros((1, B * strategy.beams)))}
 
         def step(cache, tokens, place):
             past, beside = cache["mine"]
@@ -106,7 +106,7 @@ def test_a_past_shorter_than_the_text_is_refused(params):
             return logits, {"mine": (past, beside)}, None
 
         projected = MODEL.apply(params, SOUND, method="project")
-        return generate(step, cache, [[1, 3], [2, 4]], length=5, end=None, how=how)
+        return generate(step, cache, [[1, 3], [2, 4]], length=5, eos_id=None, strategy=strategy)
 
     # All is read but the last word.
     exact, more = written(jnp.zeros(6)), written(jnp.zeros(7))
@@ -117,7 +117,7 @@ def test_a_past_shorter_than_the_text_is_refused(params):
 
 
 def test_texts_longer_than_the_positions_are_refused(params):
-    call = {"length": PLACES, "end": None}
+    call = {"length": PLACES, "eos_id": None}
     for rows, says in ((PLACES, "a past for 7 tokens, but 8"), (PLACES + 1, "positions for 7")):
         with pytest.raises(ValueError, match=says):
             generate(stepper(params), MODEL.stack.start(B, rows), [[1, 2], [3, 4]], **call)
