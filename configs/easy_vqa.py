@@ -7,7 +7,7 @@ only the question reaches 67.0 %.
 Command:   python -m experiments.ablate easy_vqa
 """
 
-from crossattn.train.run import Data, Model, Optimiser, Run
+from crossattn.train.run import Data, Model, Optimizer, Run
 from crossattn.train.suite import Suite
 
 from .fusion import SUITE as FUSION
@@ -18,7 +18,7 @@ SUITE = Suite(
     base=Run(
         data=Data(source="easy_vqa", images=0, evaluation_images=0, texts_per_image=4, flip=True),
         model=Model(perception="window"),
-        optimiser=Optimiser(learning_rate=1e-3),
+        optimizer=Optimizer(learning_rate=1e-3),
         steps=2_500,
         batch_size=128,
         checkpoint_every=500,

@@ -7,14 +7,14 @@ same parameters, too: only what the cross-attention may read differs.
 Command:   make ablate            (python -m experiments.ablate fusion)
 """
 
-from crossattn.train.run import Optimiser, Run
+from crossattn.train.run import Optimizer, Run
 from crossattn.train.suite import Suite
 
 SUITE = Suite(
     name="fusion",
     title="eight ways of joining text and image, on scenes with exact word-region truth",
     base=Run(
-        optimiser=Optimiser(learning_rate=4e-3),
+        optimizer=Optimizer(learning_rate=4e-3),
         steps=800,
         checkpoint_every=100,
     ),

@@ -7,7 +7,7 @@ captions name rightly and the words that point to their regions.
 Command:   python -m experiments.ablate scene_captions
 """
 
-from crossattn.train.run import Data, Optimiser, Run
+from crossattn.train.run import Data, Optimizer, Run
 from crossattn.train.suite import Suite
 
 from .fusion import SUITE as FUSION
@@ -17,7 +17,7 @@ SUITE = Suite(
     title="the fusion rows on captions alone, with exact word-region truth",
     base=Run(
         data=Data(tasks=("caption",)),
-        optimiser=Optimiser(learning_rate=4e-3),
+        optimizer=Optimizer(learning_rate=4e-3),
         steps=800,
         checkpoint_every=100,
     ),

@@ -9,7 +9,7 @@ what is set aside where a directory has no validation or test split.
 Command:   python -m experiments.ablate tfds --data.directory DIR
 """
 
-from crossattn.train.run import Data, Model, Optimiser, Run
+from crossattn.train.run import Data, Model, Optimizer, Run
 from crossattn.train.suite import Suite
 
 from .fusion import SUITE as FUSION
@@ -20,7 +20,7 @@ SUITE = Suite(
     base=Run(
         data=Data(source="tfds", images=0),
         model=Model(perception="window"),
-        optimiser=Optimiser(learning_rate=1e-3),
+        optimizer=Optimizer(learning_rate=1e-3),
         steps=2_500,
         batch_size=64,
         checkpoint_every=250,

@@ -40,7 +40,7 @@ from crossattn.train.source import Source, load
 from crossattn.train.suite import Suite
 
 from . import planning, suites
-from .command_line import fail, manual, nearest, parse, plain_errors, typed
+from .command_line import fail, manual, nearest, parse, plain_errors, present, typed
 from .devices import Devices, described, each, held, left
 from .entry import start
 from .exhibition import gallery_of
@@ -175,7 +175,7 @@ def configure(arguments: list[str]) -> tuple[Suite, Options]:
         said = f"{manual(__doc__)}\nSuites:\n{known}\n\n{typed(COMMAND)} SUITE --help: options"
         print(said)
         raise SystemExit(0)
-    name, *rest = arguments
+    name, *rest = present(COMMAND, arguments)
     suite = suites.named(COMMAND, name)
     quick = "--quick" in rest
     base = replace(suite.base, suite.quick) if quick else suite.base
@@ -188,8 +188,8 @@ def configure(arguments: list[str]) -> tuple[Suite, Options]:
     for field in {field for changes in suite.variants.values() for field in changes}:
         if _value(options.run, field) != _value(base, field):
             fail(COMMAND, f"--{field} is what the suite {name} varies: leave it out")
-    if options.sweep and options.run.optimiser.learning_rate != base.optimiser.learning_rate:
-        fail(COMMAND, "--optimiser.learning-rate is what --sweep chooses: leave one of them out")
+    if options.sweep and options.run.optimizer.learning_rate != base.optimizer.learning_rate:
+        fail(COMMAND, "--optimizer.learning-rate is what --sweep chooses: leave one of them out")
     try:
         return dataclasses.replace(suite, base=options.run, sweep=options.sweep), options
     except ValueError as error:

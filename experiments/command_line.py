@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from crossattn.files import printable
+from crossattn.train.run import FORMER
 
 Options = TypeVar("Options")
 
@@ -76,6 +77,20 @@ def fail(command: str, message: str) -> NoReturn:
     """Say in one line what was wrong, and end with exit code 2; names in it are escaped."""
     print(f"{command}: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(BAD_INPUT)
+
+
+def present(command: str, arguments: Sequence[str]) -> list[str]:
+    """Options by their present names: those of the release before are warned of."""
+    found = []
+    for argument in arguments:
+        first, dot, rest = argument.removeprefix("--").partition(".")
+        if dot and argument.startswith("--") and first in FORMER:
+            now = f"--{FORMER[first]}.{rest}"
+            former, named = argument.partition("=")[0], now.partition("=")[0]
+            print(f"{command}: DeprecationWarning: {former} is now {named}", file=sys.stderr)
+            argument = now
+        found.append(argument)
+    return found
 
 
 def parse(

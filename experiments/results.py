@@ -31,7 +31,7 @@ def _settings(suite: Suite, finished: Finished) -> dict[str, Any]:
         run = suite.run(variant)
         if variant in finished.sweep:
             rate = finished.sweep[variant]["learning_rate"]
-            run = replace(run, {"optimiser.learning_rate": rate})
+            run = replace(run, {"optimizer.learning_rate": rate})
         settings[variant] = dataclasses.asdict(run)
     return settings
 

@@ -114,12 +114,12 @@ def _training(results: Results, settings: Settings) -> Iterator[str]:
         )
     else:
         yield "The variants do not all see the same examples; they are evaluated on the same items."
-    yield from _optimiser(settings)
+    yield from _optimizer(settings)
     rates = _rates(results["learning_rate_sweep"])
-    rate = said(settings, ["optimiser.learning_rate"], lambda rate: f"{rate:g}")
+    rate = said(settings, ["optimizer.learning_rate"], lambda rate: f"{rate:g}")
     if rates:
         yield f"The peak learning rate was chosen per variant on validation data: {rates}."
-    elif rate and "optimiser.learning_rate" in differing(settings):
+    elif rate and "optimizer.learning_rate" in differing(settings):
         yield f"The peak learning rate is {rate}, as the suite sets it; it was not tuned."
     elif rate:
         yield f"The peak learning rate is {rate} for all variants; it was not tuned per variant."
@@ -142,11 +142,11 @@ def _pictures(results: Results, settings: Settings) -> str:
     )
 
 
-def _optimiser(settings: Settings) -> Iterator[str]:
+def _optimizer(settings: Settings) -> Iterator[str]:
     parts = [
-        said(settings, ["optimiser.weight_decay"], lambda decay: f"{decay:g}"),
-        said(settings, ["optimiser.warmup"], lambda share: f"{100 * share:g} %"),
-        said(settings, ["optimiser.clip"], lambda clip: f"{clip:g}"),
+        said(settings, ["optimizer.weight_decay"], lambda decay: f"{decay:g}"),
+        said(settings, ["optimizer.warmup"], lambda share: f"{100 * share:g} %"),
+        said(settings, ["optimizer.clip"], lambda clip: f"{clip:g}"),
     ]
     if all(parts):
         decay, warmup, clip = parts

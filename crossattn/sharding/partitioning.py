@@ -74,7 +74,7 @@ def partition(
     """Apply rules to a tree; of several that match a path, the first decides.
 
     Args:
-      tree: parameters, or a state with the optimiser's trees of parameters in it: arrays, or their
+      tree: parameters, or a state with the optimizer's trees of parameters in it: arrays, or their
         shapes from `jax.eval_shape`. Scalars are replicated and need no rule.
       mesh: the mesh.
       rules: rules in order, or the name of one of `crossattn.sharding.PRESETS`.

@@ -14,7 +14,7 @@ class Rule:
 
     Attributes:
       pattern: regular expression, searched in a path such as
-        "params/stack/blocks/cross_attention/query/kernel". End it with $: the optimiser's state
+        "params/stack/blocks/cross_attention/query/kernel". End it with $: the optimizer's state
         holds trees with the same ends of paths, which then follow the same rule.
       spec: mesh axis (or several, or None) of each of the last axes of the array. The axes before
         them are not split: rules need not know whether a scanned stack put an axis L in front.

@@ -108,7 +108,7 @@ def _measure(
         "curve": {name: [line[name] for line in lines] for name in ("step", "loss", "accuracy")},
         "step_seconds": _pace(lines),
         "parameters": count_parameters(state.params),
-        "learning_rate": run.optimiser.learning_rate,
+        "learning_rate": run.optimizer.learning_rate,
         "versions": library_versions(),
         "processor": processor(),
         "device": jax.devices()[0].device_kind,
@@ -139,7 +139,7 @@ def _with_best_rate(
         scores: dict[float, float | None] = {}
         by = ""
         for rate in suite.learning_rates:
-            candidate = replace(run, {"optimiser.learning_rate": rate})
+            candidate = replace(run, {"optimizer.learning_rate": rate})
             where = file.parent / f"rate{rate:g}"
             progress = functools.partial(listener.progress, f"{variant} rate {rate:g}")
             feed = source.feed(candidate, SWEEP_SEED, programs.parallel.share())
@@ -166,7 +166,7 @@ def _with_best_rate(
         _seal(file.parent, file.name)
         barrier(f"rate of {variant}")
     rate = json.loads(file.read_text())["learning_rate"]
-    return replace(run, {"optimiser.learning_rate": rate})
+    return replace(run, {"optimizer.learning_rate": rate})
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:

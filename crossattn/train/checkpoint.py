@@ -207,7 +207,7 @@ class Checkpoints:
         except Exception:
             return ""
         there, here = _shapes(tree), _shapes(abstract)
-        # Parameters come first: what the optimiser keeps has their shapes.
+        # Parameters come first: what the optimizer keeps has their shapes.
         for name in sorted({*there, *here}, key=lambda name: (not name.startswith("params"), name)):
             if there.get(name) != here.get(name):
                 was, wanted = (tree.get(name, "missing") for tree in (there, here))

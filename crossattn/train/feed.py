@@ -38,7 +38,7 @@ class Feed:
 
     def __init__(self, run: Run, examples: Examples, seed: int, share: Share = WHOLE):
         self.run, self.examples, self.seed, self.share = run, examples, seed, share
-        self.learning_rate = np.float32(run.optimiser.learning_rate)
+        self.learning_rate = np.float32(run.optimizer.learning_rate)
         self.order = Order(
             examples.image,
             batch_size=run.batch_size,
@@ -82,7 +82,7 @@ class StreamFeed(Feed):
     ):
         self.run, self.stream, self.grid = run, stream, grid
         self.seed, self.share = seed, share
-        self.learning_rate = np.float32(run.optimiser.learning_rate)
+        self.learning_rate = np.float32(run.optimizer.learning_rate)
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""

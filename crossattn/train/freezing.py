@@ -1,4 +1,4 @@
-"""Parameters that an optimiser leaves alone, chosen by their path."""
+"""Parameters that an optimizer leaves alone, chosen by their path."""
 
 import jax
 import optax
@@ -8,11 +8,11 @@ from crossattn.nn.paths import chosen
 __all__ = ["frozen"]
 
 
-def frozen(optimiser: optax.GradientTransformation, pattern: str) -> optax.GradientTransformation:
-    """The optimiser without the parameters whose path matches; it keeps no state for them.
+def frozen(optimizer: optax.GradientTransformation, pattern: str) -> optax.GradientTransformation:
+    """The optimizer without the parameters whose path matches; it keeps no state for them.
 
     Args:
-      optimiser: of the others.
+      optimizer: of the others.
       pattern: of whole parts of paths such as "stack/blocks/self_attention/query/kernel", see
         `crossattn.nn.paths.chosen`. In an `Interleaved`, whose gated layers stand under
         "groups/reading" among those of a trained decoder under "groups/text0", "groups/text1" and
@@ -25,8 +25,8 @@ def frozen(optimiser: optax.GradientTransformation, pattern: str) -> optax.Gradi
 
     >>> import jax.numpy as jnp
     >>> params = {"words": jnp.ones(2), "gate": jnp.ones(2)}
-    >>> optimiser = frozen(optax.sgd(1.0), "words")
-    >>> updates, _ = optimiser.update(params, optimiser.init(params), params)
+    >>> optimizer = frozen(optax.sgd(1.0), "words")
+    >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
     >>> updates["words"].tolist(), updates["gate"].tolist()
     ([0.0, 0.0], [-1.0, -1.0])
     """
@@ -38,4 +38,4 @@ def frozen(optimiser: optax.GradientTransformation, pattern: str) -> optax.Gradi
         label = lambda path, _: "frozen" if name(path) in matching else "trained"
         return jax.tree_util.tree_map_with_path(label, params)
 
-    return optax.multi_transform({"trained": optimiser, "frozen": optax.set_to_zero()}, labels)
+    return optax.multi_transform({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)

@@ -41,9 +41,9 @@ class TrainPrograms:
         parallel.check(run)
         self.run, self.parallel = run, parallel
         self.model = steps.model_of(run, words, layout=parallel.layout(run))
-        optimiser = steps.optimiser_of(run.optimiser, run.steps)
-        create = functools.partial(steps.create, self.model, optimiser)
-        step = functools.partial(steps.train_step, self.model, optimiser, parts=parallel.accumulate)
+        optimizer = steps.optimizer_of(run.optimizer, run.steps)
+        create = functools.partial(steps.create, self.model, optimizer)
+        step = functools.partial(steps.train_step, self.model, optimizer, parts=parallel.accumulate)
         self.create = parallel.creator(create, together=False)
         self.create_all = self.create
         if parallel.seeds > 1:
@@ -238,5 +238,5 @@ class _Watch:
         where = self.checkpoints.folder.parent
         raise NonFiniteLossError(
             f"{where}: step {step}: {broken}; last good checkpoint: {kept}; "
-            "try a lower optimiser.learning_rate in another folder"
+            "try a lower optimizer.learning_rate in another folder"
         )

@@ -17,8 +17,8 @@ from crossattn.files import contents, write_atomically
 from crossattn.train.run import Run
 
 FILE = "run.json"
-# To be raised where the meaning of a field changes but not its name.
-FORMAT = 1
+# To be raised where a field changes its meaning or its name. 2: optimizer, not optimiser.
+FORMAT = 2
 CPUINFO = Path("/proc/cpuinfo")
 
 

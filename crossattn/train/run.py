@@ -1,12 +1,18 @@
 """The typed description of one training run: what a configuration fills and a suite varies."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from crossattn import renamed
 from crossattn.models.decoder import Context, Fusion
 from crossattn.nn.encoders import Perception
 from crossattn.train.fields import changed, flat, positive, settle
+
+# Parts of a run that had another name in the release before.
+FORMER = {"optimiser": "optimizer"}
+__getattr__ = renamed.names(__name__, Optimiser="Optimizer")
 
 Task = Literal["question", "caption", "refer"]
 
@@ -131,7 +137,7 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
-class Optimiser:
+class Optimizer:
     """AdamW with warm-up and cosine decay to a tenth."""
 
     learning_rate: float = 2e-3
@@ -144,21 +150,22 @@ class Optimiser:
     """Largest global norm of the gradient."""
 
     def __post_init__(self):
-        settle(self, "optimiser.")
-        positive("optimiser.", learning_rate=self.learning_rate, clip=self.clip)
+        settle(self, "optimizer.")
+        positive("optimizer.", learning_rate=self.learning_rate, clip=self.clip)
         if not 0 <= self.warmup < 1:
-            raise ValueError(f"optimiser.warmup is a share in [0, 1), got {self.warmup}")
+            raise ValueError(f"optimizer.warmup is a share in [0, 1), got {self.warmup}")
         if self.weight_decay < 0:
-            raise ValueError(f"optimiser.weight_decay cannot be negative, got {self.weight_decay}")
+            raise ValueError(f"optimizer.weight_decay cannot be negative, got {self.weight_decay}")
 
 
+@renamed.arguments(**FORMER)
 @dataclasses.dataclass(frozen=True)
 class Run:
     """Everything that decides a training run but its seed and its variant's name."""
 
     data: Data = Data()
     model: Model = Model()
-    optimiser: Optimiser = Optimiser()
+    optimizer: Optimizer = Optimizer()
     steps: int = 1_000
     """Optimisation steps."""
     batch_size: int = 64
@@ -192,7 +199,28 @@ def replace(run: Run, changes: Mapping[Any, Any]) -> Run:
       >>> replace(Run(), {"model.fusion": "blind", "steps": 10}).model.fusion
       'blind'
     """
-    return changed(run, changes)
+    return changed(run, present(changes))
+
+
+def present(changes: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Changes whose fields have their present names: those of the release before are warned of.
+
+    Example:
+      >>> with warnings.catch_warnings(action="ignore"):
+      ...     present({"optimiser.clip": 0.5})
+      {'optimizer.clip': 0.5}
+    """
+    found = {}
+    for path, value in changes.items():
+        first, dot, rest = path.partition(".") if isinstance(path, str) else (path, "", "")
+        name = f"{FORMER[first]}{dot}{rest}" if first in FORMER else path
+        if name != path:
+            said = f"{path} is now {name}"
+            if name in changes:
+                raise ValueError(f"{said}: give one of them")
+            warnings.warn(said, DeprecationWarning, stacklevel=3)
+        found[name] = value
+    return found
 
 
 def materials(run: Run) -> dict[str, Any]:

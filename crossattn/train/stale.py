@@ -113,12 +113,14 @@ def _differences(run: Path, wanted: dict[str, Any]) -> str:
     """In which settings a run differs, for people; empty where it does not, or has not begun."""
     try:
         content = json.loads(contents(run / record.FILE))
-        there = flat(content["run"])
+        there, format = flat(content["run"]), content["format"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         begun = any((run / name).exists() for name in ("checkpoints", *MEASURED))
         return f"{record.FILE} cannot be read" if begun else ""
+    if format != record.FORMAT:
+        return f"{record.FILE} is of another version"
     missing = object()
-    swept = () if "optimiser.learning_rate" in wanted else ("optimiser.learning_rate",)
+    swept = () if "optimizer.learning_rate" in wanted else ("optimizer.learning_rate",)
     names = dict.fromkeys((*wanted, *there))
     for ignored in (*SHARED, *WITHOUT_EFFECT, *swept):
         names.pop(ignored, None)

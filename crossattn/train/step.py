@@ -12,15 +12,15 @@ from crossattn.models.decoder import VisionLanguageDecoder
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel
 from crossattn.train.accumulate import accumulate
-from crossattn.train.run import Optimiser, Run
+from crossattn.train.run import Optimizer, Run
 
 
 class State(NamedTuple):
-    """What a checkpoint holds: step (int32 scalar), parameters and the optimiser's state."""
+    """What a checkpoint holds: step (int32 scalar), parameters and the optimizer's state."""
 
     step: Array
     params: Any
-    optimiser: Any
+    optimizer: Any
 
 
 class Batch(NamedTuple):
@@ -113,7 +113,7 @@ def losses(
     return loss, {"loss": loss, "accuracy": accuracy}
 
 
-def optimiser_of(settings: Optimiser, steps: int) -> optax.GradientTransformation:
+def optimizer_of(settings: Optimizer, steps: int) -> optax.GradientTransformation:
     """AdamW under a clipped gradient, linear warm-up and cosine decay to a tenth.
 
     The peak learning rate is 1: the step multiplies by the run's, so that runs which differ in the
@@ -139,7 +139,7 @@ def _matrices(params):
     )
 
 
-def create(model: VisionLanguageDecoder, optimiser: Any, seed: Any, batch: Batch) -> State:
+def create(model: VisionLanguageDecoder, optimizer: Any, seed: Any, batch: Batch) -> State:
     """The state before the first step: a pure function of the seed and of the batch's shapes."""
     key = jax.random.fold_in(jax.random.key(0), seed)
     (B, T), (images, _, P) = batch.tokens.shape, batch.coverage.shape
@@ -155,12 +155,12 @@ def create(model: VisionLanguageDecoder, optimiser: Any, seed: Any, batch: Batch
         layout=jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch.layout),
     )
     with jax.numpy_dtype_promotion("standard"):
-        return State(jnp.zeros((), jnp.int32), params, optimiser.init(params))
+        return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
 def train_step(
     model: VisionLanguageDecoder,
-    optimiser: Any,
+    optimizer: Any,
     state: State,
     batch: Batch,
     learning_rate: Float[Array, ""] | float,
@@ -186,10 +186,10 @@ def train_step(
     # optax mixes dtypes by NumPy's rules.
     with jax.numpy_dtype_promotion("standard"):
         metrics["gradient_norm"] = optax.tree.norm(gradient)
-        updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         updates = jax.tree.map(lambda update: learning_rate * update, updates)
         params = optax.apply_updates(state.params, updates)
-    return State(state.step + 1, params, optimiser_state), metrics
+    return State(state.step + 1, params, optimizer_state), metrics
 
 
 def all_finite(metrics: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from crossattn.train.fields import flat, settle
-from crossattn.train.run import Run, materials, replace
+from crossattn.train.run import Run, materials, present, replace
 
 Changes = dict[str, Any]
 
@@ -74,6 +74,9 @@ class Suite:
             what = f"suite {self.name}"
             self._check_names()
             self._check_measures()
+            object.__setattr__(self, "quick", _presented(self.quick))
+            variants = {name: _presented(changes) for name, changes in self.variants.items()}
+            object.__setattr__(self, "variants", variants)
         except ValueError as error:
             raise ValueError(f"{what}: {error}") from None
         for name in self.variants:
@@ -122,8 +125,8 @@ class Suite:
             run = replace(base, changes)
             if shared:
                 _check_data(materials(base), materials(run))
-            if shared and self.sweep and "optimiser.learning_rate" in changes:
-                raise ValueError("changes optimiser.learning_rate, which the sweep chooses")
+            if shared and self.sweep and "optimizer.learning_rate" in changes:
+                raise ValueError("changes optimizer.learning_rate, which the sweep chooses")
         except ValueError as error:
             raise ValueError(f"{what}: {error}") from None
         return run
@@ -161,9 +164,14 @@ class Suite:
         found["sweep"] = self.sweep
         if self.sweep:
             # It tries these instead.
-            del found["optimiser.learning_rate"]
+            del found["optimizer.learning_rate"]
             found["learning_rates"] = list(self.learning_rates)
         return found
+
+
+def _presented(changes: Any) -> Any:
+    """Changes by the present names of their fields; what is no dict is refused elsewhere."""
+    return present(changes) if isinstance(changes, Mapping) else changes
 
 
 def check_name(what: str, name: Any) -> None:

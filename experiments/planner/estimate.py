@@ -74,14 +74,14 @@ class Cost:
     """What one device holds and does in a training step, by formula.
 
     Attributes:
-      parameters, optimiser, batch, activations: bytes that it holds.
+      parameters, optimizer, batch, activations: bytes that it holds.
       flops: of its matrix products.
       traffic: bytes between HBM and the chip.
       wire: bytes that it sends to others.
     """
 
     parameters: int
-    optimiser: int
+    optimizer: int
     batch: int
     activations: int
     flops: float
@@ -91,13 +91,13 @@ class Cost:
     @property
     def held(self) -> int:
         """Bytes in all, with a gradient as large as the parameters."""
-        return 2 * self.parameters + self.optimiser + self.batch + self.activations
+        return 2 * self.parameters + self.optimizer + self.batch + self.activations
 
 
 def cost(programs: Programs, whole: Work, sizes: dict[str, int]) -> Cost:
     """On a mesh of such sizes by axis.
 
-    The optimiser reads and writes its state and the parameters; both passes read the parameters as
+    The optimizer reads and writes its state and the parameters; both passes read the parameters as
     gathered over fsdp; gradient and activations are written once and read once.
     """
     size = lambda axis: sizes.get(axis, 1)
@@ -105,7 +105,7 @@ def cost(programs: Programs, whole: Work, sizes: dict[str, int]) -> Cost:
     leaves = programs.plan(_stand_in(tuple(map(size, AXES)))).leaves
     mine = [leaf for leaf in leaves if leaf.path.startswith("params/")]
     parameters = sum(leaf.bytes for leaf in mine)
-    optimiser = sum(leaf.bytes for leaf in leaves) - parameters
+    optimizer = sum(leaf.bytes for leaf in leaves) - parameters
     gathered, wire = 0, 0.0
     for leaf in mine:
         if "fsdp" in [axis for entry in leaf.spec for axis in entry_axes(entry)]:
@@ -120,10 +120,10 @@ def cost(programs: Programs, whole: Work, sizes: dict[str, int]) -> Cost:
     # In the forward pass and again in the backward pass.
     wire += 2 * whole.layers * SUMS_IN_A_LAYER * 2 * _share(tensor) * stream
     activations = whole.activations // (data * fsdp * tensor)
-    moved = 2 * (parameters + optimiser) + 2 * gathered + 2 * parameters + 2 * activations
+    moved = 2 * (parameters + optimizer) + 2 * gathered + 2 * parameters + 2 * activations
     return Cost(
         parameters=parameters,
-        optimiser=optimiser,
+        optimizer=optimizer,
         batch=whole.batch // (data * fsdp),
         activations=activations,
         flops=whole.flops / (data * fsdp * tensor),

@@ -16,7 +16,7 @@ from .summary import MIB, PARTS
 
 __all__ = ["plan"]
 
-KINDS = ("parameters", "optimiser", "batch", "activations")
+KINDS = ("parameters", "optimizer", "batch", "activations")
 UNITS = {GIB: "GiB", MIB: "MiB"}
 # Memory that is many times as large as what is held would leave no room for that.
 LOOK_UP = 8
@@ -115,7 +115,7 @@ def _held(entry: Mapping[str, Any]) -> dict[str, float]:
     step = entry.get("train", {})
     others = by_formula["parameters"]
     if step.get("fits"):
-        held["batch"] = step["bytes"]["arguments"] - held["parameters"] - held["optimiser"]
+        held["batch"] = step["bytes"]["arguments"] - held["parameters"] - held["optimizer"]
         in_all = sum(step["bytes"].values())
         held["activations"] = min(held["activations"], step["bytes"]["temporaries"])
         others = in_all - sum(held.values())

@@ -66,10 +66,10 @@ def memory_table(entry: dict[str, Any]) -> Table:
         if not entry[name]["fits"]:
             continue
         held = entry[name]["bytes"]
-        state = by_formula["parameters"] + by_formula["optimiser"] * (name == "train")
+        state = by_formula["parameters"] + by_formula["optimizer"] * (name == "train")
         columns[name] = {
             "parameters": by_formula["parameters"],
-            "optimiser": by_formula["optimiser"] if name == "train" else None,
+            "optimizer": by_formula["optimizer"] if name == "train" else None,
             "batch": held["arguments"] - state,
             **{kind: held[kind] for kind in held if kind != "arguments"},
             "in all": sum(held.values()),

@@ -234,13 +234,13 @@ def test_a_damaged_log_of_a_finished_run_changes_nothing(finished, tmp_path):
 def test_a_changed_variant_runs_again_and_the_others_do_not(finished, tmp_path, monkeypatch):
     out = tmp_path / "out"
     shutil.copytree(finished[0], out)
-    slower = {"model.fusion": "blind", "optimiser.learning_rate": 1e-3}
+    slower = {"model.fusion": "blind", "optimizer.learning_rate": 1e-3}
     variants = {"cross-attention": {}, "blind": slower}
     suite = dataclasses.replace(driver.SUITE, variants=variants, primary="pairs/accuracy")
     monkeypatch.setattr(sys.modules["configs.tiny"], "SUITE", suite)
     before = (out / "runs" / "blind" / "seed0" / "metrics.json").read_bytes()
     options = ("--seeds", 2, "--out", out)
-    changed = "blind has changed (optimiser.learning_rate 0.002 -> 0.001): its 2 runs are run again"
+    changed = "blind has changed (optimizer.learning_rate 0.002 -> 0.001): its 2 runs are run again"
     measured = "cross-attention was not measured by pairs/accuracy: its 2 runs are measured again"
     monkeypatch.setattr(ablate, "Bar", Counting)
     _, err = typed(*options)
@@ -405,7 +405,7 @@ def test_sweep_is_reported_with_its_choice(tmp_path):
     assert results(out)["learning_rate_sweep"] == sweep
     # What was chosen is what is written down.
     run = read_record(out / "runs" / "cross-attention" / "seed0").run
-    assert run.optimiser.learning_rate == found["learning_rate"]
+    assert run.optimizer.learning_rate == found["learning_rate"]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 
 from crossattn.train.folder import Folder
 from crossattn.train.record import RunRecord, library_versions, write_record
+from crossattn.train.run import Optimizer
 from experiments import __main__ as front_door
 from experiments import ablate, evaluate
 from experiments.command_line import plain_errors
@@ -33,7 +34,7 @@ def places(tmp_path):
         "damaged/suite.json": '{"suite": ',
         "foreign/thesis.tex": "precious",
         "file": "precious",
-        "ours/runs/blind/seed0/run.json": '{"format": 1, "versions": {"crossattn": "0.0.1"}}',
+        "ours/runs/blind/seed0/run.json": '{"format": 2, "versions": {"crossattn": "0.0.1"}}',
     }
     for name, content in contents.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +77,7 @@ def contents_of(folder):
         (["tiny", "--out", "DAMAGED"], "suite.json is damaged"),
         (["tiny", "--steps", "22", "--out", "OURS"], "steps is 23 there and 22 here"),
         (["tiny", "--sweep", "--out", "OURS"], "sweep is False there and True here"),
-        (["tiny", "--sweep", "--optimiser.learning-rate", "1.0"], "what --sweep chooses"),
+        (["tiny", "--sweep", "--optimizer.learning-rate", "1.0"], "what --sweep chooses"),
         (
             ["tiny", "--data.flip", "--out", "OUT"],
             "data.flip is for source easy_vqa and tfds, not for scenes",
@@ -123,6 +124,18 @@ def check(command, arguments, said, places, folder, capsys):
     assert shown.err.count("\n") == 1
     assert shown.err.startswith(f"{command.COMMAND}: ")
     assert {p: c for p, c in contents_of(folder).items() if p.name != ".lock"} == before
+
+
+def test_the_former_name_of_an_option_works_and_warns(capsys):
+    _, options = ablate.configure(
+        ["tiny", "--optimiser.learning-rate=0.5", "--optimiser.clip", "2"]
+    )
+    assert options.run.optimizer == Optimizer(learning_rate=0.5, clip=2.0)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "ablate: DeprecationWarning: --optimiser.learning-rate is now --optimizer.learning-rate",
+        "ablate: DeprecationWarning: --optimiser.clip is now --optimizer.clip",
+    ]
 
 
 def test_data_without_checkpoints_or_such_a_split(tmp_path, capsys):
@@ -213,7 +226,7 @@ def test_help_names_the_suites_and_the_options(capsys, monkeypatch, columns):
         ablate.main(["fusion", "--help"])
     assert end.value.code == 0
     shown = capsys.readouterr().out
-    for group in ("what to run", "data", "model", "optimiser"):
+    for group in ("what to run", "data", "model", "optimizer"):
         assert re.search(rf"(?m)^(╭─)? {group} ", shown), group
     assert "Peak learning rate. (default: 0.004)" in " ".join(shown.split())
     assert "python -m experiments.ablate fusion" in shown

@@ -262,7 +262,7 @@ def test_the_formula_is_what_a_program_sends_and_the_devices_hold(sized, work):
     # Metrics are summed as well: a few numbers.
     assert found["bytes"] == pytest.approx(by_formula.wire, rel=0.01)
     held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(sized.state))
-    assert by_formula.parameters + by_formula.optimiser == held
+    assert by_formula.parameters + by_formula.optimizer == held
 
 
 def test_axes_of_a_collective():
@@ -305,9 +305,9 @@ def test_a_real_answer_of_the_compiler(sized, work, monkeypatch):
     entry = summary.described(found, sized, work, slice_)
     assert entry["train"]["fits"]
     assert entry["mesh"] == "data=4,fsdp=2"
-    # Parameters, optimiser and rows of the batch, but for padding.
+    # Parameters, optimizer and rows of the batch, but for padding.
     by_formula = entry["estimate"]
-    held = by_formula["parameters"] + by_formula["optimiser"] + by_formula["batch"]
+    held = by_formula["parameters"] + by_formula["optimizer"] + by_formula["batch"]
     assert held <= entry["train"]["bytes"]["arguments"] < 20 * held
     sent = {one["axes"] for one in entry["train"]["collectives"]}
     assert sent

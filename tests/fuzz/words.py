@@ -28,8 +28,8 @@ RUN = listed("""
     --data.image-size --data.source --data.tasks --data.features --data.directory
     --data.image-feature --data.flip --data.images --data.evaluation-images --model.width
     --model.heads --model.layers --model.expansion --model.latents --model.perception
-    --model.contexts --model.fusion --optimiser.learning-rate --optimiser.warmup
-    --optimiser.weight-decay --optimiser.clip
+    --model.contexts --model.fusion --optimizer.learning-rate --optimizer.warmup
+    --optimizer.weight-decay --optimizer.clip
 """)
 JOBS = listed("""
     --launcher --seeds-per-job --cpus --memory --gpus --minutes --partition --slurm --mesh

@@ -76,7 +76,7 @@ SETTINGS = {
         "heads": 4,
         "expansion": 2,
     },
-    "optimiser": {"learning_rate": 0.004, "warmup": 0.1, "weight_decay": 0.01, "clip": 1.0},
+    "optimizer": {"learning_rate": 0.004, "warmup": 0.1, "weight_decay": 0.01, "clip": 1.0},
     "steps": 800,
     "batch_size": 64,
 }

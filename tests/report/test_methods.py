@@ -12,14 +12,14 @@ from crossattn.report.methods import methods
 from crossattn.report.settings import changes_table
 from crossattn.train.ablation import Finished
 from crossattn.train.folder import Folder
-from crossattn.train.run import Data, Model, Optimiser, Run
+from crossattn.train.run import Data, Model, Optimizer, Run
 from crossattn.train.suite import Suite
 from experiments.results import asked, summarise
 
 BASE = Run(
     data=Data(images=700, evaluation_images=1_300, texts_per_image=2, noise=0.31),
     model=Model(width=48, layers=3, heads=6, expansion=5),
-    optimiser=Optimiser(learning_rate=4e-3, warmup=0.17, weight_decay=0.023, clip=1.9),
+    optimizer=Optimizer(learning_rate=4e-3, warmup=0.17, weight_decay=0.023, clip=1.9),
     steps=811,
     batch_size=34,
 )
@@ -29,7 +29,7 @@ SUITE = Suite(
     base=BASE,
     variants={
         "base": {},
-        "lr": {"optimiser.learning_rate": 1e-3, "optimiser.weight_decay": 0.5},
+        "lr": {"optimizer.learning_rate": 1e-3, "optimizer.weight_decay": 0.5},
         "heads": {"model.heads": 8},
         "depth": {"model.layers": 1, "steps": 1_622, "batch_size": 68},
         "blind": {"model.fusion": "blind"},
@@ -103,7 +103,7 @@ def test_every_number_of_a_variant_is_its_own(tmp_path):
 def test_a_sweep_gives_each_variant_its_rate(tmp_path):
     sweep = {name: {"learning_rate": 0.01 * (i + 1)} for i, name in enumerate(SUITE.variants)}
     results = made(tmp_path / "out", sweep=sweep)
-    rates = {n: own["optimiser"]["learning_rate"] for n, own in results["settings"].items()}
+    rates = {n: own["optimizer"]["learning_rate"] for n, own in results["settings"].items()}
     assert rates == {name: found["learning_rate"] for name, found in sweep.items()}
     (model, *_) = methods(results)
     assert "0.01 (base), 0.02 (lr), 0.03 (heads), 0.04 (depth) and 0.05 (blind)" in model
@@ -116,8 +116,8 @@ def test_a_table_says_what_each_variant_changes(tmp_path, undrawn):
     assert header == ["variant", "what it changes"]
     assert dict(rows) == {
         "base": "nothing: it is the base",
-        "lr": "optimiser.learning_rate = 0.001 (base: 0.004); "
-        "optimiser.weight_decay = 0.5 (base: 0.023)",
+        "lr": "optimizer.learning_rate = 0.001 (base: 0.004); "
+        "optimizer.weight_decay = 0.5 (base: 0.023)",
         "heads": "model.heads = 8 (base: 6)",
         "depth": "model.layers = 1 (base: 3); steps = 1622 (base: 811); batch_size = 68 (base: 34)",
         "blind": "model.fusion = blind (base: cross-attention)",

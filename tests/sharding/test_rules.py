@@ -73,7 +73,7 @@ def test_presets_on_the_decoder():
     assert found["params/params/logits/kernel"] == P("fsdp", "tensor")
     # The largest of the whole axes: 9 * 24 inputs of the convolution, not its 24 outputs.
     assert found["params/params/encoder/mix/kernel"] == P("fsdp")
-    # The optimiser's trees follow their parameters, its counters are everywhere.
+    # The optimizer's trees follow their parameters, its counters are everywhere.
     moments = {path: spec for path, spec in found.items() if "/mu/" in path or "/nu/" in path}
     for path, spec in moments.items():
         assert spec == found["params/params/" + path.split("/params/", 1)[1]]

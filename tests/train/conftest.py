@@ -5,12 +5,12 @@ import pytest
 
 from crossattn.data import scenes
 from crossattn.train.loop import TrainPrograms
-from crossattn.train.run import Data, Model, Optimiser, Run
+from crossattn.train.run import Data, Model, Optimizer, Run
 
 TINY = Run(
     data=Data(images=100, evaluation_images=100),
     model=Model(width=8, layers=1, heads=2),
-    optimiser=Optimiser(learning_rate=0.01),
+    optimizer=Optimizer(learning_rate=0.01),
     steps=13,
     batch_size=10,
     checkpoint_every=4,

@@ -27,9 +27,9 @@ def setting():
 
 def test_only_what_is_not_frozen_moves(setting):
     _, params, loss = setting
-    optimiser = frozen(optax.sgd(0.1, momentum=0.9), "feed_forward|norm")
-    state = optimiser.init(params)
-    updates, _ = jax.jit(optimiser.update)(jax.grad(loss)(params), state, params)
+    optimizer = frozen(optax.sgd(0.1, momentum=0.9), "feed_forward|norm")
+    state = optimizer.init(params)
+    updates, _ = jax.jit(optimizer.update)(jax.grad(loss)(params), state, params)
     moved = {
         jax.tree_util.keystr(path, simple=True, separator="/"): bool(jnp.any(leaf != 0))
         for path, leaf in jax.tree_util.tree_leaves_with_path(updates)
@@ -49,9 +49,9 @@ def test_gated_layers_are_trained_among_frozen_ones():
         lambda: model.init(jax.random.key(0), x, context, mask=Mask())["params"]
     )
     zeros = jax.tree.map(lambda p: jnp.zeros(p.shape), {"decoder": params})
-    optimiser = frozen(optax.sgd(1.0), "groups/text")
+    optimizer = frozen(optax.sgd(1.0), "groups/text")
     gradients = jax.tree.map(jnp.ones_like, zeros)
-    updates, _ = optimiser.update(gradients, optimiser.init(zeros), zeros)
+    updates, _ = optimizer.update(gradients, optimizer.init(zeros), zeros)
     moved = {name: jax.tree.leaves(tree) for name, tree in updates["decoder"]["groups"].items()}
     assert moved.keys() == {"reading", "text0", "text1"}
     for name, leaves in moved.items():
@@ -132,8 +132,8 @@ def test_whole_parts_of_paths_are_frozen(pattern, wanted):
         "layer_12": leaf("scale"),
         "words": jnp.ones(1),
     }
-    optimiser = frozen(optax.sgd(1.0), pattern)
-    updates, _ = optimiser.update(params, optimiser.init(params), params)
+    optimizer = frozen(optax.sgd(1.0), pattern)
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
     still = {
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, update in jax.tree_util.tree_leaves_with_path(updates)

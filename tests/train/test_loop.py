@@ -88,9 +88,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(
 
 def test_seeds_and_learning_rates_share_one_program(programs, run, examples, tmp_path, same):
     states = [
-        fit(programs, Feed(one, examples, seed), tmp_path / f"{seed}{one.optimiser.learning_rate}")
+        fit(programs, Feed(one, examples, seed), tmp_path / f"{seed}{one.optimizer.learning_rate}")
         for seed in (0, 1)
-        for one in (run, replace(run, {"optimiser.learning_rate": 0.02}))
+        for one in (run, replace(run, {"optimizer.learning_rate": 0.02}))
     ]
     assert not any(same(states[0].params, other.params) for other in states[1:])
     # Restored states are committed to a device, so that one shape may count twice.

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import configs
+from crossattn.train import run as run_module
 from crossattn.train.folder import Folder, FolderError
-from crossattn.train.run import Data, Model, Optimiser, Run, replace
+from crossattn.train.run import Data, Model, Optimizer, Run, replace
 from crossattn.train.suite import Suite
 
 SUITES = [module.name for module in pkgutil.iter_modules(configs.__path__)]
@@ -20,8 +21,8 @@ SUITES = [module.name for module in pkgutil.iter_modules(configs.__path__)]
         (lambda: Run(steps=0), "steps must be positive, got 0"),
         (lambda: Run(batch_size=63), "batch_size 63 is not a multiple of data.texts_per_image 2"),
         (lambda: Model(width=10, heads=4), "width 10 is not a multiple of heads 4"),
-        (lambda: Optimiser(warmup=1.5), "warmup is a share"),
-        (lambda: Optimiser(learning_rate=-1.0), "learning_rate must be positive"),
+        (lambda: Optimizer(warmup=1.5), "warmup is a share"),
+        (lambda: Optimizer(learning_rate=-1.0), "learning_rate must be positive"),
         (lambda: Data(images=-100), "cannot be negative"),
         (lambda: replace(Run(), {"model.depth": 3}), "Model has no field 'depth'"),
     ],
@@ -73,6 +74,28 @@ def test_replace_changes_fields_at_once():
     assert type(wide.model.heads) is int
 
 
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: replace(Run(), {"optimiser.clip": 0.5}),
+        lambda: replace(Run(), {"optimiser": Optimizer(clip=0.5)}),
+        lambda: Run(optimiser=Optimizer(clip=0.5)),
+        lambda: Run(optimizer=run_module.Optimiser(clip=0.5)),
+        lambda: made(variants={"a": {"optimiser.clip": 0.5}}).run("a"),
+        lambda: replace(Run(), made(quick={"optimiser.clip": 0.5}).quick),
+    ],
+)
+def test_the_former_name_of_the_optimizer_works_and_warns(build):
+    with pytest.warns(DeprecationWarning, match=r"[Oo]ptimi[sz]er.* is now .*[Oo]ptimizer"):
+        run = build()
+    assert run == Run(optimizer=Optimizer(clip=0.5))
+
+
+def test_the_former_and_the_present_name_at_once_are_refused():
+    with pytest.raises(ValueError, match=r"optimiser\.clip is now optimizer\.clip: give one"):
+        replace(Run(), {"optimiser.clip": 0.5, "optimizer.clip": 0.5})
+
+
 def made(**fields):
     plain = {"name": "s", "title": "t", "base": Run(), "variants": {"a": {}}, "baseline": "a"}
     return Suite(**{**plain, "primary": "iid/accuracy", **fields})
@@ -91,7 +114,7 @@ def test_claims_and_quick_have_defaults():
         ({"steps": "800"}, "steps takes a whole number, got '800'"),
         ({"model.width": 0}, "model.width must be positive, got 0"),
         ({"model.heads": 5}, "model.width 64 is not a multiple of heads 5"),
-        ({"optimiser.learning_rate": float("nan")}, "learning_rate takes a finite number, got nan"),
+        ({"optimizer.learning_rate": float("nan")}, "learning_rate takes a finite number, got nan"),
         ({"data.tasks": "caption"}, "data.tasks takes a tuple of which each is one of question"),
         ({"data.flip": 1}, "data.flip takes True or False, got 1"),
         ({"model.depth": 3}, "Model has no field 'depth'; it has fusion, "),
@@ -175,7 +198,7 @@ def test_a_suite_that_cannot_be_is_refused(fields, message):
 
 def test_a_sweep_does_not_choose_what_a_variant_sets():
     with pytest.raises(ValueError, match=r"variant v: changes .*, which the s"):
-        made(variants={"a": {}, "v": {"optimiser.learning_rate": 0.1}}, sweep=True)
+        made(variants={"a": {}, "v": {"optimizer.learning_rate": 0.1}}, sweep=True)
 
 
 @pytest.mark.parametrize("name", SUITES)

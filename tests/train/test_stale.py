@@ -9,7 +9,13 @@ import pytest
 
 from crossattn.files import SEAL, seal
 from crossattn.train.folder import Folder, FolderError, pending
-from crossattn.train.record import RunRecord, library_versions, write_record
+from crossattn.train.record import (
+    RecordError,
+    RunRecord,
+    library_versions,
+    read_record,
+    write_record,
+)
 from crossattn.train.run import Data, Run, replace
 from crossattn.train.stale import MEASURED
 from crossattn.train.suite import Suite
@@ -56,6 +62,17 @@ def changed(**fields):
 
 def left(suite, folder):
     return dict(pending(suite, folder, SEEDS))
+
+
+def test_a_run_of_the_release_before_is_run_again_and_read_by_nobody(folder):
+    file = folder.run("deep", 1) / "run.json"
+    former = file.read_text().replace('"optimizer"', '"optimiser"')
+    file.write_text(former.replace('"format": 2', '"format": 1'))
+    assert left(SUITE, folder) == {"deep": [1]}
+    said = "deep has changed (run.json is of another version): its run is run again"
+    assert folder.changes(SUITE) == [f"{said}; the former ones are kept in {folder.path / 'stale'}"]
+    with pytest.raises(RecordError, match="has another format than this crossattn reads"):
+        read_record(file.parent)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +214,7 @@ def test_a_sweep_is_stale_with_its_variant(folder):
     other.path.mkdir()
     other.claim(swept)
     record = RunRecord(
-        "swept", "deep", 1, replace(swept.run("deep"), {"optimiser.learning_rate": 8e-3}), {}
+        "swept", "deep", 1, replace(swept.run("deep"), {"optimizer.learning_rate": 8e-3}), {}
     )
     write_record(other.path / "sweep" / "deep" / "rate0.008", record)
     (other.path / "sweep" / "deep" / "rate0.008" / "checkpoints").mkdir()
