@@ -11,9 +11,28 @@
 1.0
 """
 
-from crossattn.ops import Blocks, Mask, Trace, attend, attention, explain, merge
+from crossattn.ops import (
+    AttentionTrace,
+    BlockSizes,
+    Mask,
+    attend,
+    attention,
+    explain,
+    merge_partials,
+)
+from crossattn.renamed import names
 
-__all__ = ["Blocks", "Mask", "Trace", "attend", "attention", "explain", "merge"]
+__all__ = [
+    "AttentionTrace",
+    "BlockSizes",
+    "Mask",
+    "attend",
+    "attention",
+    "explain",
+    "merge_partials",
+]
+
+__getattr__ = names(__name__, Trace="AttentionTrace", Blocks="BlockSizes", merge="merge_partials")
 
 # The one place that says it: the build reads it here, so that a bare source folder knows it, too.
 __version__ = "0.1.0"

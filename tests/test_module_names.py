@@ -17,9 +17,10 @@ RELOADS = """
 import importlib, pkgutil, jax, crossattn.nn
 q, k = (jax.ShapeDtypeStruct((2, n, 8, 64), "float32") for n in (64, 4096))
 wanted = crossattn.explain(q, k, k)
-packages = [crossattn, *(getattr(crossattn, room) for room in ("ops", "sharding", "nn"))]
-for package in packages:
-    for found in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+rooms = [getattr(crossattn, room) for room in ("ops", "sharding", "nn")]
+walks = [pkgutil.walk_packages(room.__path__, room.__name__ + ".") for room in rooms]
+for walk in (pkgutil.iter_modules(crossattn.__path__, "crossattn."), *walks):
+    for found in walk:
         module = importlib.import_module(found.name)
         assert importlib.reload(module) is module, found.name
         assert crossattn.explain(q, k, k) == wanted, found.name

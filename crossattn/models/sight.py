@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops import Trace
+from crossattn.ops import AttentionTrace
 from crossattn.shapes import Array, Float
 
 
@@ -21,8 +21,8 @@ class Sight:
       patches: P, number of the first keys that are patches.
     """
 
-    trace: Trace
-    through: Trace | None = None
+    trace: AttentionTrace
+    through: AttentionTrace | None = None
     patches: int = 0
 
     def rows(self) -> Float[Array, "B H T P"]:
@@ -36,7 +36,7 @@ class Sight:
         return weights.sum(axis=-1) if mass is None else mass
 
     def _weights(self):
-        weights = self.trace.rows(through=self.through)
+        weights = self.trace.weights(through=self.through)
         if weights.shape[-1] == self.patches:
             return weights, None
         weights = weights[..., : self.patches]

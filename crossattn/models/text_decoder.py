@@ -16,12 +16,12 @@ from crossattn.nn.norms import Norm
 from crossattn.nn.past import fits, pasts
 from crossattn.nn.stack import Stack
 from crossattn.nn.tables import Embed, exceeds, nan_from, within
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
 __all__ = ["TextDecoder"]
 
-Observe = Callable[[Trace], Any]
+Observe = Callable[[AttentionTrace], Any]
 
 
 class TextDecoder(Module):

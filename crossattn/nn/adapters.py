@@ -14,7 +14,7 @@ from crossattn.nn.linear import Dense
 from crossattn.nn.module import Module
 from crossattn.nn.reading import attend_over
 from crossattn.nn.sublayers import conjunction, only_seeing, required
-from crossattn.ops import Blocks, Mask, Trace
+from crossattn.ops import AttentionTrace, BlockSizes, Mask
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel
 
@@ -52,7 +52,7 @@ class DecoupledAttention(Module):
     pictures: int = 1
     use_bias: str = "o"
     layout: ContextParallel | None = None
-    implementation: str | Blocks | None = None
+    implementation: str | BlockSizes | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it
         if self.width % self.heads:
@@ -88,7 +88,7 @@ class DecoupledAttention(Module):
         scales: Sequence[float | Float[Array, ""]],
         masks: Sequence[Mask | None] | None = None,
         regions: Sequence[Float[Array, "_ T"] | None] | None = None,
-    ) -> tuple[Float[Array, "B T M"], tuple[Trace, ...]]:
+    ) -> tuple[Float[Array, "B T M"], tuple[AttentionTrace, ...]]:
         """Read the text and the pictures.
 
         Args:
@@ -150,7 +150,9 @@ class DecoupledAttention(Module):
                 "module.project, or none"
             )
 
-    def _read(self, queries: Array, context: Any, mask: Mask | None) -> tuple[Array, Trace]:
+    def _read(
+        self, queries: Array, context: Any, mask: Mask | None
+    ) -> tuple[Array, AttentionTrace]:
         keys, values = context.keys.swapaxes(1, 2), context.values.swapaxes(1, 2)
         both = conjunction(context.mask, mask)
         how = {"mask": both, "implementation": self.implementation}

@@ -16,10 +16,10 @@ from crossattn.nn.norms import Norm
 from crossattn.nn.positions import check_places
 from crossattn.nn.reading import join, read, talk
 from crossattn.nn.slots import Logits, Rotary, Spare
-from crossattn.ops import Blocks, Mask, Trace, attend
+from crossattn.ops import AttentionTrace, BlockSizes, Mask, attend
 from crossattn.ops.positions import rotate
 from crossattn.ops.reference import precision
-from crossattn.ops.sizes import known
+from crossattn.ops.sizes import all_known
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel
 
@@ -79,7 +79,7 @@ class CrossAttention(Module):
     layout: ContextParallel | None = None
     dtype: Any = None
     param_dtype: Any = float
-    implementation: str | Blocks | None = None
+    implementation: str | BlockSizes | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it
         if self.head_size is None and self.width % self.heads:
@@ -161,7 +161,7 @@ class CrossAttention(Module):
         query_positions: Float[Array, "_ T _"] | None = None,
         key_positions: Float[Array, "_ S _"] | None = None,
         beside: Sequence[Projected] = (),
-    ) -> tuple[Float[Array, "B T M"], Trace]:
+    ) -> tuple[Float[Array, "B T M"], AttentionTrace]:
         """Read the context with the queries of `x`.
 
         Args:
@@ -190,7 +190,7 @@ class CrossAttention(Module):
         x = tokens("x", x)
         x, context, beside = promoted(self.dtype, x, context, tuple(beside))
         # A decoding step reads each key once; heads first, the dense products need no copy.
-        step = isinstance(context, Projected) and known(x.shape[1]) and x.shape[1] <= 8
+        step = isinstance(context, Projected) and all_known(x.shape[1]) and x.shape[1] <= 8
         if not isinstance(context, Projected):
             context = shown(context, mask, x.shape[1])
             context = self.project(context, positions=key_positions)
@@ -294,12 +294,12 @@ class SelfAttention(Module):
 
     width: int
     heads: int
-    implementation: str | Blocks | None = None
+    implementation: str | BlockSizes | None = None
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "B T M"], *, mask: Mask | None = None
-    ) -> tuple[Float[Array, "B T M"], Trace]:
+    ) -> tuple[Float[Array, "B T M"], AttentionTrace]:
         """Attend within `x` (B, T, M) under `mask`; returns the output and the trace."""
         x = tokens("x", x, self.width)
         if self.width % self.heads:

@@ -16,7 +16,7 @@ from crossattn.nn.module import Module
 from crossattn.nn.norms import Norm
 from crossattn.nn.past import Past, check_step, from_place
 from crossattn.nn.slots import Join
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
 __all__ = ["Block", "Joined"]
@@ -76,7 +76,7 @@ class Block(Module):
       >>> block = Block(width=8, heads=2, design=DESIGNS["flamingo"])
       >>> words, patches = jnp.ones((3, 5, 8)), jnp.ones((3, 7, 4))
       >>> (y, trace), _ = block.init_with_output(jax.random.key(0), words, patches)
-      >>> bool(jnp.all(y == words)), trace.rows().shape  # its gates are closed at the start
+      >>> bool(jnp.all(y == words)), trace.weights().shape  # its gates are closed at the start
       (True, (3, 2, 5, 7))
     """
 
@@ -127,7 +127,7 @@ class Block(Module):
         query_positions: Float[Array, "_ T _"] | None = None,
         key_positions: Float[Array, "_ S _"] | None = None,
         self_bias: Float[Array, "_ _ _ _"] | None = None,
-    ) -> tuple[Float[Array, "B T M"], Trace | None]:
+    ) -> tuple[Float[Array, "B T M"], AttentionTrace | None]:
         """Run the sublayers in their order.
 
         Args:
@@ -174,7 +174,7 @@ class Block(Module):
         mask: Mask | None = None,
         query_positions: Float[Array, "_ T _"] | None = None,
         self_bias: Float[Array, "_ _ _ _"] | None = None,
-    ) -> tuple[Float[Array, "B T M"], Past, Trace | None]:
+    ) -> tuple[Float[Array, "B T M"], Past, AttentionTrace | None]:
         """The tokens of a causal stream from `place` on, and the past with them."""
         check_step(self.design, context, past)
         x = tokens("x", x, self.width)

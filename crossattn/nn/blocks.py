@@ -14,7 +14,7 @@ from crossattn.nn.dtypes import promoted
 from crossattn.nn.linear import Dense
 from crossattn.nn.module import Module
 from crossattn.nn.norms import LayerNorm
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Bool, Float
 from crossattn.sharding import ContextParallel
 
@@ -91,7 +91,7 @@ class DecoderBlock(Module):
         *,
         self_mask: Mask | None = None,
         mask: Mask | None = None,
-    ) -> tuple[Float[Array, "B T M"], Trace]:
+    ) -> tuple[Float[Array, "B T M"], AttentionTrace]:
         """Returns the new stream and the trace of the cross-attention.
 
         `mask` and the trace are those of I contexts with B T / I queries each.

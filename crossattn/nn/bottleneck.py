@@ -13,13 +13,13 @@ from crossattn.nn.module import Module
 from crossattn.nn.sublayers import both
 from crossattn.nn.tables import learned
 from crossattn.nn.two_streams import Stream, TwoStreamDesign
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
 
 __all__ = ["Bottleneck", "BottleneckLayer"]
 
 Streams = tuple[Float[Array, "B T M"], Float[Array, "B S M"]]
-Traces = tuple[Trace, Trace]
+Traces = tuple[AttentionTrace, AttentionTrace]
 
 
 class BottleneckLayer(Module):

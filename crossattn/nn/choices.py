@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
-from crossattn.ops.numbers import finite, positive, whole
+from crossattn.ops.numbers import checked_finite, checked_integer, checked_positive
 
 __all__ = ["LINEN", "check_fields", "known"]
 
@@ -64,10 +64,10 @@ def _check_number(what: str, value: Any, field: Any) -> None:
     if value is None and type(None) in kinds:
         return
     if numbers == {int}:
-        whole(what, value, least=0 if field.name in OR_NONE else 1)
+        checked_integer(what, value, least=0 if field.name in OR_NONE else 1)
     elif field.name in ABOVE_ZERO:
-        positive(what, value)
-    elif finite(what, value) < 0 and field.name == "epsilon":
+        checked_positive(what, value)
+    elif checked_finite(what, value) < 0 and field.name == "epsilon":
         raise ValueError(f"{what} is at least 0, got {value}")
 
 

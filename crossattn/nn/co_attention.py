@@ -9,7 +9,7 @@ from crossattn.nn.dtypes import promoted
 from crossattn.nn.linear import Dense
 from crossattn.nn.module import Module
 from crossattn.nn.reading import attend_over
-from crossattn.ops import Blocks, Mask, Trace
+from crossattn.ops import AttentionTrace, BlockSizes, Mask
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel
 
@@ -37,7 +37,7 @@ class CoAttention(Module):
         *,
         mask: Mask,
         back: Mask | None,
-    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S M"] | None, Trace]:
+    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S M"] | None, AttentionTrace]:
         """What x reads under `mask`, what the context reads of x under `back`, the former's trace.
 
         Both read the other as it came in. Without `back` the context reads nothing (None).
@@ -80,7 +80,7 @@ class BidirectionalAttention(Module):
     head_size: int | None = None
     context_width: int | None = None
     layout: ContextParallel | None = None
-    implementation: str | Blocks | None = None
+    implementation: str | BlockSizes | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it
         inner = self.heads * (self.head_size or self.width // self.heads)
@@ -96,7 +96,7 @@ class BidirectionalAttention(Module):
         *,
         mask: Mask,
         back: Mask | None,
-    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S N"] | None, Trace]:
+    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S N"] | None, AttentionTrace]:
         """As `CoAttention`."""
         read, answer, (trace, _) = self.both(x, context, mask=mask, back=back)
         return read, answer, trace
@@ -108,7 +108,11 @@ class BidirectionalAttention(Module):
         *,
         mask: Mask,
         back: Mask | None,
-    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S N"] | None, tuple[Trace, Trace | None]]:
+    ) -> tuple[
+        Float[Array, "B T M"],
+        Float[Array, "B S N"] | None,
+        tuple[AttentionTrace, AttentionTrace | None],
+    ]:
         """The same with the traces of both directions."""
 
         x, context = promoted(None, x, context)

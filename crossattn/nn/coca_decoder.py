@@ -10,7 +10,7 @@ from crossattn.nn.module import Module
 from crossattn.nn.past import Past
 from crossattn.nn.stack import Stack
 from crossattn.nn.sublayers import conjunction
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
 __all__ = ["CocaDecoder"]
@@ -67,7 +67,7 @@ class CocaDecoder(Module):
         *,
         mask: Mask | None = None,
         self_mask: Mask | None = None,
-        observe: Callable[[Trace], Any] = lambda trace: None,
+        observe: Callable[[AttentionTrace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T M"], Float[Array, "B T M"], Any]:
         """Run both halves; the text is causal.
 
@@ -102,7 +102,7 @@ class CocaDecoder(Module):
         place: Int[Array, ""],
         *,
         mask: Mask | None = None,
-        observe: Callable[[Trace], Any] = lambda trace: None,
+        observe: Callable[[AttentionTrace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T M"], tuple[Past, Past], Any]:
         """The next words; arguments and results as those of `Stack.step`."""
         lower, upper = past

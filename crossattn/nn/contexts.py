@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from crossattn.ops import Mask
-from crossattn.ops.arguments import as_array
-from crossattn.ops.mask import Span
-from crossattn.ops.mask_terms import Keys, Lengths
-from crossattn.ops.sizes import known
+from crossattn.ops.checks import as_array
+from crossattn.ops.masks.mask import Span
+from crossattn.ops.masks.terms import Keys, Lengths
+from crossattn.ops.sizes import all_known
 from crossattn.shapes import Array, Float
 
 __all__ = ["Projected", "check_shared", "of_keys", "shown", "spread", "tokens", "words"]
@@ -103,13 +103,13 @@ def words(tokens: Any) -> Array:
 
 def _seen(mask: Mask, B: int, S: int, T: int) -> Array:
     """Keys that any query sees, (B|1, S|1), from blocks of queries."""
-    block = min(T, 256) if known(T) else 256
+    block = min(T, 256) if all_known(T) else 256
     if jax.eval_shape(lambda: mask.visible(B, T, S)).shape[2] == 1:
         return mask.visible(B, T, S).any((1, 2))
 
     def more(i, seen):
         rows: Any
-        if known(T):
+        if all_known(T):
             rows = Span(jnp.minimum(i * block, T - block), block)
         else:  # the last query again where there are no more
             rows = jnp.minimum(

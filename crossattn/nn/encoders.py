@@ -10,7 +10,7 @@ from crossattn.nn.linear import Dense
 from crossattn.nn.module import Module
 from crossattn.nn.norms import LayerNorm
 from crossattn.nn.tables import learned
-from crossattn.ops.arguments import as_array
+from crossattn.ops.checks import as_array
 from crossattn.shapes import Array, Float, UInt8
 from crossattn.sharding import ContextParallel
 

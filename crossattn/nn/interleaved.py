@@ -13,7 +13,7 @@ from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import Module
 from crossattn.nn.past import Past, empty_past
 from crossattn.nn.sublayers import conjunction
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
 __all__ = ["Interleaved"]
@@ -97,7 +97,7 @@ class Interleaved(Module):
         mask: Mask,
         self_mask: Mask | None = None,
         query_positions: Float[Array, "_ T _"] | None = None,
-        observe: Callable[[Trace], Any] = lambda trace: None,
+        observe: Callable[[AttentionTrace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T M"], Any]:
         """Run the groups; the text is causal.
 
@@ -155,7 +155,7 @@ class Interleaved(Module):
         *,
         mask: Mask,
         query_positions: Float[Array, "_ T _"] | None = None,
-        observe: Callable[[Trace], Any] = lambda trace: None,
+        observe: Callable[[AttentionTrace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T M"], tuple[Past, ...], Any]:
         """The next words: the same as `__call__` on all of them at once.
 
@@ -219,7 +219,7 @@ class Group(Module):
         mask: Mask,
         self_mask: Mask,
         query_positions: Float[Array, "_ T _"] | None,
-    ) -> tuple[Float[Array, "B T M"], Trace | None]:
+    ) -> tuple[Float[Array, "B T M"], AttentionTrace | None]:
         """Returns the words, and the trace of their reading images."""
         x, trace = self.reading(x, context, mask=mask)
         for text in self._texts:
@@ -239,7 +239,7 @@ class Group(Module):
         *,
         mask: Mask,
         query_positions: Float[Array, "_ T _"] | None,
-    ) -> tuple[Float[Array, "B T M"], tuple[Past, ...], Trace | None]:
+    ) -> tuple[Float[Array, "B T M"], tuple[Past, ...], AttentionTrace | None]:
         """The words from `place` on, the pasts with them, and the trace of their reading images."""
         x, trace = self.reading(x, context, mask=mask)
         kept = []

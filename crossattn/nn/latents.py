@@ -10,7 +10,7 @@ from crossattn.nn.module import Module
 from crossattn.nn.norms import Norm
 from crossattn.nn.stack import Stack
 from crossattn.nn.tables import learned
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
 
 __all__ = ["Latents"]
@@ -50,7 +50,7 @@ class Latents(Module):
         context: Float[Array, "B S N"],
         *,
         mask: Mask | None = None,
-        observe: Callable[[Trace], Any] = lambda trace: None,
+        observe: Callable[[AttentionTrace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B L M"], Any]:
         """Read the context.
 

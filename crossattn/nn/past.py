@@ -10,8 +10,8 @@ from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.design import Design
 from crossattn.nn.tables import concrete, exceeds
 from crossattn.ops import Mask
-from crossattn.ops.numbers import said, whole
-from crossattn.ops.sizes import known as known_size
+from crossattn.ops.numbers import checked_integer, short_repr
+from crossattn.ops.sizes import all_known as known_size
 from crossattn.shapes import Array
 
 __all__ = ["Past", "check_step", "empty_past", "fits", "from_place", "pasts"]
@@ -80,7 +80,7 @@ def fits(T: Any, room: Any, place: Any, what: str = "a past") -> Any:
             "it is the number of the first of these tokens"
         )
     if not jnp.issubdtype(jnp.result_type(place), jnp.integer):
-        raise TypeError(f"place is an integer, got {said(place)}")
+        raise TypeError(f"place is an integer, got {short_repr(place)}")
     known = concrete(place)
     first = 0 if known is None else int(known)
     if first < 0:
@@ -106,10 +106,10 @@ def check_step(design: Design, context: Any, past: Any) -> None:
     """
     order = design.order
     if not isinstance(past, Past) and ("self" in order or "merged" in order):
-        raise TypeError(f"past is required: write start(rows, length), got {said(past)}")
+        raise TypeError(f"past is required: write start(rows, length), got {short_repr(past)}")
     if not isinstance(context, Projected) and ("cross" in order or "merged" in order):
         raise TypeError(
-            f"a step reads a projected context: write project(context), got {said(context)}"
+            f"a step reads a projected context: write project(context), got {short_repr(context)}"
         )
 
 
@@ -124,9 +124,9 @@ def empty_past(
     """A past of up to `length` tokens, none of which is filled; in JAX's float if dtype is None."""
     dtype = jnp.result_type(float) if dtype is None else dtype
     if known_size(leading[-1]):
-        whole("rows", leading[-1], least=0)
+        checked_integer("rows", leading[-1], least=0)
     if known_size(length):
-        whole("length", length)
+        checked_integer("length", length)
     empty = lambda size: jnp.zeros((*leading, attention.shared, length, size), dtype)
     return Past(empty(attention.size), empty(attention.read))
 

@@ -8,7 +8,7 @@ from flax import linen as nn
 from crossattn.nn.dtypes import common, promoted
 from crossattn.nn.module import Module
 from crossattn.nn.tables import learned
-from crossattn.ops.arguments import as_array
+from crossattn.ops.checks import as_array
 from crossattn.shapes import Array, Float, Int
 
 __all__ = ["LearnedPositions", "RelativeBias", "check_places"]

@@ -11,7 +11,7 @@ from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import Module
 from crossattn.nn.past import Past, from_place
 from crossattn.nn.sublayers import both, conjunction, look
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
 __all__ = ["Prefix"]
@@ -57,7 +57,7 @@ class Prefix(Module):
         self_mask: Mask | None = None,
         x_positions: Float[Array, "_ T _"] | None = None,
         context_positions: Float[Array, "_ S _"] | None = None,
-    ) -> tuple[tuple[Float[Array, "B T M"], Float[Array, "B S M"]], Trace]:
+    ) -> tuple[tuple[Float[Array, "B T M"], Float[Array, "B S M"]], AttentionTrace]:
         """Run the layer.
 
         Args:
@@ -113,7 +113,7 @@ class Prefix(Module):
         *,
         context_mask: Mask | None = None,
         x_positions: Float[Array, "_ T _"] | None = None,
-    ) -> tuple[Float[Array, "B T M"], Past, Trace]:
+    ) -> tuple[Float[Array, "B T M"], Past, AttentionTrace]:
         """The words from `place` on, and the past with them."""
         x, context = promoted(None, x, context)
         words = self.self_join.before(x)

@@ -26,8 +26,8 @@ from crossattn.nn.stream_design import TwoStreamDesign
 from crossattn.nn.stream_presets import MODULES, PREFIX, STREAMS
 from crossattn.nn.stream_stack import StreamStack
 from crossattn.nn.two_streams import TwoStreams
-from crossattn.ops import Blocks
-from crossattn.ops.numbers import whole
+from crossattn.ops import BlockSizes
+from crossattn.ops.numbers import checked_integer
 
 __all__ = ["DESIGNS", "TEXT", "build", "differences", "names"]
 
@@ -151,7 +151,7 @@ def build(
     layers: int | None = None,
     remat: Remat = None,
     dtype: Any = None,
-    implementation: str | Blocks | None = None,
+    implementation: str | BlockSizes | None = None,
 ) -> nn.Module:
     """The module of a preset.
 
@@ -213,7 +213,7 @@ def _built(
     return StreamStack(_layer(name, width, heads), layers, **policy)
 
 
-def _implemented(part: Any, how: str | Blocks) -> Any:
+def _implemented(part: Any, how: str | BlockSizes) -> Any:
     """A module or design, and all modules and designs within, with that implementation."""
     if isinstance(part, Design | TwoStreamDesign):
         told = {"implementation": how}
@@ -229,7 +229,7 @@ def _implemented(part: Any, how: str | Blocks) -> Any:
 
 def _check_sizes(width: int, heads: int, layers: int | None) -> None:
     for size, value in (("width", width), ("heads", heads), ("layers", layers)):
-        if value is not None and whole(size, value, least=None) < 1:
+        if value is not None and checked_integer(size, value, least=None) < 1:
             more = ", or leave it out" if size == "layers" else ""
             raise ValueError(f"{size}={value}: give at least 1{more}")
     if width % heads:

@@ -16,7 +16,7 @@ from crossattn.nn.norms import Norm
 from crossattn.nn.past import Past, empty_past, from_place
 from crossattn.nn.sublayers import look, required
 from crossattn.nn.tables import learned
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Bool, Float, Int
 
 __all__ = ["QFormer", "QFormerLayer", "joint_mask"]
@@ -92,14 +92,14 @@ class QFormerLayer(Module):
         *,
         mask: Mask | None = None,
         self_mask: Mask | None = None,
-    ) -> tuple[tuple[Float[Array, "B R M"], Float[Array, "B T M"] | None], Trace | None]:
+    ) -> tuple[tuple[Float[Array, "B R M"], Float[Array, "B T M"] | None], AttentionTrace | None]:
         """Returns queries and words, and the trace of the queries reading the context."""
         queries, text = streams
         joint = queries if text is None else jnp.concatenate([queries, text], axis=1)
         read = self.self_join.before(joint)
         y, _ = look(self.self_attention, read, read, mask=self_mask)
         joint = self.self_join(joint, y)
-        trace: Trace | None = None
+        trace: AttentionTrace | None = None
         queries, words = jnp.split(joint, [queries.shape[1]], axis=1)
         if "cross" in self.design.order:
             read = self.cross_join.before(queries)
@@ -186,7 +186,9 @@ class QFormer(Module):
         *,
         mask: Mask | None = None,
         self_mask: Mask | None = None,
-    ) -> tuple[tuple[Float[Array, "B R M"], Float[Array, "B T M"] | None], tuple[Trace, ...]]:
+    ) -> tuple[
+        tuple[Float[Array, "B R M"], Float[Array, "B T M"] | None], tuple[AttentionTrace, ...]
+    ]:
         """Read the context with the learned queries; arguments and results as those of `encode`."""
         context, text = promoted(self.dtype, context, text)
         queries = self._learned(context)
@@ -207,7 +209,9 @@ class QFormer(Module):
         *,
         mask: Mask | None = None,
         self_mask: Mask | None = None,
-    ) -> tuple[tuple[Float[Array, "B R M"], Float[Array, "B T M"] | None], tuple[Trace, ...]]:
+    ) -> tuple[
+        tuple[Float[Array, "B R M"], Float[Array, "B T M"] | None], tuple[AttentionTrace, ...]
+    ]:
         """Read the context with queries of one's own.
 
         Args:
@@ -224,7 +228,7 @@ class QFormer(Module):
         context, (queries, text) = promoted(self.dtype, context, tuple(streams))
         text = None if text is None else tokens("words", text, self.width)
         streams = self.norm(queries), None if text is None else self.norm(text)
-        traces: list[Trace] = []
+        traces: list[AttentionTrace] = []
         for layer in self.layer:
             streams, trace = layer(streams, context, mask=mask, self_mask=self_mask)
             traces += [] if trace is None else [trace]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.slots import Logits
-from crossattn.ops import Mask, Trace, attend, merge
+from crossattn.ops import AttentionTrace, Mask, attend, merge_partials
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel, attend_sharded
 
@@ -21,7 +21,7 @@ def attend_over(
     keys: Float[Array, "B S K D"],
     values: Float[Array, "B S K V"],
     **how: Any,
-) -> tuple[Float[Array, "B T H V"], Trace]:
+) -> tuple[Float[Array, "B T H V"], AttentionTrace]:
     """`attend`, or `attend_sharded` where the tokens lie over devices."""
     if layout is None:
         return attend(queries, keys, values, **how)
@@ -36,7 +36,7 @@ def read(
     *,
     layout: ContextParallel | None = None,
     **how: Any,
-) -> tuple[Float[Array, "B T H V"], Trace]:
+) -> tuple[Float[Array, "B T H V"], AttentionTrace]:
     """`attend` with the scale and soft-cap of a design, whatever its softmax runs over."""
     how |= {"scale": logits.scale, "softcap": logits.softcap}
     if logits.competition == "queries":
@@ -53,7 +53,7 @@ def compete(
     bias: Float[Array, "_ _ _ _"] | None = None,
     layout: ContextParallel | None = None,
     **how: Any,
-) -> tuple[Float[Array, "B T H V"], Trace]:
+) -> tuple[Float[Array, "B T H V"], AttentionTrace]:
     """Queries compete for keys: softmax over queries, then each query's weights sum to one.
 
     exp(s - z) / sum over keys of exp(s - z), where z of a key is the log-sum-exp of its logits over
@@ -82,7 +82,7 @@ def talk(
     speak: Float[Array, "H H"],
     hear: Float[Array, "H H"],
     **how: Any,
-) -> tuple[Float[Array, "B T H V"], Trace]:
+) -> tuple[Float[Array, "B T H V"], AttentionTrace]:
     """Head h has the logits sum_g speak[h, g] s_g, and reads with sum_g hear[h, g] of the weights.
 
     A query of all heads side by side, weighted by a row of `speak`, meets keys of all heads side by
@@ -101,9 +101,9 @@ def talk(
 
 def join(
     out: Float[Array, "B T H V"],
-    trace: Trace,
+    trace: AttentionTrace,
     others: Sequence[tuple[Array, Array]],
-) -> tuple[Float[Array, "B T H V"], Trace]:
+) -> tuple[Float[Array, "B T H V"], AttentionTrace]:
     """One softmax over the keys of `out` and others, each given as (out, lse).
 
     The trace keeps its keys, of which the weights then sum to less than 1.
@@ -111,5 +111,5 @@ def join(
     if not others:
         return out, trace
     outs, lses = zip((out, trace.lse), *others, strict=True)
-    out, total = merge(jnp.stack(outs), jnp.stack(lses))
+    out, total = merge_partials(jnp.stack(outs), jnp.stack(lses))
     return out, dataclasses.replace(trace, lse=total, key_lse=trace.lse)

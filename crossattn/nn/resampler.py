@@ -7,7 +7,7 @@ from crossattn.nn.blocks import FeedForward
 from crossattn.nn.module import Module
 from crossattn.nn.norms import LayerNorm
 from crossattn.nn.tables import learned
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel
 
@@ -26,7 +26,7 @@ class Resampler(Module):
       >>> import jax, jax.numpy as jnp
       >>> module = Resampler(latents=3, width=8, heads=2)
       >>> (latents, trace), _ = module.init_with_output(jax.random.key(0), jnp.ones((2, 50, 5)))
-      >>> latents.shape, trace.rows().shape
+      >>> latents.shape, trace.weights().shape
       ((2, 3, 8), (2, 2, 3, 50))
     """
 
@@ -39,7 +39,7 @@ class Resampler(Module):
     @nn.compact
     def __call__(
         self, context: Float[Array, "B S N"], *, mask: Mask | None = None
-    ) -> tuple[Float[Array, "B R M"], Trace]:
+    ) -> tuple[Float[Array, "B R M"], AttentionTrace]:
         """Returns the latents and the trace by which a reader of them looks through them."""
         shape = (self.latents, self.width)
         # As large as the words and positions of a stream, of which latents are the beginning.

@@ -10,7 +10,7 @@ from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import Module
 from crossattn.nn.past import Past, check_step, empty_past
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
 __all__ = ["Stack"]
@@ -69,7 +69,7 @@ class Stack(Module):
         query_positions: Float[Array, "_ T _"] | None = None,
         key_positions: Float[Array, "_ S _"] | None = None,
         self_bias: Float[Array, "_ _ _ _"] | None = None,
-        observe: Callable[[Trace], Any] = lambda trace: None,
+        observe: Callable[[AttentionTrace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T M"], Any]:
         """Run the blocks; arguments as those of `Block`, None for a context that none reads.
 
@@ -132,7 +132,7 @@ class Stack(Module):
         mask: Mask | None = None,
         query_positions: Float[Array, "_ T _"] | None = None,
         self_bias: Float[Array, "_ _ _ _"] | None = None,
-        observe: Callable[[Trace], Any] = lambda trace: None,
+        observe: Callable[[AttentionTrace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T M"], Past, Any]:
         """The next tokens of causal streams: the same as `__call__` on all of them at once.
 

@@ -10,7 +10,7 @@ from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import Module
 from crossattn.nn.past import Past, empty_past
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
 __all__ = ["StreamStack"]
@@ -106,7 +106,7 @@ class StreamStack(Module):
         *,
         context_mask: Mask | None = None,
         x_positions: Float[Array, "_ T _"] | None = None,
-        observe: Callable[[Trace], Any] = lambda trace: None,
+        observe: Callable[[AttentionTrace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T M"], Past, Any]:
         """The next words behind a prefix; arguments and results as those of `Stack.step`."""
 

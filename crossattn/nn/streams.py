@@ -14,7 +14,7 @@ from crossattn.nn.co_attention import BidirectionalAttention, CoAttention
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import Module
 from crossattn.nn.norms import LayerNorm
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Bool, Float
 from crossattn.sharding import ContextParallel
 
@@ -51,7 +51,7 @@ class TwoStreamBlock(Module):
     @nn.compact
     def __call__(
         self, streams: Streams, *, self_mask: Mask, mask: Mask, back: Mask
-    ) -> tuple[Streams, Trace]:
+    ) -> tuple[Streams, AttentionTrace]:
         """Returns both streams and the trace of x reading the context."""
         x, context = promoted(None, *streams)
         y, _ = SelfAttention(self.width, self.heads, name="self_attention")(
@@ -93,7 +93,7 @@ class TwoStreamStack(Module):
         prompt: Bool[Array, "B T"],
         seen: Bool[Array, "L B S"],
         mask: Mask,
-        observe: Callable[[Trace], Any] = lambda trace: None,
+        observe: Callable[[AttentionTrace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T M"], Any]:
         """Run the stack; the text is causal.
 
@@ -142,7 +142,9 @@ class PrefixBlock(Module):
     final: bool = False
 
     @nn.compact
-    def __call__(self, streams: Streams, *, mask: Mask, seen: Mask) -> tuple[Streams, Trace]:
+    def __call__(
+        self, streams: Streams, *, mask: Mask, seen: Mask
+    ) -> tuple[Streams, AttentionTrace]:
         """Attend within context and words.
 
         Args:
@@ -193,7 +195,7 @@ class PrefixStack(Module):
         context: Float[Array, "I S M"],
         *,
         seen: Bool[Array, "L I S"],
-        observe: Callable[[Trace], Any] = lambda trace: None,
+        observe: Callable[[AttentionTrace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T M"], Any]:
         """Run the stack.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from crossattn.nn.attention import CrossAttention, Projected
 from crossattn.nn.contexts import tokens
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
 
 __all__ = ["both", "conjunction", "look", "only_seeing", "required"]
@@ -64,7 +64,7 @@ def look(
     x_positions: Float[Array, "_ T _"] | None = None,
     context_positions: Float[Array, "_ S _"] | None = None,
     beside: Sequence[Projected] = (),
-) -> tuple[Float[Array, "B T M"], Trace]:
+) -> tuple[Float[Array, "B T M"], AttentionTrace]:
     """What x reads of the context; exactly nothing, not even the output bias, where it sees none.
 
     Positions reach those attentions only that do something with them.

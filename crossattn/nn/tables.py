@@ -9,7 +9,7 @@ from flax import linen as nn
 from flax.core import meta
 
 from crossattn.nn.dtypes import promoted
-from crossattn.ops.arguments import as_array
+from crossattn.ops.checks import as_array
 from crossattn.shapes import Array, Bool, Float, Int
 
 __all__ = ["Embed", "concrete", "exceeds", "learned", "nan_from", "within"]

@@ -15,7 +15,7 @@ from crossattn.nn.module import Module
 from crossattn.nn.norms import Norm
 from crossattn.nn.stream_design import TwoStreamDesign
 from crossattn.nn.sublayers import both, conjunction, look, only_seeing
-from crossattn.ops import Mask, Trace
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
 
 __all__ = ["Stream", "TwoStreamDesign", "TwoStreams"]
@@ -56,7 +56,7 @@ class Stream(Module):
         x: Float[Array, "B T M"],
         mask: Mask,
         positions: Float[Array, "_ T _"] | None = None,
-    ) -> tuple[Float[Array, "B T M"], Trace]:
+    ) -> tuple[Float[Array, "B T M"], AttentionTrace]:
         """The stream after attention within it, and the trace of that."""
         read = self.self_join.before(x)
         y, trace = look(
@@ -127,7 +127,8 @@ class TwoStreams(Module):
         context_positions: Float[Array, "_ S _"] | None = None,
         towers: tuple[Float[Array, "B T M"], Float[Array, "B S N"]] | None = None,
     ) -> tuple[
-        tuple[Float[Array, "B T M"], Float[Array, "B S N"]], tuple[Trace | None, Trace | None]
+        tuple[Float[Array, "B T M"], Float[Array, "B S N"]],
+        tuple[AttentionTrace | None, AttentionTrace | None],
     ]:
         """Run the sublayers in their order.
 

@@ -1,9 +1,25 @@
-"""Pure functions on arrays: the attention operation, its masks and its trace."""
+"""Pure functions on arrays: the attention operation, its masks and its trace.
+
+Behind the doors: `api` (what is public), `checks`, `reference` (the definition), `dispatch` (which
+kernel takes a call); `kernels` (one file each), `masks` (what is visible, and how kernels are told)
+and `trace` (weights and statistics, computed afterwards).
+"""
 
 from crossattn.ops.api import attend, attention, explain
-from crossattn.ops.blocks import Blocks
-from crossattn.ops.mask import Mask
-from crossattn.ops.split_kv import merge
-from crossattn.ops.trace import Trace
+from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.kernels.split_kv import merge_partials
+from crossattn.ops.masks.mask import Mask
+from crossattn.ops.trace.trace import AttentionTrace
+from crossattn.renamed import names
 
-__all__ = ["Blocks", "Mask", "Trace", "attend", "attention", "explain", "merge"]
+__all__ = [
+    "AttentionTrace",
+    "BlockSizes",
+    "Mask",
+    "attend",
+    "attention",
+    "explain",
+    "merge_partials",
+]
+
+__getattr__ = names(__name__, Trace="AttentionTrace", Blocks="BlockSizes", merge="merge_partials")

@@ -11,19 +11,19 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from crossattn.ops import dispatch, reference
-from crossattn.ops.arguments import (
+from crossattn.ops.checks import (
     as_array,
     as_mask,
-    check,
+    check_arrays,
     checked_dropout,
     checked_scale,
     checked_sinks,
 )
-from crossattn.ops.blocks import Blocks
 from crossattn.ops.dispatch import IMPLEMENTATIONS, Choice, RefusalError
-from crossattn.ops.mask import Mask
-from crossattn.ops.trace import Trace
-from crossattn.ops.varying import alike
+from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.masks.mask import Mask
+from crossattn.ops.trace.trace import AttentionTrace
+from crossattn.ops.varying import varying_like
 from crossattn.shapes import Array, Bool, Float
 
 __all__ = ["IMPLEMENTATIONS", "RefusalError", "attend", "attention", "explain"]
@@ -40,8 +40,8 @@ def attend(
     softcap: float | int | None = None,
     sinks: Float[Array, " H"] | None = None,
     dropout: tuple[float | int, Array] | None = None,
-    implementation: str | Blocks | None = None,
-) -> tuple[Float[Array, "B T H V"], Trace]:
+    implementation: str | BlockSizes | None = None,
+) -> tuple[Float[Array, "B T H V"], AttentionTrace]:
     """Attention of queries to a context, and the trace of what was looked at.
 
     softmax over the visible keys of `softcap(scale * q k) + bias`, times v.
@@ -59,16 +59,16 @@ def attend(
         head look at nothing. Differentiable.
       dropout: (rate, key), rate in [0, 1): weights that a random key drops; the others grow by
         1 / (1 - rate). The trace shows the weights before.
-      implementation: a name of `IMPLEMENTATIONS`, or `Blocks` for "chunked" with these; None
+      implementation: a name of `IMPLEMENTATIONS`, or `BlockSizes` for "chunked" with these; None
         chooses by platform and shape, as `explain` says.
 
     Returns:
-      out (B, T, H, V) in v's dtype, and a `Trace`, whose `lse` (B, H, T) is in float32 (float64 for
-      float64); softmax and sums are taken in that precision. A query that sees no key has out 0,
-      lse -inf and gradients 0. What nobody sees influences nothing, even as NaN or Inf: keys that
-      no query sees, queries that see no key, and their cotangents. (A NaN in a key or value that
-      one query does see may reach the queries that do not.) Both results can be differentiated in
-      reverse mode, twice; forward mode (jvp, jacfwd) raises TypeError.
+      out (B, T, H, V) in v's dtype, and an `AttentionTrace`, whose `lse` (B, H, T) is in float32
+      (float64 for float64); softmax and sums are taken in that precision. A query that sees no key
+      has out 0, lse -inf and gradients 0. What nobody sees influences nothing, even as NaN or Inf:
+      keys that no query sees, queries that see no key, their cotangents. (A NaN in a key or value
+      that one query does see may reach the queries that do not.) Both results can be differentiated
+      in reverse mode, twice; forward mode (jvp, jacfwd) raises TypeError.
 
     Raises:
       ValueError, TypeError: shapes or dtypes that do not fit; the message says what to write.
@@ -83,18 +83,18 @@ def attend(
     mask = as_mask(mask)
     given = {"q": q, "k": k, "v": v, "bias": bias}
     q, k, v, bias = (as_array(name, x) for name, x in given.items())
-    check(q, k, v, bias)
+    check_arrays(q, k, v, bias)
     (B, T, H, D), S = q.shape, k.shape[1]
     mask.check(B, H, T, S)
     scale, softcap = checked_scale(scale, softcap, D)
     dropout = checked_dropout(dropout)
-    q, k, v, bias = alike((q, k, v, bias), q, k, v, bias, mask)
+    q, k, v, bias = varying_like((q, k, v, bias), q, k, v, bias, mask)
     out, lse, q, k = _run(implementation, q, k, v, mask, bias, scale, softcap, dropout)
     if sinks is None:
-        return out, Trace(q, k, mask, bias, lse, scale, softcap)
+        return out, AttentionTrace(q, k, mask, bias, lse, scale, softcap)
     sinks = checked_sinks(sinks, q.shape[2], lse)
     out, total = _with_sinks(out, lse, jnp.broadcast_to(sinks[None, :, None], lse.shape))
-    return out, Trace(q, k, mask, bias, total, scale, softcap, lse)
+    return out, AttentionTrace(q, k, mask, bias, total, scale, softcap, lse)
 
 
 def _with_sinks(out: Array, lse: Array, sinks: Array) -> tuple[Array, Array]:
@@ -143,7 +143,7 @@ def explain(
     >>> print(explain(q, k, k).splitlines()[0])
     cpu: chunked (otherwise)
     """
-    check(q, k, v, bias)
+    check_arrays(q, k, v, bias)
     call = (q, k, v, as_mask(mask), bias, *checked_scale(1.0, softcap, 1), checked_dropout(dropout))
     lines = []
     for platform in dispatch.TABLE:
@@ -154,7 +154,7 @@ def explain(
     return "\n".join(lines)
 
 
-def _run(implementation: str | Blocks | None, *call: Any) -> tuple[Array, Array, Array, Array]:
+def _run(implementation: str | BlockSizes | None, *call: Any) -> tuple[Array, Array, Array, Array]:
     q, k, v, mask, bias, scale, softcap, dropout = call
     if implementation == "reference":
         return (*reference.attend(*call), q, k)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,10 +19,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops import any_size, chunked, rows, split_kv, xla
-from crossattn.ops.blocks import Blocks
-from crossattn.ops.mask import Mask
-from crossattn.ops.sizes import known
+from crossattn.ops.kernels import any_size, chunked, dense, few_keys, split_kv
+from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.masks.mask import Mask
+from crossattn.ops.sizes import all_known
 
 __all__ = [
     "FUSED",
@@ -58,7 +59,7 @@ class Sizes:
     @property
     def known(self) -> bool:
         """Whether the table can be read: no size is one of `jax.export.symbolic_shape`."""
-        return known(self.B, self.T, self.S)
+        return all_known(self.B, self.T, self.S)
 
     @property
     def keys(self) -> int:
@@ -89,8 +90,8 @@ class Kernel(NamedTuple):
 
     forward(q, k, v, mask, bias, scale, softcap) -> (o, lse);
     backward(q, k, v, mask, bias, scale, softcap, o, lse, do, dlse) -> (dq, dk, dv, dbias), for the
-    o and lse of all keys, of which k may hold only some (but for "xla" and "rows"); a dlse of None
-    is zero.
+    o and lse of all keys, of which k may hold only some (but for "xla" and "few_keys"); a dlse of
+    None is zero.
     """
 
     forward: Callable[..., Any]
@@ -126,12 +127,13 @@ IMPLEMENTATIONS = {
     "reference": "the definition, dense, differentiated by autodiff: for tests",
     "xla": "dense, plain XLA operations; any call; the one that can drop weights",
     "chunked": "blocks of queries and keys, online softmax: memory does not grow with T x S",
-    "rows": "blocks of queries, each over all keys at once: many queries over few keys",
-    "merge": "keys in parts along the batch, joined by lse: few queries over a long context",
+    "few_keys": "blocks of queries, each over all keys at once: many queries over few keys",
+    "split_kv": "keys in parts along the batch, joined by lse: few queries over a long context",
     "cudnn": "cuDNN's fused attention on NVIDIA GPUs, through jax.nn",
     "splash": "splash attention's Pallas kernels on TPUs",
 }
 FUSED = {"cudnn", "splash"}
+FORMER = {"rows": "few_keys", "merge": "split_kv"}  # names of the release before
 
 # What is taken where sizes are not known, on every platform; a choice, but no name to write.
 EITHER = "xla or chunked"
@@ -149,12 +151,12 @@ TABLE: dict[str, tuple[Row, ...]] = {
             "up to 2^20 of each, where no block of keys can be skipped: S <= 256 or no mask",
             lambda n: max(n.scores, n.keys) <= 2**20 and (n.S <= 256 or not n.masked),
         ),
-        Row("rows", "T > 128 and S <= 128", lambda n: n.T > 128 and n.S <= 128),
+        Row("few_keys", "T > 128 and S <= 128", lambda n: n.T > 128 and n.S <= 128),
         Row("chunked", *_ALWAYS),
     ),
     "cuda": (
         Row(
-            "merge",
+            "split_kv",
             "S >= 4096 and B H ceil(T / 128) < 132: fewer tiles than processors",
             lambda n: n.S >= 4096 and n.tiles < 132,
         ),
@@ -184,7 +186,7 @@ def refusal(name: str, q, k, v, mask, bias, scale, softcap, dropout) -> str | No
     """Why the implementation cannot take the call, or None."""
     if dropout is not None and name not in ("reference", "xla"):
         return "it keeps no weights to drop; 'xla' does"
-    if name in (*FUSED, "merge", "rows") and not sizes_of(q, k, mask).known:
+    if name in (*FUSED, "split_kv", "few_keys") and not sizes_of(q, k, mask).known:
         return "it wants sizes that are known, and B, T or S is symbolic"
     if name not in FUSED:
         return None
@@ -198,16 +200,16 @@ def refusal(name: str, q, k, v, mask, bias, scale, softcap, dropout) -> str | No
 @functools.cache
 def _fused(name: str) -> Any:
     """Imported when first asked for: the kernels are private to jax, and slow to import."""
-    return importlib.import_module(f"crossattn.ops.{name}")
+    return importlib.import_module(f"crossattn.ops.kernels.{name}")
 
 
 class Choice(NamedTuple):
-    """What a platform takes; `inner` is what each part of "merge" takes."""
+    """What a platform takes; `inner` is what each part of "split_kv" takes."""
 
     platform: str
     implementation: str
     inner: str | None = None
-    blocks: Blocks | None = None  # for "chunked", where they were given and not chosen
+    blocks: BlockSizes | None = None  # for "chunked", where they were given and not chosen
 
     @property
     def like(self) -> tuple[Any, ...]:
@@ -232,9 +234,13 @@ def choose(platform: str, *call: Any) -> tuple[Choice, str, list[tuple[Row, str]
     return Choice(platform, "xla"), "it refuses nothing", passed
 
 
-def forced(platform: str, implementation: str | Blocks, *call: Any) -> Choice:
+def forced(platform: str, implementation: str | BlockSizes, *call: Any) -> Choice:
     """What the caller named; RefusalError with the reason where it cannot take the call."""
-    name = "chunked" if isinstance(implementation, Blocks) else implementation
+    name = "chunked" if isinstance(implementation, BlockSizes) else implementation
+    if isinstance(name, str) and name in FORMER:
+        warned = f"implementation {name!r} is now {FORMER[name]!r}"
+        warnings.warn(warned, DeprecationWarning, stacklevel=2)
+        name = FORMER[name]
     if not isinstance(name, str) or name not in IMPLEMENTATIONS:
         known = ", ".join(map(repr, IMPLEMENTATIONS))
         raise ValueError(
@@ -243,13 +249,13 @@ def forced(platform: str, implementation: str | Blocks, *call: Any) -> Choice:
     reason = refusal(name, *call)
     if reason is not None:
         raise RefusalError(f"{name} cannot take this call: {reason}")
-    if isinstance(implementation, Blocks):
+    if isinstance(implementation, BlockSizes):
         return Choice(platform, name, blocks=implementation)
     return _named(platform, name, *call)
 
 
 def _named(platform: str, name: str, *call: Any) -> Choice:
-    if name != "merge":
+    if name != "split_kv":
         return Choice(platform, name)
     q, k, v, mask, bias, scale, softcap, _ = call
     cut = partial(split_kv.split, parts=_parts(sizes_of(q, k, mask)))
@@ -264,26 +270,26 @@ def kernel(chosen: Choice, sizes: Sizes, dtype: Any) -> Kernel:
     platform, name, inner, given = chosen
     B, T, S, H, K = sizes.B, sizes.T, sizes.S, sizes.H, sizes.K
     if name == "xla":
-        return Kernel(xla.forward, xla.backward)
+        return Kernel(dense.forward, dense.backward)
     if name in FUSED:
         return Kernel(_fused(name).forward, _fused(name).backward)
     if name == EITHER:
         return Kernel(any_size.either_forward, any_size.either_backward)
     if not sizes.known:
-        blocks = given.fitted(B, T, S, K) if given else Blocks.for_any_size(B, T, S, K)
+        blocks = given.fitted(B, T, S, K) if given else BlockSizes.for_any_size(B, T, S, K)
         there = partial(any_size.forward, blocks=blocks)
         return Kernel(there, partial(any_size.backward, blocks=blocks))
-    if name in ("chunked", "rows"):
+    if name in ("chunked", "few_keys"):
         if given is not None:
             blocks = given.fitted(B, T, S, K)
-        elif name == "rows":
-            blocks = Blocks.for_rows(B, T, S, H, K)
+        elif name == "few_keys":
+            blocks = BlockSizes.for_few_keys(B, T, S, H, K)
         elif platform == "cpu":
-            blocks = Blocks.for_cpu(B, T, S, H, K, sizes.local)
+            blocks = BlockSizes.for_cpu(B, T, S, H, K, sizes.local)
         else:
             # Halves are multiplied exactly, into sums in float32; a CPU may not know how.
-            blocks = Blocks.for_accelerator(B, T, S, K, jnp.dtype(dtype).name)
-        back = rows.backward if name == "rows" and S else chunked.backward
+            blocks = BlockSizes.for_accelerator(B, T, S, K, jnp.dtype(dtype).name)
+        back = few_keys.backward if name == "few_keys" and S else chunked.backward
         return Kernel(partial(chunked.forward, blocks=blocks), partial(back, blocks=blocks), True)
     parts = _parts(sizes)
     part = dataclasses.replace(sizes, B=B * parts, S=-(-S // parts))

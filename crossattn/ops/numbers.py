@@ -9,55 +9,55 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["finite", "positive", "said", "whole"]
+__all__ = ["checked_finite", "checked_integer", "checked_positive", "short_repr"]
 
 
-def whole(name: str, value: Any, *, least: int | None = 1) -> int:
+def checked_integer(name: str, value: Any, *, least: int | None = 1) -> int:
     """An integer of Python or numpy that is at least so much; None: whatever it is.
 
-    >>> whole("heads", np.int64(4))
+    >>> checked_integer("heads", np.int64(4))
     4
-    >>> whole("heads", True)
+    >>> checked_integer("heads", True)
     Traceback (most recent call last):
     TypeError: heads is an integer, got True: write heads=1
     """
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         hint = f": write {name}={int(value)}" if _rounds(value) else ""
-        raise TypeError(f"{name} is an integer, got {said(value)}{hint}")
+        raise TypeError(f"{name} is an integer, got {short_repr(value)}{hint}")
     if least is not None and value < least:
         raise ValueError(f"{name} is at least {least}, got {value}")
     return int(value)
 
 
-def finite(name: str, value: Any, hint: str = "") -> float:
+def checked_finite(name: str, value: Any, hint: str = "") -> float:
     """A number of Python or numpy, neither nan nor infinite; `hint` says what to write instead.
 
-    >>> finite("scale", float("nan"), "None for 1 / sqrt(D)")
+    >>> checked_finite("scale", float("nan"), "None for 1 / sqrt(D)")
     Traceback (most recent call last):
     ValueError: scale is finite, got nan: write None for 1 / sqrt(D)
     """
     if isinstance(value, jax.core.Tracer):
         raise TypeError(f"{name} is a Python number, got {value}: multiply q instead of tracing it")
     if not _real(value):
-        raise TypeError(f"{name} is a Python number, got {said(value)}")
+        raise TypeError(f"{name} is a Python number, got {short_repr(value)}")
     if not _bounded(value):
         raise ValueError(f"{name} is finite, got {value}" + (f": write {hint}" if hint else ""))
     return float(value)
 
 
-def positive(name: str, value: Any, hint: str = "") -> float:
+def checked_positive(name: str, value: Any, hint: str = "") -> float:
     """The same, above 0."""
-    value = finite(name, value, hint)
+    value = checked_finite(name, value, hint)
     if not value > 0:
         more = f": write {hint}" if hint else ""
         raise ValueError(f"{name} must be positive, got {value}{more}")
     return value
 
 
-def said(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value on one line, and not the whole of a long one.
 
-    >>> said(np.ones((2, 1)))
+    >>> short_repr(np.ones((2, 1)))
     'array([[1.], [1.]])'
     """
     text = " ".join(repr(value).split())

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.mask import Mask
+from crossattn.ops.masks.mask import Mask
 from crossattn.shapes import Array, Bool, Float
 
 __all__ = ["Dropout", "attend", "kept", "precision", "scores"]

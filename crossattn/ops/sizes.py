@@ -11,13 +11,13 @@ from typing import Any
 
 from jax import export
 
-__all__ = ["known", "up_to_blocks"]
+__all__ = ["all_known", "up_to_blocks"]
 
 
-def known(*sizes: Any) -> bool:
+def all_known(*sizes: Any) -> bool:
     """Whether all sizes are numbers.
 
-    >>> known(3, 5), known(3, *export.symbolic_shape("B"))
+    >>> all_known(3, 5), all_known(3, *export.symbolic_shape("B"))
     (True, False)
     """
     return not any(map(export.is_symbolic_dim, sizes))
@@ -29,4 +29,4 @@ def up_to_blocks(n: Any, block: int) -> Any:
     >>> up_to_blocks(5, 4), up_to_blocks(*export.symbolic_shape("T"), 4)
     (5, 4*floordiv(T + 3, 4))
     """
-    return n if known(n) else (n + block - 1) // block * block
+    return n if all_known(n) else (n + block - 1) // block * block

@@ -11,16 +11,16 @@ import jax
 
 from crossattn.shapes import Array
 
-__all__ = ["alike"]
+__all__ = ["varying_like"]
 
 
-def alike(x: Any, *others: Any) -> Any:
+def varying_like(x: Any, *others: Any) -> Any:
     """`x` declared to vary over every manual axis over which any of `others` varies.
 
     Both may be pytrees. The values stay as they are; outside of `shard_map` `x` is returned.
 
     >>> import jax.numpy as jnp
-    >>> alike(jnp.zeros(3), jnp.ones(2)).tolist()
+    >>> varying_like(jnp.zeros(3), jnp.ones(2)).tolist()
     [0.0, 0.0, 0.0]
     """
     axes: frozenset[str] = frozenset().union(*map(_axes, jax.tree.leaves(others)))

@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossattn.ops.api import RefusalError, attend
-from crossattn.ops.arguments import (
+from crossattn.ops.checks import (
     as_array,
     as_mask,
-    check,
+    check_arrays,
     checked_dropout,
     checked_scale,
     checked_sinks,
 )
-from crossattn.ops.mask import Mask
-from crossattn.ops.split_kv import merge
+from crossattn.ops.kernels.split_kv import merge_partials
+from crossattn.ops.masks.mask import Mask
 from crossattn.shapes import Array, Bool, Float
 from crossattn.sharding.context_parallel import ContextParallel, Side, local, padded
 from crossattn.sharding.exchange import gathered, parts, swapped
@@ -64,8 +64,8 @@ def attend_sharded(
         Over one device the call is that of `attend`.
 
     Returns:
-      out (B, T, H, V), along T over the axis, and a `ShardedTrace`, a `Trace` whose statistics lie
-      as the output does and are made without moving keys.
+      out (B, T, H, V), along T over the axis, and a `ShardedTrace`, an `AttentionTrace` whose
+      statistics lie as the output does and are made without moving keys.
 
     Raises:
       RefusalError: the strategy cannot take the call, with the reason; or `dropout`.
@@ -81,7 +81,7 @@ def attend_sharded(
     mask, sinks = as_mask(mask), options.get("sinks")
     given = {"q": q, "k": k, "v": v, "bias": bias}
     q, k, v, bias = (as_array(name, x) for name, x in given.items())
-    check(q, k, v, bias)
+    check_arrays(q, k, v, bias)
     (B, T, H, D), S = q.shape, k.shape[1]
     mask.check(B, H, T, S)
     options = _checked_options(options, D)
@@ -99,7 +99,7 @@ def attend_sharded(
     sinks = checked_sinks(sinks, H, lse)
     # A sink is a key of its own, of value 0, which is joined once.
     both = jnp.stack([lse, jnp.broadcast_to(sinks[None, :, None], lse.shape)])
-    out, all_lse = merge(jnp.stack([out, jnp.zeros_like(out)]), both)
+    out, all_lse = merge_partials(jnp.stack([out, jnp.zeros_like(out)]), both)
     return out, trace(lse=all_lse, softcap=softcap, key_lse=lse)
 
 
@@ -206,7 +206,7 @@ def _gather_queries(static: _Static, index, q, k, v, mask, bias):
     q = gathered(q, layout.axis, 1)
     mask = local(mask, B, Side.whole(q.shape[1]), Side.part(S, layout.n, index))
     o, trace = attend(q, k, v, mask=mask, bias=bias, **dict(static.options))
-    return merge(parts(o, layout.axis, 1), parts(trace.lse, layout.axis, 2))
+    return merge_partials(parts(o, layout.axis, 1), parts(trace.lse, layout.axis, 2))
 
 
 def _gather_context(static: _Static, index, q, k, v, mask, bias):

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from crossattn.ops.mask import Mask
-from crossattn.ops.mask_parts import cut, total
-from crossattn.ops.mask_terms import Band, Causal, Lengths, Window
+from crossattn.ops.masks.mask import Mask
+from crossattn.ops.masks.parts import clip_to, total
+from crossattn.ops.masks.terms import Band, Causal, Lengths, Window
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array
 
@@ -168,7 +168,7 @@ def _local(term: Any, B: int, queries: Side, keys: Side) -> Any:
     low, high = (
         None
         if by is None
-        else jnp.broadcast_to(cut(total(offset, by, sign), -queries.n, keys.n), (B,))
+        else jnp.broadcast_to(clip_to(total(offset, by, sign), -queries.n, keys.n), (B,))
         for by, sign in ((term.left, -1), (term.right, 1))
     )
     shift = queries.start - keys.start
@@ -180,7 +180,7 @@ def _local(term: Any, B: int, queries: Side, keys: Side) -> Any:
 def _rest(length: Any, side: Side) -> Any:
     if length is None:
         return None
-    return jnp.clip(cut(length, 0, side.n) - side.start, 0, side.size)
+    return jnp.clip(clip_to(length, 0, side.n) - side.start, 0, side.size)
 
 
 def padded(

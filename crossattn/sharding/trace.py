@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.mask import Mask
+from crossattn.ops.masks.mask import Mask
 from crossattn.ops.reference import precision, scores
-from crossattn.ops.statistics import Sums, sums
-from crossattn.ops.statistics_block import finished
-from crossattn.ops.trace import Trace
+from crossattn.ops.trace.statistics import Sums, sums
+from crossattn.ops.trace.statistics_block import finished
+from crossattn.ops.trace.trace import AttentionTrace
 from crossattn.shapes import Array
 from crossattn.sharding.context_parallel import ContextParallel, Side, local, padded
 from crossattn.sharding.exchange import gathered, parts
@@ -22,13 +22,13 @@ __all__ = ["ShardedTrace"]
 
 
 @dataclasses.dataclass(frozen=True)
-class ShardedTrace(Trace):
-    """A `Trace` of the same abilities over the devices of a mesh axis.
+class ShardedTrace(AttentionTrace):
+    """An `AttentionTrace` of the same abilities over the devices of a mesh axis.
 
     Queries go to the keys, whatever the strategy of the attention was: every device makes the sums
     of its own keys, which are joined where the query lies. So statistics cost O(T) on the wire, for
     R columns (n-1)/n * T H (D e + 4 (R + 6)) bytes a device and example, and lie as the output
-    does. `rows` lie along the keys: of R queries, O(R) moves.
+    does. `weights` lie along the keys: of R queries, O(R) moves.
     """
 
     layout: Any = None
@@ -36,9 +36,9 @@ class ShardedTrace(Trace):
     def _sums(self, names: tuple[str, ...], columns: Array | None) -> Sums:
         return _summed(self, columns).only(names)
 
-    # As in ops/trace.py: one compilation for a call outside of jit, inlined within.
+    # As in ops/trace/trace.py: one compilation for a call outside of jit, inlined within.
     @partial(jax.jit, inline=True)
-    def _rows(self, queries: Any) -> Array:
+    def _weights(self, queries: Any) -> Array:
         (B, T, _, _), S = self.q.shape, self.k.shape[1]
         rows = jnp.arange(T, dtype=jnp.int32) if queries is None else queries
         rows = jnp.broadcast_to(rows if rows.ndim == 2 else rows[None], (B, rows.shape[-1]))

@@ -13,7 +13,7 @@ from definition import judge, weights
 from crossattn import attend
 from crossattn.ops.api import RefusalError
 
-EVERY = (*IMPLEMENTATIONS, "rows")
+EVERY = (*IMPLEMENTATIONS, "few_keys")
 NEVER_REFUSE = ("reference", "xla")
 # At sizes of a few, "chunked" is one block: the one in blocks of its own stands for it there.
 NAMED = tuple(name for name in EVERY if isinstance(name, str))

@@ -28,7 +28,7 @@ SEEDS = st.integers(0, 9999)
 CALLS = (
     Call(),
     Call(H=6, K=3, T=7, S=5, bias="BHTS", softcap=1.3),
-    # "chunked" and "merge" see several blocks of keys.
+    # "chunked" and "split_kv" see several blocks of keys.
     Call(H=2, K=1, T=3, S=1031, bias="HS", scale=0.7, D=3, V=2),
 )
 

@@ -137,7 +137,7 @@ def test_the_trace_shows_the_weights_before(implementation):
     with refusals(implementation):
         _, trace = forward(device, mask, KEY, implementation=implementation, **options(call))
     wanted = weights(arrays, visible, *same(call))
-    np.testing.assert_allclose(jax.jit(lambda t: t.rows())(trace), wanted["weights"], atol=1e-6)
+    np.testing.assert_allclose(jax.jit(lambda t: t.weights())(trace), wanted["weights"], atol=1e-6)
     np.testing.assert_allclose(trace.lse, wanted["lse"], atol=1e-5)
 
 

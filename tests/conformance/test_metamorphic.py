@@ -185,7 +185,7 @@ def test_however_it_is_written_and_in_any_order(kind, implementation):
 def statistics(trace, columns):
     weight, index = trace.peak()
     return {
-        "rows": trace.rows(),
+        "rows": trace.weights(),
         "weight": weight,
         "index": index,
         "entropy": trace.entropy(),

@@ -30,7 +30,7 @@ def test_the_judge_agrees_with_what_is_stored(name):
             assert (np.abs(rounded - stored) <= unit).all()
 
 
-rows_of = jax.jit(lambda trace: trace.rows())
+rows_of = jax.jit(lambda trace: trace.weights())
 
 
 @pytest.mark.parametrize("implementation", TINY)

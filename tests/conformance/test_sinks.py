@@ -89,7 +89,7 @@ def test_the_trace_shows_what_the_sink_left(implementation):
     with refusals(implementation):
         _, trace = forward(arrays, mask, implementation=implementation, **options(call))
     w = weights({n: np.asarray(x) for n, x in arrays.items()}, visible, **options(call))
-    rows = np.asarray(jax.jit(lambda t: t.rows())(trace))
+    rows = np.asarray(jax.jit(lambda t: t.weights())(trace))
     np.testing.assert_allclose(rows, w["weights"], atol=1e-6)
     np.testing.assert_allclose(rows.sum(3) + w["sunk"], 1, atol=1e-5)
     assert (rows.sum(3) < 1).all()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import truth
 
-from crossattn import Mask, align, attend, attention, explain, merge
+from crossattn import Mask, align, attend, attention, explain, merge_partials
 from crossattn import sharding as over
 from crossattn.models.generate import Beam, Greedy, Sample, generate
 from crossattn.nn import Block, CrossAttention, SelfAttention, presets
@@ -127,7 +127,9 @@ def inputs(pick: random.Random) -> tuple[dict[str, Any], tuple[int, ...], str]:
     if pick.random() < 0.2:
         given["sinks"] = made(H)
     if pick.random() < 0.3:
-        given["implementation"] = pick.choice(["reference", "xla", "chunked", "rows", "merge"])
+        given["implementation"] = pick.choice(
+            ["reference", "xla", "chunked", "few_keys", "split_kv"]
+        )
     return given, sizes, dtype
 
 
@@ -167,15 +169,15 @@ def attention_call(pick: random.Random) -> Call:
 
 
 def _statistics(trace: Any) -> tuple[Any, ...]:
-    return trace.rows(), trace.entropy(), trace.peak()[0]
+    return trace.weights(), trace.entropy(), trace.peak()[0]
 
 
 def trace_call(pick: random.Random) -> Call:
     """Statistics of a trace with arguments that do not fit."""
     given, (B, _, S, *_), _ = inputs(pick)
     given |= {"implementation": None}
-    what = pick.choice(["rows", "expect", "summary"])
-    good = jnp.zeros((B, S, 2)) if what != "rows" else jnp.zeros((2,), jnp.int32)
+    what = pick.choice(["weights", "expect", "summary"])
+    good = jnp.zeros((B, S, 2)) if what != "weights" else jnp.zeros((2,), jnp.int32)
     argument = spoiled(pick, good)
     through = {"through": pick.choice(NOTHING)} if pick.random() < 0.2 and what != "summary" else {}
 
@@ -312,7 +314,7 @@ def sharding_call(pick: random.Random) -> Call:
 
 
 def other_call(pick: random.Random) -> Call:
-    """`explain` and `merge`."""
+    """`explain` and `merge_partials`."""
     given, _, _ = inputs(pick)
     given = {name: given[name] for name in ("q", "k", "v")}
     name = "qkv"[pick.randrange(3)]
@@ -324,7 +326,11 @@ def other_call(pick: random.Random) -> Call:
     parts = [out, jnp.zeros((2, 2, 2, 3))]
     place = pick.randrange(2)
     parts[place] = spoiled(pick, parts[place])
-    return Call("merge", f"merge({', '.join(map(shown, parts))})", lambda: merge(*parts))
+    return Call(
+        "merge_partials",
+        f"merge_partials({', '.join(map(shown, parts))})",
+        lambda: merge_partials(*parts),
+    )
 
 
 AREAS = [attention_call, trace_call, mask_call, module_call, preset_call, generate_call]

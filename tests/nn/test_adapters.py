@@ -39,7 +39,7 @@ def run(given):
             return jnp.sum(jnp.sin(y)), (y, traces)
 
         gradients, (y, traces) = jax.grad(loss, has_aux=True)(contexts)
-        return y, gradients, [trace.rows() for trace in traces]
+        return y, gradients, [trace.weights() for trace in traces]
 
     def call(scales, regions=None, contexts=contexts):
         ones = jnp.ones((1, T))

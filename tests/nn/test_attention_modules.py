@@ -102,7 +102,7 @@ def test_grouped_query_heads_and_head_size(inputs):
     module = CrossAttention(width=M, heads=4, key_value_heads=2, head_size=5, use_bias=False)
     (y, trace), params = jax.jit(module.init_with_output)(jax.random.key(0), *inputs)
     assert y.shape == (B, T, M)
-    assert trace.rows().shape == (B, 4, T, S)
+    assert trace.weights().shape == (B, 4, T, S)
     shapes = jax.tree.map(jnp.shape, params["params"])
     assert shapes == {
         "query": {"kernel": (M, 20)},
@@ -139,7 +139,7 @@ def test_the_trace_of_an_ensemble_has_statistics():
 
     def run():
         (y, trace), _ = ensemble.init_with_output(jax.random.key(0), x, context)
-        return y, trace.entropy(), trace.peak(), trace.rows(), trace.expect(context)
+        return y, trace.entropy(), trace.peak(), trace.weights(), trace.expect(context)
 
     y, entropy, (weight, _), rows, expected = jax.jit(run)()
     assert y.shape == (3, 2, 3, 4)

@@ -80,7 +80,7 @@ def test_spare_keys_take_their_share(streams, spare):
             values.append(np.zeros((B, H, 1, M // H)))
     weights = softmax(np.concatenate(columns, -1))
     np.testing.assert_allclose(y, out(params, weights @ np.concatenate(values, 2)), **TOLERANCE)
-    np.testing.assert_allclose(trace.rows(), weights[..., :S], **TOLERANCE)
+    np.testing.assert_allclose(trace.weights(), weights[..., :S], **TOLERANCE)
 
 
 def test_queries_compete_for_keys(streams):
@@ -91,7 +91,7 @@ def test_queries_compete_for_keys(streams):
     total = shares.sum(-1, keepdims=True)
     weights = np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
     np.testing.assert_allclose(y, out(params, weights @ v), **TOLERANCE)
-    np.testing.assert_allclose(trace.rows(), weights, **TOLERANCE)
+    np.testing.assert_allclose(trace.weights(), weights, **TOLERANCE)
 
 
 def test_heads_talk_before_and_after_the_softmax(streams):

@@ -45,7 +45,7 @@ def test_formula(x64):
     module = built(layers=L, tokens=R)
     given = tuple(jnp.asarray(stream) for stream in pair)
     params = filled(module, given)
-    observe = lambda traces: tuple(trace.rows() for trace in traces)
+    observe = lambda traces: tuple(trace.weights() for trace in traces)
     run = jax.jit(lambda p, s: module.apply(p, s, **masks(), observe=observe))
     got, rows = run(params, given)
     z = np.asarray(params["params"]["tokens"])[None].repeat(B, 0)

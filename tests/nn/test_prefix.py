@@ -48,8 +48,8 @@ def test_a_prefix_is_one_stream_under_one_mask(streams):
     wanted = whole(shown)
     np.testing.assert_allclose(words, wanted[:, S:], atol=1e-5)
     np.testing.assert_allclose(tokens[:2], wanted[:2, :S], atol=1e-5)  # the last has no context
-    assert trace.rows().shape == (B, H, T, S)
-    assert not trace.rows()[2].any()
+    assert trace.weights().shape == (B, H, T, S)
+    assert not trace.weights()[2].any()
 
     hidden = ~there[:, :S, None], ~there[:, S:, None]
     for value in (100.0, jnp.nan):
@@ -63,7 +63,7 @@ def test_the_lower_half_knows_the_text_only(streams):
     decoder = coca_decoder(width=M, heads=H, layers=2)
     mask = Mask.lengths(key=jnp.array(IMAGE))
     params = filled(decoder, x, context, mask=mask)
-    observe = lambda trace: trace.rows()
+    observe = lambda trace: trace.weights()
     run = jax.jit(lambda x, c: decoder.apply(params, x, c, mask=mask, observe=observe))
     y, text, rows = run(x, context)
     assert rows.shape == (1, B, H, T, S)  # one layer below, one above

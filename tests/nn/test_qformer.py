@@ -39,7 +39,7 @@ def run(module, given):
             return jnp.sum(jnp.sin(out[0])) + jnp.sum(jnp.sin(out[1])), (out, traces)
 
         gradient, (out, traces) = jax.grad(loss, has_aux=True)(context)
-        return out, gradient, [trace.rows() for trace in traces]
+        return out, gradient, [trace.weights() for trace in traces]
 
     call = lambda context, text, talk="bidirectional", params=params: program(
         params, context, text, joint_mask(talk, R, T)

@@ -54,4 +54,4 @@ def test_an_unused_trace_costs_nothing(stack):
 
     # Whoever drops what was observed pays as little as whoever observes nothing.
     assert cost(lambda trace: trace) == cost(lambda trace: None)
-    assert cost(lambda trace: trace.rows()) == cost(lambda trace: None)
+    assert cost(lambda trace: trace.weights()) == cost(lambda trace: None)

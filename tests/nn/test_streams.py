@@ -75,7 +75,7 @@ def test_bidirectional_is_one_product_with_two_softmaxes(streams, masks):
     other = np.einsum("bhst,bthd->bshd", back, heads("value", x)).reshape(B, S, M)
     np.testing.assert_allclose(read, dense(own["out"], wanted), **TOLERANCE)
     np.testing.assert_allclose(answer, dense(own["context_out"], other), **TOLERANCE)
-    np.testing.assert_allclose(trace.rows(), forth, **TOLERANCE)
+    np.testing.assert_allclose(trace.weights(), forth, **TOLERANCE)
 
 
 def test_co_attention_is_two_cross_attentions(streams, masks):
@@ -135,7 +135,7 @@ def test_latents_do_not_read_what_is_hidden(streams):
     poisoned = context.at[1, 2:].set(jnp.nan).at[2].set(jnp.nan)
     again, _ = apply(poisoned)
     np.testing.assert_array_equal(latents, again)
-    assert not trace.rows(jnp.array([0]))[2].any()
+    assert not trace.weights(jnp.array([0]))[2].any()
 
 
 def test_a_prefix_is_one_stream_under_self_attention(streams):
@@ -161,7 +161,7 @@ def test_a_prefix_is_one_stream_under_self_attention(streams):
     y = stream + y
     y += FeedForward(1).apply({"params": own["feed_forward"]}, normed("feed_forward_norm", y))
     np.testing.assert_allclose(jnp.concatenate([told, read], axis=1), y, **TOLERANCE)
-    np.testing.assert_allclose(trace.rows(), every.rows()[:, :, S:], **TOLERANCE)
+    np.testing.assert_allclose(trace.weights(), every.weights()[:, :, S:], **TOLERANCE)
 
 
 @pytest.mark.parametrize("exchange", [CoAttention, BidirectionalAttention])

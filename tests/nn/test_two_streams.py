@@ -52,7 +52,7 @@ def case(name):
             out, traces = layer.apply(params, tuple(streams), **masks())
             # A plain sum of normed features would be constant.
             loss = sum(jnp.sum(jnp.sin(y)) for y in poison(out, 0.0))
-            return loss, (out, traces[0].rows())
+            return loss, (out, traces[0].weights())
 
         gradients, (out, rows) = jax.grad(loss, has_aux=True)(streams)
         return out, gradients, rows
@@ -151,8 +151,8 @@ def test_vilbert_is_its_formula(x64):
         ends.append(after("feed_join_1", x + feed(p["feed_forward_1"], x, gelu)))
     for y, wanted in zip(out, ends, strict=True):
         np.testing.assert_allclose(y, wanted, atol=1e-12)
-    assert trace.rows().shape == (B, H, T, S)
-    assert back.rows().shape == (B, H, S, T)
+    assert trace.weights().shape == (B, H, T, S)
+    assert back.weights().shape == (B, H, S, T)
 
 
 def test_sam_is_its_formula(x64):

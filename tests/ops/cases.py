@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossattn import Mask, attend
-from crossattn.ops.blocks import Blocks
+from crossattn.ops.kernels.block_sizes import BlockSizes
 
-# "merge" runs "chunked" on its parts, in blocks that it chooses; the last is "chunked" in blocks so
-# small that every case has several, ragged ones among them. "rows" has test_rows.py, and runs in
-# tests/conformance.
-IMPLEMENTATIONS = ("reference", "xla", "merge", Blocks(1, 1, 2, 3))
+# "split_kv" runs "chunked" on its parts, in blocks that it chooses; the last is "chunked" in blocks
+# so small that every case has several, ragged ones among them. "few_keys" has test_few_keys.py, and
+# runs in tests/conformance.
+IMPLEMENTATIONS = ("reference", "xla", "split_kv", BlockSizes(1, 1, 2, 3))
 # Compared with the definition in float64.
 FAST = tuple(name for name in IMPLEMENTATIONS if name != "reference")
 

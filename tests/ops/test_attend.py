@@ -15,7 +15,7 @@ from cases import (
     run,
 )
 
-from crossattn import Blocks, Mask, attend, attention, explain, merge
+from crossattn import BlockSizes, Mask, attend, attention, explain, merge_partials
 
 
 def by_loops(call, arrays, visible):
@@ -275,8 +275,8 @@ def test_explained_choice():
 
 
 def test_blocks_validate_themselves():
-    with pytest.raises(ValueError, match=r"Blocks\.keys is at least 1, got 0"):
-        Blocks(1, 1, 1, 0)
+    with pytest.raises(ValueError, match=r"BlockSizes\.keys is at least 1, got 0"):
+        BlockSizes(1, 1, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -285,8 +285,8 @@ def test_blocks_validate_themselves():
 @pytest.mark.parametrize(("B", "H", "K"), [(1, 8, 8), (7, 6, 2), (64, 64, 1)])
 def test_chosen_blocks_fit(B, H, K, T, S):
     """Any shape: blocks divide what they must, and their scores stay within a cache."""
-    chosen = [Blocks.for_cpu(B, T, S, H, K, local) for local in (False, True)]
-    for blocks in chosen + [Blocks.for_rows(B, T, S, H, K)] * (S <= 128):
+    chosen = [BlockSizes.for_cpu(B, T, S, H, K, local) for local in (False, True)]
+    for blocks in chosen + [BlockSizes.for_few_keys(B, T, S, H, K)] * (S <= 128):
         assert blocks == blocks.fitted(B, T, S, K)
         assert blocks.examples * blocks.heads * H // K * blocks.queries * blocks.keys <= 2**20
 
@@ -323,7 +323,7 @@ def test_merge_joins_parts():
             mask = Mask.lengths(key=jnp.clip(lengths - part.start, 0, size))
             out, trace = attend(q, k[:, part], v[:, part], mask=mask)
             parts.append((out, trace.lse))
-        return merge(*(jnp.stack(x) for x in zip(*parts, strict=True)))
+        return merge_partials(*(jnp.stack(x) for x in zip(*parts, strict=True)))
 
     def whole(q, k, v):
         out, trace = attend(q, k, v, mask=Mask.lengths(key=lengths))

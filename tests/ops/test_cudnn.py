@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from crossattn import Mask
-from crossattn.ops import cudnn, reference
+from crossattn.ops import reference
+from crossattn.ops.kernels import cudnn
 
 SCALE, NONE = 0.3, Mask()
 NAMES = ("o", "lse", "dq", "dk", "dv")

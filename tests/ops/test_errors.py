@@ -7,8 +7,8 @@ import pytest
 
 from crossattn import Mask, attend, attention, explain
 from crossattn.ops.api import RefusalError
-from crossattn.ops.blocks import Blocks
-from crossattn.ops.split_kv import merge
+from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.kernels.split_kv import merge_partials
 
 
 def zeros(*shape, dtype=jnp.float32):
@@ -50,7 +50,12 @@ Q, K, V = zeros(2, 5, 6, 11), zeros(2, 7, 3, 11), zeros(2, 7, 3, 13)
             ValueError,
             "'cuda': write one of 'reference', 'xla', 'chunked'",
         ),
-        ((Q, K, V), {"implementation": Blocks(1, 2, 4, 4)}, ValueError, "heads=2 is not a divisor"),
+        (
+            (Q, K, V),
+            {"implementation": BlockSizes(1, 2, 4, 4)},
+            ValueError,
+            "heads=2 is not a divisor",
+        ),
         ((Q, K, V), {"sinks": jnp.zeros(3)}, ValueError, r"sinks are floats \(H,\) = \(6,\)"),
         ((Q, K, V), {"dropout": 0.1}, TypeError, r"write dropout=\(0.1, key\)"),
         (
@@ -203,12 +208,16 @@ def test_there_are_heads_and_features(unchecked, call):
         (lambda: Mask.keys([[1, 0]]), TypeError, r"mask.astype\(bool\)"),
         (lambda: Mask.keys("no"), TypeError, "takes booleans, got 'no'"),
         (lambda: Mask.dense(None), TypeError, "takes booleans, got None"),
-        (lambda: Blocks(1.5, 1, 2, 3), TypeError, r"Blocks.examples is an integer, got 1.5"),
-        (lambda: Blocks(1, True, 2, 3), TypeError, "Blocks.heads is an integer, got True"),
-        (lambda: Blocks(1, 1, "2", 3), TypeError, "Blocks.queries is an integer, got '2'"),
-        (lambda: Blocks(1, 1, 2, NAN), TypeError, "Blocks.keys is an integer, got nan"),
-        (lambda: Blocks(1, 1, 2, -3), ValueError, "Blocks.keys is at least 1, got -3"),
-        (lambda: Blocks(1, 1, 2, 3, "int8"), ValueError, "dtype's name or None, got 'int8'"),
+        (
+            lambda: BlockSizes(1.5, 1, 2, 3),
+            TypeError,
+            r"BlockSizes.examples is an integer, got 1.5",
+        ),
+        (lambda: BlockSizes(1, True, 2, 3), TypeError, "BlockSizes.heads is an integer, got True"),
+        (lambda: BlockSizes(1, 1, "2", 3), TypeError, "BlockSizes.queries is an integer, got '2'"),
+        (lambda: BlockSizes(1, 1, 2, NAN), TypeError, "BlockSizes.keys is an integer, got nan"),
+        (lambda: BlockSizes(1, 1, 2, -3), ValueError, "BlockSizes.keys is at least 1, got -3"),
+        (lambda: BlockSizes(1, 1, 2, 3, "int8"), ValueError, "dtype's name or None, got 'int8'"),
     ],
 )
 def test_masks_and_blocks_check_what_they_are_made_of(unchecked, made, error, said):
@@ -239,16 +248,24 @@ def test_traced_scale_says_what_to_do(unchecked):
             "or booleans, got complex64",
         ),
         (lambda t: t.expect(zeros(2, 7, 1), through=1.5), TypeError, "through is the trace of an"),
-        (lambda t: t.rows(through=[]), TypeError, "through is the trace of an attention, got "),
-        (lambda t: t.rows([0, 0]), TypeError, "queries is an array, got a list"),
-        (lambda t: t.rows(jnp.array([0.0])), TypeError, "queries are integers, numbers of"),
-        (lambda t: t.rows(jnp.array(1)), ValueError, r"queries are \(R,\) or \(B, R\), got \[\]"),
-        (lambda t: t.rows(jnp.array([0, 5])), ValueError, "no query 5: .* numbers from 0 to 4"),
-        (lambda t: t.rows(jnp.array([-1])), ValueError, "no query -1"),
-        (lambda t: merge([1.0], t.lse[None]), TypeError, "o is an array, got a list"),
-        (lambda t: merge(V, NAN), TypeError, "lse is an array, got a float"),
-        (lambda t: merge(None, t.lse[None]), ValueError, r"got \[None, \[1, 2, 6, 5\]\]"),
-        (lambda t: merge(zeros(1, 2, 5, 6, 3), t.lse), ValueError, r"lse \(P, B, H, T\), got"),
+        (lambda t: t.weights(through=[]), TypeError, "through is the trace of an attention, got "),
+        (lambda t: t.weights([0, 0]), TypeError, "queries is an array, got a list"),
+        (lambda t: t.weights(jnp.array([0.0])), TypeError, "queries are integers, numbers of"),
+        (
+            lambda t: t.weights(jnp.array(1)),
+            ValueError,
+            r"queries are \(R,\) or \(B, R\), got \[\]",
+        ),
+        (lambda t: t.weights(jnp.array([0, 5])), ValueError, "no query 5: .* numbers from 0 to 4"),
+        (lambda t: t.weights(jnp.array([-1])), ValueError, "no query -1"),
+        (lambda t: merge_partials([1.0], t.lse[None]), TypeError, "o is an array, got a list"),
+        (lambda t: merge_partials(V, NAN), TypeError, "lse is an array, got a float"),
+        (lambda t: merge_partials(None, t.lse[None]), ValueError, r"got \[None, \[1, 2, 6, 5\]\]"),
+        (
+            lambda t: merge_partials(zeros(1, 2, 5, 6, 3), t.lse),
+            ValueError,
+            r"lse \(P, B, H, T\), got",
+        ),
         (lambda t: Mask.media(Q, Q, Q), TypeError, "write True or False"),
     ],
 )
@@ -261,5 +278,5 @@ def test_what_a_trace_is_asked_for_is_checked(unchecked, ask, error, said):
 def test_a_query_that_does_not_exist_has_no_weights(unchecked):
     """Where its number is known only when the program runs: NaN, not those of another query."""
     _, trace = attend(Q, K, V)
-    weights = jax.jit(trace.rows)(jnp.array([0, -1, 5]))
+    weights = jax.jit(trace.weights)(jnp.array([0, -1, 5]))
     assert jnp.isnan(weights).all((0, 1, 3)).tolist() == [False, True, True]

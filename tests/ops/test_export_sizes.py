@@ -9,9 +9,9 @@ import pytest
 from cases import Call, assert_close, evaluate, inputs, kinds, run
 from jax import export
 
-from crossattn import Blocks, Mask, attend, attention, explain
-from crossattn.ops import any_size
+from crossattn import BlockSizes, Mask, attend, attention, explain
 from crossattn.ops.api import RefusalError
+from crossattn.ops.kernels import any_size
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 B, T, S = SIZES = export.symbolic_shape("B, T, S")
@@ -34,7 +34,7 @@ def exported(function, *given, **static):
     return export.export(jax.jit(function), platforms=PLATFORMS)(*given, **static)
 
 
-SMALL = pytest.param(Blocks(1, 3, 2, 3), marks=pytest.mark.slow)
+SMALL = pytest.param(BlockSizes(1, 3, 2, 3), marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("implementation", [None, SMALL], ids=str)
@@ -100,7 +100,7 @@ def test_every_mask_alone(unchecked, kind):
 def test_hidden_keys_are_gathered_as_with_known_sizes(unchecked):
     def run(q, k, seen):
         def out(k):
-            return attention(q, k, k, mask=Mask.keys(seen), implementation=Blocks(1, 1, 2, 3))
+            return attention(q, k, k, mask=Mask.keys(seen), implementation=BlockSizes(1, 1, 2, 3))
 
         o, pull = jax.vjp(out, k)
         return o, pull(o)[0]
@@ -118,7 +118,7 @@ def test_statistics_of_any_size(unchecked):
     def found(q, k, lengths):
         _, trace = attend(q, k, k, mask=Mask.lengths(key=lengths) & Mask.causal(2))
         entropy, pull = jax.vjp(lambda q: dataclasses.replace(trace, q=q).entropy(), q)
-        return trace.summary(k[:, :, 0, :2]), trace.rows(jnp.array([1])), pull(entropy)
+        return trace.summary(k[:, :, 0, :2]), trace.weights(jnp.array([1])), pull(entropy)
 
     rng = np.random.default_rng(0)
     program = exported(found, shape(B, T, 6, 8), shape(B, S, 3, 8), i32(B))
@@ -163,7 +163,7 @@ CHOICES = {
     (64, 16, 49, 4): ("xla", "xla", "xla"),
     (16, 1, 576, 8): ("chunked", "xla", "xla"),
     (16, 32, 196, 8): ("chunked", "xla", "xla"),
-    (2, 4096, 77, 8): ("rows", "chunked", "chunked"),
+    (2, 4096, 77, 8): ("few_keys", "chunked", "chunked"),
     (8, 64, 4096, 8): ("chunked", "splash", "chunked"),
     (1, 64, 50000, 8): ("chunked", "splash", "chunked"),
     (1, 4096, 4096, 8): ("chunked", "splash", "chunked"),
@@ -178,7 +178,7 @@ def test_the_choice_for_known_sizes_is_that_of_the_table():
         assert found == wanted, (b, t, s, h)
 
 
-@pytest.mark.parametrize("name", ["rows", "merge", "cudnn", "splash"])
+@pytest.mark.parametrize("name", ["few_keys", "split_kv", "cudnn", "splash"])
 def test_a_kernel_that_wants_known_sizes_says_so(unchecked, name):
     run = lambda q, k: attention(q, k, k, implementation=name)
     with pytest.raises(RefusalError, match="sizes that are known, and B, T or S is symbolic"):
@@ -194,6 +194,6 @@ def test_dropout_of_any_size(unchecked):
 
 
 def test_blocks_that_need_not_divide_a_batch_are_refused(unchecked):
-    run = lambda q, k: attention(q, k, k, implementation=Blocks(2, 1, 2, 3))
-    with pytest.raises(ValueError, match=r"Blocks.examples=2 is not a divisor of B"):
+    run = lambda q, k: attention(q, k, k, implementation=BlockSizes(2, 1, 2, 3))
+    with pytest.raises(ValueError, match=r"BlockSizes.examples=2 is not a divisor of B"):
         exported(run, shape(B, T, 3, 8), shape(B, S, 3, 8))

@@ -8,11 +8,11 @@ from cases import Call, assert_close, inputs
 from jax.sharding import PartitionSpec
 
 from crossattn import Mask, attend
-from crossattn.ops.blocks import Blocks
-from crossattn.ops.statistics import sums
+from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.trace.statistics import sums
 
 CALL = Call(B=4, H=6, K=3, T=5, S=19)
-BLOCKS = (Blocks(1, 1, 2, 3), Blocks(2, 3, 5, 4), Blocks(4, 1, 3, 19))
+BLOCKS = (BlockSizes(1, 1, 2, 3), BlockSizes(2, 3, 5, 4), BlockSizes(4, 1, 3, 19))
 
 
 def leaves(seed):

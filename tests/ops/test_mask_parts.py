@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from crossattn import Mask
-from crossattn.ops.mask import Blocks, Span
+from crossattn.ops.masks.mask import BlockVisibility, Span
 
 B, H, T, S = 2, 3, 13, 20
 WINDOWS = {"window": (2, 3, 1), "left": (3, None, -2), "right": (None, 0, 5), "none": (-4, 2, 0)}
@@ -151,7 +151,7 @@ def blocks(want, query_block, key_block):
         block = want[b, :, i : i + query_block, j : j + key_block]
         some[b, n, m] = block.any()
         full[b, n, m] = block.all() and block.shape[1:] == (query_block, key_block)
-    return Blocks(some, full)
+    return BlockVisibility(some, full)
 
 
 @pytest.mark.parametrize("sizes", [(4, 5), (64, 7)])

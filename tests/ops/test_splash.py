@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from crossattn import Mask
-from crossattn.ops import fused_mask, reference, splash
-from crossattn.ops.splash_schedule import Cut, schedule
+from crossattn.ops import reference
+from crossattn.ops.kernels import splash
+from crossattn.ops.kernels.splash_schedule import PassSizes, schedule
+from crossattn.ops.masks import lowering
 
 BLOCKS = splash.KernelBlocks(query=16, key=128, interpret=True)
 SCALE = 0.3
@@ -188,7 +190,7 @@ def test_long_context_leaves_little_in_the_program():
     run = lambda q: splash.forward(q, q, q, mask, None, SCALE, None)
     program = jax.make_jaxpr(run)(shape)
     assert sum(np.size(x) for x in program.consts) < 2**20
-    found, _ = schedule(mask, 65536, 65536, Cut(512, 1024, 65536, 65536), None)
+    found, _ = schedule(mask, 65536, 65536, PassSizes(512, 1024, 65536, 65536), None)
     assert found.data_next.shape == (1, 128, 2)  # of 64 blocks of keys for each of queries
 
 
@@ -199,7 +201,7 @@ def test_schedules_visit_what_is_visible_once_in_order(by_keys):
         T, S, query, key = (int(x) for x in rng.integers(1, 40, 4))
         low, high = sorted(int(x) for x in rng.integers(-40, 40, 2))
         mask = Mask.window(-low, high, 0)
-        cut = Cut(query, key, -(-T // query) * query, -(-S // key) * key)
+        cut = PassSizes(query, key, -(-T // query) * query, -(-S // key) * key)
         info, band = schedule(mask, T, S, cut, None, by_keys)
         i, j = np.arange(cut.T)[:, None], np.arange(cut.S)[None]
         dense = (i < T) & (j < S) & (j - i >= low) & (j - i <= high)
@@ -290,6 +292,6 @@ def test_ids_of_hidden_keys_are_free_ids():
     for used in ([0, 5], [top, -3], [-7, -7]):
         query = np.array([used], np.int32)
         mask = Mask.segments(query, np.zeros((1, 3), np.int32)) & Mask.lengths(key=np.array([1]))
-        _, key = fused_mask.ids(mask, 1, 2, 3, 5)
+        _, key = lowering.matched_ids(mask, 1, 2, 3, 5)
         assert key[0, 0] == 0
         assert not set(np.asarray(key[0, 1:]).tolist()) & set(used)

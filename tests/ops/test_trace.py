@@ -7,8 +7,8 @@ import pytest
 from cases import Call, build, drawn, inputs, kinds
 
 from crossattn import Mask, attend
-from crossattn.ops import trace as trace_module
-from crossattn.ops.blocks import Blocks
+from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.trace import trace as trace_module
 
 # Whether with sinks. The second is three ragged blocks each way.
 CALLS = (
@@ -20,7 +20,7 @@ CALLS = (
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    small = partial(trace_module.sums, blocks=Blocks(1, 1, 7, 7))
+    small = partial(trace_module.sums, blocks=BlockSizes(1, 1, 7, 7))
     monkeypatch.setattr(trace_module, "sums", small)
 
 
@@ -66,7 +66,7 @@ def statistics_of(p, visible, columns):
 
 def statistics(trace, columns):
     summary = trace.summary(columns)
-    return {"rows": trace.rows(), "normalized": summary.normalized_entropy} | summary._asdict()
+    return {"rows": trace.weights(), "normalized": summary.normalized_entropy} | summary._asdict()
 
 
 @pytest.mark.parametrize(("call", "sinking"), CALLS, ids=str)
@@ -81,7 +81,7 @@ def test_statistics(x64, small_blocks, call, sinking):
         trace = traced(call, q, k, bias, sinks, build(leaves))
         p = weights(call, q, k, bias, sinks, visible)
         found, wanted = statistics(trace, columns), statistics_of(p, visible, columns)
-        found |= {"valid": trace.valid, "shared": trace.rows(shared), "own": trace.rows(own)}
+        found |= {"valid": trace.valid, "shared": trace.weights(shared), "own": trace.weights(own)}
         of_own = jax.vmap(lambda p, r: p[:, r])(p, own)
         return found, wanted | {"valid": visible.any(3), "shared": p[:, :, shared], "own": of_own}
 
@@ -177,7 +177,7 @@ def test_nothing_leaks_into_statistics(small_blocks):
         def total(q, k, columns):
             _, trace = attend(q, k, arrays["v"], mask=mask)
             summary = trace.summary(columns)
-            found = trace.rows(), trace.rows(jnp.array([0, 3])), summary.normalized_entropy
+            found = trace.weights(), trace.weights(jnp.array([0, 3])), summary.normalized_entropy
             found += summary.entropy, summary.peak, summary.expected
             return sum(jnp.sum(x**2) for x in found), (*found, summary.peak_key, summary.visible)
 
@@ -265,14 +265,14 @@ def test_through_a_resampler(x64):
     def composed(q, k, lq, lk):
         outer, inner = attend(q, k, k)[1], attend(lq, lk, lk, mask=mask)[1]
         return (
-            outer.rows(through=inner),
+            outer.weights(through=inner),
             outer.expect(columns, through=inner),
-            outer.rows(chosen, through=inner),
+            outer.weights(chosen, through=inner),
         )
 
     def whole(q, k, lq, lk):
         outer, inner = attend(q, k, k)[1], attend(lq, lk, lk, mask=mask)[1]
-        rows = jnp.einsum("bhtl,bls->bhts", outer.rows(), inner.rows().mean(1))
+        rows = jnp.einsum("bhtl,bls->bhts", outer.weights(), inner.weights().mean(1))
         return rows, jnp.einsum("bhts,bsr->bhtr", rows, columns), rows[:, :, chosen]
 
     def everything(f):
@@ -292,7 +292,7 @@ def test_through_says_what_it_wants():
     _, trace = attend(x, x, x)
     _, other = attend(x[:, :3], x, x)
     with pytest.raises(ValueError, match=r"its 3 queries \(B=2\) must be the 5 keys \(B=2\)"):
-        trace.rows(through=other)
+        trace.weights(through=other)
 
 
 def test_statistics_of_an_ensemble_are_those_of_its_members():
@@ -309,8 +309,8 @@ def test_statistics_of_an_ensemble_are_those_of_its_members():
             trace.summary(columns),
             trace.entropy(normalized=True),
             trace.expect(shared),
-            trace.rows(),
-            trace.rows(queries=jnp.array([[1], [2]])),
+            trace.weights(),
+            trace.weights(queries=jnp.array([[1], [2]])),
         )
 
     found = jax.jit(asked)(traces, own)

@@ -9,10 +9,10 @@ from cases import Call, inputs
 from jax.sharding import PartitionSpec
 
 from crossattn import Mask, attend
-from crossattn.ops import trace as trace_module
-from crossattn.ops.blocks import Blocks
-from crossattn.ops.statistics import sums
-from crossattn.ops.trace import Trace
+from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.trace import trace as trace_module
+from crossattn.ops.trace.statistics import sums
+from crossattn.ops.trace.trace import AttentionTrace
 
 MIB = 2**20
 
@@ -47,7 +47,7 @@ def test_no_array_of_all_pairs(T, S, gradient):
 
     def total(q, k, bias, columns, lse):
         mask = Mask.causal(S - T) & Mask.lengths(key=jnp.array([S - 3]))
-        return everything(Trace(q, k, mask, bias, lse, 0.125, 2.0), columns)
+        return everything(AttentionTrace(q, k, mask, bias, lse, 0.125, 2.0), columns)
 
     f = jax.grad(total, (0, 1, 2, 3)) if gradient else total
     found = [a.shape for a in avals(jax.make_jaxpr(f)(*shapes(T, S)).jaxpr)]
@@ -83,7 +83,7 @@ def measured(f, *arrays):
 
 def test_one_pass_for_all_and_nothing_for_what_is_not_asked():
     q, k, _, columns, lse = shapes(19, 2311)
-    trace = lambda q, k, lse: Trace(q, k, Mask(), None, lse, 0.125, None)
+    trace = lambda q, k, lse: AttentionTrace(q, k, Mask(), None, lse, 0.125, None)
     asked = {
         "all": lambda q, k, lse, c: trace(q, k, lse).summary(c),
         "entropy": lambda q, k, lse, c: trace(q, k, lse).entropy(),
@@ -96,7 +96,7 @@ def test_one_pass_for_all_and_nothing_for_what_is_not_asked():
     assert max(flops[1:]) < 0.99 * flops[0] < 0.5 * sum(flops[1:])
 
 
-BLOCKS = (Blocks(2, 3, 5, 4), Blocks(1, 1, 17, 8), Blocks(2, 1, 17, 19), None)
+BLOCKS = (BlockSizes(2, 3, 5, 4), BlockSizes(1, 1, 17, 8), BlockSizes(2, 1, 17, 19), None)
 
 
 def results(call, blocks, mask):
@@ -126,7 +126,7 @@ def test_blocks_of_any_size_agree(x64):
 
 def test_derivatives_of_each_alone(x64, monkeypatch):
     """What a statistic does not need takes no part in its passes, and moves no derivative."""
-    monkeypatch.setattr(trace_module, "sums", partial(sums, blocks=Blocks(1, 1, 3, 7)))
+    monkeypatch.setattr(trace_module, "sums", partial(sums, blocks=BlockSizes(1, 1, 3, 7)))
     call = Call(B=1, H=2, K=1, T=5, S=11, D=3, bias="TS")
     arrays = [jnp.asarray(inputs(call)[n]) for n in ("q", "k", "bias")]
     arrays.append(jnp.asarray(np.random.default_rng(1).standard_normal((1, 11, 2))))
@@ -169,7 +169,9 @@ def test_the_first_of_equal_keys_is_the_peak():
     q, k = jnp.ones((1, 1, 2, 3)), jnp.ones((1, 23, 2, 3))
     mask = Mask.keys(jnp.arange(23)[None] >= 2)
     shift = jnp.full((1, 2, 1), 3.0)
-    out = sums(q, k, mask, None, shift, None, scale=1.0, softcap=None, blocks=Blocks(1, 1, 1, 4))
+    out = sums(
+        q, k, mask, None, shift, None, scale=1.0, softcap=None, blocks=BlockSizes(1, 1, 1, 4)
+    )
     assert np.array_equal(out.at, np.full((1, 2, 1), 2))
     assert np.array_equal(out.visible, np.full((1, 2, 1), 21))
 
@@ -185,7 +187,9 @@ def test_nothing_to_look_at(T, S):
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_lowers_for_accelerators(platform):
     q, k, bias, columns, lse = shapes(16, 65536)
-    f = lambda q, k, b, c, lse: everything(Trace(q, k, Mask.causal(7), b, lse, 0.125, None), c)
+    f = lambda q, k, b, c, lse: everything(
+        AttentionTrace(q, k, Mask.causal(7), b, lse, 0.125, None), c
+    )
     traced = jax.jit(jax.grad(f, (0, 1, 2, 3))).trace(q, k, bias, columns, lse)
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert "tensor<1x8x16x4096xf32>" in text  # its blocks are wide
@@ -198,7 +202,7 @@ def test_inside_shard_map():
     lengths = jnp.array([13, 0, 7, 3])
     columns = jnp.asarray(np.random.default_rng(1).standard_normal((1, 13, 2)), jnp.float32)
     lse = attend(*(arrays[n] for n in "qkv"), bias=arrays["bias"])[1].lse
-    rule = partial(sums, scale=0.3, softcap=1.3, blocks=Blocks(1, 1, 8, 8))
+    rule = partial(sums, scale=0.3, softcap=1.3, blocks=BlockSizes(1, 1, 8, 8))
 
     def total(q, k, bias, columns, lengths, lse):
         columns = jnp.broadcast_to(columns, (len(q), *columns.shape[1:]))

@@ -5,7 +5,7 @@ import pytest
 from cases import IMPLEMENTATIONS, Call, inputs
 
 from crossattn import Mask, attend, attention
-from crossattn.ops import xla
+from crossattn.ops.kernels import dense
 
 
 def cost(f, *arrays):
@@ -17,7 +17,7 @@ def cost(f, *arrays):
 @jax.custom_vjp
 def bare(q, k, v, mask):
     """The kernels themselves, which have never heard of a trace."""
-    return xla.forward(q, k, v, mask, None, q.shape[3] ** -0.5, None)
+    return dense.forward(q, k, v, mask, None, q.shape[3] ** -0.5, None)
 
 
 def bare_forward(q, k, v, mask):
@@ -28,7 +28,7 @@ def bare_forward(q, k, v, mask):
 def bare_backward(residuals, cotangents):
     q, k, v, mask, out = residuals
     call = q, k, v, mask, None, q.shape[3] ** -0.5, None, *out, cotangents[0], None
-    return *xla.backward(*call)[:3], None
+    return *dense.backward(*call)[:3], None
 
 
 bare.defvjp(bare_forward, bare_backward)
@@ -110,7 +110,7 @@ def test_use_leaves_the_output_alone(implementation):
     @jax.jit
     def used(q, k, v):
         out, trace = attend(q, k, v, mask=Mask.causal(1), implementation=implementation)
-        return out, trace.rows(), trace.entropy(), trace.peak(), trace.expect(v[:, :, 0])
+        return out, trace.weights(), trace.entropy(), trace.peak(), trace.expect(v[:, :, 0])
 
     eps = float(jnp.finfo(jnp.float32).eps)
     error = np.abs(unused(q, k, v) - used(q, k, v)[0]).max()

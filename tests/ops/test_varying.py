@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from crossattn.ops.varying import alike
+from crossattn.ops.varying import varying_like
 
 SPECS = {"x": PartitionSpec("x"), "y": PartitionSpec(None, "y"), "xy": PartitionSpec("x", "y")}
 
@@ -18,7 +18,7 @@ def test_a_carry_takes_the_axes_of_what_is_added():
     a, b = np.arange(24.0, dtype=np.float32).reshape(4, 6), np.float32(0.5)
 
     def total(a, b):
-        start = alike({"sum": jnp.zeros(()), "count": jnp.zeros((), jnp.int32)}, a, [b])
+        start = varying_like({"sum": jnp.zeros(()), "count": jnp.zeros((), jnp.int32)}, a, [b])
 
         def add(carry, row):
             return {"sum": carry["sum"] + (row * b).sum(), "count": carry["count"] + 1}, None
@@ -38,9 +38,9 @@ def test_only_missing_axes_are_added_and_gradients_are_those_of_a_copy():
     """x varies over one axis, the other over two; the cotangent of a declared copy is summed."""
 
     def loss(w, a):
-        assert alike(a, w) is a
-        w = alike(w, a)
-        assert alike(w, a, w) is w
+        assert varying_like(a, w) is a
+        w = varying_like(w, a)
+        assert varying_like(w, a, w) is w
         return jax.lax.psum((w * a).sum(), ("x", "y"))
 
     a = np.arange(24, dtype=np.float32).reshape(4, 6)
@@ -52,5 +52,5 @@ def test_only_missing_axes_are_added_and_gradients_are_those_of_a_copy():
 
 def test_outside_of_shard_map_nothing_happens():
     x = jnp.ones(3)
-    assert alike(x, jnp.zeros(2)) is x
-    assert alike(x) is x
+    assert varying_like(x, jnp.zeros(2)) is x
+    assert varying_like(x) is x

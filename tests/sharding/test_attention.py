@@ -50,7 +50,7 @@ def results_of(trace, columns):
         "entropy": found.entropy,
         "peak": found.peak,
         "expected": found.expected,
-        "rows": trace.rows(jnp.array([[T - 1, 0, 1], [2, 3, 4]])),
+        "rows": trace.weights(jnp.array([[T - 1, 0, 1], [2, 3, 4]])),
     }, {"visible": found.visible, "at": found.peak_key, "valid": trace.valid}
 
 

@@ -54,7 +54,12 @@ def evaluate(module, params, x, context):
         seen = trace.summary(columns)
         projected = module.apply(params, context, mask=mask, method="project")
         step, _ = module.apply(params, x[:, :1], projected)
-        found = {"y": y, "step": step, "lse": trace.lse, "rows": trace.rows(jnp.array([4, 0, 3]))}
+        found = {
+            "y": y,
+            "step": step,
+            "lse": trace.lse,
+            "rows": trace.weights(jnp.array([4, 0, 3])),
+        }
         found |= {"entropy": seen.entropy, "peak": seen.peak, "expected": seen.expected}
         return found, {"visible": seen.visible, "at": seen.peak_key, "valid": trace.valid}
 

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as library
 
-from crossattn.ops import fused_mask
-from crossattn.ops.mask import Mask
+from crossattn.ops.masks import lowering
+from crossattn.ops.masks.mask import Mask
 
-__all__ = ["LANES", "ROWS", "Cut", "KernelBlocks", "schedule"]
+__all__ = ["LANES", "ROWS", "KernelBlocks", "PassSizes", "schedule"]
 
 LANES = 128  # of a TPU's vector registers: blocks of keys are multiples of it
 ROWS = 16  # of a bfloat16 tile: blocks of queries are multiples of it
@@ -41,7 +41,7 @@ class KernelBlocks:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cut:
+class PassSizes:
     """Sizes of the blocks of one pass, and T and S padded to multiples of them."""
 
     query: int
@@ -50,7 +50,7 @@ class Cut:
     S: int
 
     @classmethod
-    def of(cls, T: int, S: int, blocks: KernelBlocks, rows: int) -> Cut:
+    def of(cls, T: int, S: int, blocks: KernelBlocks, rows: int) -> PassSizes:
         """Blocks of queries are multiples of `rows`."""
         query, T = _even(T, max(blocks.query, rows), rows)
         key, S = _even(S, blocks.key, LANES)
@@ -69,15 +69,15 @@ def _even(n: int, most: int, step: int) -> tuple[int, int]:
 
 
 def schedule(
-    mask: Mask, T: int, S: int, cut: Cut, matched: Any, by_keys: bool = False
+    mask: Mask, T: int, S: int, cut: PassSizes, matched: Any, by_keys: bool = False
 ) -> tuple[library.MaskInfo, Callable[..., Any] | None]:
     """Which blocks a kernel visits in which order, and the function that masks within a block.
 
     `by_keys` is the order of the kernel of dk and dv: for each block of keys, blocks of queries.
     """
-    window = fused_mask.window(mask, T, S)
+    window = lowering.static_band(mask, T, S)
     if window is None and cut.S > S and matched is None:
-        window = fused_mask.Window(-cut.T, cut.S, S)
+        window = lowering.StaticBand(-cut.T, cut.S, S)
     rows = None if window is None else np.arange(cut.T, dtype=np.int32)
     whole = library.MaskInfo(None, None, None, None, rows), window
     if cut.T // cut.query * (cut.S // cut.key) > LARGEST_SCHEDULE:

@@ -20,14 +20,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.blocks import Blocks
-from crossattn.ops.mask import Mask
-from crossattn.ops.products import dot, inner
+from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.kernels.blockwise.products import dot, inner
+from crossattn.ops.kernels.blockwise.tiles import Grid, Tile
+from crossattn.ops.masks.mask import Mask
 from crossattn.ops.reference import precision
-from crossattn.ops.tiles import Grid, Tile
 from crossattn.shapes import Array, Float
 
-__all__ = ["backward", "forward", "gradients", "scores"]
+__all__ = ["backward", "block_scores", "forward", "gradients"]
 
 
 # jit so that a call outside of one compiles once, not operation by operation; inlined within one.
@@ -40,12 +40,12 @@ def forward(
     bias: Float[Array, "#B #H #T #S"] | None,
     scale: float,
     softcap: float | None,
-    blocks: Blocks,
+    blocks: BlockSizes,
 ) -> tuple[Float[Array, "B T H V"], Float[Array, "B H T"]]:
     """(o in v.dtype, lse in float32 or float64)."""
     (B, T, H, _), V = q.shape, v.shape[3]
     grid = Grid.of(q, k, v, mask, bias, blocks)
-    of_scores = partial(scores, scale=scale, softcap=softcap)
+    of_scores = partial(block_scores, scale=scale, softcap=softcap)
 
     def queries(tile: Tile, results):
         qb = tile.queries(q)
@@ -93,13 +93,13 @@ def backward(
     lse: Float[Array, "B H T"],
     do: Float[Array, "B T H V"],
     dlse: Float[Array, "B H T"] | None,
-    blocks: Blocks,
+    blocks: BlockSizes,
     onto: tuple[Array | None, Array | None] = (None, None),
 ) -> tuple[Array, Array, Array, Array | None]:
     """(dq, dk, dv, dbias | None) for the global o and lse; dq and dk are summed `onto` arrays."""
     grid = Grid.of(q, k, v, mask, bias, blocks)
     dtype = precision(q.dtype)
-    of_scores = partial(scores, scale=scale, softcap=softcap)
+    of_scores = partial(block_scores, scale=scale, softcap=softcap)
 
     def queries(tile: Tile, results):
         qb, dob = tile.queries(q), tile.queries(do)
@@ -161,7 +161,7 @@ def gradients(
     )
 
 
-def scores(
+def block_scores(
     s: Array, visible: Array | None, bias: Array | None, *, scale: float, softcap: float | None
 ) -> tuple[Array, Array | None]:
     """Scores, -inf where invisible, and the slope of the soft-cap (None without one)."""

@@ -12,11 +12,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.blocks import Blocks
-from crossattn.ops.chunked import gradients, scores
-from crossattn.ops.mask import Mask
-from crossattn.ops.products import dot, inner
-from crossattn.ops.tiles import Grid, Tile
+from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.kernels.blockwise.products import dot, inner
+from crossattn.ops.kernels.blockwise.tiles import Grid, Tile
+from crossattn.ops.kernels.chunked import block_scores, gradients
+from crossattn.ops.masks.mask import Mask
 from crossattn.shapes import Array, Float
 
 __all__ = ["backward"]
@@ -36,7 +36,7 @@ def backward(
     lse: Float[Array, "B H T"],
     do: Float[Array, "B T H V"],
     dlse: Float[Array, "B H T"] | None,
-    blocks: Blocks,
+    blocks: BlockSizes,
     onto: tuple[Array | None, Array | None] = (None, None),
 ) -> tuple[Array, Array, Array, Array | None]:
     """(dq, dk, dv, dbias | None) for the lse of these keys; dq and dk are summed `onto` arrays.
@@ -55,7 +55,7 @@ def backward(
             seen, empty = tile.seen_keys(visible), row == -jnp.inf
             kb, vb = jnp.where(seen, kb, 0), jnp.where(seen, vb, 0)
             qb, dob, row, given = (jnp.where(empty, 0, x) for x in (qb, dob, row, given))
-        s, slope = scores(dot(qb, kb, 3, 3), visible, added, scale=scale, softcap=softcap)
+        s, slope = block_scores(dot(qb, kb, 3, 3), visible, added, scale=scale, softcap=softcap)
         p, dp = jnp.exp(s - row), dot(dob, vb, 3, 3)
         ds = p * (dp - inner(p, dp)[..., None] + given)
         dv = tile.add_keys(dv, dot(p.swapaxes(2, 3).astype(dob.dtype), dob, 3, 2))

@@ -1,8 +1,9 @@
-"""Trace: what an attention looked at, computed afterwards, only if asked."""
+"""What an attention looked at, computed afterwards, only if asked."""
 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, NamedTuple
@@ -10,13 +11,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.arguments import checked_columns, checked_queries
-from crossattn.ops.numbers import said
+from crossattn.ops.checks import checked_columns, checked_queries
+from crossattn.ops.numbers import short_repr
 from crossattn.ops.reference import precision, scores
-from crossattn.ops.statistics import Sums, sums
+from crossattn.ops.trace.statistics import Sums, sums
 from crossattn.shapes import Array, Bool, Float, Int
 
-__all__ = ["Summary", "Trace"]
+__all__ = ["AttentionTrace", "Summary"]
 
 
 class Summary(NamedTuple):
@@ -46,17 +47,17 @@ def _of_each(rank: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
 
     def several(x: Any) -> bool:
-        return x.q.ndim > 4 if isinstance(x, Trace) else getattr(x, "ndim", 0) > rank
+        return x.q.ndim > 4 if isinstance(x, AttentionTrace) else getattr(x, "ndim", 0) > rank
 
     def decorated(method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
-        def call(trace: Trace, *given: Any, **named: Any) -> Any:
+        def call(trace: AttentionTrace, *given: Any, **named: Any) -> Any:
             if trace.q.ndim <= 4:
                 return method(trace, *given, **named)
             each = {str(i): x for i, x in enumerate(given)} | named
             own = {name: x for name, x in each.items() if several(x)}
 
-            def one(trace: Trace, own: dict[str, Any]) -> Any:
+            def one(trace: AttentionTrace, own: dict[str, Any]) -> Any:
                 now = each | own
                 rest = {name: now[name] for name in named}
                 return call(trace, *(now[str(i)] for i in range(len(given))), **rest)
@@ -69,7 +70,7 @@ def _of_each(rank: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trace:
+class AttentionTrace:
     """Refers to the arrays of one attention; every map and statistic is a pure function of it.
 
     A pytree. Under `jit` an unused trace costs nothing: it holds only what exists anyway. Weights
@@ -87,7 +88,7 @@ class Trace:
     >>> from crossattn import attend
     >>> x = jax.random.normal(jax.random.key(0), (2, 5, 3, 8))
     >>> out, trace = attend(x[:, :2], x, x)
-    >>> trace.rows(jnp.array([1])).shape, trace.entropy(normalized=True).shape
+    >>> trace.weights(jnp.array([1])).shape, trace.entropy(normalized=True).shape
     ((2, 3, 1, 5), (2, 3, 2))
     >>> summary = trace.summary(jnp.ones((2, 5, 1)))
     >>> summary.visible[0, 0].tolist(), summary.expected.round(5)[0, 0].tolist()
@@ -109,11 +110,11 @@ class Trace:
         return self._keys_lse != -jnp.inf
 
     @_of_each(2)
-    def rows(
+    def weights(
         self,
         queries: Int[Array, " R"] | Int[Array, "B R"] | None = None,
         *,
-        through: Trace | None = None,
+        through: AttentionTrace | None = None,
     ) -> Float[Array, "B H R S"]:
         """Attention weights of the queries at (R,) or (B, R), integers in [0, T); None = all.
 
@@ -125,8 +126,13 @@ class Trace:
         transformers", without its residual term). A latent's heads are averaged, since each of this
         trace's heads reads a mixture of them; a latent that sees no patch hands nothing on.
         """
-        weights = self._rows(checked_queries(queries, self.q.shape[1]))
+        weights = self._weights(checked_queries(queries, self.q.shape[1]))
         return weights if through is None else self._checked(through)._handed_on(weights)
+
+    def rows(self, *args: Any, **named: Any) -> Array:
+        """The former name of `weights`."""
+        warnings.warn("AttentionTrace.rows is now weights", DeprecationWarning, stacklevel=2)
+        return self.weights(*args, **named)
 
     @_of_each(3)
     def summary(
@@ -152,12 +158,12 @@ class Trace:
         self,
         columns: Float[Array, "B S R"] | Bool[Array, "B S R"],
         *,
-        through: Trace | None = None,
+        through: AttentionTrace | None = None,
     ) -> Float[Array, "B H T R"]:
         """Expectation of each column under the weights.
 
         Mass of (soft, overlapping) regions, expected position, anything that is a number per key;
-        with `through`, per key of that attention: see `rows`.
+        with `through`, per key of that attention: see `weights`.
         """
         if through is not None:
             columns = self._checked(through).expect(columns).mean(1)
@@ -198,9 +204,9 @@ class Trace:
             return jnp.zeros_like(self.lse)
         return jnp.where(self.valid, self.key_lse - self.lse, 0)
 
-    def _checked(self, through: Trace) -> Trace:
-        if not isinstance(through, Trace):
-            raise TypeError(f"through is the trace of an attention, got {said(through)}")
+    def _checked(self, through: AttentionTrace) -> AttentionTrace:
+        if not isinstance(through, AttentionTrace):
+            raise TypeError(f"through is the trace of an attention, got {short_repr(through)}")
         (B, L), (C, T) = (self.q.shape[0], self.k.shape[1]), through.q.shape[:2]
         if (B, L) != (C, T):
             raise ValueError(
@@ -218,9 +224,9 @@ class Trace:
         (handed_on,) = transpose(weights.reshape(B, H * R, T).swapaxes(1, 2))
         return handed_on.swapaxes(1, 2).reshape(B, H, R, S)
 
-    # As in xla.py: one compilation for a call outside of jit, inlined within.
+    # As in dense.py: one compilation for a call outside of jit, inlined within.
     @partial(jax.jit, inline=True)
-    def _rows(self, queries: Any) -> Array:
+    def _weights(self, queries: Any) -> Array:
         (B, T, _, _), S = self.q.shape, self.k.shape[1]
         q, bias, rows = self.q, self.bias, None
         lse, log_mass = self._keys_lse, self._log_mass()
@@ -242,7 +248,7 @@ class Trace:
 
 
 jax.tree_util.register_dataclass(
-    Trace,
+    AttentionTrace,
     data_fields=["q", "k", "mask", "bias", "lse", "key_lse"],
     meta_fields=["scale", "softcap"],
 )

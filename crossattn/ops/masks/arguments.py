@@ -9,21 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crossattn.ops.numbers import said
+from crossattn.ops.numbers import short_repr
 from crossattn.shapes import Array
 
-__all__ = ["booleans", "check_shape", "counts", "distance", "ids"]
+__all__ = ["check_shape", "checked_booleans", "checked_counts", "checked_distance", "checked_ids"]
 
 # Beyond every length, and an int32 also where it goes through `jit`.
 FARTHEST = 2**31 - 1
 
 
-def counts(name: str, x: Any, *axes: str) -> Any:
+def checked_counts(name: str, x: Any, *axes: str) -> Any:
     """Integers of which only the order matters: huge ones are cut to what jax holds."""
     return _integers(name, _narrow(x), axes)
 
 
-def ids(name: str, x: Any, axes: str) -> Any:
+def checked_ids(name: str, x: Any, axes: str) -> Any:
     """Integers that are only compared: cut ones could collide, so they are refused."""
     narrow = _narrow(x)
     if isinstance(narrow, np.ndarray) and not np.array_equal(x, narrow):
@@ -34,14 +34,14 @@ def ids(name: str, x: Any, axes: str) -> Any:
     return _integers(name, narrow, (axes,))
 
 
-def distance(name: str, x: Any, example: str) -> Any:
+def checked_distance(name: str, x: Any, example: str) -> Any:
     """A number of positions for all, or one an example: an integer or integers (B,), or None."""
     if isinstance(x, bool | np.bool_):
         raise TypeError(f"{name} takes an integer, got {x}: write {example}")
     if isinstance(x, int | np.integer):
         x = int(x)
         return max(-FARTHEST, min(x, FARTHEST))
-    return counts(name, x, "", "B")
+    return checked_counts(name, x, "", "B")
 
 
 def _narrow(x: Any) -> Any:
@@ -62,7 +62,7 @@ def _array(name: str, x: Any, what: str) -> Array:
     try:
         return jnp.asarray(x)
     except (TypeError, ValueError) as error:  # text, None, lists of unequal lengths
-        raise TypeError(f"{name} takes {what}, got {said(x)}: write an array") from error
+        raise TypeError(f"{name} takes {what}, got {short_repr(x)}: write an array") from error
 
 
 def _integers(name: str, x: Any, axes: tuple[str, ...]) -> Any:
@@ -86,7 +86,7 @@ _RESHAPE = {
 }
 
 
-def booleans(name: str, x: Any, axes: str) -> Array:
+def checked_booleans(name: str, x: Any, axes: str) -> Array:
     """Booleans with these axes; "|1" axes may be 1."""
     x = _array(name, x, "booleans")
     if x.dtype != jnp.bool_:

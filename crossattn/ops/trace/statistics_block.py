@@ -8,11 +8,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.products import inner
-from crossattn.ops.tiles import Tile
+from crossattn.ops.kernels.blockwise.products import inner
+from crossattn.ops.kernels.blockwise.tiles import Tile
 from crossattn.shapes import Array
 
-__all__ = ["Block", "Sums", "added", "dot", "finished", "finite", "read", "zeros"]
+__all__ = [
+    "ScoreBlock",
+    "Sums",
+    "added",
+    "finished",
+    "matmul",
+    "read_block",
+    "shift_or_zero",
+    "zeros",
+]
 
 
 class Sums(NamedTuple):
@@ -34,7 +43,7 @@ class Sums(NamedTuple):
         return Sums(*(x if n in parts else None for n, x in self._asdict().items()))
 
 
-class Block(NamedTuple):
+class ScoreBlock(NamedTuple):
     """Of queries and keys; what nobody in it sees is 0 (it may hold NaN, and 0 * NaN is NaN)."""
 
     q: Any  # (b, k, rows, D), as Tile reads it
@@ -47,7 +56,7 @@ class Block(NamedTuple):
     places: Any  # (b|1, 1, 1, keys), which keys they are
 
 
-def read(
+def read_block(
     tile: Tile,
     masked: bool,
     q: Array,
@@ -56,7 +65,7 @@ def read(
     *,
     scale: float,
     softcap: float | None,
-) -> Block:
+) -> ScoreBlock:
     """The block of the tile, of whose queries `q` (b, k, rows, D) and `shift` (b, k, rows)."""
     _, k, _, _, bias = tile.grid.inputs
     k, shift = tile.keys(k), shift[..., None]
@@ -71,7 +80,7 @@ def read(
             columns = jnp.where(seen.any(1), columns, 0)
     # No product is added to: it would be rounded in one reader of x and not in another, where XLA
     # computes x twice, and then no key has the largest x. So scale and soft-cap stand outside.
-    x, slope = dot(q * scale, k.swapaxes(2, 3)), None
+    x, slope = matmul(q * scale, k.swapaxes(2, 3)), None
     # A bias is near the shift where both are large, and then their difference is exact.
     moved = -shift if added is None else added.astype(x.dtype) - shift
     if softcap is None:
@@ -81,12 +90,12 @@ def read(
         x, slope = (capped + moved / softcap) * softcap, 1 - capped * capped
     places = tile.places[:, None, None]
     if visible is None:
-        return Block(q, k, columns, None, x, jnp.exp(x), slope, places)
+        return ScoreBlock(q, k, columns, None, x, jnp.exp(x), slope, places)
     e = jnp.where(visible, jnp.exp(x), 0)
-    return Block(q, k, columns, visible, jnp.where(visible, x, 0), e, slope, places)
+    return ScoreBlock(q, k, columns, visible, jnp.where(visible, x, 0), e, slope, places)
 
 
-def added(now: Sums, block: Block) -> Sums:
+def added(now: Sums, block: ScoreBlock) -> Sums:
     """The sums with those of one more block; blocks come in any order. `mean` is one of e x yet."""
     x, e, visible = block.x, block.e, block.visible
     total, mean, _, top, columns, count, at = now
@@ -95,7 +104,7 @@ def added(now: Sums, block: Block) -> Sums:
     if top is not None:
         top, at = _top(top, at, x if visible is None else jnp.where(visible, x, -jnp.inf), block)
     if columns is not None:
-        mass = dot(e.reshape(x.shape[0], -1, x.shape[3]), block.columns)
+        mass = matmul(e.reshape(x.shape[0], -1, x.shape[3]), block.columns)
         columns = columns + mass.reshape(columns.shape)
     if count is not None:
         more = jnp.int32(x.shape[3]) if visible is None else visible.sum(3, dtype=jnp.int32)
@@ -103,7 +112,7 @@ def added(now: Sums, block: Block) -> Sums:
     return Sums(total + e.sum(3), mean, None, top, columns, count, at)
 
 
-def _top(old: Array, at: Array, x: Array, block: Block) -> tuple[Array, Array]:
+def _top(old: Array, at: Array, x: Array, block: ScoreBlock) -> tuple[Array, Array]:
     """The largest x so far and the first key that has it."""
     top = x.max(3)
     # argmax took as long as the rest of the pass on a CPU.
@@ -121,7 +130,7 @@ def finished(now: Sums, parts: Collection[str]) -> Sums:
     return now.only(parts)
 
 
-def finite(shift: Array) -> Array:
+def shift_or_zero(shift: Array) -> Array:
     """0 where it is -inf: there no key is visible."""
     return jnp.where(shift == -jnp.inf, 0, shift)
 
@@ -133,6 +142,6 @@ def zeros(parts: Collection[str], shift: Array, columns: Array | None) -> Sums:
     return Sums(zero, zero, zero, jnp.full_like(shift, -jnp.inf), mass, none, none).only(parts)
 
 
-def dot(a: Array, b: Array) -> Array:
+def matmul(a: Array, b: Array) -> Array:
     """(.., n, m) x (.., m, l). HIGHEST: the default is TF32 on GPUs, bfloat16 on TPUs."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

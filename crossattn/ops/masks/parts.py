@@ -10,10 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crossattn.ops.sizes import known
+from crossattn.ops.sizes import all_known
 from crossattn.shapes import Array
 
-__all__ = ["Cut", "Part", "Span", "cut", "grow", "pairs", "split_keys", "starts", "total", "wide"]
+__all__ = [
+    "Cut",
+    "Part",
+    "Span",
+    "clip_to",
+    "grow",
+    "pairs",
+    "split_keys",
+    "starts",
+    "total",
+    "wide",
+]
 
 
 class Span(NamedTuple):
@@ -88,7 +99,7 @@ class Cut:
     @property
     def _numbers(self) -> Any:
         """Where positions are made: here, or in the program where `n` is not known."""
-        return np if known(self.n) else jnp
+        return np if all_known(self.n) else jnp
 
     def fold(self, reduce: Callable[..., Array], x: Array, axis: int = 1) -> Array:
         """x (..., n, ...) to (..., count, ...), each block reduced; an axis of size 1 stays."""
@@ -109,10 +120,10 @@ def wide(*arrays: Any) -> Any:
     return jnp.int64 if max(jnp.asarray(x).dtype.itemsize for x in arrays) == 8 else jnp.int32
 
 
-def cut(x: Any, low: int, high: int, dtype: Any = jnp.int32) -> Array:
+def clip_to(x: Any, low: int, high: int, dtype: Any = jnp.int32) -> Array:
     """Integers of any dtype cut to [low, high] and cast: what is cut first does not wrap around."""
     x = jnp.asarray(x)
-    if not known(low, high):
+    if not all_known(low, high):
         x = x if x.dtype.itemsize >= 4 else x.astype(jnp.int32)
         return jnp.clip(x, *(jnp.asarray(n).astype(x.dtype) for n in (low, high))).astype(dtype)
     info = jnp.iinfo(x.dtype)
@@ -123,7 +134,7 @@ def total(x: Any, y: Any, sign: int) -> Array:
     """x + sign * y of integers () or (B,), shape (1,) or (B,); the end of the range, not beyond."""
     dtype = wide(x, y)
     top = int(jnp.iinfo(dtype).max)
-    x, y = (cut(a, -top, top, dtype).reshape(-1) for a in (x, y))
+    x, y = (clip_to(a, -top, top, dtype).reshape(-1) for a in (x, y))
     y = y * sign
     out = x + y
     wrapped = ((x < 0) == (y < 0)) & ((out < 0) != (x < 0))

@@ -25,20 +25,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crossattn.ops.mask_arguments import booleans, check_shape, counts, distance, ids
-from crossattn.ops.mask_parts import Cut, Part, Span
-from crossattn.ops.mask_terms import Band, Causal, Dense, Keys, Lengths, Media, Segments, Window
-from crossattn.ops.numbers import said
-from crossattn.ops.sizes import known
+from crossattn.ops.masks.arguments import (
+    check_shape,
+    checked_booleans,
+    checked_counts,
+    checked_distance,
+    checked_ids,
+)
+from crossattn.ops.masks.parts import Cut, Part, Span
+from crossattn.ops.masks.terms import (
+    Band,
+    Causal,
+    DensePairs,
+    Keys,
+    Lengths,
+    Media,
+    Segments,
+    Window,
+)
+from crossattn.ops.numbers import short_repr
+from crossattn.ops.sizes import all_known
 from crossattn.shapes import Array, Bool, Int
 
-__all__ = ["Blocks", "Mask", "Span"]
+__all__ = ["BlockVisibility", "Mask", "Span"]
 
 Rows = Int[Array, "#B R"] | Int[Array, " R"] | Span | None
 Columns = Int[Array, "#B C"] | Int[Array, " C"] | Span | None
 
 
-class Blocks(NamedTuple):
+class BlockVisibility(NamedTuple):
     """What of a call that is cut into blocks can be skipped, and what needs no mask.
 
     Booleans (B|1, ceil(T / query_block), ceil(S / key_block)), for all heads at once.
@@ -73,8 +88,8 @@ class Mask:
             raise ValueError(
                 "Mask.lengths() hides nothing: write Mask.lengths(key=lengths) with integers (B,)"
             )
-        query = counts("Mask.lengths(query=...)", query, "B")
-        return cls((Lengths(query, counts("Mask.lengths(key=...)", key, "B")),))
+        query = checked_counts("Mask.lengths(query=...)", query, "B")
+        return cls((Lengths(query, checked_counts("Mask.lengths(key=...)", key, "B")),))
 
     @classmethod
     def segments(cls, query: Any, key: Any) -> Mask:
@@ -84,8 +99,8 @@ class Mask:
         """
         if query is None or key is None:
             raise ValueError("Mask.segments(query, key) needs both: integer ids (B, T) and (B, S)")
-        query = ids("Mask.segments(query=...)", query, "B T")
-        return cls((Segments(query, ids("Mask.segments(key=...)", key, "B S")),))
+        query = checked_ids("Mask.segments(query=...)", query, "B T")
+        return cls((Segments(query, checked_ids("Mask.segments(key=...)", key, "B S")),))
 
     @classmethod
     def media(cls, query_media: Any, key_media: Any, latest_only: bool = True) -> Mask:
@@ -101,10 +116,11 @@ class Mask:
             )
         if not isinstance(latest_only, bool | np.bool_):
             raise TypeError(
-                f"Mask.media(latest_only) is static, got {said(latest_only)}: write True or False"
+                f"Mask.media(latest_only) is static, got {short_repr(latest_only)}: "
+                "write True or False"
             )
-        query = ids("Mask.media(query_media, ...)", query_media, "B T")
-        key = ids("Mask.media(..., key_media)", key_media, "B S")
+        query = checked_ids("Mask.media(query_media, ...)", query_media, "B T")
+        key = checked_ids("Mask.media(..., key_media)", key_media, "B S")
         return cls((Media(query, key, bool(latest_only)),))
 
     @classmethod
@@ -114,7 +130,7 @@ class Mask:
         The offset may be left out only where T == S (it is 0 there): libraries disagree on it for
         T != S. With `S - T` the last query sees the last key, with 0 the first sees the first.
         """
-        return cls((Causal(distance("Mask.causal(offset)", offset, "Mask.causal(0)")),))
+        return cls((Causal(checked_distance("Mask.causal(offset)", offset, "Mask.causal(0)")),))
 
     @classmethod
     def window(cls, left: Any, right: Any, offset: Any = None) -> Mask:
@@ -124,7 +140,7 @@ class Mask:
         of `causal`, and may be left out only where T == S, too.
         """
         left, right, offset = (
-            distance(f"Mask.window({name})", value, "Mask.window(1, 1, offset=0)")
+            checked_distance(f"Mask.window({name})", value, "Mask.window(1, 1, offset=0)")
             for name, value in (("left", left), ("right", right), ("offset", offset))
         )
         return cls((Window(left, right, offset),))
@@ -132,12 +148,12 @@ class Mask:
     @classmethod
     def keys(cls, visible: Any) -> Mask:
         """Key s of example b can be seen where `visible[b, s]`; booleans (B, S)."""
-        return cls((Keys(booleans("Mask.keys(...)", visible, "B S")),))
+        return cls((Keys(checked_booleans("Mask.keys(...)", visible, "B S")),))
 
     @classmethod
     def dense(cls, visible: Any) -> Mask:
         """Any visibility, written out: booleans (B|1, H|1, T|1, S|1), True = visible."""
-        return cls((Dense(booleans("Mask.dense(...)", visible, "B|1 H|1 T|1 S|1")),))
+        return cls((DensePairs(checked_booleans("Mask.dense(...)", visible, "B|1 H|1 T|1 S|1")),))
 
     def __and__(self, other: Mask) -> Mask:
         if not isinstance(other, Mask):
@@ -168,7 +184,7 @@ class Mask:
             out = out & term.visible(queries, keys)
         return out
 
-    def blocks(self, B: int, T: int, S: int, query_block: int, key_block: int) -> Blocks:
+    def blocks(self, B: int, T: int, S: int, query_block: int, key_block: int) -> BlockVisibility:
         """Which blocks of queries x keys hold `some` visible pair, and which are `full` of them.
 
         From a summary of each block of queries and of each block of keys, in O(T + S + blocks)
@@ -194,7 +210,7 @@ class Mask:
         for term in self.terms:
             term_some, term_full = term.blocks(queries, keys)
             some, full = some & term_some, full & term_full
-        return Blocks(some, full)
+        return BlockVisibility(some, full)
 
     def split_keys(self, B: int, T: int, S: int, parts: int) -> Mask:
         """The mask of the same call with its keys in `parts` parts along the batch.
@@ -221,7 +237,7 @@ class Mask:
         Padding stands at the end, sees nothing, and is seen by no one.
         """
         self.check(B, None, T, S)
-        if known(T, S) and (query_to < T or key_to < S):
+        if all_known(T, S) and (query_to < T or key_to < S):
             raise ValueError(f"T={T}, S={S} cannot be padded to fewer: {query_to}, {key_to}")
         if query_to == T and key_to == S:
             return self

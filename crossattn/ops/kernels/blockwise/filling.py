@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from crossattn.ops.blocks import Blocks
-from crossattn.ops.mask import Mask
-from crossattn.ops.sizes import known, up_to_blocks
+from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.masks.mask import Mask
+from crossattn.ops.sizes import all_known, up_to_blocks
 from crossattn.shapes import Array
 
 __all__ = ["Filling"]
@@ -26,7 +26,7 @@ class Filling(NamedTuple):
     S_to: Any
 
     @classmethod
-    def of(cls, T: Any, S: Any, blocks: Blocks) -> Filling:
+    def of(cls, T: Any, S: Any, blocks: BlockSizes) -> Filling:
         """Whole blocks of what is not known."""
         return cls(T, S, up_to_blocks(T, blocks.queries), up_to_blocks(S, blocks.keys))
 
@@ -47,13 +47,13 @@ class Filling(NamedTuple):
 
     def mask(self, mask: Mask, B: Any) -> Mask:
         """The mask, which shows nothing of what was filled in."""
-        if known(self.T, self.S):
+        if all_known(self.T, self.S):
             return mask
         return mask.padded(B, self.T, self.S, self.T_to, self.S_to)
 
     def cut(self, x: Array) -> Array:
         """Results (B, H, T, ...) of the queries that there are."""
-        return x if known(self.T) else x[:, :, : self.T]
+        return x if all_known(self.T) else x[:, :, : self.T]
 
     def cut_pairs(self, x: Array | None) -> Any:
         """A bias as it was."""
@@ -64,7 +64,7 @@ class Filling(NamedTuple):
 
 
 def _grown(x: Array, axis: int, by: Any, value: float) -> Array:
-    if known(by) and by == 0:
+    if all_known(by) and by == 0:
         return x
     widths = [(0, by if i == axis else 0) for i in range(x.ndim)]
     return jnp.pad(x, widths, constant_values=value)

@@ -25,10 +25,10 @@ import jax.numpy as jnp
 from jax._src import config
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 
-from crossattn.ops import fused_mask
-from crossattn.ops.mask import Mask
-from crossattn.ops.splash_schedule import LANES, ROWS, Cut, KernelBlocks, schedule
-from crossattn.ops.varying import alike
+from crossattn.ops.kernels.splash_schedule import LANES, ROWS, KernelBlocks, PassSizes, schedule
+from crossattn.ops.masks import lowering
+from crossattn.ops.masks.mask import Mask
+from crossattn.ops.varying import varying_like
 from crossattn.shapes import Array, Float
 
 __all__ = ["KernelBlocks", "backward", "forward", "refuse"]
@@ -61,7 +61,7 @@ def refuse(
         return "a bias: splash adds none to its scores"
     if max(q.shape[3], v.shape[3]) > LARGEST_HEAD:
         return f"heads of more than {LARGEST_HEAD}: a block of scores and keys exceeds the memory"
-    return fused_mask.reason(mask) or _refuse_mesh()
+    return lowering.reason(mask) or _refuse_mesh()
 
 
 def _refuse_mesh() -> str | None:
@@ -90,8 +90,8 @@ def forward(
 ) -> tuple[Float[Array, "B T H V"], Float[Array, "B H T"]]:
     """(out in v.dtype, lse in float32) of a call that is not refused."""
     T, S = q.shape[1], k.shape[1]
-    cut = Cut.of(T, S, blocks, ROWS)
-    matched = fused_mask.ids(mask, q.shape[0], T, S, cut.S)
+    cut = PassSizes.of(T, S, blocks, ROWS)
+    matched = lowering.matched_ids(mask, q.shape[0], T, S, cut.S)
     info, function = schedule(mask, T, S, cut, matched)
     q = _heads_first(_scaled(q, scale), cut.T)
     k, v = _keys(mask, q.shape[0], T, k, v, cut.S)
@@ -132,8 +132,8 @@ def backward(
     """
     T, S = q.shape[1], k.shape[1]
     # One row of lse a block lies along the lanes.
-    cut = Cut.of(T, S, blocks, LANES)
-    matched = fused_mask.ids(mask, q.shape[0], T, S, cut.S)
+    cut = PassSizes.of(T, S, blocks, LANES)
+    matched = lowering.matched_ids(mask, q.shape[0], T, S, cut.S)
     seen = _real(~(lse == -jnp.inf), mask, T, S)
     do, o, scaled = (
         jnp.where(seen[..., None], x.swapaxes(1, 2), 0) for x in (do, o, _scaled(q, scale))
@@ -183,7 +183,7 @@ def _heads_first(x: Array, n: int) -> Array:
 
 def _keys(mask: Mask, B: int, T: int, k: Array, v: Array, S_to: int) -> tuple[Array, Array]:
     """(B,K,S_to,D), (B,K,S_to,V): what nobody sees becomes 0, since it may hold NaN."""
-    seen = fused_mask.seen_keys(mask, B, T, k.shape[1])
+    seen = lowering.seen_keys(mask, B, T, k.shape[1])
     if seen is not None:
         k, v = (jnp.where(seen[:, :, None, None], x, 0) for x in (k, v))
     return _heads_first(k, S_to), _heads_first(v, S_to)
@@ -218,7 +218,7 @@ def _segments(ids: tuple[Array, Array] | None, T_to: int) -> kernels.SegmentIds 
 
 def _real(seen: Array, mask: Mask, T: int, S: int) -> Array:
     """Booleans (B, H, T) without the queries beyond their lengths."""
-    queries = fused_mask.padding(mask, T, S).queries
+    queries = lowering.padding(mask, T, S).queries
     return seen if queries is None else seen & queries[:, None]
 
 
@@ -233,4 +233,4 @@ def _each(kernel: Callable[..., Any], *arrays: Any) -> Any:
             out = jax.tree.map(lambda x: x[None], out)
         else:
             out = jax.vmap(kernel)(*arrays)
-    return alike(out, arrays)
+    return varying_like(out, arrays)

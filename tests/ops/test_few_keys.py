@@ -7,7 +7,7 @@ import pytest
 from cases import Call, assert_close, drawn, inputs, kinds, run
 
 from crossattn import attend, explain
-from crossattn.ops.blocks import Blocks
+from crossattn.ops.kernels.block_sizes import BlockSizes
 
 # Two blocks of queries, the second ragged; one example at a time, and two at once.
 CALLS = (Call(T=300, S=171, bias="HTS", softcap=1.3), Call(H=6, K=3, T=259, S=5))
@@ -18,12 +18,15 @@ def test_equals_the_definition(x64, call):
     arrays = inputs(call)
     for kind, leaves in kinds(call).items():
         wanted = run(call, arrays, leaves, "reference")
-        assert_close(run(call, arrays, leaves, "rows"), wanted, arrays, np.float64)
+        assert_close(run(call, arrays, leaves, "few_keys"), wanted, arrays, np.float64)
         if kind in ("everything", "keys"):
-            found = run(call, arrays, leaves, "rows", np.float32)
+            found = run(call, arrays, leaves, "few_keys", np.float32)
             assert_close(found, wanted, arrays, np.float32, 10.0)
     assert_close(
-        run(call, arrays, None, "rows"), run(call, arrays, None, "reference"), arrays, np.float64
+        run(call, arrays, None, "few_keys"),
+        run(call, arrays, None, "reference"),
+        arrays,
+        np.float64,
     )
 
 
@@ -38,8 +41,8 @@ def test_nothing_leaks():
             bad[name] = np.where(keys[..., None, None], arrays[name], np.nan)
         for name in ("q", "out"):
             bad[name] = np.where(queries[..., None], arrays[name], np.nan)
-        wanted = run(call, arrays, leaves, "rows", np.float32)
-        found = run(call, bad, leaves, "rows", np.float32)
+        wanted = run(call, arrays, leaves, "few_keys", np.float32)
+        found = run(call, bad, leaves, "few_keys", np.float32)
         for name, want in wanted.items():
             assert np.array_equal(found[name], want), (kind, name)
 
@@ -53,7 +56,8 @@ def test_entropy_loss_adds_to_its_gradients(x64):
         return jnp.sum(jnp.sin(out)) + trace.entropy().sum()
 
     found, wanted = (
-        jax.jit(jax.grad(lambda *x, i=i: loss(i, *x), (0, 1, 2)))(*arrays) for i in ("rows", "xla")
+        jax.jit(jax.grad(lambda *x, i=i: loss(i, *x), (0, 1, 2)))(*arrays)
+        for i in ("few_keys", "xla")
     )
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-10)
@@ -62,6 +66,9 @@ def test_entropy_loss_adds_to_its_gradients(x64):
 def test_chosen_for_many_queries_over_few_keys():
     q, k = (jax.ShapeDtypeStruct((1, n, 8, 64), "float32") for n in (65_536, 16))
     assert "cpu: rows (T > 128 and S <= 128)" in explain(q, k, k)
-    assert Blocks.for_rows(1, 65_536, 16, 8, 8) == Blocks(1, 8, 256, 16)
+    assert BlockSizes.for_few_keys(1, 65_536, 16, 8, 8) == BlockSizes(1, 8, 256, 16)
     sizes = [(c.B, c.T, c.S, c.H, c.K) for c in CALLS]
-    assert [Blocks.for_rows(*n) for n in sizes] == [Blocks(1, 3, 256, 171), Blocks(2, 3, 256, 5)]
+    assert [BlockSizes.for_few_keys(*n) for n in sizes] == [
+        BlockSizes(1, 3, 256, 171),
+        BlockSizes(2, 3, 256, 5),
+    ]

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.mask import Mask
-from crossattn.ops.products import dot, inner
+from crossattn.ops.kernels.blockwise.products import dot, inner
+from crossattn.ops.masks.mask import Mask
 from crossattn.ops.reference import Dropout, kept, precision
 from crossattn.shapes import Array, Float
 

@@ -17,12 +17,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.blocks import Blocks
-from crossattn.ops.mask import Mask, Span
+from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.kernels.blockwise.slices import (
+    gather_rows,
+    put_slice,
+    repeat,
+    scatter_rows,
+    slice_of,
+)
+from crossattn.ops.masks.mask import Mask, Span
 from crossattn.ops.reference import precision
-from crossattn.ops.sizes import known
-from crossattn.ops.slices import put, put_rows, repeat, rows, slice_of
-from crossattn.ops.varying import alike
+from crossattn.ops.sizes import all_known
+from crossattn.ops.varying import varying_like
 from crossattn.shapes import Array
 
 __all__ = ["Grid", "Tile"]
@@ -33,17 +39,17 @@ class Grid:
     """A call cut into blocks; `order`, `full` and `some` say which blocks of keys to visit."""
 
     inputs: tuple[Any, ...]  # q, k, v, mask, bias
-    blocks: Blocks
+    blocks: BlockSizes
     order: Any  # (B / examples | 1, nT, nS): the full blocks of keys first, then those with some
     full: Any  # (B / examples | 1, nT): how many are full
     some: Any  # (B / examples | 1, nT): how many hold a visible pair
     places: Any = None  # (B|1, S): where the keys lie of which blocks consist; None: in order
 
     @classmethod
-    def of(cls, q: Array, k: Array, v: Array, mask: Mask, bias: Any, blocks: Blocks) -> Grid:
+    def of(cls, q: Array, k: Array, v: Array, mask: Mask, bias: Any, blocks: BlockSizes) -> Grid:
         """Cut the call; which blocks to visit is found from the mask without a T x S array."""
         (B, T, _, _), S, places = q.shape, k.shape[1], None
-        if bias is None and not (known(S) and blocks.keys >= S):
+        if bias is None and not (all_known(S) and blocks.keys >= S):
             mask, places = mask.gathered(B, T, S)
         some, full = mask.blocks(B, T, S, blocks.queries, blocks.keys)
         if bias is not None:
@@ -75,7 +81,7 @@ class Grid:
 
     def alike(self, x: Any) -> Any:
         """A loop's first carry, declared to vary over the mesh axes over which the inputs vary."""
-        return alike(x, *self.inputs)
+        return varying_like(x, *self.inputs)
 
     def sum_dtype(self, dtype: Any) -> Any:
         """In what to sum over blocks of queries; nothing is summed where there is one."""
@@ -113,7 +119,7 @@ class Tile:
         at = lambda j, masked: lambda c: body(dataclasses.replace(self, j=j), masked, c)
         if not grid.masked and not any(grid.ragged):
             return repeat(n, lambda j, c: at(j, False)(c), carry)
-        if known(n) and n <= 1:
+        if all_known(n) and n <= 1:
             return repeat(n, lambda j, c: at(j, True)(c), carry)
         b = 0 if grid.order.shape[0] == 1 else self.b
         visit = lambda masked: lambda m, c: at(grid.order[b, self.i, m], masked)(c)
@@ -182,7 +188,7 @@ class Tile:
         sizes = (blocks.examples, blocks.keys, heads, x.shape[3])
         if self.grid.places is None:
             return slice_of(x, start, sizes)
-        return rows(x, start, sizes, self.places)
+        return gather_rows(x, start, sizes, self.places)
 
     def rows(self, x: Array) -> Array:
         """x (B, H, T) at the tile: (examples, heads, rows)."""
@@ -232,7 +238,7 @@ class Tile:
             old = slice_of(out, start, x.shape)
             x = x + old if add else x
             x = jnp.where(self._fresh_rows()[None, :, None, None], x, old)
-        return put(out, x, start)
+        return put_slice(out, x, start)
 
     def write_rows(self, out: Array, x: Array) -> Array:
         """x (examples, heads, rows) into out (B, H, T)."""
@@ -240,7 +246,7 @@ class Tile:
         x, start = x.reshape(nb, nk * G, tq), (self.b * nb, self.h * nk * G, self._row)
         if self.grid.ragged[0]:
             x = jnp.where(self._fresh_rows()[None, None], x, slice_of(out, start, x.shape))
-        return put(out, x, start)
+        return put_slice(out, x, start)
 
     def add_keys(self, out: Array, x: Array, add: bool = False) -> Array:
         """x (examples, heads, keys, X) added to out (B, S, K, X), which is 0 unless `add`."""
@@ -256,8 +262,8 @@ class Tile:
             x = x + self._read_keys(out, head, x.shape[2])
         start = (self.b * self.grid.blocks.examples, self._column, head, 0)
         if self.grid.places is None:
-            return put(out, x, start)
-        return put_rows(out, x, start, self.places)
+            return put_slice(out, x, start)
+        return scatter_rows(out, x, start, self.places)
 
     def add_pairs(self, out: Array, x: Array) -> Array:
         """x (examples, heads, rows, keys) added to out (B|1, H|1, T|1, S|1), summed as it needs."""
@@ -265,7 +271,7 @@ class Tile:
         axes = tuple(axis for axis, n in enumerate(out.shape) if n == 1)
         x = x.reshape(nb, nk * G, tq, x.shape[3]).sum(axes, keepdims=True)
         start, _ = self._of_pairs(out.shape)
-        return put(out, x + slice_of(out, start, x.shape), start)
+        return put_slice(out, x + slice_of(out, start, x.shape), start)
 
     def _of_pairs(self, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], tuple[int, ...]]:
         """Start and sizes of the tile in an array (B|1, H|1, T|1, S|1)."""

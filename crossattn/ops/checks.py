@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crossattn.ops.mask import Mask
-from crossattn.ops.numbers import finite, positive, said
-from crossattn.ops.sizes import known
+from crossattn.ops.masks.mask import Mask
+from crossattn.ops.numbers import checked_finite, checked_positive, short_repr
+from crossattn.ops.sizes import all_known
 from crossattn.shapes import Array
 
 __all__ = [
     "as_array",
     "as_mask",
-    "check",
+    "check_arrays",
     "checked_columns",
     "checked_dropout",
     "checked_queries",
@@ -32,7 +32,9 @@ def as_mask(mask: Any) -> Mask:
     if mask is None:
         return Mask()
     if isinstance(mask, str) or callable(mask):
-        raise TypeError(f"mask is a Mask or booleans, got {said(mask)}: write mask=Mask.causal(0)")
+        raise TypeError(
+            f"mask is a Mask or booleans, got {short_repr(mask)}: write mask=Mask.causal(0)"
+        )
     return mask if isinstance(mask, Mask) else Mask.dense(mask)
 
 
@@ -47,9 +49,11 @@ def as_array(name: str, x: Any) -> Any:
 
 def checked_scale(scale: Any, softcap: Any, D: int) -> tuple[float, float | None]:
     """Both as Python numbers."""
-    scale = D**-0.5 if scale is None else finite("scale", scale, "scale=None for 1 / sqrt(D)")
+    scale = (
+        D**-0.5 if scale is None else checked_finite("scale", scale, "scale=None for 1 / sqrt(D)")
+    )
     if softcap is not None:
-        softcap = positive("softcap", softcap, "softcap=None for no cap")
+        softcap = checked_positive("softcap", softcap, "softcap=None for no cap")
     return float(scale), softcap
 
 
@@ -58,13 +62,15 @@ def checked_dropout(dropout: Any) -> Any:
     if dropout is None:
         return None
     if not (isinstance(dropout, tuple) and len(dropout) == 2):
-        raise TypeError(f"dropout is (rate, key), got {said(dropout)}: write dropout=(0.1, key)")
+        raise TypeError(
+            f"dropout is (rate, key), got {short_repr(dropout)}: write dropout=(0.1, key)"
+        )
     rate, key = dropout
-    rate = finite("dropout rate", rate)
+    rate = checked_finite("dropout rate", rate)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout rate must be in [0, 1), got {rate}")
     if not hasattr(key, "dtype"):
-        raise TypeError(f"dropout key is an array, got {said(key)}: write jax.random.key(0)")
+        raise TypeError(f"dropout key is an array, got {short_repr(key)}: write jax.random.key(0)")
     return (rate, key) if rate else None
 
 
@@ -102,7 +108,7 @@ def checked_queries(queries: Any, T: Any) -> Any:
     if queries.ndim not in (1, 2):
         raise ValueError(f"queries are (R,) or (B, R), got {list(queries.shape)}")
     hidden = isinstance(queries, jax.core.Tracer) or not queries.is_fully_addressable
-    if hidden or not known(T):
+    if hidden or not all_known(T):
         return jnp.where((queries < 0) | (queries >= T), T, queries)
     numbers = np.asarray(queries)
     wrong = numbers[(numbers < 0) | (numbers >= T)]
@@ -115,7 +121,7 @@ def _kind(x: Any) -> str:
     return f"a {type(x).__name__}"
 
 
-def check(q: Any, k: Any, v: Any, bias: Any) -> None:
+def check_arrays(q: Any, k: Any, v: Any, bias: Any) -> None:
     """Raise ValueError or TypeError, with what to write, where the arrays do not fit."""
     if k is None or v is None:
         raise TypeError(

@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 from jax._src.cudnn import fused_attention_stablehlo as library
 
-from crossattn.ops import fused_mask
-from crossattn.ops.mask import Mask
-from crossattn.ops.mask_terms import Band, Lengths
-from crossattn.ops.varying import alike
+from crossattn.ops.masks import lowering
+from crossattn.ops.masks.mask import Mask
+from crossattn.ops.masks.terms import Band, Lengths
+from crossattn.ops.varying import varying_like
 from crossattn.shapes import Array, Float
 
 __all__ = ["backward", "forward", "refuse"]
@@ -55,8 +55,8 @@ def refuse(
 def _refuse_mask(mask: Mask, T: int, S: int) -> str | None:
     if not all(isinstance(term, Lengths | Band) for term in mask.terms):
         return "only lengths and causal(0) are known to cuDNN: no dense, keys, segments, media"
-    reason = fused_mask.reason(mask)
-    window = None if reason else fused_mask.window(mask, T, S)
+    reason = lowering.reason(mask)
+    window = None if reason else lowering.static_band(mask, T, S)
     if reason or window is None:
         return reason
     if window.high != 0:
@@ -98,7 +98,7 @@ def forward(
     T, V, width = q.shape[1], v.shape[3], _width(q, v)
     k, v = (_padded(_only(keys, x), width) for x in (k, v))
     o, lse = _forward(_padded(q, width), k, v, call)
-    o, lse = alike((o[:, :T, :, :V], lse[:, :, :T]), q, k, v)
+    o, lse = varying_like((o[:, :T, :, :V], lse[:, :, :T]), q, k, v)
     if rows is None:
         return o, lse
     return _only(rows, o), jnp.where(rows[:, None], lse, -jnp.inf)
@@ -140,7 +140,7 @@ def backward(
     )
     # What is beyond a length is not promised to be 0.
     dq = jnp.where(by_query[..., None], dq, 0)
-    return (*alike((dq, _only(keys, dk), _only(keys, dv)), *given, do), None)
+    return (*varying_like((dq, _only(keys, dk), _only(keys, dv)), *given, do), None)
 
 
 class _Call(NamedTuple):
@@ -153,7 +153,7 @@ class _Call(NamedTuple):
 
     @classmethod
     def of(cls, mask: Mask, B: int, T: int, S: int, scale: float) -> _Call:
-        window, real = fused_mask.window(mask, T, S), fused_mask.padding(mask, T, S)
+        window, real = lowering.static_band(mask, T, S), lowering.padding(mask, T, S)
         left = None if window is None or window.low <= 1 - T else 1 - window.low
         # The key that makes S even is hidden by lengths, or by causal(0) where T <= S.
         hidden = S % EVEN == 0 or (window is not None and T <= S)
@@ -237,11 +237,11 @@ def _padded(x: Array, width: int) -> Array:
 def _given(mask: Mask, q: Array, k: Array, scale: float) -> tuple[_Call, Any, Any]:
     """The call, the queries that see a key (B, T), the keys that are seen (B|1, S); None: all."""
     B, T, S = q.shape[0], q.shape[1], k.shape[1]
-    rows, keys = fused_mask.padding(mask, T, S)
+    rows, keys = lowering.padding(mask, T, S)
     if keys is not None:  # causal(0) leaves no query without a key
         some = jnp.broadcast_to(keys.any(1)[:, None], (B, T))
         rows = some if rows is None else rows & some
-    return _Call.of(mask, B, T, S, scale), rows, fused_mask.seen_keys(mask, B, T, S)
+    return _Call.of(mask, B, T, S, scale), rows, lowering.seen_keys(mask, B, T, S)
 
 
 def _only(seen: Array | None, x: Array) -> Array:

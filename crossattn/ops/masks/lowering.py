@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from crossattn.ops.mask import Mask
-from crossattn.ops.mask_parts import cut
-from crossattn.ops.mask_terms import Band, Dense, Keys, Lengths, Media, Segments
+from crossattn.ops.masks.mask import Mask
+from crossattn.ops.masks.parts import clip_to
+from crossattn.ops.masks.terms import Band, DensePairs, Keys, Lengths, Media, Segments
 from crossattn.shapes import Array
 
-__all__ = ["Padding", "Window", "ids", "padding", "reason", "seen_keys", "window"]
+__all__ = ["Padding", "StaticBand", "matched_ids", "padding", "reason", "seen_keys", "static_band"]
 
 INT32 = np.iinfo(np.int32)
 
 
 @dataclasses.dataclass(frozen=True)
-class Window:
+class StaticBand:
     """Query i sees key j where `low <= j - i <= high` and `j < stop`: all bands of a mask at once.
 
     Hashable and callable on indices, so that a kernel can compute it block by block.
@@ -60,7 +60,7 @@ class Padding(NamedTuple):
 
 def reason(mask: Mask) -> str | None:
     """Why a mask is not one band, padding, and at most one kind of ids; None if it is."""
-    if any(isinstance(term, Dense) for term in mask.terms):
+    if any(isinstance(term, DensePairs) for term in mask.terms):
         return "a dense mask: write it as lengths, keys, segments, causal or window"
     for term in mask.terms:
         if isinstance(term, Band) and not all(
@@ -83,7 +83,7 @@ def reason(mask: Mask) -> str | None:
     return None
 
 
-def window(mask: Mask, T: int, S: int) -> Window | None:
+def static_band(mask: Mask, T: int, S: int) -> StaticBand | None:
     """All bands of a mask that has no `reason` against it; None where they hide nothing."""
     # Beyond these limits nothing changes, and sums with indices cannot wrap.
     low, high = -T, S
@@ -92,7 +92,7 @@ def window(mask: Mask, T: int, S: int) -> Window | None:
             offset = term.offset or 0
             low = low if term.left is None else max(low, min(offset - term.left, S))
             high = high if term.right is None else min(high, max(offset + term.right, -T))
-    return None if low <= 1 - T and high >= S - 1 else Window(low, high, S)
+    return None if low <= 1 - T and high >= S - 1 else StaticBand(low, high, S)
 
 
 def padding(mask: Mask, T: int, S: int) -> Padding:
@@ -103,13 +103,13 @@ def padding(mask: Mask, T: int, S: int) -> Padding:
         if isinstance(term, Lengths):
             for out, length, n in ((queries, term.query, T), (keys, term.key, S)):
                 if length is not None:
-                    out.append(jnp.arange(n)[None] < cut(length, 0, n)[:, None])
+                    out.append(jnp.arange(n)[None] < clip_to(length, 0, n)[:, None])
         if isinstance(term, Keys):
             keys.append(term.seen)
     return Padding(*(_all(x) for x in (queries, keys)))
 
 
-def ids(mask: Mask, B: int, T: int, S: int, S_to: int) -> tuple[Array, Array] | None:
+def matched_ids(mask: Mask, B: int, T: int, S: int, S_to: int) -> tuple[Array, Array] | None:
     """int32 (B, T) and (B, S_to): a query may see the keys with its own id, but for bands.
 
     Keys that are padding, or hidden from all, have an id that no query has. None where no key is
@@ -141,7 +141,7 @@ def seen_keys(mask: Mask, B: int, T: int, S: int) -> Array | None:
     if any(isinstance(term, Segments | Media) for term in mask.terms):
         # Compared and reduced in one fused loop: the pairs are not kept.
         return mask.visible(B, T, S).any(2)[:, 0]
-    band, real = window(mask, T, S) or Window(-T, S, S), padding(mask, T, S)
+    band, real = static_band(mask, T, S) or StaticBand(-T, S, S), padding(mask, T, S)
     keys = np.arange(S, dtype=np.int32)[None]
     first, last = np.maximum(keys - band.high, 0), np.minimum(keys - band.low, T - 1)
     if real.queries is None and real.keys is None and np.all(first <= last):

@@ -20,23 +20,23 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from crossattn.ops.blocks import Blocks
-from crossattn.ops.filling import Filling
-from crossattn.ops.mask import Mask
+from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.kernels.blockwise.filling import Filling
+from crossattn.ops.kernels.blockwise.tiles import Grid, Tile
+from crossattn.ops.masks.mask import Mask
 from crossattn.ops.reference import precision, scores
-from crossattn.ops.sizes import known
-from crossattn.ops.statistics_block import (
-    Block,
+from crossattn.ops.sizes import all_known
+from crossattn.ops.trace.statistics_block import (
+    ScoreBlock,
     Sums,
     added,
-    dot,
     finished,
-    finite,
-    read,
+    matmul,
+    read_block,
+    shift_or_zero,
     zeros,
 )
-from crossattn.ops.tiles import Grid, Tile
-from crossattn.ops.varying import alike
+from crossattn.ops.varying import varying_like
 from crossattn.shapes import Array, Float
 
 __all__ = ["Sums", "sums"]
@@ -55,7 +55,7 @@ def sums(
     scale: float,
     softcap: float | None,
     parts: tuple[str, ...] = Sums._fields,
-    blocks: Blocks | None = None,
+    blocks: BlockSizes | None = None,
 ) -> Sums:
     """The sums of every query, in float32 (float64 for float64), and of `columns` if given.
 
@@ -66,11 +66,11 @@ def sums(
     """
     (B, T, H, _), (_, S, K, _) = q.shape, k.shape
     inputs = (q, k, bias, jax.lax.stop_gradient(shift), columns)
-    q, k, bias, shift, columns = alike(inputs, inputs, mask)
+    q, k, bias, shift, columns = varying_like(inputs, inputs, mask)
     if 0 in (B, T, H, S):
         return zeros(parts, shift, columns)
-    if blocks is None and not known(B, T, S):
-        blocks = Blocks.for_any_size(B, T, S, K)
+    if blocks is None and not all_known(B, T, S):
+        blocks = BlockSizes.for_any_size(B, T, S, K)
     if blocks is None:
         plan = _for_cpu(B, T, S, H, K, mask.local), _for_accelerator(B, T, S, H, K)
     else:
@@ -89,7 +89,7 @@ def sums(
     # Nothing is hidden: no count is carried.
     rest = tuple(part for part in parts if part != "visible")
     found = _sums(_Call(scale, softcap, rest, plan), q, k, mask, bias, shift, columns)
-    return found._replace(visible=alike(jnp.full(shift.shape, S, jnp.int32), shift))
+    return found._replace(visible=varying_like(jnp.full(shift.shape, S, jnp.int32), shift))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ class _Call:
     scale: float
     softcap: float | None
     parts: tuple[str, ...]
-    plan: tuple[Blocks, Blocks]
+    plan: tuple[BlockSizes, BlockSizes]
 
     def lowered(self, run: Any, *arrays: Any) -> Any:
         """`run` with the blocks of the platform that is compiled for."""
@@ -108,22 +108,22 @@ class _Call:
             return cpu(*arrays)
         return jax.lax.platform_dependent(*arrays, cpu=cpu, default=other)
 
-    def read(self, *tile: Any) -> Block:
+    def read(self, *tile: Any) -> ScoreBlock:
         """A block, see `statistics_block.read`."""
-        return read(*tile, scale=self.scale, softcap=self.softcap)
+        return read_block(*tile, scale=self.scale, softcap=self.softcap)
 
 
-def _for_cpu(B: int, T: int, S: int, H: int, K: int, local: bool) -> Blocks:
+def _for_cpu(B: int, T: int, S: int, H: int, K: int, local: bool) -> BlockSizes:
     """As for the attention, but jax 0.7.2 sums a block number by number: 4096 cost a digit."""
-    blocks = Blocks.for_cpu(B, T, S, H, K, local)
+    blocks = BlockSizes.for_cpu(B, T, S, H, K, local)
     return dataclasses.replace(blocks, keys=min(blocks.keys, 512))
 
 
-def _for_accelerator(B: int, T: int, S: int, H: int, K: int) -> Blocks:
+def _for_accelerator(B: int, T: int, S: int, H: int, K: int) -> BlockSizes:
     """Wide blocks, few trips of the loops: all maps at once, of which 2^22 scores are 16 MiB."""
     queries = min(T, 256 if S > 256 else 4096)
     keys = 2**22 // (B * H * queries) // 128 * 128
-    return Blocks(B, K, queries, min(S, max(keys, 128), 4096))
+    return BlockSizes(B, K, queries, min(S, max(keys, 128), 4096))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -185,22 +185,22 @@ def _dense(call: _Call, mask: Mask, shift, at, asked: Sums, q, k, bias, columns)
     """What can be differentiated of the sums, and is asked for, from T x S arrays."""
     (B, T, _, _), S = q.shape, k.shape[1]
     s, visible = scores(q, k, mask.visible(B, T, S), bias, call.scale, call.softcap)
-    x = jnp.where(visible, s - finite(shift)[..., None], 0)
+    x = jnp.where(visible, s - shift_or_zero(shift)[..., None], 0)
     e = jnp.where(visible, jnp.exp(x), 0)
     top = None if at is None else jnp.take_along_axis(x, at[..., None], 3)[..., 0]
     if columns is not None:
         columns = jnp.where(visible.any((1, 2))[..., None], columns, 0)
-        columns = dot(e, jnp.broadcast_to(columns[:, None], (B, e.shape[1], *columns.shape[1:])))
+        columns = matmul(e, jnp.broadcast_to(columns[:, None], (B, e.shape[1], *columns.shape[1:])))
     found = Sums(e.sum(3), (e * x).sum(3), None, top, columns, None, None)
     return finished(found, [n for n, g in asked._asdict().items() if g is not None])
 
 
-def _forward_pass(call: _Call, blocks: Blocks, inputs: tuple[Any, ...]) -> Sums:
+def _forward_pass(call: _Call, blocks: BlockSizes, inputs: tuple[Any, ...]) -> Sums:
     q, k, mask, bias, shift, columns = inputs
     grid = Grid.of(q, k, k, mask, bias, blocks)
 
     def queries(tile: Tile, results: Sums) -> Sums:
-        qb, base = tile.queries(q), finite(tile.rows(shift))
+        qb, base = tile.queries(q), shift_or_zero(tile.rows(shift))
 
         def keys(tile: Tile, masked: bool, now: Sums) -> Sums:
             return added(now, call.read(tile, masked, qb, base, columns))
@@ -221,14 +221,14 @@ def _forward_pass(call: _Call, blocks: Blocks, inputs: tuple[Any, ...]) -> Sums:
     return out if columns is None else out._replace(columns=out.columns.swapaxes(1, 2))
 
 
-def _backward_pass(call: _Call, blocks: Blocks, inputs: tuple[Any, ...], at, mean, asked: Sums):
+def _backward_pass(call: _Call, blocks: BlockSizes, inputs: tuple[Any, ...], at, mean, asked: Sums):
     q, k, mask, bias, shift, columns = inputs
     grid, dtype = Grid.of(q, k, k, mask, bias, blocks), precision(q.dtype)
     if columns is not None:
         asked = asked._replace(columns=asked.columns.swapaxes(1, 2))
 
     def queries(tile: Tile, results):
-        qb, base = tile.queries(q), finite(tile.rows(shift))
+        qb, base = tile.queries(q), shift_or_zero(tile.rows(shift))
         wanted = _Asked.of(tile, asked, at, mean)
 
         def keys(tile: Tile, masked: bool, now):
@@ -240,8 +240,8 @@ def _backward_pass(call: _Call, blocks: Blocks, inputs: tuple[Any, ...], at, mea
             if dc is not None:
                 dc = tile.add_columns(dc, dcolumns)
             ds = (ds if block.slope is None else ds * block.slope) * call.scale
-            dk = tile.add_keys(dk, dot(ds.swapaxes(2, 3), block.q))
-            return dq + dot(ds, block.k), dk, dbias, dc
+            dk = tile.add_keys(dk, matmul(ds.swapaxes(2, 3), block.q))
+            return dq + matmul(ds, block.k), dk, dbias, dc
 
         dq_all, *rest = results
         dq, *rest = tile.over_keys(keys, (grid.alike(jnp.zeros(qb.shape, dtype)), *rest))
@@ -275,7 +275,7 @@ class _Asked(NamedTuple):
         return cls(total, entropy, top, columns, row(at), row(mean))
 
 
-def _of_scores(block: Block, asked: _Asked) -> tuple[Array, Any]:
+def _of_scores(block: ScoreBlock, asked: _Asked) -> tuple[Array, Any]:
     """Gradients with respect to the block's scores, before soft-cap and scale, and its columns."""
     x, e, dcolumns = block.x, block.e, None
     grow = 0 if asked.total is None else asked.total
@@ -283,8 +283,8 @@ def _of_scores(block: Block, asked: _Asked) -> tuple[Array, Any]:
         grow = grow + asked.entropy * (x - asked.mean)
     if asked.columns is not None:
         mass = asked.columns.reshape(x.shape[0], -1, asked.columns.shape[3])
-        grow = grow + dot(mass, block.columns.swapaxes(1, 2)).reshape(x.shape)
-        dcolumns = dot(e.reshape(x.shape[0], -1, x.shape[3]).swapaxes(1, 2), mass)
+        grow = grow + matmul(mass, block.columns.swapaxes(1, 2)).reshape(x.shape)
+        dcolumns = matmul(e.reshape(x.shape[0], -1, x.shape[3]).swapaxes(1, 2), mass)
     ds = e * grow
     if asked.top is not None:
         ds = ds + jnp.where(block.places == asked.at, asked.top, 0)

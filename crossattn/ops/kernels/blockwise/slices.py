@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.sizes import known
+from crossattn.ops.sizes import all_known
 from crossattn.shapes import Array
 
-__all__ = ["put", "put_rows", "repeat", "rows", "slice_of"]
+__all__ = ["gather_rows", "put_slice", "repeat", "scatter_rows", "slice_of"]
 
 
 def slice_of(x: Array, start: tuple[Any, ...], sizes: tuple[int, ...]) -> Array:
@@ -23,12 +23,12 @@ def slice_of(x: Array, start: tuple[Any, ...], sizes: tuple[int, ...]) -> Array:
     return _as(jax.lax.dynamic_slice(_bits(x), _indices(start), sizes), x.dtype)
 
 
-def put(x: Array, part: Array, start: tuple[Any, ...]) -> Array:
+def put_slice(x: Array, part: Array, start: tuple[Any, ...]) -> Array:
     """x with `part` at `start`."""
     return _as(jax.lax.dynamic_update_slice(_bits(x), _bits(part), _indices(start)), x.dtype)
 
 
-def rows(x: Array, start: tuple[Any, ...], sizes: tuple[int, ...], at: Array) -> Array:
+def gather_rows(x: Array, start: tuple[Any, ...], sizes: tuple[int, ...], at: Array) -> Array:
     """As `slice_of`, but on axis 1 those `at` (sizes[0]|1, sizes[1]); the last one for any beyond.
 
     All but the first three axes are whole.
@@ -39,8 +39,8 @@ def rows(x: Array, start: tuple[Any, ...], sizes: tuple[int, ...], at: Array) ->
     return _as(jax.lax.gather(_bits(x), where, lies, one, mode="clip"), x.dtype)
 
 
-def put_rows(x: Array, part: Array, start: tuple[Any, ...], at: Array) -> Array:
-    """x with `part` where `rows` reads, each place once; what lies beyond axis 1 is dropped."""
+def scatter_rows(x: Array, part: Array, start: tuple[Any, ...], at: Array) -> Array:
+    """x with `part` where `gather_rows` reads, each place once; none beyond axis 1."""
     lies = jax.lax.ScatterDimensionNumbers((2, 3), (0, 1), (0, 1, 2))
     where = _where(start, part.shape, at)
     return _as(jax.lax.scatter(_bits(x), where, _bits(part), lies, mode="drop"), x.dtype)
@@ -56,7 +56,7 @@ def _where(start: tuple[Any, ...], sizes: tuple[int, ...], at: Array) -> Array:
 
 def repeat(n: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
     """`fori_loop` without a loop where one trip or none is made."""
-    if known(n) and n <= 1:
+    if all_known(n) and n <= 1:
         return body(0, carry) if n else carry
     return jax.lax.fori_loop(jnp.int32(0), jnp.int32(n), body, carry)
 

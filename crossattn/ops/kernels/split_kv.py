@@ -14,16 +14,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.arguments import as_array
-from crossattn.ops.mask import Mask
+from crossattn.ops.checks import as_array
+from crossattn.ops.masks.mask import Mask
 from crossattn.shapes import Array, Float
 
 Kernel = Callable[..., Any]  # forward or backward of the kernel contract, see dispatch.Kernel
 
-__all__ = ["backward", "forward", "merge", "parts_for", "split"]
+__all__ = ["backward", "forward", "merge_partials", "parts_for", "split"]
 
 
-def merge(
+def merge_partials(
     o: Float[Array, "P B T H V"], lse: Float[Array, "P B H T"]
 ) -> tuple[Float[Array, "B T H V"], Float[Array, "B H T"]]:
     """Attention over all keys from P partial results over disjoint keys: (o, lse).
@@ -34,7 +34,7 @@ def merge(
     >>> from crossattn import attend
     >>> q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 6, 2, 4))
     >>> o, trace = zip(*(attend(q, k[:, part], v[:, part]) for part in (slice(4), slice(4, 6))))
-    >>> together, lse = merge(jnp.stack(o), jnp.stack([t.lse for t in trace]))
+    >>> together, lse = merge_partials(jnp.stack(o), jnp.stack([t.lse for t in trace]))
     >>> bool(jnp.allclose(together, attend(q, k, v)[0], atol=1e-6))
     True
 
@@ -49,7 +49,9 @@ def merge(
         or lse.shape != (*o.shape[:2], o.shape[3], o.shape[2])
     ):
         shapes = [None if x is None else list(x.shape) for x in (o, lse)]
-        raise ValueError(f"merge takes o (P, B, T, H, V) and lse (P, B, H, T), got {shapes}")
+        raise ValueError(
+            f"merge_partials takes o (P, B, T, H, V) and lse (P, B, H, T), got {shapes}"
+        )
     top = jax.lax.stop_gradient(lse.max(0))
     some = top != -jnp.inf
     weight = jnp.where(lse == -jnp.inf, 0, jnp.exp(lse - jnp.where(some, top, 0)[None]))
@@ -71,7 +73,7 @@ def parts_for(B: int, T: int, S: int, H: int, units: int = 132) -> int:
 def forward(q, k, v, mask: Mask, bias, scale, softcap, parts: int, kernel: Kernel):
     """The kernel contract around `kernel`'s forward: (o, lse)."""
     o, lse = kernel(*split(q, k, v, mask, bias, parts), scale, softcap)
-    return merge(_parts_first(o, parts), _parts_first(lse, parts))
+    return merge_partials(_parts_first(o, parts), _parts_first(lse, parts))
 
 
 def backward(

@@ -7,7 +7,7 @@ Every term has the same four abilities:
     split(B, T, S, parts)    the term of a call whose keys are cut into parts along the batch
     padded(T, S)             the term of a call with so many queries and keys; lengths hide the rest
 
-Only `Dense` touches an array of T x S entries: its own.
+Only `DensePairs` touches an array of T x S entries: its own.
 """
 
 # The four methods are described above, once for all terms.
@@ -23,10 +23,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crossattn.ops.mask_parts import Cut, Part, cut, grow, pairs, split_keys, starts, total, wide
+from crossattn.ops.masks.parts import (
+    Cut,
+    Part,
+    clip_to,
+    grow,
+    pairs,
+    split_keys,
+    starts,
+    total,
+    wide,
+)
 from crossattn.shapes import Array
 
-__all__ = ["Band", "Causal", "Dense", "Keys", "Lengths", "Media", "Segments", "Window"]
+__all__ = ["Band", "Causal", "DensePairs", "Keys", "Lengths", "Media", "Segments", "Window"]
 
 # (argument as written, value, its axes as letters); "|1" axes of a dense mask may be 1.
 Argument = tuple[str, Any, str]
@@ -55,9 +65,9 @@ class Lengths:
         """(B|1, 1|R, 1|C) for positions (B|1, R) and (B|1, C)."""
         out = jnp.ones((1, 1, 1), bool)
         if self.key is not None:
-            out = (columns < cut(self.key, 0, S)[:, None])[:, None, :]
+            out = (columns < clip_to(self.key, 0, S)[:, None])[:, None, :]
         if self.query is not None:
-            out = out & (rows < cut(self.query, 0, T)[:, None])[:, :, None]
+            out = out & (rows < clip_to(self.query, 0, T)[:, None])[:, :, None]
         return out
 
     def split(self, B: int, T: int, S: int, parts: int) -> Lengths:
@@ -65,7 +75,7 @@ class Lengths:
         if query is not None:
             query = jnp.repeat(query, parts)
         if key is not None:
-            key = jnp.repeat(cut(key, 0, S), parts) - starts(B, S, parts)
+            key = jnp.repeat(clip_to(key, 0, S), parts) - starts(B, S, parts)
             key = jnp.clip(key, 0, S // parts)
         return Lengths(query, key)
 
@@ -194,7 +204,7 @@ class Band:
         """
         offset = 0 if self.offset is None else self.offset
         low, high = (
-            None if by is None else cut(total(offset, by, sign), -T, S)
+            None if by is None else clip_to(total(offset, by, sign), -T, S)
             for by, sign in ((self.left, -1), (self.right, 1))
         )
         return low, high
@@ -261,7 +271,7 @@ class Keys:
 
 
 @dataclasses.dataclass(frozen=True)
-class Dense:
+class DensePairs:
     """Any visibility, written out."""
 
     seen: Any
@@ -276,22 +286,22 @@ class Dense:
         some = queries.fold(jnp.any, keys.fold(jnp.any, self.seen, 3), 2).any(1)
         return some, queries.fold(jnp.all, keys.fold(jnp.all, self.seen, 3), 2).all(1)
 
-    def split(self, B: int, T: int, S: int, parts: int) -> Dense:
+    def split(self, B: int, T: int, S: int, parts: int) -> DensePairs:
         b, h, t, s = self.seen.shape
         if s == 1:
-            return self if b == 1 else Dense(jnp.repeat(self.seen, parts, axis=0))
+            return self if b == 1 else DensePairs(jnp.repeat(self.seen, parts, axis=0))
         seen = jnp.moveaxis(self.seen.reshape(b, h, t, parts, s // parts), 3, 1)
         seen = jnp.broadcast_to(seen, (B, *seen.shape[1:]))
-        return Dense(seen.reshape(B * parts, h, t, s // parts))
+        return DensePairs(seen.reshape(B * parts, h, t, s // parts))
 
-    def padded(self, T: int, S: int) -> Dense:
+    def padded(self, T: int, S: int) -> DensePairs:
         seen = self.seen
         for axis, n in ((2, T), (3, S)):
             seen = seen if seen.shape[axis] == 1 else grow(seen, axis, n)
-        return Dense(seen)
+        return DensePairs(seen)
 
 
-for _node in (Lengths, Segments, Media, Causal, Window, Keys, Dense):
+for _node in (Lengths, Segments, Media, Causal, Window, Keys, DensePairs):
     _fields = dataclasses.fields(_node)  # type: ignore[arg-type]
     jax.tree_util.register_dataclass(
         _node,
@@ -322,4 +332,4 @@ def _images(query: Array, key: Array) -> tuple[Array, Array, int]:
     """Both in one dtype, 0 = none, and an id beyond all of theirs."""
     dtype = wide(query, key)
     top = int(jnp.iinfo(dtype).max)
-    return cut(query, 0, top - 1, dtype), cut(key, 0, top - 1, dtype), top
+    return clip_to(query, 0, top - 1, dtype), clip_to(key, 0, top - 1, dtype), top

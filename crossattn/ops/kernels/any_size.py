@@ -15,10 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops import chunked, xla
-from crossattn.ops.blocks import Blocks
-from crossattn.ops.filling import Filling
-from crossattn.ops.mask import Mask
+from crossattn.ops.kernels import chunked, dense
+from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.kernels.blockwise.filling import Filling
+from crossattn.ops.masks.mask import Mask
 from crossattn.shapes import Array
 
 __all__ = ["either_backward", "either_forward", "forward"]
@@ -26,7 +26,9 @@ __all__ = ["either_backward", "either_forward", "forward"]
 FEW = 2**20  # scores that a dense implementation may make
 
 
-def forward(q, k, v, mask: Mask, bias, scale, softcap, *, blocks: Blocks) -> tuple[Array, Array]:
+def forward(
+    q, k, v, mask: Mask, bias, scale, softcap, *, blocks: BlockSizes
+) -> tuple[Array, Array]:
     """The kernel contract: (o, lse)."""
     to = Filling.of(q.shape[1], k.shape[1], blocks)
     mask, bias = to.mask(mask, q.shape[0]), to.pairs(bias)
@@ -35,7 +37,7 @@ def forward(q, k, v, mask: Mask, bias, scale, softcap, *, blocks: Blocks) -> tup
     return o[:, : to.T], to.cut(lse)
 
 
-def backward(q, k, v, mask: Mask, bias, scale, softcap, o, lse, do, dlse, *, blocks: Blocks):
+def backward(q, k, v, mask: Mask, bias, scale, softcap, o, lse, do, dlse, *, blocks: BlockSizes):
     """The kernel contract: (dq, dk, dv, dbias)."""
     to = Filling.of(q.shape[1], k.shape[1], blocks)
     mask, bias = to.mask(mask, q.shape[0]), to.pairs(bias)
@@ -47,24 +49,24 @@ def backward(q, k, v, mask: Mask, bias, scale, softcap, o, lse, do, dlse, *, blo
 
 def either_forward(q, k, v, mask: Mask, bias, scale, softcap) -> tuple[Array, Array]:
     """The kernel contract, dense or in blocks."""
-    blocks = Blocks.for_any_size(*q.shape[:2], *k.shape[1:3])
-    dense, cut = xla.forward, partial(forward, blocks=blocks)
-    return _either(dense, cut, (q, k, v, mask, bias), scale, softcap)
+    blocks = BlockSizes.for_any_size(*q.shape[:2], *k.shape[1:3])
+    whole, cut = dense.forward, partial(forward, blocks=blocks)
+    return _either(whole, cut, (q, k, v, mask, bias), scale, softcap)
 
 
 def either_backward(q, k, v, mask: Mask, bias, scale, softcap, *results):
     """The kernel contract, dense or in blocks."""
-    blocks = Blocks.for_any_size(*q.shape[:2], *k.shape[1:3])
-    dense, cut = xla.backward, partial(backward, blocks=blocks)
-    return _either(dense, cut, (q, k, v, mask, bias), scale, softcap, *results)
+    blocks = BlockSizes.for_any_size(*q.shape[:2], *k.shape[1:3])
+    whole, cut = dense.backward, partial(backward, blocks=blocks)
+    return _either(whole, cut, (q, k, v, mask, bias), scale, softcap, *results)
 
 
-def _either(dense: Any, cut: Any, inputs: tuple[Any, ...], scale, softcap, *results) -> Any:
+def _either(whole: Any, cut: Any, inputs: tuple[Any, ...], scale, softcap, *results) -> Any:
     (B, T, H, _), S = inputs[0].shape, inputs[1].shape[1]
     # In float32, since the product of what int32 holds need not be.
     few = math.prod(jnp.asarray(n).astype(jnp.float32) for n in (B, H, T, S)) <= FEW
-    dense, cut = (
+    whole, cut = (
         lambda inputs, results, run=run: run(*inputs, scale, softcap, *results)
-        for run in (dense, cut)
+        for run in (whole, cut)
     )
-    return jax.lax.cond(few, dense, cut, inputs, results)
+    return jax.lax.cond(few, whole, cut, inputs, results)

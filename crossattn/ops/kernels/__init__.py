@@ -1,0 +1,1 @@
+"""Implementations of the operation, one a file; what they share works on blocks."""

@@ -1,0 +1,1 @@
+"""Blocks of queries and keys: which are visited, how they are read, multiplied and written."""

@@ -1,0 +1,1 @@
+"""Which query sees which key, and what kernels are told of it."""

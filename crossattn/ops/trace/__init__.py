@@ -1,0 +1,1 @@
+"""What an attention looked at, from the arrays that it had."""
