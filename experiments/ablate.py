@@ -23,7 +23,7 @@ import jax
 import tyro
 from tqdm import tqdm
 
-from crossattn.data.tfds_records import DataError
+from crossattn.data.tfds.records import DataError
 from crossattn.files import printable
 from crossattn.report.document import write_report
 from crossattn.report.tables import terminal
@@ -36,7 +36,7 @@ from crossattn.train.multihost import is_writer
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.primary import check_source
 from crossattn.train.run import Run, replace
-from crossattn.train.source import Source, load
+from crossattn.train.source import Dataset, load_dataset
 from crossattn.train.suite import Suite
 
 from . import planning, suites
@@ -159,9 +159,9 @@ def _dry_run(whole: Suite, suite: Suite, folder: Folder, options: Options) -> No
         print(planned(suite, folder, options.seeds, options.launch), end="")
 
 
-def _source(suite: Suite) -> Source:
+def _source(suite: Suite) -> Dataset:
     try:
-        source = load(suite.base)
+        source = load_dataset(suite.base)
         check_source(suite, source)
     except ValueError as error:
         fail(COMMAND, str(error))
@@ -204,7 +204,7 @@ def _value(run: Run, field: str) -> Any:
 
 
 def work(
-    suite: Suite, source: Source, folder: Folder, options: Options, parallel: Parallelism
+    suite: Suite, source: Dataset, folder: Folder, options: Options, parallel: Parallelism
 ) -> str:
     """Run what is not finished, a variant per device or as jobs; returns what it ran on."""
     todo = left(suite, folder, options.seeds)
@@ -235,7 +235,7 @@ def work(
 
 def report(
     suite: Suite,
-    source: Source,
+    source: Dataset,
     folder: Folder,
     results: dict[str, Any],
     finished: Finished,

@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from crossattn.data.tfds_records import DataError
+from crossattn.data.tfds.records import DataError
 from crossattn.files import printable, write_atomically
 from crossattn.nn import PatchEncoder
 from crossattn.report.gallery import Gallery
@@ -37,14 +37,14 @@ from crossattn.train.loop import TrainPrograms
 from crossattn.train.measure import Evidence, measure
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.record import RecordError, RunRecord
-from crossattn.train.source import Source, load
+from crossattn.train.source import Dataset, load_dataset
 from crossattn.train.texts import captions, questions
 
 from . import evaluating
 from .command_line import fail, manual, nearest, parse, plain_errors
 from .devices import mesh_of, show
 from .entry import start
-from .exhibition import gallery
+from .exhibition import build_gallery
 from .interrupts import gently
 
 COMMAND = "evaluate"
@@ -97,7 +97,7 @@ def main(arguments: list[str]) -> None:
         of = record.read_record(folder)
         parallel = _parallel(options.mesh)
         try:
-            source = load(of.run)
+            source = load_dataset(of.run)
         except ValueError as error:
             fail(COMMAND, f"{folder}: {error}")
         split = chosen_split(source, options.on)
@@ -165,7 +165,7 @@ def _of_suite(folder: Path, options: Options) -> Path:
     return within / f"seed{options.seed}"
 
 
-def chosen_split(source: Source, name: str | None) -> str:
+def chosen_split(source: Dataset, name: str | None) -> str:
     """The split to measure on; it needs questions or captions, which foils (swap) are not."""
     known = [
         split
@@ -184,7 +184,7 @@ def restore(
     folder: Path,
     step: int | None,
     programs: TrainPrograms,
-    source: Source,
+    source: Dataset,
     of: RunRecord,
     parallel: Parallelism,
 ) -> Restored:
@@ -210,7 +210,7 @@ def restore(
 
 
 def write_features(
-    folder: Path, programs: TrainPrograms, params: Any, source: Source, of: RunRecord
+    folder: Path, programs: TrainPrograms, params: Any, source: Dataset, of: RunRecord
 ) -> None:
     """TRAIN and every split as the run's encoder sees them."""
     feed = source.feed(of.run, of.seed)
@@ -220,21 +220,23 @@ def write_features(
     model = programs.model
     encoder = PatchEncoder(model.width, model.perception, model.cell)
     for name, part in tqdm(parts.items(), unit="split", desc="features"):
-        features.write(encoder, params["params"]["encoder"], part.images, folder / f"{name}.npy")
+        features.write_features(
+            encoder, params["params"]["encoder"], part.images, folder / f"{name}.npy"
+        )
     print(
         f"features: {folder}; read them with --model.perception features --data.features {folder}"
     )
 
 
 def pictures(
-    evaluator: Evaluator, params: Any, source: Source, split: str, evidence: Evidence, out: Path
+    evaluator: Evaluator, params: Any, source: Dataset, split: str, evidence: Evidence, out: Path
 ) -> Gallery | None:
     """Attention over pictures, which the source has of its main split only."""
     if split != source.main or not evaluator.patches_seen:
         return None
-    maps = exhibits.attention(evaluator, params, source, evidence.layer)
+    maps = exhibits.exhibit_attention(evaluator, params, source, evidence.layer)
     np.savez_compressed(out / "maps.npz", weights=maps)
-    return gallery(source, out / "maps.npz")
+    return build_gallery(source, out / "maps.npz")
 
 
 def described(of: RunRecord, step: int, split: str, evidence: Evidence) -> dict[str, Any]:

@@ -8,30 +8,30 @@ import numpy as np
 from crossattn.report.gallery import Gallery
 from crossattn.train import exhibits
 from crossattn.train.folder import Folder
-from crossattn.train.source import Source
+from crossattn.train.source import Dataset
 
 
-def gallery_of(source: Source, folder: Folder, variants: Iterable[str]) -> Gallery | None:
+def gallery_of(source: Dataset, folder: Folder, variants: Iterable[str]) -> Gallery | None:
     """The first variant's that attends to patches, by its seed 0; None where none does."""
     for variant in variants:
         maps = folder.run(variant, 0) / "maps.npz"
         if maps.exists():
-            return gallery(source, maps, of=f"{variant}, seed 0")
+            return build_gallery(source, maps, of=f"{variant}, seed 0")
     return None
 
 
-def gallery(source: Source, maps: Path, *, of: str = "one run") -> Gallery:
+def build_gallery(source: Dataset, maps: Path, *, of: str = "one run") -> Gallery:
     """Word heat maps of the shown rows of the main split, with the true outlines.
 
     A word is shown where it is predicted (answers, captions), else where it is consumed.
     """
     examples = source.splits[source.main]
-    rows = exhibits.rows(examples)
+    rows = exhibits.exhibit_rows(examples)
     weights = np.load(maps)["weights"]
     chosen = examples.rows(rows)
     masks = source.masks(chosen.image)
     words, readings, shown, outlines = [], [], [], []
-    for row, tokens in enumerate(exhibits.shown(chosen)):
+    for row, tokens in enumerate(exhibits.exhibit_words(chosen)):
         # The last words of a text: the answer is among them.
         places = np.flatnonzero(tokens)[-exhibits.WORDS_SHOWN :]
         predicted = chosen.target[row, places]

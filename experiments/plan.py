@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 import jax
 import tyro
 
-from crossattn.data.tfds_records import DataError
+from crossattn.data.tfds.records import DataError
 from crossattn.files import printable, write_atomically
 from crossattn.report.figures import png
 from crossattn.report.tables import plain

@@ -18,7 +18,7 @@ from crossattn.train.ablation import evaluation_seconds, pace
 from crossattn.train.folder import Folder, pending
 from crossattn.train.loop import TrainPrograms
 from crossattn.train.run import Run
-from crossattn.train.source import Source
+from crossattn.train.source import Dataset
 from crossattn.train.suite import Suite
 
 TIMED_STEPS = 5
@@ -45,7 +45,7 @@ class Cost:
     run: float
 
 
-def show(suite: Suite, source: Source, folder: Folder, seeds: int) -> None:
+def show(suite: Suite, source: Dataset, folder: Folder, seeds: int) -> None:
     """Print what the suite would run; neither trains nor writes."""
     # A compiled program in a cache would be something written.
     cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
@@ -87,7 +87,7 @@ def table(suite: Suite, costs: dict[str, Cost], left: dict[str, int], seeds: int
 
 
 def estimate(
-    suite: Suite, source: Source, folder: Folder, seeds: int
+    suite: Suite, source: Dataset, folder: Folder, seeds: int
 ) -> tuple[dict[str, Cost], str]:
     """The cost of every variant, and what the times are based on.
 
@@ -121,7 +121,7 @@ def _finished(runs: list[Path]) -> tuple[float, float] | None:
     return statistics.median(paces), statistics.median(evaluations or [0.0])
 
 
-def _size(run: Run, source: Source) -> tuple[int, float]:
+def _size(run: Run, source: Dataset) -> tuple[int, float]:
     """Parameters and FLOPs of a step, from shapes alone: nothing is compiled or computed."""
     programs, feed = TrainPrograms(run, len(source.vocabulary)), source.feed(run, 0)
     batch = feed.batch(0)
@@ -130,7 +130,7 @@ def _size(run: Run, source: Source) -> tuple[int, float]:
     return count_parameters(state.params), matrix_flops(step)
 
 
-def _time(run: Run, source: Source) -> tuple[float, float]:
+def _time(run: Run, source: Dataset) -> tuple[float, float]:
     """Seconds of compilation and of a run, from a few steps here and now."""
     print(f"timing {TIMED_STEPS} steps ...", file=sys.stderr)
     programs, feed = TrainPrograms(run, len(source.vocabulary)), source.feed(run, 0)

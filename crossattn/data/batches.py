@@ -64,7 +64,7 @@ def gather(
         "objects": examples.objects[rows],
         "images": examples.images[image],
         "coverage": examples.coverage[image],
-        "layout": None if examples.layout is None else examples.layout[image],
+        "boxes": None if examples.boxes is None else examples.boxes[image],
     }
 
 

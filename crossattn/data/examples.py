@@ -34,7 +34,7 @@ class Examples:
         chance: kind to the accuracy of the best predictor that reads only the text, where that
             is known; captions have no entry.
         covered: a patch belongs to a region when at least this share of it is covered.
-        layout: (N, O, 3) float32, horizontal and vertical place and size of each object in (0, 1],
+        boxes: (N, O, 3) float32, horizontal and vertical place and size of each object in (0, 1],
             0 where there is none: a third modality beside text and image; or None.
 
     Raises:
@@ -55,7 +55,7 @@ class Examples:
     grid: tuple[int, int]
     chance: dict[str, float]
     covered: float = 0.1
-    layout: np.ndarray | None = None
+    boxes: np.ndarray | None = None
 
     def __post_init__(self):
         rows, length = self.tokens.shape
@@ -79,9 +79,9 @@ class Examples:
                 f"images {self.images.shape} and grid {self.grid} do not fit "
                 f"coverage {self.coverage.shape} (images, objects, patches)"
             )
-        if self.layout is not None and self.layout.shape[:2] != (count, things):
+        if self.boxes is not None and self.boxes.shape[:2] != (count, things):
             raise ValueError(
-                f"layout {self.layout.shape} does not fit coverage {self.coverage.shape}: "
+                f"boxes {self.boxes.shape} does not fit coverage {self.coverage.shape}: "
                 "both begin with images, objects"
             )
         limits = {

@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from crossattn.data.errors import DataError, one_line
 
-__all__ = ["FORMATS", "decode", "read"]
+__all__ = ["FORMATS", "decode", "read_picture"]
 
 # Only these decoders are ever begun: that of EPS, for one, would start another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -79,7 +79,7 @@ def decode(encoded: bytes, size: int | None = None) -> UInt8[np.ndarray, "height
         raise _undecodable(one_line(error)) from None
 
 
-def read(path: str | Path) -> UInt8[np.ndarray, "height width 3"]:
+def read_picture(path: str | Path) -> UInt8[np.ndarray, "height width 3"]:
     """Read a picture file.
 
     Raises:

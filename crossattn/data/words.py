@@ -4,7 +4,7 @@ import functools
 import re
 import unicodedata
 
-__all__ = ["spelling", "words"]
+__all__ = ["spelling", "split_words"]
 
 # What a character is in a text: w of a word, m a mark upon another, z joins signs to one (emoji),
 # f another invisible one that may stand inside a word, s a sign, and space.
@@ -13,7 +13,7 @@ ASCII_PIECE = re.compile(r"\w+|[^\w\s]")
 JOINER = "\u200d"
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     r"""Cut a text into lower-case words and single signs.
 
     Spellings that look alike are one word: letters with marks in one character or in several (NFC).
@@ -22,11 +22,11 @@ def words(text: str) -> list[str]:
     spaces (Chinese, Japanese, Thai) are not cut within a run of letters: put spaces into the data.
 
     Example:
-        >>> words("Is there a Red dog?")
+        >>> split_words("Is there a Red dog?")
         ['is', 'there', 'a', 'red', 'dog', '?']
-        >>> words("हिन्दी") == ["हिन्दी"]
+        >>> split_words("हिन्दी") == ["हिन्दी"]
         True
-        >>> words("CAFE\u0301") == words("caf\u00e9") == ["caf\u00e9"]
+        >>> split_words("CAFE\u0301") == split_words("caf\u00e9") == ["caf\u00e9"]
         True
     """
     if text.isascii():

@@ -37,7 +37,7 @@ Fusion = Literal[
     "resampler",
     "oracle-attention",
 ]
-Context = Literal["image", "layout"]
+Context = Literal["image", "boxes"]
 EXCHANGES = {"co-attention": CoAttention, "bidirectional": BidirectionalAttention}
 
 # Variants whose only key is a pooled vector, or none: there are no patches to look at.
@@ -105,7 +105,7 @@ class VisionLanguageDecoder(Module):
         visible: Bool[Array, "*L I P"],
         truth: Bool[Array, "B T P"],
         prompt: Bool[Array, "B T"],
-        layout: Float[Array, "I O C"] | None = None,
+        boxes: Float[Array, "I O C"] | None = None,
         observe: Observe = _nothing,
     ) -> tuple[Float[Array, "B T V"], Any]:
         """Predict the next word at every position.
@@ -119,7 +119,7 @@ class VisionLanguageDecoder(Module):
             axis L, by each: knock-outs are data.
           truth: patches of the region that position t is about, read by "oracle-attention" only.
           prompt: words that stand before the first word to predict.
-          layout: a third modality, tokens (I, O, C) of which those that are all zero are absent.
+          boxes: a third modality, tokens (I, O, C) of which those that are all zero are absent.
           observe: applied to what the words of each layer see of the image.
 
         Returns:
@@ -144,7 +144,7 @@ class VisionLanguageDecoder(Module):
         sizes = (self.width, self.perception, self.cell)
         encoder = PatchEncoder(*sizes, self.device_layout, name="encoder")
         patches = encoder(images)
-        context, seen = self._joined(patches, visible, layout)
+        context, seen = self._joined(patches, visible, boxes)
         read = {
             "single-stream": self._single_stream,
             "co-attention": self._two_streams,
@@ -155,17 +155,17 @@ class VisionLanguageDecoder(Module):
         x = nn.LayerNorm(name="norm")(x)
         return nan_from(Dense(self.vocabulary, name="logits")(x), there), observed
 
-    def _joined(self, patches, visible, layout):
+    def _joined(self, patches, visible, boxes):
         """All context tokens (I, S, M), and which are seen by all or by each layer (1|L, I, S)."""
         visible = visible.reshape(-1, *visible.shape[-2:])
         if "image" not in self.contexts:
             visible = jnp.zeros_like(visible)
-        if "layout" not in self.contexts:
+        if "boxes" not in self.contexts:
             return patches, visible
-        if layout is None:
-            raise ValueError('contexts has "layout", but these data have none: scenes have one')
-        tokens = nn.LayerNorm(name="layout_norm")(Dense(self.width, name="layout")(layout))
-        there = jnp.any(layout != 0, axis=-1)
+        if boxes is None:
+            raise ValueError('contexts has "boxes", but these data have none: scenes have one')
+        tokens = nn.LayerNorm(name="layout_norm")(Dense(self.width, name="layout")(boxes))
+        there = jnp.any(boxes != 0, axis=-1)
         there = jnp.broadcast_to(there, (visible.shape[0], *there.shape))
         return jnp.concatenate([patches, tokens], 1), jnp.concatenate([visible, there], 2)
 

@@ -23,7 +23,7 @@ from crossattn.train.multihost import barrier, broadcast, is_writer
 from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
 from crossattn.train.record import RunRecord, library_versions, processor, write_record
 from crossattn.train.run import Run, replace
-from crossattn.train.source import Source
+from crossattn.train.source import Dataset
 from crossattn.train.stale import MEASURED
 from crossattn.train.step import State
 from crossattn.train.suite import Suite
@@ -50,7 +50,7 @@ def run_variant(
     suite: Suite,
     variant: str,
     seeds: list[int],
-    source: Source,
+    source: Dataset,
     folder: Folder,
     *,
     listener: Listener = Listener(),
@@ -84,14 +84,14 @@ def run_variant(
 
 
 def _measure(
-    suite: Suite, run: Run, evaluator: Evaluator, state: State, source: Source, where: Path
+    suite: Suite, run: Run, evaluator: Evaluator, state: State, source: Dataset, where: Path
 ) -> dict[str, Any]:
     """What metrics.json says of a trained run; the arrays beside it are written."""
     evidence = measure(evaluator, state.params, source.splits, main=source.main)
     items = {name: evidence.items[name] for name in evidence.items if name == suite.primary}
     _save_arrays(where / "items.npz", items)
     if evaluator.patches_seen:
-        maps = exhibits.attention(evaluator, state.params, source, evidence.layer)
+        maps = exhibits.exhibit_attention(evaluator, state.params, source, evidence.layer)
         _save_arrays(where / "maps.npz", {"weights": maps})
     with Log(where / "log.jsonl", resume_at=run.steps) as log:
         log.write(run.steps, event="measured")
@@ -126,7 +126,7 @@ def _with_best_rate(
     run: Run,
     programs: TrainPrograms,
     evaluator: Evaluator,
-    source: Source,
+    source: Dataset,
     folder: Folder,
     listener: Listener,
 ) -> Run:

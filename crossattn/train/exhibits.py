@@ -4,16 +4,16 @@ import numpy as np
 
 from crossattn.data.examples import ROLES, Examples
 from crossattn.train.evaluate import Evaluator
-from crossattn.train.source import Source
+from crossattn.train.source import Dataset
 
 SEED = 0
 WORDS_SHOWN = 4
 
 
-def rows(examples: Examples) -> np.ndarray:
+def exhibit_rows(examples: Examples) -> np.ndarray:
     """One row of every kind of text that has a word to show, at random from a fixed seed."""
     random = np.random.default_rng(SEED)
-    pointing = shown(examples).any(axis=1)
+    pointing = exhibit_words(examples).any(axis=1)
     chosen = []
     for kind in np.unique(examples.kind):
         candidates = np.flatnonzero((examples.kind == kind) & pointing)
@@ -22,7 +22,7 @@ def rows(examples: Examples) -> np.ndarray:
     return np.array(chosen, int)
 
 
-def shown(examples: Examples) -> np.ndarray:
+def exhibit_words(examples: Examples) -> np.ndarray:
     """Words (E, T) whose attention is worth a picture: colours, shapes and answers with a region.
 
     Where no word has a region, because the data know none, these words all the same; where there
@@ -42,10 +42,12 @@ def shown(examples: Examples) -> np.ndarray:
     return words
 
 
-def attention(evaluator: Evaluator, params: object, source: Source, layer: int) -> np.ndarray:
+def exhibit_attention(
+    evaluator: Evaluator, params: object, source: Dataset, layer: int
+) -> np.ndarray:
     """Attention (G, T-1, P) of the shown rows in one layer, mean over heads."""
     examples = source.splits[source.main]
-    look = evaluator.predict(params, examples.rows(rows(examples))).look
+    look = evaluator.predict(params, examples.rows(exhibit_rows(examples))).look
     if look is None:
         raise ValueError("this variant does not attend to patches")
     return look.attention[layer]

@@ -20,7 +20,7 @@ from crossattn.nn import PatchEncoder
 AT_A_TIME = 128
 
 
-def put(examples: Examples, folder: str, name: str) -> Examples:
+def with_features(examples: Examples, folder: str, name: str) -> Examples:
     """Examples whose images are the features of a folder.
 
     Raises:
@@ -47,7 +47,7 @@ def put(examples: Examples, folder: str, name: str) -> Examples:
     return dataclasses.replace(examples, images=found)
 
 
-def write(encoder: PatchEncoder, params: Any, images: np.ndarray, path: Path) -> None:
+def write_features(encoder: PatchEncoder, params: Any, images: np.ndarray, path: Path) -> None:
     """Encode images (N, ...) with the encoder's own parameters into a file (N, P, M)."""
     encode = jax.jit(lambda batch: encoder.apply({"params": params}, batch))
     parts = []

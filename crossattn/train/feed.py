@@ -8,7 +8,7 @@ import numpy as np
 
 from crossattn.data.batches import Order, flip, gather
 from crossattn.data.examples import Examples
-from crossattn.data.tfds_stream import Stream
+from crossattn.data.tfds.stream import RecordStream
 from crossattn.train.run import Run
 from crossattn.train.step import Batch
 
@@ -75,7 +75,7 @@ class StreamFeed(Feed):
     def __init__(
         self,
         run: Run,
-        stream: Stream,
+        stream: RecordStream,
         grid: tuple[int, int],
         seed: int,
         share: Share = WHOLE,

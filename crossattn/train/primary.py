@@ -6,12 +6,12 @@ import numpy as np
 
 from crossattn.data.examples import Examples
 from crossattn.models.decoder import POOLED
-from crossattn.train.source import Source
+from crossattn.train.source import Dataset
 from crossattn.train.suite import Suite
 from crossattn.train.texts import STRONG, captions, positions, questions, slots_of
 
 
-def check_source(suite: Suite, source: Source) -> None:
+def check_source(suite: Suite, source: Dataset) -> None:
     """Find out before training what would otherwise fail after it.
 
     Raises:
@@ -44,7 +44,7 @@ def check_source(suite: Suite, source: Source) -> None:
     )
 
 
-def _check_pointing(suite: Suite, source: Source) -> None:
+def _check_pointing(suite: Suite, source: Dataset) -> None:
     """Make sure that the data know where words point, and that every variant attends to patches."""
     known = located(source.splits, source.main)
     if suite.primary not in known:

@@ -112,7 +112,7 @@ class Model:
     perception: Perception = "oracle"
     """What the model perceives of an image: symbolic patches, or pixels in three ways."""
     contexts: tuple[Context, ...] = ("image",)
-    """Modalities beside the text: the image, the layout of its objects (scenes only), or both."""
+    """Modalities beside the text: the image, the boxes of its objects (scenes only), or both."""
     latents: int = 16
     """Latents of the fusion resampler: how many tokens it makes of an image."""
     width: int = 64
@@ -219,8 +219,16 @@ def present(changes: Mapping[Any, Any]) -> dict[Any, Any]:
             if name in changes:
                 raise ValueError(f"{said}: give one of them")
             warnings.warn(said, DeprecationWarning, stacklevel=3)
-        found[name] = value
+        found[name] = _renamed(value) if name == "model.contexts" else value
     return found
+
+
+def _renamed(contexts: Any) -> Any:
+    """Modalities by their present names: "layout" is the former name of "boxes"."""
+    if not isinstance(contexts, tuple | list) or "layout" not in contexts:
+        return contexts
+    warnings.warn("model.contexts layout is now boxes", DeprecationWarning, stacklevel=4)
+    return tuple("boxes" if one == "layout" else one for one in contexts)
 
 
 def materials(run: Run) -> dict[str, Any]:
@@ -231,4 +239,4 @@ def materials(run: Run) -> dict[str, Any]:
         del data[f"data.{field}"]
     perception = run.model.perception
     kind = "pixels" if perception in ("patch", "conv") else perception
-    return {**data, "model.perception": kind, "model.contexts": "layout" in run.model.contexts}
+    return {**data, "model.perception": kind, "model.contexts": "boxes" in run.model.contexts}

@@ -14,7 +14,7 @@ from crossattn.train.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Dataset:
     """What a run learns from and is judged by; the same for all variants and seeds of a suite.
 
     Attributes:
@@ -39,7 +39,7 @@ class Source:
     trained: int = 0
 
 
-def load(run: Run) -> Source:
+def load_dataset(run: Run) -> Dataset:
     """Read or generate the data that a run names, cut to the length that its texts need.
 
     Raises:
@@ -47,27 +47,28 @@ def load(run: Run) -> Source:
         a directory cannot be read.
       ModuleNotFoundError: where the source needs a package that is not installed.
     """
-    if "layout" in run.model.contexts and run.data.source != "scenes":
-        raise ValueError(f"model.contexts layout is for scenes, not for {run.data.source}")
+    if "boxes" in run.model.contexts and run.data.source != "scenes":
+        raise ValueError(f"model.contexts boxes is for scenes, not for {run.data.source}")
     if run.data.source == "tfds":
         # Here, because what the other file builds is a Source.
         from crossattn.train import source_tfds
 
-        return source_tfds.load(run)
+        return source_tfds.load_tfds(run)
     return _scenes(run) if run.data.source == "scenes" else _easy_vqa(run)
 
 
-def _in_memory(run: Run, train: Examples, splits: dict[str, Examples], **rest: Any) -> Source:
+def _in_memory(run: Run, train: Examples, splits: dict[str, Examples], **rest: Any) -> Dataset:
     """A source of which all parts are held in memory, cut to the length that its texts need."""
     if run.model.perception == "features":
-        train = features.put(train, run.data.features, "train")
+        train = features.with_features(train, run.data.features, "train")
         splits = {
-            name: features.put(part, run.data.features, name) for name, part in splits.items()
+            name: features.with_features(part, run.data.features, name)
+            for name, part in splits.items()
         }
     every = (train, *splits.values())
     length = 1 + max(int(np.flatnonzero(part.target.any(axis=0))[-1]) for part in every)
     train = train.cut(length)
-    return Source(
+    return Dataset(
         vocabulary=train.vocabulary,
         feed=lambda run, seed, share=WHOLE: Feed(run, train, seed, share),
         splits={name: part.cut(length) for name, part in splits.items()},
@@ -76,7 +77,7 @@ def _in_memory(run: Run, train: Examples, splits: dict[str, Examples], **rest: A
     )
 
 
-def _scenes(run: Run) -> Source:
+def _scenes(run: Run) -> Dataset:
     data, perception = run.data, run.model.perception
     if perception not in (known := (*scenes.PERCEPTIONS, "features")):
         raise ValueError(
@@ -91,7 +92,7 @@ def _scenes(run: Run) -> Source:
             tasks=tasks,
             perception="oracle" if perception == "features" else perception,
             noise=data.noise,
-            layout="layout" in run.model.contexts,
+            boxes="boxes" in run.model.contexts,
         )
 
     # Where captions are all that is learnt, captions of every split are what is judged.
@@ -107,7 +108,7 @@ def _scenes(run: Run) -> Source:
         "swap": examples("swap", min(count, 400), judged),
     }
     train = examples("train", data.images, data.tasks)
-    drawn = scenes.generate("iid", count, seed=data.seed, tasks=data.tasks)
+    drawn = scenes.draw_scenes("iid", count, seed=data.seed, tasks=data.tasks)
     return _in_memory(
         run,
         train,
@@ -118,7 +119,7 @@ def _scenes(run: Run) -> Source:
     )
 
 
-def _easy_vqa(run: Run) -> Source:
+def _easy_vqa(run: Run) -> Dataset:
     data, model = run.data, run.model
     # Features stand on the grid of the default perception, "window".
     windows = {"patch": 1, "window": 2, "features": 2}
@@ -131,7 +132,7 @@ def _easy_vqa(run: Run) -> Source:
     window = windows[model.perception]
 
     def examples(split: str, images: int) -> Examples:
-        return easy_vqa.examples(split, window=window, limit=images or None)
+        return easy_vqa.read_split(split, window=window, limit=images or None)
 
     splits = {
         "validation": examples("validation", data.evaluation_images),

@@ -15,16 +15,19 @@ import itertools
 
 import numpy as np
 
-from crossattn.data import tfds_examples, tfds_language, tfds_records, tfds_text
 from crossattn.data.examples import Examples
-from crossattn.data.tfds_examples import Geometry
-from crossattn.data.tfds_language import Survey
-from crossattn.data.tfds_records import DataError
-from crossattn.data.tfds_stream import Stream
-from crossattn.data.tfds_text import Columns, Split
+from crossattn.data.tfds import examples as tfds_examples
+from crossattn.data.tfds import language as tfds_language
+from crossattn.data.tfds import records as tfds_records
+from crossattn.data.tfds import text as tfds_text
+from crossattn.data.tfds.examples import Geometry
+from crossattn.data.tfds.language import Survey
+from crossattn.data.tfds.records import DataError
+from crossattn.data.tfds.stream import RecordStream
+from crossattn.data.tfds.text import Columns, Split
 from crossattn.train.feed import WHOLE, Share, StreamFeed
 from crossattn.train.run import Data, Run
-from crossattn.train.source import Source
+from crossattn.train.source import Dataset
 
 WINDOWS = {"patch": 1, "window": 2, "conv": 1}
 # Names that published sets give to the split that settings are chosen on.
@@ -48,7 +51,7 @@ class Parts:
     evaluation: dict[str, tuple[Split, np.ndarray]]
 
 
-def load(run: Run) -> Source:
+def load_tfds(run: Run) -> Dataset:
     """Read the directory that a run names; training pictures are read while it trains.
 
     Raises:
@@ -72,10 +75,12 @@ def load(run: Run) -> Source:
     splits, masks = {}, {}
     for name, (split, numbers) in parts.evaluation.items():
         chosen = numbers[: data.evaluation_images or None]
-        splits[name], masks[name] = tfds_examples.examples(split, chosen, parts.survey, geometry)
+        splits[name], masks[name] = tfds_examples.read_examples(
+            split, chosen, parts.survey, geometry
+        )
         if parts.survey.asked:
             _check(data, name, splits[name])
-    return Source(
+    return Dataset(
         vocabulary=parts.survey.language.vocabulary,
         feed=functools.partial(feed, parts, geometry),
         splits=splits,
@@ -112,8 +117,8 @@ def feed(
             f"batch_size {run.batch_size} is not a multiple of data.texts_per_image "
             f"{run.data.texts_per_image} times {share.parts} processes"
         )
-    stream = Stream(
-        lambda index: tfds_examples.load(parts.train, index, parts.survey, geometry),
+    stream = RecordStream(
+        lambda index: tfds_examples.read_record(parts.train, index, parts.survey, geometry),
         parts.survey.trained,
         images=images,
         texts=run.data.texts_per_image,

@@ -32,7 +32,7 @@ class Batch(NamedTuple):
       objects: (B, T, O) bool, objects that each word refers to.
       images: (I, P, F) float32 or (I, h, w, 3) uint8.
       coverage: (I, O, P) float32, share of each patch that each object covers.
-      layout: (I, O, 3) float32, place and size of each object, or None: see `scenes`.
+      boxes: (I, O, 3) float32, place and size of each object, or None: see `scenes`.
     """
 
     tokens: Any
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     objects: Any
     images: Any
     coverage: Any
-    layout: Any = None
+    boxes: Any = None
 
 
 def model_of(
@@ -95,7 +95,7 @@ def forward(
         visible=visible,
         truth=truth,
         prompt=prompt,
-        layout=batch.layout,
+        boxes=batch.boxes,
         observe=observe,
     )
 
@@ -152,7 +152,7 @@ def create(model: VisionLanguageDecoder, optimizer: Any, seed: Any, batch: Batch
         visible=jax.ShapeDtypeStruct((images, P), jnp.bool),
         truth=jax.ShapeDtypeStruct((B, T - 1, P), jnp.bool),
         prompt=jax.ShapeDtypeStruct((B, T - 1), jnp.bool),
-        layout=jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch.layout),
+        boxes=jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch.boxes),
     )
     with jax.numpy_dtype_promotion("standard"):
         return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))

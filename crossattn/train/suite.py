@@ -196,7 +196,7 @@ def check_name(what: str, name: Any) -> None:
 def _check_data(shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """Make sure that a variant asks for nothing that the data of the base do not have."""
     differing: Iterable[str] = [name for name in shared if own[name] != shared[name]]
-    # A variant may leave the layout out that the base has.
+    # A variant may leave the boxes out that the base has.
     if own["model.contexts"] < shared["model.contexts"]:
         differing = [name for name in differing if name != "model.contexts"]
     if differing:

@@ -8,13 +8,13 @@ from typing import Any
 
 import jax
 
-from crossattn.data.tfds_records import DataError
+from crossattn.data.tfds.records import DataError
 from crossattn.train import ablation
 from crossattn.train.ablation import Listener
 from crossattn.train.checkpoint import CheckpointError
 from crossattn.train.folder import Folder
 from crossattn.train.loop import NonFiniteLossError
-from crossattn.train.source import load
+from crossattn.train.source import load_dataset
 from crossattn.train.suite import Suite
 
 from .tickets import Status, Ticket, held, read_status
@@ -87,7 +87,7 @@ class Job:
             done += len(suite.learning_rates)
         report.earlier = done * suite.run(variant).steps
         listener = Listener(report.progress, report.notify)
-        source = load(suite.base)
+        source = load_dataset(suite.base)
         ablation.run_variant(suite, variant, left, source, folder, listener=listener)
 
 

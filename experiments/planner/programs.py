@@ -17,7 +17,7 @@ from crossattn.train import loop
 from crossattn.train.evaluate import ROWS_PER_BATCH, Evaluator
 from crossattn.train.parallel import Parallelism
 from crossattn.train.run import Run, replace
-from crossattn.train.source import load
+from crossattn.train.source import load_dataset
 from crossattn.train.step import Batch, State
 
 STEPS = {"train": "training", "evaluation": "evaluation"}
@@ -65,13 +65,13 @@ def sizes_of(run: Run) -> Sizes:
     """Read as little of a run's data as tells their shapes.
 
     Raises:
-      ValueError, ModuleNotFoundError, DataError: as `crossattn.train.source.load`.
+      ValueError, ModuleNotFoundError, DataError: as `crossattn.train.source.load_dataset`.
     """
     small = run
     if run.data.source == "scenes" and run.model.perception != "features":
         few = {"data.images": ENOUGH_SCENES, "data.evaluation_images": ENOUGH_SCENES}
         small = replace(run, few)
-    source = load(small)
+    source = load_dataset(small)
     texts = run.data.texts_per_image
     one = source.feed(replace(small, {"batch_size": texts}), 0).batch(0)
     row = Batch(**gather(source.splits[source.main], np.arange(1)))

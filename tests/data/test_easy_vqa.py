@@ -30,7 +30,7 @@ def package():
 
 @pytest.fixture(scope="module")
 def splits(package):
-    return {name: easy_vqa.examples(name) for name in easy_vqa.SPLITS}
+    return {name: easy_vqa.read_split(name) for name in easy_vqa.SPLITS}
 
 
 def words(data, row):
@@ -223,7 +223,7 @@ def test_roles(splits, text, roles):
 
 @pytest.mark.parametrize(("cell", "window", "grid"), [(8, 2, 7), (16, 1, 4), (8, 1, 8), (4, 5, 12)])
 def test_coverage_is_the_covered_fraction_of_each_window(package, cell, window, grid):
-    data = easy_vqa.examples("validation", cell=cell, window=window, limit=3)
+    data = easy_vqa.read_split("validation", cell=cell, window=window, limit=3)
     assert data.grid == (grid, grid)
     assert data.coverage.shape == (3, 1, grid * grid)
     assert data.coverage.dtype == np.float32
@@ -241,14 +241,14 @@ def test_coverage_is_the_covered_fraction_of_each_window(package, cell, window, 
 def test_pointing_chance_and_best_fixed_patch(splits, package):
     """The two levels that a pointing figure is read beside: patches of 8 pixels, any overlap."""
     test = splits["test"]
-    truth = easy_vqa.coverage(easy_vqa.region(test.images), cell=8, window=1) > 0
+    truth = easy_vqa.window_coverage(easy_vqa.region(test.images), cell=8, window=1) > 0
     truth = truth[test.image[rows_of(test, easy_vqa.OPEN)]]
     assert truth.mean() == pytest.approx(0.18, abs=0.005)
     assert truth.mean(0).max() == pytest.approx(0.42, abs=0.005)
 
 
 def test_limit_takes_the_first_images_with_all_their_questions(splits):
-    whole, part = splits["validation"], easy_vqa.examples("validation", limit=5)
+    whole, part = splits["validation"], easy_vqa.read_split("validation", limit=5)
     rows = np.flatnonzero(whole.image < 5)
     np.testing.assert_array_equal(part.images, whole.images[:5])
     for field in dataclasses.fields(whole):
@@ -272,7 +272,7 @@ def test_limit_takes_the_first_images_with_all_their_questions(splits):
 )
 def test_wrong_settings_say_what_is_wrong(settings, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        easy_vqa.examples(**{"split": "test"} | settings)
+        easy_vqa.read_split(**{"split": "test"} | settings)
 
 
 def test_missing_package_says_what_to_type(monkeypatch):
@@ -286,7 +286,7 @@ def test_missing_package_says_what_to_type(monkeypatch):
     monkeypatch.delitem(sys.modules, "easy_vqa", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ModuleNotFoundError) as caught:
-        easy_vqa.examples("test")
+        easy_vqa.read_split("test")
     assert str(caught.value) == (
         "easy-VQA is not installed; type: make setup, or pip install easy-vqa==1.0"
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from crossattn.data import scenes
-from crossattn.data.scene_language import COLOURS, SHAPES
+from crossattn.data.scenes.language import COLOURS, SHAPES
 
 ASKED = ("train", "validation", "iid", "count", "relations")
 TASKS = ("question", "refer", "caption")
@@ -61,7 +61,7 @@ def test_predictor_that_learned_from_train_is_never_right_on_pairs():
 
 @pytest.mark.parametrize(("kind", "attribute"), [("colour", "colour"), ("shape", "shape")])
 def test_other_objects_do_not_know_the_answer(kind, attribute):
-    world = scenes.generate("train", 6000, seed=5)
+    world = scenes.draw_scenes("train", 6000, seed=5)
     names = getattr(world, attribute)
     vocabulary = {"colour": COLOURS, "shape": SHAPES}[kind]
     same = others = 0
@@ -80,7 +80,7 @@ def test_other_objects_do_not_know_the_answer(kind, attribute):
 
 
 def test_answers_do_not_show_in_the_number_of_objects():
-    world = scenes.generate("train", 6000, seed=6)
+    world = scenes.draw_scenes("train", 6000, seed=6)
     sizes = collections.defaultdict(list)
     for n, question in enumerate(world.questions):
         if question.kind in ("exist", "relation"):
@@ -92,7 +92,7 @@ def test_answers_do_not_show_in_the_number_of_objects():
 
 @pytest.mark.parametrize("split", ["train", "iid"])
 def test_half_of_the_absent_pairs_are_binding_foils(split):
-    world = scenes.generate(split, 400, seed=3)
+    world = scenes.draw_scenes(split, 400, seed=3)
     foils = []
     for n, question in enumerate(world.questions):
         if question.kind == "exist" and question.answer == "no":
@@ -107,13 +107,13 @@ def test_half_of_the_absent_pairs_are_binding_foils(split):
 
 def test_blocks_must_be_complete():
     with pytest.raises(ValueError, match="multiple of 100"):
-        scenes.generate("train", 150, seed=0)
+        scenes.draw_scenes("train", 150, seed=0)
     with pytest.raises(ValueError, match="multiple of 120"):
-        scenes.generate("iid", 100, seed=0, tasks=TASKS)
+        scenes.draw_scenes("iid", 100, seed=0, tasks=TASKS)
     with pytest.raises(ValueError, match="multiple of 2"):
-        scenes.generate("swap", 7, seed=0)
+        scenes.draw_scenes("swap", 7, seed=0)
     with pytest.raises(ValueError, match="multiple"):
-        scenes.generate("train", 0, seed=0)
+        scenes.draw_scenes("train", 0, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crossattn.data import scenes
-from crossattn.data.stream import Stream
+from crossattn.data.splitmix import SplitMix64
 
 GOLDEN = {
     ("train", "oracle"): "9b495e95493847fc",
@@ -39,7 +39,7 @@ def digest(data):
 
 def test_words_are_those_of_splitmix64():
     # The published first outputs for the state 1234567.
-    stream = Stream()
+    stream = SplitMix64()
     stream._state = 1234567
     assert stream.words(3).tolist() == [
         6457827717110365317,
@@ -50,12 +50,12 @@ def test_words_are_those_of_splitmix64():
 
 def test_one_draw_and_many_are_the_same_stream():
     items = range(1000)
-    single, many = Stream(3, 5), Stream(3, 5)
+    single, many = SplitMix64(3, 5), SplitMix64(3, 5)
     assert [single.pick(items) for _ in range(7)] == many.below(1000, 7).tolist()
     assert single.pick(items) == many.below(1000, 1)[0], "the states agree afterwards"
-    assert sorted(Stream(1).order(13).tolist()) == list(range(13))
+    assert sorted(SplitMix64(1).order(13).tolist()) == list(range(13))
     keys = [(), (0,), (0, 0), (1, 0), (0, 1), (1,)]
-    assert len({int(Stream(*key).words(1)[0]) for key in keys}) == len(keys)
+    assert len({int(SplitMix64(*key).words(1)[0]) for key in keys}) == len(keys)
 
 
 @pytest.mark.parametrize("split", scenes.SPLITS)
@@ -76,7 +76,7 @@ def test_seeds_and_splits_share_no_scene():
     seen = set()
     chosen = [("train", 0), ("validation", 0), ("iid", 0), ("train", 1)]
     for split, seed in chosen:
-        world = scenes.generate(split, 400, seed=seed)
+        world = scenes.draw_scenes(split, 400, seed=seed)
         for n in range(400):
             seen.add(
                 world.colour[n].tobytes() + world.shape[n].tobytes() + world.centre[n].tobytes()

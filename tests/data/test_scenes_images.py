@@ -5,13 +5,14 @@ import functools
 import numpy as np
 import pytest
 
-from crossattn.data import scene_images, scenes
-from crossattn.data.scene_language import COLOURS, SHAPES
+from crossattn.data import scenes
+from crossattn.data.scenes import images as scene_images
+from crossattn.data.scenes.language import COLOURS, SHAPES
 
 
 @functools.cache
 def world(split, size, seed=7):
-    return scenes.generate(split, 100, seed=seed, size=size)
+    return scenes.draw_scenes(split, 100, seed=seed, size=size)
 
 
 def patches(maps):

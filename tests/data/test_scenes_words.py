@@ -25,7 +25,7 @@ COUNTS = {"train": 120, "iid": 120, "pairs": 100, "count": 100, "relations": 100
 def drawn(split, seed=2):
     tasks = ("question", "caption") + (("refer",) if COUNTS[split] == 120 else ())
     arguments = {"seed": seed, "tasks": tasks}
-    world = scenes.generate(split, COUNTS[split], **arguments)
+    world = scenes.draw_scenes(split, COUNTS[split], **arguments)
     return world, scenes.examples(split, COUNTS[split], **arguments, noise=0.0)
 
 
@@ -171,7 +171,7 @@ def test_held_out_pairs_are_only_in_pairs():
 
 
 def asked_relations(split, count):
-    world = scenes.generate(split, count, seed=4)
+    world = scenes.draw_scenes(split, count, seed=4)
     return {(q.first[1], q.relation, q.second[1]) for q in world.questions if q.kind == "relation"}
 
 

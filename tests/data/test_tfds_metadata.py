@@ -9,9 +9,9 @@ import pytest
 import tfds_directories as made
 from tfds_json import OURS, feature, features, legacy, other
 
-from crossattn.data import tfds_records
 from crossattn.data.errors import DataError
-from crossattn.data.tfds_text import Names, Reader, Split, columns
+from crossattn.data.tfds import records as tfds_records
+from crossattn.data.tfds.text import Names, Reader, Split, columns
 
 F = made.tfds.features
 

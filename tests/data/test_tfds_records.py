@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tfds_directories as made
 
-from crossattn.data import tfds_records
 from crossattn.data.errors import DataError
+from crossattn.data.tfds import records as tfds_records
 
 SPLITS = {
     "train": [made.vqa_example(number) for number in range(7)],

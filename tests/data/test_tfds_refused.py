@@ -5,10 +5,12 @@ import pytest
 import tensorflow_datasets as tfds
 import tfds_directories as made
 
-from crossattn.data import tfds_examples, tfds_language, tfds_records
 from crossattn.data.errors import DataError
-from crossattn.data.tfds_examples import Geometry
-from crossattn.data.tfds_text import Names, Reader, Split, columns
+from crossattn.data.tfds import examples as tfds_examples
+from crossattn.data.tfds import language as tfds_language
+from crossattn.data.tfds import records as tfds_records
+from crossattn.data.tfds.examples import Geometry
+from crossattn.data.tfds.text import Names, Reader, Split, columns
 
 F = tfds.features
 BOTH = ("question", "caption")
@@ -91,7 +93,7 @@ def test_pictures_are_scaled_or_refused_by_file_and_record(tmp_path, image, why)
     reader = Reader(info.features, columns(info.features, Names(), BOTH))
     split = Split(tfds_records.records(path, "train"), reader)
     found = tfds_language.survey(split, (), reader.columns.label_names)
-    read = lambda: tfds_examples.examples(split, [2, 3], found, Geometry(8))
+    read = lambda: tfds_examples.read_examples(split, [2, 3], found, Geometry(8))
     if why:
         with pytest.raises(DataError, match=rf"00001-of-00002, record 1 holds .*{why}") as caught:
             read()
@@ -112,7 +114,7 @@ def test_a_truncated_picture_names_its_file_and_record(tmp_path):
     with pytest.raises(
         DataError, match=r"train\.tfrecord-00001-of-00002, record 1 holds a picture"
     ):
-        tfds_examples.load(split, 3, found, Geometry())
+        tfds_examples.read_record(split, 3, found, Geometry())
     # Records of other features.
     wrong = F.FeaturesDict({"image": F.Image(), "caption": F.Text()})
     reader = Reader(wrong, columns(wrong, Names(), BOTH))

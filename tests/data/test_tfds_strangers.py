@@ -8,8 +8,8 @@ import pytest
 import tfds_directories as made
 from tfds_json import EVIL, IMAGE, OURS, TEXT, feature, features, legacy, other, sequence
 
-from crossattn.data import tfds_records
 from crossattn.data.errors import DataError
+from crossattn.data.tfds import records as tfds_records
 
 
 @pytest.fixture(scope="module")

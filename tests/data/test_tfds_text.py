@@ -5,11 +5,13 @@ import pytest
 import tensorflow_datasets as tfds
 import tfds_directories as made
 
-from crossattn.data import tfds_examples, tfds_language, tfds_records
 from crossattn.data.errors import DataError
 from crossattn.data.examples import ROLES
-from crossattn.data.tfds_examples import Geometry
-from crossattn.data.tfds_text import Names, Reader, Record, Split, columns
+from crossattn.data.tfds import examples as tfds_examples
+from crossattn.data.tfds import language as tfds_language
+from crossattn.data.tfds import records as tfds_records
+from crossattn.data.tfds.examples import Geometry
+from crossattn.data.tfds.text import ImageRecord, Names, Reader, Split, columns
 
 F = tfds.features
 BOTH = ("question", "caption")
@@ -21,7 +23,7 @@ def features(**some):
 
 def record(questions=(), captions=(), labels=(), boxes=(), image=b""):
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-    return Record(image, list(questions), list(captions), boxes, list(labels))
+    return ImageRecord(image, list(questions), list(captions), boxes, list(labels))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +220,7 @@ def test_mock_data_of_clevr(tmp_path):
         ]
         assert [answer for _, answer in split[number].questions] == [one for one in said if one]
     found = tfds_language.survey(split, (), chosen.label_names)
-    held, masks = tfds_examples.examples(split, range(count), found, Geometry(24, 2))
+    held, masks = tfds_examples.read_examples(split, range(count), found, Geometry(24, 2))
     assert held.images.shape == (count, 24, 24, 3)
     assert held.coverage.shape == (count, 1, 4)
     assert not held.objects.any()

@@ -5,9 +5,9 @@ import unicodedata
 import numpy as np
 import pytest
 
-from crossattn.data import tfds_language
-from crossattn.data.tfds_text import Record
-from crossattn.data.words import spelling, words
+from crossattn.data.tfds import language as tfds_language
+from crossattn.data.tfds.text import ImageRecord
+from crossattn.data.words import spelling, split_words
 
 ONE_WORD = [
     "हिन्दी",
@@ -36,11 +36,11 @@ ONE_WORD = [
 @pytest.mark.parametrize("word", ONE_WORD)
 def test_marks_and_invisible_characters_stay_inside_words(word):
     sentence = f"The {word}, {word}!"
-    (one,) = words(word)
-    assert words(sentence) == ["the", one, ",", one, "!"]
+    (one,) = split_words(word)
+    assert split_words(sentence) == ["the", one, ",", one, "!"]
     for form in ("NFC", "NFD"):
-        assert words(unicodedata.normalize(form, sentence)) == words(sentence)
-        assert words(unicodedata.normalize(form, word.upper().lower())) == [one]
+        assert split_words(unicodedata.normalize(form, sentence)) == split_words(sentence)
+        assert split_words(unicodedata.normalize(form, word.upper().lower())) == [one]
     assert unicodedata.is_normalized("NFC", one)
 
 
@@ -60,7 +60,7 @@ def test_marks_and_invisible_characters_stay_inside_words(word):
     ],
 )
 def test_signs_and_spaces_still_cut(text, pieces):
-    assert words(text) == pieces
+    assert split_words(text) == pieces
 
 
 def test_any_text_is_cut_alike_in_both_forms_and_loses_nothing_visible():
@@ -70,10 +70,10 @@ def test_any_text_is_cut_alike_in_both_forms_and_loses_nothing_visible():
     ]
     for _ in range(200):
         text = "".join(random.choice(letters, 12))
-        cut = words(text)
+        cut = split_words(text)
         assert all(cut)
-        assert words(unicodedata.normalize("NFD", text)) == cut
-        assert words(" ".join(cut)) == cut
+        assert split_words(unicodedata.normalize("NFD", text)) == cut
+        assert split_words(" ".join(cut)) == cut
         kept = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
         assert unicodedata.normalize("NFC", "".join(cut)) == unicodedata.normalize(
             "NFC", "".join(kept.split())
@@ -86,14 +86,14 @@ def test_answers_labels_and_captions_are_one_word_in_both_spellings():
     rows = []
     for form in ("NFC", "NFD"):
         said = lambda text, form=form: unicodedata.normalize(form, text)
-        record = Record(
+        record = ImageRecord(
             image=b"",
             questions=[(said("Où est l'Éléphant ?"), spelling(said("Café")))],
             captions=[said("un éléphant, बिल्ली")],
             boxes=np.zeros((1, 4), np.float32),
             labels=[0],
         )
-        names = ((*words(said("éléphant")),), (*words(said("बिल्ली")),))
+        names = ((*split_words(said("éléphant")),), (*split_words(said("बिल्ली")),))
         survey = tfds_language.survey([record], (), names)
         assert {"éléphant", "café", "बिल्ली"} < set(survey.language.vocabulary)
         rows.append(survey.language.rows(record))

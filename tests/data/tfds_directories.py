@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from crossattn.data.tfds_records import masked_crc
+from crossattn.data.tfds.records import masked_crc
 
 COLOURS = {"red": (230, 30, 30), "green": (30, 200, 30), "blue": (40, 40, 230)}
 LABELS = ("cat", "traffic light", "dog")

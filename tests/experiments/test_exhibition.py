@@ -8,8 +8,8 @@ import pytest
 from crossattn.train import exhibits
 from crossattn.train.folder import Folder
 from crossattn.train.run import Data, Model, Run
-from crossattn.train.source import load
-from experiments.exhibition import gallery, gallery_of, over_cells
+from crossattn.train.source import load_dataset
+from experiments.exhibition import build_gallery, gallery_of, over_cells
 
 SCENES = Run(data=Data(images=100, evaluation_images=100))
 EASY = Run(
@@ -20,14 +20,14 @@ EASY = Run(
 
 @pytest.mark.parametrize("run", [SCENES, EASY], ids=["scenes", "easy_vqa"])
 def test_maps_that_equal_the_truth_have_all_their_mass_inside(run, tmp_path):
-    source = load(run)
+    source = load_dataset(run)
     examples = source.splits[source.main]
-    chosen = examples.rows(exhibits.rows(examples))
+    chosen = examples.rows(exhibits.exhibit_rows(examples))
     regions = chosen.regions()
     # Attention of position t: where the word that it predicts is, else where the word it reads is.
     ahead = np.where(chosen.target[:, 1:, None], regions[:, 1:], regions[:, :-1])
     np.savez(tmp_path / "maps.npz", weights=ahead / np.maximum(ahead.sum(-1, keepdims=True), 1e-9))
-    shown = gallery(source, tmp_path / "maps.npz")
+    shown = build_gallery(source, tmp_path / "maps.npz")
     assert shown.grid == (8, 8)
     assert {"consumed", "predicted"} >= {word for words in shown.readings for word in words}
     assert len(shown.captions) == len(chosen)
@@ -42,17 +42,17 @@ def test_maps_that_equal_the_truth_have_all_their_mass_inside(run, tmp_path):
 
 
 def test_without_any_region_answers_are_shown_without_an_outline(tmp_path):
-    source = load(SCENES)
+    source = load_dataset(SCENES)
     bare = {
         name: dataclasses.replace(part, objects=np.zeros_like(part.objects))
         for name, part in source.splits.items()
     }
     source = dataclasses.replace(source, splits=bare)
     examples = source.splits[source.main]
-    count = len(exhibits.rows(examples))
+    count = len(exhibits.exhibit_rows(examples))
     length = examples.tokens.shape[1]
     np.savez(tmp_path / "maps.npz", weights=np.full((count, length - 1, 64), 1 / 64))
-    shown = gallery(source, tmp_path / "maps.npz")
+    shown = build_gallery(source, tmp_path / "maps.npz")
     assert len(shown.words) == count > 0
     assert all(shown.words)
     assert not shown.outlines.any()
@@ -60,13 +60,13 @@ def test_without_any_region_answers_are_shown_without_an_outline(tmp_path):
 
 def test_the_gallery_shows_the_first_variant_that_attends(tmp_path):
     """A suite whose baseline looks nowhere ends in a report, too."""
-    source = load(SCENES)
+    source = load_dataset(SCENES)
     folder = Folder(tmp_path)
     assert gallery_of(source, folder, ["blind", "late"]) is None
     maps = folder.run("late", 0) / "maps.npz"
     maps.parent.mkdir(parents=True)
     examples = source.splits[source.main]
-    shape = len(exhibits.rows(examples)), examples.tokens.shape[1] - 1, 64
+    shape = len(exhibits.exhibit_rows(examples)), examples.tokens.shape[1] - 1, 64
     np.savez(maps, weights=np.full(shape, 1 / 64))
     assert gallery_of(source, folder, ["blind", "late"]).of == "late, seed 0"
 

@@ -53,7 +53,7 @@ FITTING = {
     "--data.images": ["100", "200", "101", "0"],
     "--data.evaluation-images": ["100", "0", "7"],
     "--model.perception": ["oracle", "patches", "window", "features", "conv"],
-    "--model.contexts": ["image", "layout", "image layout", "image image"],
+    "--model.contexts": ["image", "boxes", "image boxes", "image image"],
     "--model.fusion": ["blind", "flamingo", "mean-pool"],
     "--launcher": ["here", "processes", "slurm"],
     "--slurm": ["account=a", "a=b c=d", "A=b", "=", "a="],

@@ -26,7 +26,7 @@ def batch():
         "visible": jnp.ones((L, I, P), bool),
         "truth": jax.random.bernoulli(keys[2], 0.3, (B, T, P)),
         "prompt": jnp.broadcast_to(jnp.arange(T) < PROMPT, (B, T)),
-        "layout": jax.random.normal(keys[3], (I, 2, 3)).at[1, 1].set(0.0),
+        "boxes": jax.random.normal(keys[3], (I, 2, 3)).at[1, 1].set(0.0),
     }
 
 
@@ -40,7 +40,7 @@ def decoder(fusion):
         expansion=1,
         fusion=fusion,
         latents=3,
-        contexts=("image", "layout"),
+        contexts=("image", "boxes"),
     )
 
 
@@ -104,7 +104,7 @@ def test_a_knock_out_in_one_layer_is_in_that_layer(batch, params, fusion):
         assert not changed[1, ..., 2].any()
         seen = rows.any(-1)
         np.testing.assert_allclose(rows.sum(-1)[seen], 1, atol=1e-5)
-        # The layout takes its share of the weight, and words do in a single stream.
+        # The boxes take its share of the weight, and words do in a single stream.
         assert (mass[seen] < 0.999).all()
 
 
@@ -122,15 +122,15 @@ def test_words_ahead_never_matter_nor_those_of_other_texts(batch, params, fusion
 
 
 @pytest.mark.parametrize("fusion", SEEING)
-def test_the_layout_is_read_and_absent_objects_are_not(batch, params, fusion):
+def test_boxes_are_read_and_absent_objects_are_not(batch, params, fusion):
     apply = functools.partial(applied(fusion), params[fusion])
     logits, _ = apply(batch)
-    moved, _ = apply({**batch, "layout": batch["layout"].at[0, 0].add(1.0)})
+    moved, _ = apply({**batch, "boxes": batch["boxes"].at[0, 0].add(1.0)})
     texts = B // I
     np.testing.assert_allclose(logits[texts:], moved[texts:], atol=1e-6)
     assert not np.allclose(logits[:texts], moved[:texts], atol=1e-4)
     # Without the one object that is there the second image has patches only.
-    gone = {**batch, "layout": batch["layout"].at[1].set(0.0)}
+    gone = {**batch, "boxes": batch["boxes"].at[1].set(0.0)}
     assert not np.allclose(apply(gone)[0][texts:], logits[texts:], atol=1e-4)
 
 
@@ -155,7 +155,7 @@ def test_oracle_attends_to_the_truth_and_to_all_where_there_is_none(batch, param
 
 def test_a_resampler_hands_on_what_its_latents_saw(batch, params):
     visible = batch["visible"].at[:, 0, 1:].set(False)
-    given = {**batch, "visible": visible, "layout": jnp.zeros_like(batch["layout"])}
+    given = {**batch, "visible": visible, "boxes": jnp.zeros_like(batch["boxes"])}
     _, (rows, mass) = applied("resampler")(params["resampler"], given)
     np.testing.assert_allclose(rows[:, 0, ..., 0], 1.0, atol=1e-5)
     np.testing.assert_allclose(mass, 1.0, atol=1e-5)

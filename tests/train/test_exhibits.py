@@ -13,7 +13,7 @@ def test_captions_without_a_word_of_a_thing_show_their_words():
     bare = dataclasses.replace(
         told, objects=np.zeros_like(told.objects), role=np.zeros_like(told.role)
     )
-    np.testing.assert_array_equal(exhibits.shown(bare), told.target)
-    assert len(exhibits.rows(bare)) == 1
+    np.testing.assert_array_equal(exhibits.exhibit_words(bare), told.target)
+    assert len(exhibits.exhibit_rows(bare)) == 1
     # Where some words name things, those are shown.
-    assert not exhibits.shown(told)[~np.isin(told.role, [1, 2, 3])].any()
+    assert not exhibits.exhibit_words(told)[~np.isin(told.role, [1, 2, 3])].any()

@@ -8,7 +8,7 @@ from crossattn.data import scenes
 from crossattn.nn import PatchEncoder
 from crossattn.train import features
 from crossattn.train.run import Data, Model, Run, replace
-from crossattn.train.source import load
+from crossattn.train.source import load_dataset
 
 WIDTH = 5
 
@@ -24,7 +24,7 @@ def encoded():
 
 def test_files_hold_what_the_encoder_makes_of_each_image(encoded, tmp_path):
     encoder, params, images, made = encoded
-    features.write(encoder, params, images, tmp_path / "deep" / "iid.npy")
+    features.write_features(encoder, params, images, tmp_path / "deep" / "iid.npy")
     found = np.load(tmp_path / "deep" / "iid.npy")
     np.testing.assert_allclose(found, made, atol=1e-6)
 
@@ -37,31 +37,31 @@ def test_a_run_reads_them_instead_of_its_images(tmp_path):
     rng = np.random.default_rng(0)
     for name in ("train", "validation", "iid", "pairs", "count", "relations", "swap"):
         np.save(tmp_path / f"{name}.npy", rng.random((100, 64, WIDTH), np.float32))
-    source = load(run)
+    source = load_dataset(run)
     np.testing.assert_array_equal(source.splits["iid"].images, np.load(tmp_path / "iid.npy"))
     assert source.feed(run, 0).batch(0).images.shape[-1] == WIDTH
 
     np.save(tmp_path / "swap.npy", np.zeros((99, 64, WIDTH), np.float32))
     with pytest.raises(ValueError, match=r"swap.npy holds float32 \(99, 64, 5\).*\(100, 64,"):
-        load(run)
+        load_dataset(run)
     (tmp_path / "swap.npy").write_text("nothing")
     with pytest.raises(ValueError, match=r"swap.npy: it is no array"):
-        load(run)
+        load_dataset(run)
     (tmp_path / "swap.npy").unlink()
     with pytest.raises(ValueError, match=r"swap.npy: No such file"):
-        load(run)
+        load_dataset(run)
     with pytest.raises(ValueError, match=r"needs data.features: a folder"):
-        load(replace(run, {"data.features": ""}))
+        load_dataset(replace(run, {"data.features": ""}))
 
 
-def test_the_layout_is_a_modality_of_scenes():
+def test_boxes_are_a_modality_of_scenes():
     run = Run(
-        data=Data(images=100, evaluation_images=100), model=Model(contexts=("image", "layout"))
+        data=Data(images=100, evaluation_images=100), model=Model(contexts=("image", "boxes"))
     )
-    batch = load(run).feed(run, 0).batch(0)
+    batch = load_dataset(run).feed(run, 0).batch(0)
     objects = batch.coverage.shape[1]
-    assert batch.layout.shape == (len(batch.images), objects, 3)
+    assert batch.boxes.shape == (len(batch.images), objects, 3)
     # An object that covers patches has a place, and one that covers none has none.
-    np.testing.assert_array_equal(batch.layout.any(-1), batch.coverage.any(-1))
-    with pytest.raises(ValueError, match="layout is for scenes, not for easy_vqa"):
-        load(replace(run, {"data.source": "easy_vqa"}))
+    np.testing.assert_array_equal(batch.boxes.any(-1), batch.coverage.any(-1))
+    with pytest.raises(ValueError, match="boxes is for scenes, not for easy_vqa"):
+        load_dataset(replace(run, {"data.source": "easy_vqa"}))

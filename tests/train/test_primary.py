@@ -7,7 +7,7 @@ import pytest
 
 from crossattn.train.primary import check_source
 from crossattn.train.run import Data, Run
-from crossattn.train.source import load
+from crossattn.train.source import load_dataset
 from crossattn.train.suite import Suite
 
 ATTENDS = {"a": {}, "b": {"model.fusion": "single-stream"}}
@@ -21,7 +21,7 @@ def sources():
         tasks: Run(data=Data(images=100, evaluation_images=100, tasks=tasks))
         for tasks in (QUESTIONS, CAPTIONS)
     }
-    return {tasks: (run, load(run)) for tasks, run in runs.items()}
+    return {tasks: (run, load_dataset(run)) for tasks, run in runs.items()}
 
 
 def made(run, primary, variants):

@@ -127,7 +127,7 @@ def test_claims_and_quick_have_defaults():
         ({"data.noise": 0.5}, "changes data.noise, but all variants learn from the data"),
         ({"data.images": 200}, "changes data.images, but all variants learn from the data"),
         ({"model.perception": "patch"}, "changes model.perception, but all variants learn"),
-        ({"model.contexts": ("image", "layout")}, "changes model.contexts, but all variants"),
+        ({"model.contexts": ("image", "boxes")}, "changes model.contexts, but all variants"),
     ],
 )
 def test_a_variant_that_cannot_run_is_refused_when_the_suite_is_made(changes, message):
@@ -137,7 +137,7 @@ def test_a_variant_that_cannot_run_is_refused_when_the_suite_is_made(changes, me
 
 
 def test_a_variant_may_leave_out_what_the_data_have():
-    both = Run(model=Model(contexts=("image", "layout")))
+    both = Run(model=Model(contexts=("image", "boxes")))
     assert made(base=both, variants={"a": {}, "v": {"model.contexts": ("image",)}})
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossattn.data.tfds_records import DataError
+from crossattn.data.tfds.records import DataError
 from crossattn.train import source_tfds
 from crossattn.train.feed import Share
 from crossattn.train.primary import measurable
 from crossattn.train.run import Data, Model, Run, replace
-from crossattn.train.source import load
+from crossattn.train.source import load_dataset
 
 # The writer of small directories stands beside the tests of reading them.
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
@@ -42,7 +42,7 @@ def run(directory):
 
 @pytest.fixture(scope="module")
 def source(run):
-    return load(run)
+    return load_dataset(run)
 
 
 def same(one, other):
@@ -116,7 +116,7 @@ def test_processes_share_an_epoch(run, processes):
     geometry = source_tfds.Geometry(24, 2)
     one_text = replace(run, {"data.texts_per_image": 1, "batch_size": 2})
     held = [
-        source_tfds.tfds_examples.load(parts.train, index, parts.survey, geometry)["images"]
+        source_tfds.tfds_examples.read_record(parts.train, index, parts.survey, geometry)["images"]
         for index in range(COUNT)
     ]
     shares = []
@@ -185,7 +185,7 @@ def test_parts_that_lack_are_set_aside(tmp_path, run, splits, sizes):
 )
 def test_what_cannot_be_read_is_one_line(run, changes, message):
     with pytest.raises(DataError, match=message) as caught:
-        load(replace(run, changes))
+        load_dataset(replace(run, changes))
     assert "\n" not in str(caught.value)
 
 
@@ -196,14 +196,14 @@ def test_captions_alone_are_data(tmp_path, run):
     made.write_tfrecord(tmp_path, known, {"train": some, "test": some}, shards=1)
     # Of questions and captions, those that there are.
     both = replace(run, {"data.directory": str(tmp_path)})
-    source = load(both)
+    source = load_dataset(both)
     assert measurable(source.splits, source.main) == ["test/perplexity", "caption/exact"]
     assert source.splits["test"].words(1) == "<bos> a thing 1 <eos>"
     with pytest.raises(DataError, match="found no text for data"):
-        load(replace(both, {"data.tasks": ("question",)}))
+        load_dataset(replace(both, {"data.tasks": ("question",)}))
     made.write_tfrecord(tmp_path, known, {"test": some}, shards=1)
     with pytest.raises(DataError, match="no split 'train': it has test"):
-        load(both)
+        load_dataset(both)
 
 
 def test_batches_must_fit(source, run):
@@ -220,7 +220,7 @@ def test_damage_met_while_training_names_the_record(tmp_path, run):
     examples[7]["image"] = examples[7]["image"][:80]
     splits = {"train": examples, "validation": examples[:2], "test": examples[:2]}
     path = made.write_tfrecord(tmp_path, made.vqa_features(), splits, shards=1)
-    feed = load(replace(run, {"data.directory": str(path)})).feed(run, 0)
+    feed = load_dataset(replace(run, {"data.directory": str(path)})).feed(run, 0)
     with pytest.raises(DataError, match=r"made-train\.tfrecord-00000-of-00001, record 7 holds a"):
         for _ in itertools.islice(feed.batches(0), 7):
             pass

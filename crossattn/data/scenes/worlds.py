@@ -8,13 +8,13 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from crossattn.data import scene_images
-from crossattn.data.scene_language import COLOURS, SHAPES, Pair, Question
-from crossattn.data.scene_layout import GROUND, MOST, lay_out
-from crossattn.data.scene_questions import Case, arrange, cases, swap_pairs
-from crossattn.data.stream import Stream
+from crossattn.data.scenes import images
+from crossattn.data.scenes.language import COLOURS, SHAPES, Pair, Question
+from crossattn.data.scenes.layout import GROUND, MOST, lay_out
+from crossattn.data.scenes.questions import Case, arrange, cases, swap_pairs
+from crossattn.data.splitmix import SplitMix64
 
-__all__ = ["CHANCE", "SIZES", "SPLITS", "Scenes", "check", "generate"]
+__all__ = ["CHANCE", "SIZES", "SPLITS", "Scenes", "check_known", "draw_scenes"]
 
 CHANCE = {
     "colour": 1 / 5,
@@ -29,23 +29,25 @@ SIZES = (32, 64)
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
-    """What a split asks, in blocks of `scene_questions`, and how many objects its scenes have."""
+class _Split:
+    """What a split asks, in blocks of `questions`, and how many objects its scenes have."""
 
     blocks: tuple[str, ...]
     objects: tuple[int, ...]
     chance: dict[str, float]
 
 
-ALL = Split(("colour", "shape", "exist", "count", "relation"), (2, 3, 4), CHANCE)
+ALL = _Split(("colour", "shape", "exist", "count", "relation"), (2, 3, 4), CHANCE)
 SPLITS = {
     "train": ALL,
     "validation": ALL,
     "iid": ALL,
-    "pairs": Split(("held-out colour", "held-out shape"), (2, 3, 4), {"colour": 0.0, "shape": 0.0}),
-    "count": Split(("count",), (5, 6), {"count": 1 / 4}),
-    "relations": Split(("held-out relation",), (2, 3, 4), {"relation": 1 / 2}),
-    "swap": Split(("swap",), (2,), {"match": 0.0}),
+    "pairs": _Split(
+        ("held-out colour", "held-out shape"), (2, 3, 4), {"colour": 0.0, "shape": 0.0}
+    ),
+    "count": _Split(("count",), (5, 6), {"count": 1 / 4}),
+    "relations": _Split(("held-out relation",), (2, 3, 4), {"relation": 1 / 2}),
+    "swap": _Split(("swap",), (2,), {"match": 0.0}),
 }
 # Scenes in a complete block.
 BLOCK = {"colour": 5, "shape": 5, "exist": 2, "count": 4, "relation": 2, "refer": 4}
@@ -87,15 +89,15 @@ class Scenes:
     @functools.cached_property
     def masks(self) -> np.ndarray:
         """(N, size, size) uint8: 0 for the ground, o + 1 for object o."""
-        return scene_images.masks(self.shape, self.radius, self.centre, self.size)
+        return images.masks(self.shape, self.radius, self.centre, self.size)
 
     @functools.cached_property
     def coverage(self) -> np.ndarray:
         """(N, O, P) float32: the fraction of patch p that object o covers."""
-        return scene_images.coverage(self.shape, self.radius, self.centre, self.size)
+        return images.coverage(self.shape, self.radius, self.centre, self.size)
 
     @property
-    def layout(self) -> np.ndarray:
+    def boxes(self) -> np.ndarray:
         """(N, O, 3) float32: x, y and radius of object o in sides of the image; 0 for no object."""
         parts = [self.centre, self.radius[..., None]]
         return (np.concatenate(parts, axis=-1) / GROUND).astype(np.float32)
@@ -104,29 +106,27 @@ class Scenes:
         """Paint the scenes `indices`, (n, size, size, 3) uint8.
 
         Example:
-            >>> generate("iid", 100, seed=0).render(np.array([3, 5])).shape
+            >>> draw_scenes("iid", 100, seed=0).render(np.array([3, 5])).shape
             (2, 64, 64, 3)
         """
         indices = np.asarray(indices)
         chosen = self.shape[indices], self.radius[indices], self.centre[indices]
-        maps = scene_images.masks(*chosen, self.size)
+        maps = images.masks(*chosen, self.size)
         stream = self._stream(PIXELS)
-        return scene_images.render(maps, self.colour[indices], stream, indices)
+        return images.render(maps, self.colour[indices], stream, indices)
 
     def features(self, indices: np.ndarray, *, noise: float) -> np.ndarray:
         """Describe the patches of scenes `indices` symbolically, (n, P, F) float32.
 
-        See `scene_images.features` for the meaning; `noise` is the standard deviation.
+        See `images.features` for the meaning; `noise` is the standard deviation.
         """
         indices = np.asarray(indices)
         attributes = self.colour[indices], self.shape[indices]
-        covered = scene_images.cover(
-            attributes[1], self.radius[indices], self.centre[indices], self.size
-        )
+        covered = images.cover(attributes[1], self.radius[indices], self.centre[indices], self.size)
         stream = self._stream(FEATURES)
-        return scene_images.features(covered, attributes, stream, indices, noise=noise)
+        return images.features(covered, attributes, stream, indices, noise=noise)
 
-    def _stream(self, purpose: int) -> Stream:
+    def _stream(self, purpose: int) -> SplitMix64:
         return _stream(self.seed, self.split, purpose)
 
 
@@ -134,11 +134,11 @@ class Scenes:
 CONTENT, LAYOUT, ARRANGEMENT, PIXELS, FEATURES = range(5)
 
 
-def _stream(seed: int, split: str, purpose: int) -> Stream:
-    return Stream(seed, tuple(SPLITS).index(split), purpose)
+def _stream(seed: int, split: str, purpose: int) -> SplitMix64:
+    return SplitMix64(seed, tuple(SPLITS).index(split), purpose)
 
 
-def generate(
+def draw_scenes(
     split: str,
     count: int,
     *,
@@ -164,14 +164,14 @@ def generate(
         ValueError: for an unknown split, task or size, or an incomplete count.
 
     Example:
-        >>> drawn = generate("iid", 100, seed=0)
+        >>> drawn = draw_scenes("iid", 100, seed=0)
         >>> drawn.pairs(0)
         [('white', 'ring'), ('white', 'triangle'), ('white', 'cross')]
         >>> drawn.questions[0].text()
         'how many white things are there ?'
     """
     blocks = _blocks(split, tasks)
-    check("size", size, SIZES)
+    check_known("size", size, SIZES)
     cycle = len(blocks) * math.lcm(*(BLOCK[block] for block in blocks))
     if count <= 0 or count % cycle:
         raise ValueError(
@@ -188,7 +188,7 @@ def generate(
     return _settle(split, seed, size, drawn, (centre, radius))
 
 
-def check(name: str, value: object, known: Collection) -> None:
+def check_known(name: str, value: object, known: Collection) -> None:
     """Raise a ValueError that lists what is known, unless `value` is among it."""
     if value not in known:
         raise ValueError(f"unknown {name} {value!r}: write one of {', '.join(map(repr, known))}")
@@ -196,9 +196,9 @@ def check(name: str, value: object, known: Collection) -> None:
 
 def _blocks(split: str, tasks: tuple[str, ...]) -> tuple[str, ...]:
     """Choose the blocks of questions that scenes of a split are made for."""
-    check("split", split, tuple(SPLITS))
+    check_known("split", split, tuple(SPLITS))
     for task in tasks:
-        check("task", task, TASKS)
+        check_known("task", task, TASKS)
     own = SPLITS[split].blocks
     if "refer" not in tasks:
         return own
@@ -209,7 +209,7 @@ def _blocks(split: str, tasks: tuple[str, ...]) -> tuple[str, ...]:
     return (*own, "refer") if "question" in tasks else ("refer",)
 
 
-def _draw(split: str, blocks: tuple[str, ...], count: int, stream: Stream) -> list[Case]:
+def _draw(split: str, blocks: tuple[str, ...], count: int, stream: SplitMix64) -> list[Case]:
     """Draw questions and the objects of their scenes, in random order."""
     if split == "swap":
         return swap_pairs(stream, count)

@@ -1,9 +1,9 @@
 """The data set `scenes`: objects on a plain ground, texts about them, and exact regions for words.
 
-Everything follows from a seed, to the byte, on any machine: all draws are integers of `Stream`, and
-shapes are decided in integers. Two to four objects of 6 colours and 6 shapes stand apart on 8 by 8
-patches. Six of the 36 pairs of a colour and a shape, a Latin square, are in no image but those of
-`pairs`.
+Everything follows from a seed, to the byte, on any machine: all draws are integers of `SplitMix64`,
+and shapes are decided in integers. Two to four objects of 6 colours and 6 shapes stand apart on 8
+by 8 patches. Six of the 36 pairs of a colour and a shape, a Latin square, are in no image but
+those of `pairs`.
 
 | split | scenes and questions | best predictor from the text alone |
 |---|---|---|
@@ -13,7 +13,7 @@ patches. Six of the 36 pairs of a colour and a shape, a Latin square, are in no 
 | relations | relations between shapes that training never asks for | 1/2 |
 | swap | two scenes with their colours swapped, two captions of the same words | 0 |
 
-**Chance is exact.** For one wording there is one scene for each answer (see `scene_questions`), so
+**Chance is exact.** For one wording there is one scene for each answer (see `questions`), so
 a predictor that reads only the text is right in exactly 1/k of the rows, k being the number of
 answers. The colour of a shape has k = 5 and not 6, because every shape misses one colour in
 training: a predictor can know that. For the same reason it never names the held-out pair, and its
@@ -23,12 +23,20 @@ accuracy on `pairs` is 0. In `swap` the score is that of a comparison which ties
 import numpy as np
 
 from crossattn.data.examples import ROLES, Examples
-from crossattn.data.scene_images import CHUNK, GRID
-from crossattn.data.scene_language import LENGTH, ROLE_OF, VOCABULARY, caption_words
-from crossattn.data.scene_layout import MOST
-from crossattn.data.scene_worlds import CHANCE, SIZES, SPLITS, TASKS, Scenes, check, generate
+from crossattn.data.scenes.images import CHUNK, GRID
+from crossattn.data.scenes.language import LENGTH, ROLE_OF, VOCABULARY, caption_words
+from crossattn.data.scenes.layout import MOST
+from crossattn.data.scenes.worlds import (
+    CHANCE,
+    SIZES,
+    SPLITS,
+    TASKS,
+    Scenes,
+    check_known,
+    draw_scenes,
+)
 
-__all__ = ["CHANCE", "KINDS", "PERCEPTIONS", "SIZES", "SPLITS", "Scenes", "examples", "generate"]
+__all__ = ["CHANCE", "KINDS", "PERCEPTIONS", "SIZES", "SPLITS", "Scenes", "draw_scenes", "examples"]
 
 KINDS = ("colour", "shape", "exist", "count", "relation", "refer", "caption", "match")
 PERCEPTIONS = ("oracle", "patch", "conv")
@@ -92,13 +100,13 @@ def examples(
     perception: str = "oracle",
     noise: float = 0.1,
     size: int = 64,
-    layout: bool = False,
+    boxes: bool = False,
 ) -> Examples:
     """Draw `count` scenes with their texts.
 
     Args:
         split: a key of `SPLITS`.
-        count: number of scenes, a multiple as in `generate`.
+        count: number of scenes, a multiple as in `draw_scenes`.
         seed: equal seeds, equal bytes.
         tasks: "question" and "caption" give one row for each scene. "refer" makes scenes for
             phrases of reference beside those for questions, each scene having one or the other.
@@ -108,7 +116,7 @@ def examples(
         noise: standard deviation of the noise of oracle features, whose clean values lie mostly
             between 0 and 1.
         size: pixels along one side, 32 or 64.
-        layout: whether the place and size of the objects, without colour and shape, come as a third
+        boxes: whether the place and size of the objects, without colour and shape, come as a third
             modality.
 
     Returns:
@@ -118,20 +126,20 @@ def examples(
         T, O and P are the same for all splits and tasks.
 
     Raises:
-        ValueError: as `generate`; for an unknown perception, a negative noise, or tasks that leave
-            no row.
+        ValueError: as `draw_scenes`; for an unknown perception, a negative noise, or tasks that
+            leave no row.
 
     Example:
         >>> data = examples("iid", 100, seed=0)
         >>> data.images.shape, data.tokens.shape, data.words(0)
         ((100, 64, 15), (200, 15), '<bos> how many white things are there ? three <eos>')
     """
-    check("perception", perception, PERCEPTIONS)
+    check_known("perception", perception, PERCEPTIONS)
     if not noise >= 0:
         raise ValueError(f"noise is {noise}; a standard deviation is not negative")
     if not tasks:
         raise ValueError(f"tasks is empty: write some of {TASKS}")
-    drawn = generate(split, count, seed=seed, size=size, tasks=tasks)
+    drawn = draw_scenes(split, count, seed=seed, size=size, tasks=tasks)
     order = range(0, count, CHUNK)
     chunks = [np.arange(start, min(start + CHUNK, count)) for start in order]
     if perception == "oracle":
@@ -144,7 +152,7 @@ def examples(
     return Examples(
         images=images,
         coverage=drawn.coverage,
-        layout=drawn.layout if layout else None,
+        boxes=drawn.boxes if boxes else None,
         **arrays,  # type: ignore[arg-type]
         vocabulary=VOCABULARY,
         kinds=KINDS,

@@ -12,7 +12,7 @@ from typing import Any
 
 from crossattn.data.errors import DataError, one_line
 
-__all__ = ["check", "check_labels", "leaves"]
+__all__ = ["check_labels", "check_metadata", "leaves"]
 
 # The keys that hold the name of a class: since TFDS 4.6 the first, in protobuf's two spellings.
 CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
@@ -25,7 +25,7 @@ MOST_CLASSES = 1_000_000
 TEMPLATE_FIELDS = ("DATASET", "SPLIT", "FILEFORMAT", "SHARD_INDEX", "NUM_SHARDS", "SHARD_X_OF_Y")
 
 
-def check(directory: Path, tfds: Any) -> None:
+def check_metadata(directory: Path, tfds: Any) -> None:
     """Read `dataset_info.json` and `features.json` and refuse what leaves the directory.
 
     Args:

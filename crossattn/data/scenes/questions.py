@@ -7,7 +7,7 @@ the answer. So whatever a predictor makes of the text alone, it is right once in
 import itertools
 from collections.abc import Iterator, Sequence
 
-from crossattn.data.scene_language import (
+from crossattn.data.scenes.language import (
     COLOURS,
     HELD_OUT,
     NUMBERS,
@@ -20,7 +20,7 @@ from crossattn.data.scene_language import (
     held_out_relation,
     holds,
 )
-from crossattn.data.stream import Stream
+from crossattn.data.splitmix import SplitMix64
 
 __all__ = ["Case", "arrange", "cases", "swap_pairs"]
 
@@ -29,26 +29,26 @@ __all__ = ["Case", "arrange", "cases", "swap_pairs"]
 Case = tuple[Question | None, list[Pair]]
 
 
-def fill(stream: Stream, pairs: list[Pair], count: int, choice: Sequence[Pair]) -> None:
+def fill(stream: SplitMix64, pairs: list[Pair], count: int, choice: Sequence[Pair]) -> None:
     """Append pairs drawn from `choice` until there are `count`."""
     pairs += [stream.pick(choice) for _ in range(count - len(pairs))]
 
 
-def colour_block(stream: Stream, number: int, sizes: Sequence[int]) -> Iterator[Case]:
+def colour_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterator[Case]:
     """One shape, a scene for each colour it can have."""
     shape = stream.pick(SHAPES)
     for pair in [pair for pair in PAIRS if pair[1] == shape]:
         yield attribute_case(stream, "colour", pair, sizes)
 
 
-def shape_block(stream: Stream, number: int, sizes: Sequence[int]) -> Iterator[Case]:
+def shape_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterator[Case]:
     """One colour, a scene for each shape it can have."""
     colour = stream.pick(COLOURS)
     for pair in [pair for pair in PAIRS if pair[0] == colour]:
         yield attribute_case(stream, "shape", pair, sizes)
 
 
-def attribute_case(stream: Stream, kind: str, pair: Pair, sizes: Sequence[int]) -> Case:
+def attribute_case(stream: SplitMix64, kind: str, pair: Pair, sizes: Sequence[int]) -> Case:
     """Ask the colour or the shape of the only object that has the other attribute of `pair`."""
     known = 1 if kind == "colour" else 0
     pairs = [pair]
@@ -59,7 +59,7 @@ def attribute_case(stream: Stream, kind: str, pair: Pair, sizes: Sequence[int]) 
     return Question(kind, first, pair[1 - known]), pairs
 
 
-def exist_block(stream: Stream, number: int, sizes: Sequence[int]) -> Iterator[Case]:
+def exist_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterator[Case]:
     """One pair, a scene with it and a scene without it.
 
     In every other block the scene without has both the colour and the shape, on different objects
@@ -86,7 +86,7 @@ def exist_block(stream: Stream, number: int, sizes: Sequence[int]) -> Iterator[C
     yield Question("exist", pair, "no"), pairs
 
 
-def count_block(stream: Stream, number: int, sizes: Sequence[int]) -> Iterator[Case]:
+def count_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterator[Case]:
     """One colour or one shape, a scene for each number of its things.
 
     The number of objects in the scene is drawn among those that leave room for the answer.
@@ -103,7 +103,7 @@ def count_block(stream: Stream, number: int, sizes: Sequence[int]) -> Iterator[C
 
 
 def relation_block(
-    stream: Stream, number: int, sizes: Sequence[int], held_out: bool = False
+    stream: SplitMix64, number: int, sizes: Sequence[int], held_out: bool = False
 ) -> Iterator[Case]:
     """Two different pairs and a relation, a scene where it holds and one where it does not."""
     relation = tuple(RELATIONS)[number % 4]
@@ -125,12 +125,14 @@ def relation_block(
         yield Question("relation", first, answer, relation, second), pairs
 
 
-def held_out_relation_block(stream: Stream, number: int, sizes: Sequence[int]) -> Iterator[Case]:
+def held_out_relation_block(
+    stream: SplitMix64, number: int, sizes: Sequence[int]
+) -> Iterator[Case]:
     """A relation between two shapes that training never asks for."""
     return relation_block(stream, number, sizes, held_out=True)
 
 
-def refer_block(stream: Stream, number: int, sizes: Sequence[int]) -> Iterator[Case]:
+def refer_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterator[Case]:
     """A colour, a relation and a landmark, a scene for each of four shapes that it can mean.
 
     A second thing of that colour stands on the other side of the landmark. Of the five shapes of
@@ -154,12 +156,12 @@ def refer_block(stream: Stream, number: int, sizes: Sequence[int]) -> Iterator[C
         yield Question("refer", (colour, None), target[1], relation, (None, mark)), pairs
 
 
-def held_out_colour_block(stream: Stream, number: int, sizes: Sequence[int]) -> Iterator[Case]:
+def held_out_colour_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterator[Case]:
     """The colour of a held-out pair, by turns."""
     yield attribute_case(stream, "colour", HELD_OUT[number % 6], sizes)
 
 
-def held_out_shape_block(stream: Stream, number: int, sizes: Sequence[int]) -> Iterator[Case]:
+def held_out_shape_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterator[Case]:
     """The shape of a held-out pair, by turns."""
     yield attribute_case(stream, "shape", HELD_OUT[number % 6], sizes)
 
@@ -177,7 +179,7 @@ BLOCKS = {
 }
 
 
-def cases(stream: Stream, block: str, count: int, sizes: Sequence[int]) -> list[Case]:
+def cases(stream: SplitMix64, block: str, count: int, sizes: Sequence[int]) -> list[Case]:
     """Draw `count` cases from blocks of one name, complete if `count` is a multiple of theirs.
 
     Args:
@@ -193,7 +195,7 @@ def cases(stream: Stream, block: str, count: int, sizes: Sequence[int]) -> list[
     return list(itertools.islice(itertools.chain.from_iterable(blocks), count))
 
 
-def swap_pairs(stream: Stream, count: int) -> list[Case]:
+def swap_pairs(stream: SplitMix64, count: int) -> list[Case]:
     """Draw `count` scenes of two objects, each second one the one before with its colours swapped.
 
     All four pairs are allowed ones; the shapes keep their places.
@@ -207,7 +209,7 @@ def swap_pairs(stream: Stream, count: int) -> list[Case]:
     return drawn
 
 
-def arrange(stream: Stream, question: Question | None, places: Sequence[Place]) -> list[int]:
+def arrange(stream: SplitMix64, question: Question | None, places: Sequence[Place]) -> list[int]:
     """Choose the place of every object of a case, so that the answer becomes true.
 
     Args:

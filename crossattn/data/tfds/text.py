@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from crossattn.data.errors import DataError, one_line
-from crossattn.data.tfds_columns import Columns, Names, columns
-from crossattn.data.tfds_records import Records, package
-from crossattn.data.words import spelling, words
+from crossattn.data.tfds.columns import Columns, Names, columns
+from crossattn.data.tfds.records import Records, package
+from crossattn.data.words import spelling, split_words
 
-__all__ = ["Columns", "Names", "Reader", "Record", "Split", "columns", "words"]
+__all__ = ["Columns", "ImageRecord", "Names", "Reader", "Split", "columns"]
 
 # Boxes may miss the sides by so much, as rounding leaves them.
 SLACK = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
+class ImageRecord:
     """What one record holds.
 
     Attributes:
@@ -58,7 +58,7 @@ class Reader:
         for name in reversed(chosen.image.split("/")):
             self.decoders = {name: self.decoders}
 
-    def __call__(self, serialized: bytes) -> Record:
+    def __call__(self, serialized: bytes) -> ImageRecord:
         """Read one record.
 
         Raises:
@@ -71,15 +71,15 @@ class Reader:
         except Exception as error:  # protobuf and TFDS raise many kinds
             raise DataError(f"is no example of these features: {one_line(error)}") from None
 
-    def _read(self, serialized: bytes) -> Record:
+    def _read(self, serialized: bytes) -> ImageRecord:
         example = self.features.deserialize_example_np(serialized, decoders=self.decoders)
         chosen = self.columns
         get = lambda path: _get(example, path) if path else []
         boxes, labels = self._things(get(chosen.boxes), get(chosen.labels))
-        return Record(
+        return ImageRecord(
             image=_get(example, chosen.image),
             questions=_pairs(_strings(get(chosen.question)), _strings(get(chosen.answer))),
-            captions=[text for text in _flat(_strings(get(chosen.caption))) if words(text)],
+            captions=[text for text in _flat(_strings(get(chosen.caption))) if split_words(text)],
             boxes=boxes,
             labels=labels,
         )
@@ -99,7 +99,7 @@ class Reader:
 
 
 class Split(Sequence):
-    """The records of one split, read, each a `Record`."""
+    """The records of one split, read, each a `ImageRecord`."""
 
     def __init__(self, records: Records, reader: Reader):
         self.records, self.reader = records, reader
@@ -173,6 +173,6 @@ def _pairs(questions: Any, answers: Any) -> list[tuple[str, str]]:
     for question, said in zip(questions, answers, strict=True):
         counts = Counter(spelling(text) for text in _flat(said))
         answer = counts.most_common(1)[0][0] if counts else ""
-        if answer and words(question):
+        if answer and split_words(question):
             pairs.append((question, answer))
     return pairs

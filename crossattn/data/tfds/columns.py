@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from crossattn.data import tfds_metadata
 from crossattn.data.errors import DataError
-from crossattn.data.tfds_records import package
-from crossattn.data.words import words
+from crossattn.data.tfds import metadata
+from crossattn.data.tfds.records import package
+from crossattn.data.words import split_words
 
 __all__ = ["Columns", "Names", "columns"]
 
@@ -59,7 +59,7 @@ def columns(features: Any, names: Names, tasks: Sequence[str]) -> Columns:
             the caller named is not there or of another kind; the message lists those there are.
     """
     tfds = package()
-    leaves = dict(tfds_metadata.leaves(tfds, features))
+    leaves = dict(metadata.leaves(tfds, features))
     there = f"the features there are: {', '.join(leaves)}"
     texts = [path for path, (feature, _) in leaves.items() if _is_text(tfds, feature)]
     images = [
@@ -159,6 +159,6 @@ def _boxes(tfds: Any, leaves: dict[str, Any]) -> tuple[str, str, tuple[tuple[str
         for other, (label, label_depth) in leaves.items():
             beside = other.rpartition("/")[0] == parent and label_depth == 1
             if beside and isinstance(label, kinds.ClassLabel) and label.names:
-                named = tuple(tuple(words(name.replace("_", " "))) for name in label.names)
+                named = tuple(tuple(split_words(name.replace("_", " "))) for name in label.names)
                 return path, other, named
     return "", "", ()

@@ -22,8 +22,8 @@ from typing import Any, Protocol, runtime_checkable
 import google_crc32c
 import numpy as np
 
-from crossattn.data import tfds_metadata
 from crossattn.data.errors import DataError, one_line
+from crossattn.data.tfds import metadata
 from crossattn.shapes import Int
 
 __all__ = ["DataError", "Records", "opened", "package", "prepared", "records"]
@@ -85,7 +85,7 @@ def prepared(directory: str | Path) -> Any:
             f"{path} is no prepared TFDS directory: it has no {' and no '.join(missing)}{hint}"
         )
     tfds = package()
-    tfds_metadata.check(path, tfds)
+    metadata.check_metadata(path, tfds)
     try:
         # Where a feature needs TensorFlow, TFDS prints ten lines before it raises.
         with contextlib.redirect_stdout(io.StringIO()):
@@ -98,7 +98,7 @@ def prepared(directory: str | Path) -> Any:
         ) from None
     if not isinstance(features, tfds.features.FeaturesDict):
         raise DataError(f"{path}: its features have no names, so that no picture can be found")
-    tfds_metadata.check_labels(path, tfds, features)
+    metadata.check_labels(path, tfds, features)
     return builder
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from crossattn.data.stream import Stream
+from crossattn.data.splitmix import SplitMix64
 
 __all__ = ["GROUND", "MOST", "RADII", "lay_out"]
 
@@ -14,7 +14,7 @@ MARGIN = 3  # between the circles of two objects, and what every relation needs 
 TRIES = 60  # for one object, before its scene starts anew
 
 
-def lay_out(stream: Stream, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def lay_out(stream: SplitMix64, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Draw centres and radii, one object of every unfinished scene at a time.
 
     Args:

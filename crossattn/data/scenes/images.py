@@ -7,9 +7,9 @@ import functools
 
 import numpy as np
 
-from crossattn.data.scene_language import COLOURS, SHAPES
-from crossattn.data.scene_layout import GROUND, RADII, REACH
-from crossattn.data.stream import Stream
+from crossattn.data.scenes.language import COLOURS, SHAPES
+from crossattn.data.scenes.layout import GROUND, RADII, REACH
+from crossattn.data.splitmix import SplitMix64
 
 __all__ = ["CELL", "FEATURES", "GRID", "coverage", "features", "masks", "render"]
 
@@ -154,7 +154,9 @@ def masks(shape: np.ndarray, radius: np.ndarray, centre: np.ndarray, size: int) 
     return canvas[:, rim:-rim, rim:-rim].copy()
 
 
-def render(maps: np.ndarray, colour: np.ndarray, stream: Stream, scenes: np.ndarray) -> np.ndarray:
+def render(
+    maps: np.ndarray, colour: np.ndarray, stream: SplitMix64, scenes: np.ndarray
+) -> np.ndarray:
     """Paint scenes.
 
     Args:
@@ -181,7 +183,7 @@ def render(maps: np.ndarray, colour: np.ndarray, stream: Stream, scenes: np.ndar
 def features(
     covered: np.ndarray,
     attributes: tuple[np.ndarray, np.ndarray],
-    stream: Stream,
+    stream: SplitMix64,
     scenes: np.ndarray,
     *,
     noise: float,

@@ -17,8 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from crossattn.data.examples import ROLES
-from crossattn.data.tfds_text import Record
-from crossattn.data.words import words
+from crossattn.data.tfds.text import ImageRecord
+from crossattn.data.words import split_words
 
 __all__ = ["KINDS", "Language", "Rows", "Survey", "normalised", "survey"]
 
@@ -73,10 +73,10 @@ class Language:
     def _phrases(self) -> dict[tuple[str, ...], int]:
         return _phrases(self.label_names)
 
-    def rows(self, record: Record) -> Rows:
+    def rows(self, record: ImageRecord) -> Rows:
         """Tokens of all texts of a record, its questions first."""
-        texts = [(words(question), answer) for question, answer in record.questions]
-        texts += [(words(caption), "") for caption in record.captions]
+        texts = [(split_words(question), answer) for question, answer in record.questions]
+        texts += [(split_words(caption), "") for caption in record.captions]
         shape = (len(texts), self.length)
         tokens, role = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
         target, kind = np.zeros(shape, bool), np.zeros(len(texts), np.int8)
@@ -183,7 +183,7 @@ def _commonest(answers: Counter[str]) -> str:
 
 
 def survey(
-    train: Sequence[Record],
+    train: Sequence[ImageRecord],
     aside: tuple[str, ...],
     label_names: tuple[tuple[str, ...], ...],
     limit: int = 0,
@@ -230,9 +230,9 @@ class _Tally:
         self.asked: Counter[tuple[str, str]] = Counter()
         self.length, self.things = 2, 1
 
-    def add(self, record: Record) -> None:
-        texts = [[*words(question), answer] for question, answer in record.questions]
-        texts += [[*words(caption), "<eos>"] for caption in record.captions]
+    def add(self, record: ImageRecord) -> None:
+        texts = [[*split_words(question), answer] for question, answer in record.questions]
+        texts += [[*split_words(caption), "<eos>"] for caption in record.captions]
         for text in texts:
             self.lexicon.update(text)
             self.length = max(self.length, 1 + len(text))
@@ -241,6 +241,6 @@ class _Tally:
         self.asked.update(normalised(record))
 
 
-def normalised(record: Record) -> list[tuple[str, str]]:
+def normalised(record: ImageRecord) -> list[tuple[str, str]]:
     """Questions of a record, spelt so that equal ones are equal, with their answers."""
-    return [(" ".join(words(question)), answer) for question, answer in record.questions]
+    return [(" ".join(split_words(question)), answer) for question, answer in record.questions]

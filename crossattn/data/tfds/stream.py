@@ -6,7 +6,7 @@ from typing import SupportsIndex
 import grain
 import numpy as np
 
-__all__ = ["FIELDS", "Stream"]
+__all__ = ["FIELDS", "RecordStream"]
 
 FIELDS = ("tokens", "target", "objects", "images", "coverage")
 TEXT_FIELDS = ("tokens", "target", "objects")
@@ -14,7 +14,7 @@ TEXT_FIELDS = ("tokens", "target", "objects")
 READ = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
 
 
-class Stream:
+class RecordStream:
     """Batches as a pure function of seed and step.
 
     Each epoch visits all records in a new order that the seed decides; process p of n takes every
@@ -38,7 +38,8 @@ class Stream:
         >>> def load(index):
         ...     arrays = {name: np.full((3, 1), index) for name in TEXT_FIELDS}
         ...     return arrays | {"images": np.full(1, index), "coverage": np.zeros(1)}
-        >>> stream = Stream(load, range(10), images=4, texts=2, seed=0, process=0, processes=1)
+        >>> size = {"images": 4, "texts": 2}
+        >>> stream = RecordStream(load, range(10), **size, seed=0, process=0, processes=1)
         >>> batch = stream.batch(5)
         >>> batch["tokens"].shape, stream.position(5)
         ((8, 1), {'epoch': 2, 'batch': 1})

@@ -27,10 +27,11 @@ from jaxtyping import UInt8
 
 from crossattn.data import pictures
 from crossattn.data.examples import ROLES, Examples
-from crossattn.data.words import words
-from crossattn.shapes import Bool, Float
+from crossattn.data.regions import grid_side, window_coverage
+from crossattn.data.words import split_words
+from crossattn.shapes import Bool
 
-__all__ = ["KINDS", "OPEN", "SPLITS", "coverage", "examples", "region"]
+__all__ = ["KINDS", "OPEN", "SPLITS", "read_split", "region"]
 
 SPLITS = ("train", "validation", "test")
 KINDS = ("shape", "colour", "shape yes/no", "colour yes/no")
@@ -72,7 +73,7 @@ class _Text:
     negated: np.ndarray  # (W,) bool
 
 
-def examples(split: str, *, cell: int = 8, window: int = 2, limit: int | None = None) -> Examples:
+def read_split(split: str, *, cell: int = 8, window: int = 2, limit: int | None = None) -> Examples:
     """Read the images and questions of one split, with exact regions for the words.
 
     A row reads "is there a teal shape ? no": the question in lower case, then its answer, which
@@ -95,7 +96,7 @@ def examples(split: str, *, cell: int = 8, window: int = 2, limit: int | None = 
         ModuleNotFoundError: the package `easy_vqa` is not installed.
 
     Example:
-        >>> data = examples("validation", limit=3)
+        >>> data = read_split("validation", limit=3)
         >>> data.images.shape, data.coverage.shape, data.grid
         ((3, 64, 64, 3), (3, 1, 49), (7, 7))
         >>> data.words(0)
@@ -105,7 +106,7 @@ def examples(split: str, *, cell: int = 8, window: int = 2, limit: int | None = 
         raise ValueError(f"unknown split {split!r}: easy-VQA has {', '.join(SPLITS)}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is a number of images, at least 1, or None; got {limit}")
-    side = _grid_side(SIDE, cell, window)
+    side = grid_side(SIDE, cell, window)
     package = _package()
     text, learnt, rows = _read(package, split)
     kind = _kinds(text, rows)
@@ -119,7 +120,7 @@ def examples(split: str, *, cell: int = 8, window: int = 2, limit: int | None = 
     )
     return Examples(
         images=images,
-        coverage=coverage(region(images), cell=cell, window=window)[:, None],
+        coverage=window_coverage(region(images), cell=cell, window=window)[:, None],
         image=np.searchsorted(numbers, rows.image).astype(np.int32),
         kind=kind,
         answer=text.length[rows.wording],
@@ -141,41 +142,6 @@ def region(images: UInt8[np.ndarray, "N height width 3"]) -> Bool[np.ndarray, "N
         array([[[False,  True]]])
     """
     return images.min(axis=-1) < GROUND
-
-
-def coverage(
-    region: Bool[np.ndarray, "N side side"], *, cell: int, window: int
-) -> Float[np.ndarray, "N P"]:
-    """The fraction of each window that the region covers, float32, windows in reading order.
-
-    Windows of `window` x `window` cells of `cell` x `cell` pixels stand one cell apart and stay
-    inside the image.
-
-    Raises:
-        ValueError: the cells do not divide the image, or a window is larger than it.
-
-    Example:
-        >>> corner = np.zeros((1, 6, 6), bool)
-        >>> corner[0, :2, :2] = True
-        >>> coverage(corner, cell=2, window=2)
-        array([[0.25, 0.  , 0.  , 0.  ]], dtype=float32)
-    """
-    count, side, _ = region.shape
-    _grid_side(side, cell, window)
-    cells = region.reshape(count, side // cell, cell, side // cell, cell).mean((2, 4), np.float32)
-    windows = np.lib.stride_tricks.sliding_window_view(cells, (window, window), axis=(1, 2))
-    return windows.mean((3, 4)).reshape(count, -1)
-
-
-def _grid_side(side: int, cell: int, window: int) -> int:
-    if cell < 1 or side % cell:
-        raise ValueError(f"cell={cell} does not divide the image's side of {side} pixels")
-    if not 1 <= window <= side // cell:
-        raise ValueError(
-            f"window={window} cells: an image of {side} pixels has 1 to {side // cell} cells "
-            f"of {cell} pixels a side"
-        )
-    return side // cell - window + 1
 
 
 def _package() -> ModuleType:
@@ -217,7 +183,7 @@ def _rows(text: _Text, asked: tuple[list[str], list[str], list[int]]) -> _Rows:
 
 
 def _tabulate(wordings: tuple[str, ...], answers: tuple[str, ...]) -> _Text:
-    split = [words(wording) for wording in wordings]
+    split = [split_words(wording) for wording in wordings]
     vocabulary = ("<pad>", *sorted({word for said in split for word in said} | set(answers)))
     token = {word: index for index, word in enumerate(vocabulary)}
     shape = (len(wordings), max(map(len, split)) + 1)
@@ -292,5 +258,5 @@ def _words(text: _Text, rows: _Rows) -> dict[str, np.ndarray]:
 def _pixels(paths: dict[int, str], numbers: np.ndarray) -> np.ndarray:
     images = np.empty((len(numbers), SIDE, SIDE, 3), np.uint8)
     for index, number in enumerate(numbers):
-        images[index] = pictures.read(paths[int(number)])
+        images[index] = pictures.read_picture(paths[int(number)])
     return images

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crossattn.data.easy_vqa import coverage
 from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
 from crossattn.data.pictures import decode as picture
-from crossattn.data.tfds_language import KINDS, Rows, Survey, normalised
-from crossattn.data.tfds_text import Record, Split
+from crossattn.data.regions import window_coverage
+from crossattn.data.tfds.language import KINDS, Rows, Survey, normalised
+from crossattn.data.tfds.text import ImageRecord, Split
 from crossattn.shapes import Bool
 
-__all__ = ["CELL", "Geometry", "areas", "examples", "picture"]
+__all__ = ["CELL", "Geometry", "areas", "picture", "read_examples", "read_record"]
 
 # Side of the cells that the image encoder reads, in pixels.
 CELL = 8
@@ -43,7 +43,7 @@ class Geometry:
 
 
 def areas(
-    record: Record, labels: Sequence[int] | np.ndarray, size: int
+    record: ImageRecord, labels: Sequence[int] | np.ndarray, size: int
 ) -> Bool[np.ndarray, "O size size"]:
     """Pixels that the boxes of each label cover together; none for a label of -1.
 
@@ -58,7 +58,9 @@ def areas(
     return inside
 
 
-def load(split: Split, index: int, survey: Survey, geometry: Geometry) -> dict[str, np.ndarray]:
+def read_record(
+    split: Split, index: int, survey: Survey, geometry: Geometry
+) -> dict[str, np.ndarray]:
     """Read one record with all its texts: the fields of `Rows`, its pixels, areas and coverage.
 
     Raises:
@@ -75,11 +77,11 @@ def load(split: Split, index: int, survey: Survey, geometry: Geometry) -> dict[s
         **{field.name: getattr(rows, field.name) for field in dataclasses.fields(Rows)},
         "images": pixels,
         "areas": inside,
-        "coverage": coverage(inside, cell=CELL, window=geometry.window),
+        "coverage": window_coverage(inside, cell=CELL, window=geometry.window),
     }
 
 
-def examples(
+def read_examples(
     split: Split, chosen: Sequence[int] | np.ndarray, survey: Survey, geometry: Geometry
 ) -> tuple[Examples, np.ndarray]:
     """Hold the chosen records of a split in memory, those without a text left out.
@@ -95,7 +97,7 @@ def examples(
     for index in chosen:
         record = split[int(index)]
         if len(record):
-            found.append(load(split, int(index), survey, geometry))
+            found.append(read_record(split, int(index), survey, geometry))
             asked += normalised(record)
     if not found:
         raise DataError(f"{split.records.files[0]} and its neighbours hold no text to evaluate on")

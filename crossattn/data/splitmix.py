@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["Stream"]
+__all__ = ["SplitMix64"]
 
 Item = TypeVar("Item")
 WORD = (1 << 64) - 1
@@ -23,11 +23,11 @@ def _mix(word: int) -> int:
     return word ^ (word >> 31)
 
 
-class Stream:
+class SplitMix64:
     """A stream of 64-bit words named by a key of integers; equal keys, equal words.
 
     Example:
-        >>> stream = Stream(7, 1)
+        >>> stream = SplitMix64(7, 1)
         >>> stream.pick("abc"), stream.below(10, 3).tolist()
         ('c', [6, 8, 0])
     """

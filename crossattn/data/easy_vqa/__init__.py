@@ -1,0 +1,9 @@
+"""`easy_vqa`: the images and questions of the package easy-vqa, with the region of every word."""
+
+from crossattn.data.easy_vqa.source import KINDS, OPEN, SHAPES, SPLITS, read_split, region
+from crossattn.data.regions import window_coverage
+from crossattn.renamed import names
+
+__all__ = ["KINDS", "OPEN", "SHAPES", "SPLITS", "read_split", "region", "window_coverage"]
+
+__getattr__ = names(__name__, examples="read_split", coverage="window_coverage")

@@ -1,0 +1,26 @@
+"""`scenes`: generated pictures of objects, texts about them, and the exact region of every word."""
+
+from crossattn.data.scenes.source import (
+    CHANCE,
+    KINDS,
+    PERCEPTIONS,
+    SIZES,
+    SPLITS,
+    Scenes,
+    draw_scenes,
+    examples,
+)
+from crossattn.renamed import names
+
+__all__ = [
+    "CHANCE",
+    "KINDS",
+    "PERCEPTIONS",
+    "SIZES",
+    "SPLITS",
+    "Scenes",
+    "draw_scenes",
+    "examples",
+]
+
+__getattr__ = names(__name__, generate="draw_scenes")

@@ -1,0 +1,1 @@
+"""`tfds`: prepared directories of TensorFlow Datasets, read without TensorFlow."""

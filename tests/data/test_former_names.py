@@ -1,0 +1,25 @@
+"""Names of the release before work for one release more, with a warning."""
+
+import pytest
+
+from crossattn.data import easy_vqa, scenes
+from crossattn.train.run import Run, replace
+
+
+@pytest.mark.parametrize(
+    ("room", "former", "present"),
+    [
+        (scenes, "generate", "draw_scenes"),
+        (easy_vqa, "examples", "read_split"),
+        (easy_vqa, "coverage", "window_coverage"),
+    ],
+)
+def test_former_names_are_the_present_ones(room, former, present):
+    with pytest.warns(DeprecationWarning, match=f"is now .*{present}"):
+        assert getattr(room, former) is getattr(room, present)
+
+
+def test_the_modality_layout_is_now_boxes():
+    with pytest.warns(DeprecationWarning, match="contexts layout is now boxes"):
+        run = replace(Run(), {"model.contexts": ["image", "layout"]})
+    assert run.model.contexts == ("image", "boxes")
