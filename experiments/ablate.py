@@ -26,7 +26,7 @@ from tqdm import tqdm
 from crossattn.data.tfds.records import DataError
 from crossattn.files import printable
 from crossattn.report.document import write_report
-from crossattn.report.tables import terminal
+from crossattn.report.tables.main import terminal_report
 from crossattn.train import ablation
 from crossattn.train.ablation import Finished, Listener
 from crossattn.train.checkpoint import CheckpointError
@@ -48,7 +48,7 @@ from .interrupts import gently, standing
 from .launching.launcher import check_changed, check_free, going_on, launch_suite, planned
 from .launching.options import Launch, LaunchError
 from .progress import Bar
-from .results import asked, left_out, summarise
+from .results import asked, left_out, write_results
 
 COMMAND = "ablate"
 QUICK_SEEDS = 3
@@ -143,7 +143,7 @@ def main(arguments: list[str]) -> None:
                 return
             finished = ablation.collect(suite, folder, options.seeds)
             wanted = asked(whole, suite, seeds=options.seeds, quick=options.quick)
-            results = summarise(suite, folder, finished, device, described(parallel), wanted)
+            results = write_results(suite, folder, finished, device, described(parallel), wanted)
             report(suite, source, folder, results, finished, command, left_out(whole, suite))
 
 
@@ -253,7 +253,7 @@ def report(
         notes=(*suite.notes, *others),
         command=command,
     )
-    print(terminal(results))
+    print(terminal_report(results))
     print(f"\nreport: {printable(path)}")
 
 

@@ -27,8 +27,10 @@ from typing import Any
 from tqdm import tqdm
 
 from crossattn.files import printable, write_atomically
-from crossattn.report.figures import png
-from crossattn.report.tables import Table, markdown, plain
+from crossattn.report.figures.sheet import png
+from crossattn.report.render.blocks import Table
+from crossattn.report.render.markdown import markdown_table
+from crossattn.report.render.terminal import terminal_table
 
 from .benching import options as takes
 from .benching.cases import SHAPES, Case
@@ -155,10 +157,10 @@ def report(
     heading += [_where(about), f"Ratios are {benchmark.ratio}: the median over rounds."]
     write_atomically(
         folder / "table.md",
-        "\n\n".join([*heading, *_text(benchmark, groups, markdown, "## ", details_too=True)])
+        "\n\n".join([*heading, *_text(benchmark, groups, markdown_table, "## ", details_too=True)])
         + "\n",
     )
-    print("\n\n".join(_text(benchmark, groups, plain, "", details_too=False)))
+    print("\n\n".join(_text(benchmark, groups, terminal_table, "", details_too=False)))
     print(f"\ntables: {printable(folder / 'table.md')}")
 
 

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from crossattn.data.tfds.records import DataError
 from crossattn.files import printable, write_atomically
 from crossattn.nn import PatchEncoder
-from crossattn.report.gallery import Gallery
-from crossattn.report.tables import plain
+from crossattn.report.figures.gallery import Gallery
+from crossattn.report.render.terminal import terminal_table
 from crossattn.train import exhibits, features, record
 from crossattn.train import step as steps
 from crossattn.train.checkpoint import (
@@ -33,8 +33,8 @@ from crossattn.train.checkpoint import (
     newest,
 )
 from crossattn.train.evaluate import Evaluator
+from crossattn.train.evidence import Evidence, measure_model
 from crossattn.train.loop import TrainPrograms
-from crossattn.train.measure import Evidence, measure
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.record import RecordError, RunRecord
 from crossattn.train.source import Dataset, load_dataset
@@ -109,7 +109,7 @@ def main(arguments: list[str]) -> None:
             return
         model = steps.model_of(of.run, len(source.vocabulary), layout=parallel.layout(of.run))
         evaluator = Evaluator(model, parallel)
-        evidence = measure(evaluator, params, source.splits, main=split, by_layer=True)
+        evidence = measure_model(evaluator, params, source.splits, main=split, by_layer=True)
         name = split if step is None else f"{split}-step{step}"
         out = options.out or folder / "evaluation" / name
         out.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def main(arguments: list[str]) -> None:
         tables = evaluating.write(out, content, shown)
         write_atomically(out / "metrics.json", json.dumps(content, indent=1) + "\n")
         for table in tables:
-            print(f"{table.caption}\n\n{plain(table.table)}\n")
+            print(f"{table.caption}\n\n{terminal_table(table.table)}\n")
         print(f"report: {printable(out / 'report.md')}")
 
 

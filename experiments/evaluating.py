@@ -8,15 +8,16 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from crossattn.files import write_atomically
-from crossattn.report import details, pointing
-from crossattn.report.blocks import Block, Heading, Listing, Picture, Text, to_markdown
 from crossattn.report.captions import attention_caption, knockout_caption, split_caption
-from crossattn.report.escaping import code, plain_names
-from crossattn.report.figures import FONT, legend, png, style_of, tidy
-from crossattn.report.gallery import Gallery, gallery
-from crossattn.report.page import page
-from crossattn.report.runs import chance_of
-from crossattn.report.sheet import Sheet, as_it_stands
+from crossattn.report.figures.attention import pointing_by_head, pointing_heat_maps
+from crossattn.report.figures.gallery import Gallery, draw_gallery
+from crossattn.report.figures.sheet import FONT, Sheet, as_it_stands, legend, png, style_of, tidy
+from crossattn.report.render.blocks import Block, FigureBlock, Heading, TableBlock, TextBlock
+from crossattn.report.render.escaping import plain_names
+from crossattn.report.render.html_page import to_html
+from crossattn.report.render.markdown import code, to_markdown
+from crossattn.report.results.runs import chance_of
+from crossattn.report.tables.measures import attention_table, knockout_table, split_tables
 
 READINGS = ("answer", "consumed", "predicted")
 HIDDEN = {"truth": "true region hidden", "random": "random region hidden"}
@@ -35,42 +36,42 @@ def blocks(record: Mapping[str, Any], shown: Gallery | None) -> Iterator[Block]:
     runs = [{"variant": variant, "seed": record["seed"], "metrics": metrics}]
     results = {"runs": runs, "chance": chance}
     yield Heading(f"{record['suite']}: {variant}, seed {record['seed']}, step {record['step']}", 1)
-    yield Text(f"Attention, knock-outs and captions are measured on the split {code(split)}.")
+    yield TextBlock(f"Attention, knock-outs and captions are measured on the split {code(split)}.")
     yield Heading("Answers")
-    for name, table in details.split_tables(results).items():
-        yield Listing(name, split_caption(name, table), table)
-    if heads := pointing.heads_of(runs, variant) is not None:
+    for name, table in split_tables(results).items():
+        yield TableBlock(name, split_caption(name, table), table)
+    if heads := pointing_by_head(runs, variant) is not None:
         yield Heading("Attention against truth, by layer")
     if shown is not None:
         caption = "What single words look at, with the outline of the truth."
-        yield Picture("gallery", caption, png(gallery(shown)))
+        yield FigureBlock("gallery", caption, png(draw_gallery(shown)))
     for reading in READINGS:
-        if found := details.attention_table(results, reading):
-            yield Listing(f"attention-{reading}", attention_caption(reading, found), found)
-    if heads and (grid := pointing.head_grid(runs, chance=chance)):
-        yield Picture("heads", "Pointing at the answer by layer and head.", png(grid))
+        if found := attention_table(results, reading):
+            yield TableBlock(f"attention-{reading}", attention_caption(reading, found), found)
+    if heads and (grid := pointing_heat_maps(runs, chance=chance)):
+        yield FigureBlock("heads", "Pointing at the answer by layer and head.", png(grid))
     if any(name.startswith("knockout/") for name in metrics):
         yield Heading("Knock-outs")
-        table = details.knockout_table(results)
-        yield Listing("knockout", knockout_caption(table), table)
+        table = knockout_table(results)
+        yield TableBlock("knockout", knockout_caption(table), table)
     if (figure := layers(metrics, chance)) is not None:
         caption = (
             "What single layers look at, and what hiding a region from one layer alone does to "
             "the answers; dashed: chance, dotted: nothing hidden."
         )
-        yield Picture("layers", caption, png(figure))
+        yield FigureBlock("layers", caption, png(figure))
 
 
-def write(folder: Path, record: Mapping[str, Any], shown: Gallery | None) -> list[Listing]:
+def write(folder: Path, record: Mapping[str, Any], shown: Gallery | None) -> list[TableBlock]:
     """Write report.md, report.html and figures/ into a folder; returns the tables."""
     made = list(blocks(record, shown))
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for block in made:
-        if isinstance(block, Picture):
+        if isinstance(block, FigureBlock):
             write_atomically(folder / "figures" / f"{block.name}.png", block.png)
-    write_atomically(folder / "report.html", page(made))
+    write_atomically(folder / "report.html", to_html(made))
     write_atomically(folder / "report.md", to_markdown(made))
-    return [block for block in made if isinstance(block, Listing)]
+    return [block for block in made if isinstance(block, TableBlock)]
 
 
 @as_it_stands

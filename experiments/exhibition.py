@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossattn.report.gallery import Gallery
+from crossattn.report.figures.gallery import Gallery
 from crossattn.train import exhibits
 from crossattn.train.folder import Folder
 from crossattn.train.source import Dataset

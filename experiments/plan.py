@@ -23,8 +23,8 @@ import tyro
 
 from crossattn.data.tfds.records import DataError
 from crossattn.files import printable, write_atomically
-from crossattn.report.figures import png
-from crossattn.report.tables import plain
+from crossattn.report.figures.sheet import png
+from crossattn.report.render.terminal import terminal_table
 from crossattn.train import record
 from crossattn.train.record import RecordError, RunRecord
 from crossattn.train.run import Run
@@ -190,7 +190,7 @@ def sweep(of: RunRecord, slice_: Topology) -> list[dict[str, Any]]:
     entries = compiled(of, programs, whole, slice_, best)
     by_line = dict(zip(best, entries, strict=True))
     print(f"{of.suite}, {of.variant}, on {slice_.name}, by the rank of the formula:\n")
-    print(plain(summary.sweep_table(ranked, by_line, slice_)))
+    print(terminal_table(summary.sweep_table(ranked, by_line, slice_)))
     print(
         f"\nThe best {len(best)} were compiled; all else, and 'at least', the longest part of a "
         "training step at the chip's peaks, is an estimate by formula and not measured."
@@ -208,7 +208,7 @@ def scale(of: RunRecord, slices: Sequence[Topology], mesh: str | None) -> list[d
         grown = dataclasses.replace(of, run=dataclasses.replace(of.run, batch_size=size))
         entries += compiled(grown, *traced(grown), slice_, [mesh])
     print(f"{of.suite}, {of.variant}, with as many texts a device on every slice:\n")
-    print(plain(summary.scaling_table(entries)))
+    print(terminal_table(summary.scaling_table(entries)))
     print("\nHeld and sent are a device's, in a training step, as compiled.")
     return entries
 
@@ -231,9 +231,9 @@ def show(entry: dict[str, Any], programs: Programs, whole: estimate.Work, slice_
         first, *lines = summary.advice(programs, whole, slice_, sizes)
         print("\n".join((first, *(f"* {line}" for line in lines))))
     if any(entry[name]["fits"] for name in STEPS):
-        print(f"\n{plain(summary.memory_table(entry))}")
+        print(f"\n{terminal_table(summary.memory_table(entry))}")
         table = summary.collective_table(entry)
-        print(f"\n{plain(table)}" if table[1] else "\nNothing is sent between devices.")
+        print(f"\n{terminal_table(table)}" if table[1] else "\nNothing is sent between devices.")
         print()
         print(summary.time_line(entry))
     print(summary.work_line(entry, whole))

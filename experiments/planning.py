@@ -13,7 +13,8 @@ import jax
 
 from crossattn.files import printable
 from crossattn.nn.blocks import count_parameters
-from crossattn.report.tables import Table, plain
+from crossattn.report.render.blocks import Table
+from crossattn.report.render.terminal import terminal_table
 from crossattn.train.ablation import evaluation_seconds, pace
 from crossattn.train.folder import Folder, pending
 from crossattn.train.loop import TrainPrograms
@@ -55,7 +56,7 @@ def show(suite: Suite, source: Dataset, folder: Folder, seeds: int) -> None:
     finally:
         jax.config.update("jax_enable_compilation_cache", cached)
     left = {variant: len(some) for variant, some in pending(suite, folder, seeds)}
-    print(plain(table(suite, costs, left, seeds)))
+    print(terminal_table(table(suite, costs, left, seeds)))
     jobs = [costs[v].compilation + runs * costs[v].run for v, runs in left.items()]
     lanes = min(jax.local_device_count(), max(1, len(jobs)))
     side = f", {lanes} variants side by side" if lanes > 1 else ""

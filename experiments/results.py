@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from crossattn.files import write_atomically
-from crossattn.report.comparisons import compare_variants
+from crossattn.report.stats.comparisons import compare_variants
 from crossattn.train.ablation import Finished
 from crossattn.train.folder import Folder
 from crossattn.train.record import processor
@@ -46,7 +46,7 @@ def _device(now: str, measured: list[str]) -> str:
     return now if all(kind in now for kind in measured) else " and ".join(measured)
 
 
-def summarise(
+def write_results(
     suite: Suite,
     folder: Folder,
     finished: Finished,

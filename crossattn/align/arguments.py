@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["alike", "boolean", "numbers"]
+__all__ = ["boolean", "finite_numbers", "of_one_shape"]
 
 
-def numbers(name: str, array: Any) -> np.ndarray:
+def finite_numbers(name: str, array: Any) -> np.ndarray:
     """The array, whose entries are finite real numbers.
 
-    >>> numbers("score", np.array([0.5, np.nan]))
+    >>> finite_numbers("score", np.array([0.5, np.nan]))
     Traceback (most recent call last):
     ValueError: score has 1 of 2 numbers that are not finite
     """
@@ -30,10 +30,10 @@ def boolean(name: str, array: Any) -> np.ndarray:
     return array
 
 
-def alike(axes: str, **arrays: Any) -> list[np.ndarray]:
+def of_one_shape(axes: str, **arrays: Any) -> list[np.ndarray]:
     """Arrays of one shape with these axes; leading ones may be any where axes begins with "...".
 
-    >>> alike("E T", words=np.ones((2, 3)), slots=np.ones((2, 1)))
+    >>> of_one_shape("E T", words=np.ones((2, 3)), slots=np.ones((2, 1)))
     Traceback (most recent call last):
     ValueError: words (2, 3), slots (2, 1): one shape (E, T) is meant
     """

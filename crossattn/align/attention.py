@@ -7,7 +7,7 @@ Both have one shape: numpy.broadcast_to says it where one region is meant for se
 
 import numpy as np
 
-from crossattn.align.arguments import alike, boolean, numbers
+from crossattn.align.arguments import boolean, finite_numbers, of_one_shape
 from crossattn.shapes import Bool, Float
 
 
@@ -26,7 +26,9 @@ def pointing(
       >>> pointing(weights, np.array([[False, True, True], [False, True, True]])).tolist()
       [1.0, 0.0]
     """
-    weights, region = alike("... P", weights=numbers("weights", weights), region=region)
+    weights, region = of_one_shape(
+        "... P", weights=finite_numbers("weights", weights), region=region
+    )
     region = boolean("region", region)
     peak = weights.argmax(axis=-1)[..., None]
     hit = np.take_along_axis(region, peak, axis=-1)[..., 0]
@@ -57,8 +59,10 @@ def mass_in_region(
       >>> mass_in_region(np.array([[0.5, 0.5]]), np.array([[1.0, 0.5]])).tolist()
       [0.75]
     """
-    weights, coverage = alike(
-        "... P", weights=numbers("weights", weights), coverage=numbers("coverage", coverage)
+    weights, coverage = of_one_shape(
+        "... P",
+        weights=finite_numbers("weights", weights),
+        coverage=finite_numbers("coverage", coverage),
     )
     # A share that was divided in float32 may be 1 and a bit.
     if coverage.size and not 0 <= coverage.min() <= coverage.max() <= 1 + 1e-5:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from crossattn.align.arguments import alike, boolean
+from crossattn.align.arguments import boolean, of_one_shape
 from crossattn.shapes import Bool, Float, Int
 
 
@@ -21,7 +21,7 @@ def slot_accuracy(
       >>> slot_accuracy(np.array([[5, 6, 8]]), words, np.array([[False, True, True]])).tolist()
       [0.5]
     """
-    predicted, words, slots = alike("E T", predicted=predicted, words=words, slots=slots)
+    predicted, words, slots = of_one_shape("E T", predicted=predicted, words=words, slots=slots)
     slots = boolean("slots", slots)
     right = (predicted == words) & slots
     return right.sum(axis=1) / np.maximum(slots.sum(axis=1), 1)
@@ -42,7 +42,7 @@ def exact_match(
       >>> exact_match(np.array([[0, 6, 7]]), words, np.array([[False, True, True]])).tolist()
       [1.0]
     """
-    predicted, words, target = alike("E T", predicted=predicted, words=words, target=target)
+    predicted, words, target = of_one_shape("E T", predicted=predicted, words=words, target=target)
     target = boolean("target", target)
     return np.all((predicted == words) | ~target, axis=1).astype(float)
 

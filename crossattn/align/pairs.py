@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from crossattn.align.arguments import numbers
+from crossattn.align.arguments import finite_numbers
 from crossattn.shapes import Float
 
 
@@ -24,7 +24,7 @@ def swap_scores(score: Float[np.ndarray, "N 2 2"]) -> dict[str, Float[np.ndarray
       >>> {k: v.tolist() for k, v in swap_scores(np.array([[[2.0, 0.0], [1.0, 3.0]]])).items()}
       {'text': [1.0], 'image': [1.0], 'group': [1.0]}
     """
-    score = numbers("score", score)
+    score = finite_numbers("score", score)
     if score.ndim != 3 or score.shape[1:] != (2, 2):
         raise ValueError(
             f"score has shape {score.shape}: (N, 2, 2) is meant, two captions with two images"

@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 
 from crossattn.report import prose
-from crossattn.report.escaping import code
-from crossattn.report.grids import Table
-
-__all__ = ["attention_caption", "knockout_caption", "split_caption"]
+from crossattn.report.render.blocks import Table
+from crossattn.report.render.markdown import code
 
 
 def split_caption(split: str, table: Table) -> str:

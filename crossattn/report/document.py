@@ -7,23 +7,50 @@ from pathlib import Path
 from typing import Any
 
 from crossattn.files import write_atomically
-from crossattn.report import counts, details, figures, pointing, prose, settings, tables
-from crossattn.report.banner import banner, conclusive
-from crossattn.report.blocks import Banner, Block, Heading, Listing, Picture, Text, to_markdown
+from crossattn.report import prose
 from crossattn.report.captions import attention_caption, knockout_caption, split_caption
-from crossattn.report.comparisons import judge
-from crossattn.report.counts import count
-from crossattn.report.escaping import code, fenced, markdown_text, plain_names, without_html
-from crossattn.report.export import latex_paragraph, latex_table, runs_csv, table_csv
-from crossattn.report.gallery import Gallery, gallery
-from crossattn.report.methods import methods, same_training
-from crossattn.report.page import page
-from crossattn.report.ranges import lower_is_better
-from crossattn.report.statistics import ALPHA, FEWEST_SEEDS
-from crossattn.report.summary import summary
-from crossattn.report.tables import DASH, metrics_of
-
-__all__ = ["write_report"]
+from crossattn.report.figures.attention import pointing_heat_maps, pointing_scatter
+from crossattn.report.figures.gallery import Gallery, draw_gallery
+from crossattn.report.figures.learning import Curves, learning_curves
+from crossattn.report.figures.sheet import png
+from crossattn.report.figures.variants import accuracy_by_split, forest_plot, knockout_plot
+from crossattn.report.methods import methods_section, same_training
+from crossattn.report.render.blocks import (
+    DASH,
+    Banner,
+    Block,
+    FigureBlock,
+    Heading,
+    TableBlock,
+    TextBlock,
+)
+from crossattn.report.render.csv_files import runs_csv, table_csv
+from crossattn.report.render.escaping import plain_names
+from crossattn.report.render.html_page import to_html
+from crossattn.report.render.latex import latex_paragraph, latex_table
+from crossattn.report.render.markdown import code, fenced, markdown_text, to_markdown, without_html
+from crossattn.report.results.completeness import banner, conclusive
+from crossattn.report.results.counts import count, counts_table
+from crossattn.report.results.settings import changes_table, settings_of, shared_table
+from crossattn.report.stats.comparisons import judge_claims
+from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
+from crossattn.report.stats.ranges import lower_is_better
+from crossattn.report.summary import opening_paragraph
+from crossattn.report.tables.cells import metrics_of
+from crossattn.report.tables.main import (
+    alignment_table,
+    claim_table,
+    comparison_table,
+    cost_table,
+    main_table,
+)
+from crossattn.report.tables.measures import (
+    ATTENTION,
+    attention_table,
+    iqm_table,
+    knockout_table,
+    split_tables,
+)
 
 Results = Mapping[str, Any]
 
@@ -39,7 +66,7 @@ def write_report(
     *,
     title: str,
     claims: Sequence[Sequence[str]] = (),
-    curves: figures.Curves | None = None,
+    curves: Curves | None = None,
     shown: Gallery | None = None,
     notes: Sequence[str] = (),
     command: str,
@@ -73,32 +100,32 @@ def write_report(
     blocks: list[Block] = [
         Heading(f"{results['suite']}: {title}", 1),
         *map(Banner, banner(results)),
-        Text(summary(results)),
-        *(Text(without_html(note)) for note in notes),
+        TextBlock(opening_paragraph(results)),
+        *(TextBlock(without_html(note)) for note in notes),
         Heading("Results"),
-        Listing("main", prose.MAIN, tables.main_table(results)),
+        TableBlock("main", prose.MAIN, main_table(results)),
         *pictures["scatter"],
-        Listing("alignment", prose.ALIGNMENT, tables.alignment_table(results)),
-        Text(prose.TABLES),
+        TableBlock("alignment", prose.ALIGNMENT, alignment_table(results)),
+        TextBlock(prose.TABLES),
         *_claims(results, claims),
         *_comparisons(results, pictures),
         *_splits(results, pictures),
         *_attention(results, pictures),
         *_training(pictures),
         Heading("What the numbers mean"),
-        *map(Text, _meaning(results)),
+        *map(TextBlock, _meaning(results)),
         Heading("Methods"),
-        *(Text(markdown_text(paragraph)) for paragraph in methods(results)),
+        *(TextBlock(markdown_text(paragraph)) for paragraph in methods_section(results)),
         *_settings(results),
         *_environment(results),
         Heading("How to make this again"),
-        Text(fenced(command)),
-        Text(prose.REPEATS),
-        Text(prose.FILES),
+        TextBlock(fenced(command)),
+        TextBlock(prose.REPEATS),
+        TextBlock(prose.FILES),
     ]
     path = out_dir / "report.md"
     _write(out_dir, results, blocks)
-    write_atomically(out_dir / "report.html", page(blocks))
+    write_atomically(out_dir / "report.html", to_html(blocks))
     write_atomically(path, to_markdown(blocks))
     return path
 
@@ -109,88 +136,88 @@ def _write(out_dir: Path, results: Results, blocks: Sequence[Block]) -> None:
         (out_dir / folder).mkdir(exist_ok=True)
     where = out_dir / "tables"
     for block in blocks:
-        if isinstance(block, Picture):
+        if isinstance(block, FigureBlock):
             write_atomically(out_dir / "figures" / f"{block.name}.png", block.png)
-        elif isinstance(block, Listing):
+        elif isinstance(block, TableBlock):
             caption = " ".join([*banner(results), block.caption])
             label = f"{results['suite']}-{block.name}"
             latex = latex_table(block.table, caption=caption, label=label)
             write_atomically(where / f"{block.name}.tex", latex)
             write_atomically(where / f"{block.name}.csv", table_csv(block.table))
     write_atomically(where / "runs.csv", runs_csv(results))
-    write_atomically(where / "methods.tex", latex_paragraph(methods(results)))
+    write_atomically(where / "methods.tex", latex_paragraph(methods_section(results)))
 
 
-def _draw(results, curves, shown) -> dict[str, list[Picture]]:
+def _draw(results, curves, shown) -> dict[str, list[FigureBlock]]:
     """The figures by name: a list of one, or an empty one where there is nothing to draw."""
     runs, chance = results["runs"], results["chance"]
-    splits = metrics_of(results, details.ATTENTION, without=True)[:MOST_SPLITS]
+    splits = metrics_of(results, ATTENTION, without=True)[:MOST_SPLITS]
     drawn = {
-        "scatter": pointing.scatter(runs, primary=results["primary"], chance=chance),
-        "differences": results["comparisons"] and figures.forest(results["comparisons"]),
-        "accuracy": splits and figures.accuracy_by_split(runs, splits, chance=chance),
-        "heads": pointing.head_grid(runs, chance=chance),
-        "gallery": shown and gallery(shown),
-        "knockout": metrics_of(results, ["knockout"]) and figures.knockout(runs, chance=chance),
-        "learning": curves and figures.learning_curves(curves),
+        "scatter": pointing_scatter(runs, primary=results["primary"], chance=chance),
+        "differences": results["comparisons"] and forest_plot(results["comparisons"]),
+        "accuracy": splits and accuracy_by_split(runs, splits, chance=chance),
+        "heads": pointing_heat_maps(runs, chance=chance),
+        "gallery": shown and draw_gallery(shown),
+        "knockout": metrics_of(results, ["knockout"]) and knockout_plot(runs, chance=chance),
+        "learning": curves and learning_curves(curves),
     }
     captions = dict(prose.FIGURES)
     if shown:
         captions["gallery"] += f" Shown: {markdown_text(shown.of)}."
     return {
-        name: [Picture(name, captions[name], figures.png(figure))] if figure else []
+        name: [FigureBlock(name, captions[name], png(figure))] if figure else []
         for name, figure in drawn.items()
     }
 
 
 def _settings(results: Results) -> Iterator[Block]:
     """What differs between variants, what they share, and how much was measured."""
-    if table := settings.changes_table(results):
-        yield Listing("changes", prose.CHANGES, table)
-    if table := settings.shared_table(results):
-        yield Listing("settings", prose.SETTINGS, table)
-    if table := counts.counts_table(results):
-        yield Listing("items", prose.COUNTS, table)
+    if table := changes_table(results):
+        yield TableBlock("changes", prose.CHANGES, table)
+    if table := shared_table(results):
+        yield TableBlock("settings", prose.SETTINGS, table)
+    if table := counts_table(results):
+        yield TableBlock("items", prose.COUNTS, table)
 
 
 def _claims(results: Results, claims: Sequence[Sequence[str]]) -> Iterator[Block]:
     if not claims:
         return
     yield Heading("Claims")
-    verdicts = [verdict.verdict for verdict in judge(claims, results["comparisons"])]
+    verdicts = [verdict.verdict for verdict in judge_claims(claims, results["comparisons"])]
     said = [
         f"{verdicts.count(verdict)} {verdict}"
         for verdict in ("supported", "not supported", "inconclusive")
         if verdict in verdicts
     ]
-    yield Text(
+    yield TextBlock(
         f"The suite declared {count(len(claims), 'claim')} on {code(results['primary'])} before it "
         f"ran: {', '.join(said)}{'' if conclusive(results) else ', which concludes nothing'}."
     )
-    yield Listing("claims", prose.CLAIMS, tables.claim_table(claims, results))
-    yield Text(prose.VERDICTS if conclusive(results) else prose.NO_CONCLUSION)
+    yield TableBlock("claims", prose.CLAIMS, claim_table(claims, results))
+    yield TextBlock(prose.VERDICTS if conclusive(results) else prose.NO_CONCLUSION)
 
 
-def _comparisons(results: Results, pictures: Mapping[str, list[Picture]]) -> Iterator[Block]:
+def _comparisons(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
     if not results["comparisons"]:
         return
     yield Heading("Comparisons")
     yield from pictures["differences"]
-    yield Listing("comparisons", prose.COMPARISONS, tables.comparison_table(results))
+    yield TableBlock("comparisons", prose.COMPARISONS, comparison_table(results))
 
 
-def _splits(results: Results, pictures: Mapping[str, list[Picture]]) -> Iterator[Block]:
+def _splits(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
     yield Heading("Splits and question types")
     yield from pictures["accuracy"]
-    for split, table in details.split_tables(results).items():
+    for split, table in split_tables(results).items():
         name = "split-" + re.sub(r"[^\w-]+", "-", split)
-        yield Listing(name, split_caption(split, table), table)
-    aggregate = details.iqm_table(results)
+        yield TableBlock(name, split_caption(split, table), table)
+    aggregate = iqm_table(results)
     if aggregate:
-        yield Listing("interquartile-means", prose.INTERQUARTILE_MEAN, aggregate)
+        yield TableBlock("interquartile-means", prose.INTERQUARTILE_MEAN, aggregate)
 
 
-def _attention(results: Results, pictures: Mapping[str, list[Picture]]) -> Iterator[Block]:
+def _attention(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
     located = metrics_of(results, ("pointing", "mass"))
     if located or pictures["gallery"]:
         yield Heading("Attention against truth" if located else "Attention")
@@ -198,27 +225,27 @@ def _attention(results: Results, pictures: Mapping[str, list[Picture]]) -> Itera
     if located:
         yield from pictures["heads"]
         for reading in prose.READINGS:
-            table = details.attention_table(results, reading)
+            table = attention_table(results, reading)
             if table:
-                yield Listing(f"attention-{reading}", attention_caption(reading, table), table)
+                yield TableBlock(f"attention-{reading}", attention_caption(reading, table), table)
         fixed = [run["metrics"].get("pointing/fixed_patch") for run in results["runs"]]
         if levels := [level for level in fixed if level is not None]:
-            yield Text(prose.FIXED_PATCH.format(level=levels[0]))
+            yield TextBlock(prose.FIXED_PATCH.format(level=levels[0]))
     if metrics_of(results, ("knockout",)):
         yield Heading("Knock-outs")
         yield from pictures["knockout"]
-        table = details.knockout_table(results)
-        yield Listing("knockout", knockout_caption(table), table)
+        table = knockout_table(results)
+        yield TableBlock("knockout", knockout_caption(table), table)
 
 
-def _training(pictures: Mapping[str, list[Picture]]) -> Iterator[Block]:
+def _training(pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
     if pictures["learning"]:
         yield Heading("Training")
         yield from pictures["learning"]
 
 
 def _meaning(results):
-    known = settings.settings_of(results)
+    known = settings_of(results)
     training = prose.TRAINING if same_training(known) else prose.OTHER_TRAINING
     yield f"{training} {prose.SWEEP if results['learning_rate_sweep'] else prose.NO_SWEEP}"
     comparisons = results["comparisons"]
@@ -238,15 +265,15 @@ def _meaning(results):
 
 def _environment(results: Results) -> Iterator[Block]:
     own = {name: value for name, value in results["environment"].items() if name not in ELSEWHERE}
-    cost = tables.cost_table(results)
+    cost = cost_table(results)
     if not own and not cost[1]:
         return
     yield Heading("Environment")
     if own:
         lines = [f"- {markdown_text(name)}: {_text(value)}" for name, value in own.items()]
-        yield Text("\n".join(lines))
+        yield TextBlock("\n".join(lines))
     if cost[1]:
-        yield Listing("cost", prose.COST, cost)
+        yield TableBlock("cost", prose.COST, cost)
 
 
 def _text(value):

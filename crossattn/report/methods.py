@@ -6,15 +6,13 @@ A sentence whose numbers are missing is left out: results of older runs say less
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from crossattn.report import counts, prose
-from crossattn.report.banner import banner
-from crossattn.report.counts import count
-from crossattn.report.ranges import lower_is_better
-from crossattn.report.runs import place_of, variants_of
-from crossattn.report.settings import differing, listed, said, settings_of
-from crossattn.report.statistics import ALPHA, BOOTSTRAP, FEWEST_SEEDS
-
-__all__ = ["count", "methods", "same_training"]
+from crossattn.report import prose
+from crossattn.report.results.completeness import banner
+from crossattn.report.results.counts import by_split, count
+from crossattn.report.results.runs import place_of, variants_of
+from crossattn.report.results.settings import differing_settings, in_words, listed, settings_of
+from crossattn.report.stats.paired import ALPHA, BOOTSTRAP, FEWEST_SEEDS
+from crossattn.report.stats.ranges import lower_is_better
 
 Results = Mapping[str, Any]
 Settings = Mapping[str, Mapping[str, Any]]
@@ -24,7 +22,7 @@ PERCEPTION = {"oracle": "symbolic patch features", "features": "features of anot
 DATA = ("steps", "batch_size")
 
 
-def methods(results: Results) -> list[str]:
+def methods_section(results: Results) -> list[str]:
     """Paragraphs on model and training, evaluation and statistics, software and hardware.
 
     Every setting is that of the variants as they ran: one that differs between variants stands
@@ -34,7 +32,7 @@ def methods(results: Results) -> list[str]:
         >>> results = {"suite": "fusion", "primary": "iid/accuracy", "comparisons": [],
         ...            "runs": [{"variant": "blind", "seed": 0, "metrics": {}}],
         ...            "learning_rate_sweep": {}, "environment": {"device": "2 x cpu"}}
-        >>> methods(results)[-1]
+        >>> methods_section(results)[-1]
         'All runs used 2 x cpu.'
     """
     environment = results["environment"]
@@ -55,7 +53,9 @@ def same_training(settings: Settings) -> bool:
         >>> same_training({"a": {"steps": 10}, "b": {"steps": 20}})
         False
     """
-    return not any(field in DATA or field.startswith("data.") for field in differing(settings))
+    return not any(
+        field in DATA or field.startswith("data.") for field in differing_settings(settings)
+    )
 
 
 def _variants(results: Results, settings: Settings) -> Iterator[str]:
@@ -67,7 +67,7 @@ def _variants(results: Results, settings: Settings) -> Iterator[str]:
         yield f"Each has {sizes[0]:,} parameters."
     elif sizes:
         yield f"They have from {sizes[0]:,} to {sizes[-1]:,} parameters."
-    if fields := differing(settings):
+    if fields := differing_settings(settings):
         yield (
             f"They differ in {listed(fields)} and share all other settings; the table of changes "
             "says what each variant changes."
@@ -76,10 +76,10 @@ def _variants(results: Results, settings: Settings) -> Iterator[str]:
 
 def _model(settings: Settings) -> Iterator[str]:
     parts = [
-        said(settings, ["model.layers"], lambda layers: count(layers, "layer")),
-        said(settings, ["model.width"], lambda width: f"of width {width}"),
-        said(settings, ["model.heads"], lambda heads: f"with {count(heads, 'attention head')}"),
-        said(
+        in_words(settings, ["model.layers"], lambda layers: count(layers, "layer")),
+        in_words(settings, ["model.width"], lambda width: f"of width {width}"),
+        in_words(settings, ["model.heads"], lambda heads: f"with {count(heads, 'attention head')}"),
+        in_words(
             settings,
             ["model.expansion"],
             lambda times: f"and feed-forward layers {times} times as wide",
@@ -87,7 +87,7 @@ def _model(settings: Settings) -> Iterator[str]:
     ]
     if all(parts[:3]):
         yield f"The model is a decoder of {' '.join(part for part in parts if part)}."
-    perceived = said(settings, ["model.perception", "data.noise"], _perceived)
+    perceived = in_words(settings, ["model.perception", "data.noise"], _perceived)
     if perceived:
         yield f"Images are perceived as {perceived}."
 
@@ -101,11 +101,11 @@ def _perceived(perception: str, noise: float) -> str:
 def _training(results: Results, settings: Settings) -> Iterator[str]:
     seeds = len({run["seed"] for run in results["runs"]})
     text = f"Every variant was trained from {count(seeds, 'random seed')}"
-    text += _among(" for ", said(settings, ["steps"], lambda steps: count(steps, "step")))
-    batch = said(settings, ["batch_size"], lambda size: count(size, "text"))
+    text += _among(" for ", in_words(settings, ["steps"], lambda steps: count(steps, "step")))
+    batch = in_words(settings, ["batch_size"], lambda size: count(size, "text"))
     text += _among(" on batches of ", batch)
     text += _among(" from ", _pictures(results, settings))
-    each = said(settings, ["data.texts_per_image"], lambda n: f"{count(n, 'text')} per image")
+    each = in_words(settings, ["data.texts_per_image"], lambda n: f"{count(n, 'text')} per image")
     yield text + (f", {each} in a batch" if each else "") + "."
     if same_training(settings):
         yield (
@@ -116,10 +116,10 @@ def _training(results: Results, settings: Settings) -> Iterator[str]:
         yield "The variants do not all see the same examples; they are evaluated on the same items."
     yield from _optimizer(settings)
     rates = _rates(results["learning_rate_sweep"])
-    rate = said(settings, ["optimizer.learning_rate"], lambda rate: f"{rate:g}")
+    rate = in_words(settings, ["optimizer.learning_rate"], lambda rate: f"{rate:g}")
     if rates:
         yield f"The peak learning rate was chosen per variant on validation data: {rates}."
-    elif rate and "optimizer.learning_rate" in differing(settings):
+    elif rate and "optimizer.learning_rate" in differing_settings(settings):
         yield f"The peak learning rate is {rate}, as the suite sets it; it was not tuned."
     elif rate:
         yield f"The peak learning rate is {rate} for all variants; it was not tuned per variant."
@@ -133,9 +133,9 @@ def _pictures(results: Results, settings: Settings) -> str:
     """How many images of what were trained on: counted, or as set where nobody counted."""
     real = results.get("counts", {}).get("training_images")
     fields = ["data.images", "data.source"]
-    if real and not {*fields} & {*differing(settings)}:
-        return said(settings, fields, lambda _, source: f"{real:,} training images of {source}")
-    return said(
+    if real and not {*fields} & {*differing_settings(settings)}:
+        return in_words(settings, fields, lambda _, source: f"{real:,} training images of {source}")
+    return in_words(
         settings,
         fields,
         lambda images, source: f"{f'{images:,}' if images else 'all'} training images of {source}",
@@ -144,9 +144,9 @@ def _pictures(results: Results, settings: Settings) -> str:
 
 def _optimizer(settings: Settings) -> Iterator[str]:
     parts = [
-        said(settings, ["optimizer.weight_decay"], lambda decay: f"{decay:g}"),
-        said(settings, ["optimizer.warmup"], lambda share: f"{100 * share:g} %"),
-        said(settings, ["optimizer.clip"], lambda clip: f"{clip:g}"),
+        in_words(settings, ["optimizer.weight_decay"], lambda decay: f"{decay:g}"),
+        in_words(settings, ["optimizer.warmup"], lambda share: f"{100 * share:g} %"),
+        in_words(settings, ["optimizer.clip"], lambda clip: f"{clip:g}"),
     ]
     if all(parts):
         decay, warmup, clip = parts
@@ -164,7 +164,7 @@ def _rates(sweep: Any) -> str:
 
 
 def _evaluation(results: Results) -> Iterator[str]:
-    splits = counts.by_split(results)
+    splits = by_split(results)
     if splits:
         yield f"The evaluation splits are {listed(splits)}."
     text = f"The primary metric is {results['primary']}"

@@ -3,21 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from crossattn.report.banner import conclusive
-from crossattn.report.comparisons import winner_of
-from crossattn.report.counts import count
-from crossattn.report.escaping import code, markdown_text
-from crossattn.report.ranges import lower_is_better
-from crossattn.report.runs import metric_values, variants_of
-from crossattn.report.statistics import FEWEST_SEEDS
-from crossattn.report.tables import baseline_of, signed_interval, with_interval
-
-__all__ = ["summary"]
+from crossattn.report.render.markdown import code, markdown_text
+from crossattn.report.results.completeness import conclusive
+from crossattn.report.results.counts import count
+from crossattn.report.results.runs import metric_values, variants_of
+from crossattn.report.stats.comparisons import winner_of
+from crossattn.report.stats.paired import FEWEST_SEEDS
+from crossattn.report.stats.ranges import lower_is_better
+from crossattn.report.tables.cells import baseline_of, signed_interval, with_interval
 
 Results = Mapping[str, Any]
 
 
-def summary(results: Results) -> str:
+def opening_paragraph(results: Results) -> str:
     """Markdown with a line for each comparison; it names no winner beyond what they allow.
 
     Results that allow no conclusion (a quick run, missing runs) say who is ahead, and nothing of

@@ -15,10 +15,10 @@ from crossattn.files import SEAL, damage, seal, write_atomically
 from crossattn.nn.blocks import count_parameters
 from crossattn.train import exhibits
 from crossattn.train.evaluate import Evaluator
+from crossattn.train.evidence import measure_model
 from crossattn.train.folder import Folder
 from crossattn.train.log import Log, curve, read_lines
 from crossattn.train.loop import NonFiniteLossError, Seat, TrainPrograms, fit, fit_seeds
-from crossattn.train.measure import measure
 from crossattn.train.multihost import barrier, broadcast, is_writer
 from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
 from crossattn.train.record import RunRecord, library_versions, processor, write_record
@@ -87,7 +87,7 @@ def _measure(
     suite: Suite, run: Run, evaluator: Evaluator, state: State, source: Dataset, where: Path
 ) -> dict[str, Any]:
     """What metrics.json says of a trained run; the arrays beside it are written."""
-    evidence = measure(evaluator, state.params, source.splits, main=source.main)
+    evidence = measure_model(evaluator, state.params, source.splits, main=source.main)
     items = {name: evidence.items[name] for name in evidence.items if name == suite.primary}
     _save_arrays(where / "items.npz", items)
     if evaluator.patches_seen:

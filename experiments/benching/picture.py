@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from crossattn.report.figures import COLOURS, FONT, MARKERS, ROW
-from crossattn.report.sheet import Sheet, as_it_stands
+from crossattn.report.figures.sheet import COLOURS, FONT, MARKERS, ROW, Sheet, as_it_stands
 
 from .cases import Shape
 

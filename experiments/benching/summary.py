@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from crossattn.report.tables import DASH, Table
+from crossattn.report.render.blocks import DASH, Table
 
 from .cases import Case, Shape
 

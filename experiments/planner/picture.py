@@ -8,8 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from crossattn.report.figures import COLOURS, DASHES, FONT, tidy
-from crossattn.report.sheet import Sheet, as_it_stands
+from crossattn.report.figures.sheet import COLOURS, DASHES, FONT, Sheet, as_it_stands, tidy
 
 from .chips import GIB
 from .summary import MIB, PARTS

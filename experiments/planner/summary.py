@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from crossattn.report.tables import DASH, Table
+from crossattn.report.render.blocks import DASH, Table
 from crossattn.train.run import Run
 
 from .chips import GIB, Topology

@@ -19,7 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from crossattn.interop import huggingface
 from crossattn.nn import presets
 from crossattn.nn.blocks import count_parameters
-from crossattn.report.tables import markdown
+from crossattn.report.render.markdown import markdown_table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "interop"))
 
@@ -165,7 +165,7 @@ def parameters(preset):
 
 def with_code(table):
     """A table whose cells are Markdown: code in them stays code."""
-    return markdown(table).replace("\\`", "`")
+    return markdown_table(table).replace("\\`", "`")
 
 
 def page():

@@ -4,7 +4,7 @@ import pytest
 from made_up import ALL_LEVELS, make_all, make_curves, make_gallery, make_results
 
 from crossattn.report import prose
-from crossattn.report.blocks import Picture
+from crossattn.report.render.blocks import FigureBlock
 
 # The head of a PNG, 930 x 600: all that a page reads of it.
 BLANK = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x03\xa2\0\0\x02\x58"
@@ -39,13 +39,14 @@ def headline_curves():
 @pytest.fixture
 def blank(monkeypatch):
     """Figures are made but not painted."""
-    monkeypatch.setattr("crossattn.report.figures.png", lambda figure: BLANK)
+    monkeypatch.setattr("crossattn.report.document.png", lambda figure: BLANK)
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are not even made, for reports of which only the words matter."""
     pictures = {
-        name: [Picture(name, text, BLANK + name.encode())] for name, text in prose.FIGURES.items()
+        name: [FigureBlock(name, text, BLANK + name.encode())]
+        for name, text in prose.FIGURES.items()
     }
     monkeypatch.setattr("crossattn.report.document._draw", lambda *_: pictures)

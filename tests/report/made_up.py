@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from crossattn.report.comparisons import compare_variants
-from crossattn.report.gallery import Gallery
+from crossattn.report.figures.gallery import Gallery
+from crossattn.report.stats.comparisons import compare_variants
 
 PRIMARY = "pairs/accuracy"
 BASELINE = "cross-attention"

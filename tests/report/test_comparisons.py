@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from made_up import BASELINE, CLAIMS, LEVELS, PRIMARY, make_results
 
-from crossattn.report.aggregate import iqm
-from crossattn.report.comparisons import compare_variants, judge, pairs_to_compare, winner_of
-from crossattn.report.runs import metric_values, normalised_iqm
-from crossattn.report.statistics import compare, holm
+from crossattn.report.results.runs import metric_values, normalised_iqm
+from crossattn.report.stats.aggregate import iqm
+from crossattn.report.stats.comparisons import (
+    compare_variants,
+    judge_claims,
+    pairs_to_compare,
+    winner_of,
+)
+from crossattn.report.stats.holm import holm_adjusted
+from crossattn.report.stats.paired import compare_paired
 
 VARIANTS = list(LEVELS)
 
@@ -46,7 +52,7 @@ def test_comparisons_are_those_of_the_statistics(suite):
     results, items = suite
     pairs = [(found["variant"], found["baseline"]) for found in results["comparisons"]]
     scores = {name: own.astype(float) for name, own in items.items()}
-    wanted = compare(
+    wanted = compare_paired(
         np.stack([scores[v] for v, _ in pairs]), np.stack([scores[b] for _, b in pairs])
     )
     for name in ("difference", "low", "high", "confidence", "p", "p_holm", "p_sign_flip"):
@@ -60,7 +66,7 @@ def test_comparisons_are_those_of_the_statistics(suite):
 def test_holm_runs_over_all_comparisons_of_the_suite(suite):
     results, _ = suite
     p = np.array([found["p"] for found in results["comparisons"]])
-    assert [found["p_holm"] for found in results["comparisons"]] == holm(p).tolist()
+    assert [found["p_holm"] for found in results["comparisons"]] == holm_adjusted(p).tolist()
     assert len(p) == 5
 
 
@@ -114,7 +120,7 @@ def test_one_seed_has_no_interval_and_no_winner():
     for found in results["comparisons"]:
         assert (found["low"], found["high"], found["p_holm"]) == (None, None, 1.0)
         assert winner_of(found) is None
-    assert {v.verdict for v in judge(CLAIMS, results["comparisons"])} == {"inconclusive"}
+    assert {v.verdict for v in judge_claims(CLAIMS, results["comparisons"])} == {"inconclusive"}
 
 
 def test_one_variant_has_nothing_to_compare():
@@ -140,7 +146,7 @@ def test_missing_pieces_are_named(suite):
     with pytest.raises(ValueError, match="seeds are not paired"):
         compare_variants(runs[1:], items, primary=PRIMARY, baseline=BASELINE)
     with pytest.raises(ValueError, match="were not compared"):
-        judge([("blind", "mean-pool")], results["comparisons"][:1])
+        judge_claims([("blind", "mean-pool")], results["comparisons"][:1])
     ragged = {**items, "blind": np.repeat(items["blind"], 2, axis=1)}
     with pytest.raises(ValueError, match="did not answer the same items"):
         compare_variants(runs, ragged, primary=PRIMARY, baseline=BASELINE)
@@ -151,7 +157,7 @@ def test_missing_pieces_are_named(suite):
 
 def test_verdicts(suite):
     results, _ = suite
-    verdicts = judge([*CLAIMS, ("oracle-attention", BASELINE)], results["comparisons"])
+    verdicts = judge_claims([*CLAIMS, ("oracle-attention", BASELINE)], results["comparisons"])
     assert [verdict.verdict for verdict in verdicts] == [
         "supported",
         "supported",

@@ -13,10 +13,12 @@ from made_up import (
     make_results,
 )
 
-from crossattn.report import details, tables
-from crossattn.report.comparisons import winner_of
 from crossattn.report.document import write_report
-from crossattn.report.runs import metric_values
+from crossattn.report.render.markdown import markdown_table
+from crossattn.report.results.runs import metric_values
+from crossattn.report.stats.comparisons import winner_of
+from crossattn.report.tables.main import alignment_table, attention_verdict, terminal_report
+from crossattn.report.tables.measures import attention_table, knockout_table, split_tables
 
 COMMAND = "python -m experiments.ablate fusion"
 FIGURES = {"accuracy", "differences", "gallery", "heads", "knockout", "learning", "scatter"}
@@ -86,7 +88,7 @@ def test_pointing_stands_beside_its_chance_level(report, suite):
     rows, runs = rows_of(report[0]), suite[0]["runs"]
     mean = metric_values(runs, BASELINE, "pointing/answer").mean()
     assert rows[BASELINE][1][0] == f"{mean:.3f} (0.067)"
-    table = details.attention_table(suite[0], "predicted")
+    table = attention_table(suite[0], "predicted")
     header, (first, *variants) = table
     assert header == ["variant", "pointing 0", "pointing 1", "mass 0", "mass 1"]
     assert first == ["chance", "0.074", "0.074", "-", "-"]
@@ -94,11 +96,11 @@ def test_pointing_stands_beside_its_chance_level(report, suite):
     for variant, _, cell, *_ in variants:
         values = metric_values(runs, variant, "pointing/predicted/layer1")
         assert cell.startswith(f"{values.mean():.3f} ±")
-    assert tables.markdown(table) in report[0]
+    assert markdown_table(table) in report[0]
 
 
 def test_every_split_has_a_table_of_its_question_types(headline):
-    found = details.split_tables(headline)
+    found = split_tables(headline)
     assert list(found) == ["iid", "pairs", "caption", "swap", "others"]
     header, rows = found["iid"]
     assert header == ["variant", "all", "colour", "shape", "count", "open", "exist", "relation"]
@@ -111,12 +113,12 @@ def test_every_split_has_a_table_of_its_question_types(headline):
 
 
 def test_image_mass_is_a_column_where_a_variant_has_it(headline, suite):
-    header, rows = tables.alignment_table(headline)
+    header, rows = alignment_table(headline)
     assert header.index("image mass") == 2
     shown = {row[0]: row[2] for row in rows}
     mean = metric_values(headline["runs"], "single-stream", "image_mass/answer").mean()
     assert shown == dict.fromkeys(ALL_LEVELS, "-") | {"single-stream": f"{mean:.3f}"}
-    assert "image mass" not in tables.alignment_table(suite[0])[0]
+    assert "image mass" not in alignment_table(suite[0])[0]
 
 
 def test_knockouts_of_single_layers_have_columns(suite):
@@ -124,7 +126,7 @@ def test_knockouts_of_single_layers_have_columns(suite):
     for run in results["runs"]:
         if run["variant"] == BASELINE:
             run["metrics"] |= {"knockout/truth/layer1": 0.5, "knockout/random/layer1": 0.625}
-    header, rows = details.knockout_table(results)
+    header, rows = knockout_table(results)
     assert header[-2:] == ["truth, layer 1", "random, layer 1"]
     assert rows[0] == ["chance", *["0.310"] * 6]
     shown = {row[0]: row[-2:] for row in rows}
@@ -232,7 +234,7 @@ def test_same_report_every_time(suite, tmp_path, undrawn):
 
 
 def test_terminal_tables_fit(headline):
-    text = tables.terminal(headline)
+    text = terminal_report(headline)
     assert max(map(len, text.splitlines())) <= 120
     assert all(text.count(f"\n{variant} ") == 2 for variant in ALL_LEVELS)
 
@@ -253,8 +255,8 @@ def test_reading_needs_attention_and_use(pointing, random, wanted):
         for s in range(3)
     ]
     results = {"runs": runs, "chance": {"pointing/answer": 0.067}}
-    assert tables.reading(results, "a") == wanted
+    assert attention_verdict(results, "a") == wanted
 
 
 def test_cells_cannot_break_a_table():
-    assert tables.markdown((["a|b"], [])).splitlines()[0] == "| a\\|b |"
+    assert markdown_table((["a|b"], [])).splitlines()[0] == "| a\\|b |"

@@ -8,14 +8,9 @@ import pytest
 from made_up import ALL_CLAIMS, ALL_LEVELS, PRIMARY
 
 from crossattn.report.document import write_report
-from crossattn.report.export import (
-    latex_paragraph,
-    latex_table,
-    latex_text,
-    runs_csv,
-    table_csv,
-)
-from crossattn.report.methods import methods
+from crossattn.report.methods import methods_section
+from crossattn.report.render.csv_files import runs_csv, table_csv
+from crossattn.report.render.latex import latex_paragraph, latex_table, latex_text
 
 NASTY = r'\a{b}$c&d#e%f_g^h~i<j>k|l"m' + "±\u00d7\u2013\u2014\u2212→[n]*\t∞é\0"
 
@@ -103,7 +98,7 @@ def test_every_table_of_the_report_is_exported(headline, tmp_path, undrawn):
 
 
 def test_methods_hold_the_numbers_that_a_paper_needs(headline):
-    model, statistics, hardware = methods(headline)
+    model, statistics, hardware = methods_section(headline)
     for words in (
         "We compare 8 variants: blind, mean-pool, ",
         "resampler and oracle-attention.",
@@ -135,7 +130,7 @@ def test_methods_say_nothing_that_is_not_known(headline):
     runs = [{"variant": "a", "seed": 0, "metrics": {PRIMARY: 0.5}}]
     bare = {**headline, "runs": runs, "comparisons": [], "environment": {}}
     bare |= {"settings": {}, "counts": {}, "asked": {}}
-    text = " ".join(methods(bare))
+    text = " ".join(methods_section(bare))
     assert text.startswith("We compare 1 variant: a. Every variant was trained from 1 random seed.")
     assert "None" not in text
     assert "learning rate" not in text

@@ -8,11 +8,18 @@ from made_up import ALL_LEVELS, CHANCE, HEADS, LAYERS, NO_PATCHES, PRIMARY
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from crossattn.report import figures, pointing
-from crossattn.report.comparisons import winner_of
-from crossattn.report.gallery import Gallery, gallery, mass_inside
-from crossattn.report.runs import mean_with_interval, metric_values
-from crossattn.report.tables import metrics_of
+from crossattn.report.figures.attention import (
+    pointing_by_head,
+    pointing_heat_maps,
+    pointing_scatter,
+)
+from crossattn.report.figures.gallery import Gallery, draw_gallery, mass_inside
+from crossattn.report.figures.learning import learning_curves
+from crossattn.report.figures.sheet import style_of
+from crossattn.report.figures.variants import accuracy_by_split, forest_plot, knockout_plot
+from crossattn.report.results.runs import mean_with_interval, metric_values
+from crossattn.report.stats.comparisons import winner_of
+from crossattn.report.tables.cells import metrics_of
 
 
 def texts_of(figure, monkeypatch):
@@ -44,13 +51,13 @@ def drawn(name, results, curves, shown):
     runs, chance = results["runs"], results["chance"]
     splits = metrics_of(results, ("pairs", "relations", "caption"))
     return {
-        "scatter": lambda: pointing.scatter(runs, primary=PRIMARY, chance=chance),
-        "heads": lambda: pointing.head_grid(runs, chance=chance),
-        "accuracy": lambda: figures.accuracy_by_split(runs, splits, chance=chance),
-        "forest": lambda: figures.forest(results["comparisons"]),
-        "knockout": lambda: figures.knockout(runs, chance=chance),
-        "learning": lambda: figures.learning_curves(curves),
-        "gallery": lambda: gallery(shown),
+        "scatter": lambda: pointing_scatter(runs, primary=PRIMARY, chance=chance),
+        "heads": lambda: pointing_heat_maps(runs, chance=chance),
+        "accuracy": lambda: accuracy_by_split(runs, splits, chance=chance),
+        "forest": lambda: forest_plot(results["comparisons"]),
+        "knockout": lambda: knockout_plot(runs, chance=chance),
+        "learning": lambda: learning_curves(curves),
+        "gallery": lambda: draw_gallery(shown),
     }[name]()
 
 
@@ -67,20 +74,20 @@ def test_texts_of_eight_variants_do_not_overlap(
 
 
 def test_texts_of_a_low_grid_do_not_overlap(suite, monkeypatch):
-    figure = pointing.head_grid(suite[0]["runs"], chance=CHANCE)
+    figure = pointing_heat_maps(suite[0]["runs"], chance=CHANCE)
     check_layout(figure, texts_of(figure, monkeypatch))
 
 
 def test_scatter_has_every_variant_with_its_seeds_and_intervals(headline):
     runs = headline["runs"]
-    side, main = pointing.scatter(runs, primary=PRIMARY, chance=CHANCE).axes
+    side, main = pointing_scatter(runs, primary=PRIMARY, chance=CHANCE).axes
     means = {}
     for axes in (side, main):
         for line in axes.lines:
             if len(line.get_xdata()) == 1:
                 means[line.get_marker(), line.get_color()] = (axes, *line.get_xydata()[0])
     for index, variant in enumerate(ALL_LEVELS):
-        colour, marker = figures.style_of(index)
+        colour, marker = style_of(index)
         axes, x, y = means[marker, colour]
         accuracy, points = (metric_values(runs, variant, n) for n in (PRIMARY, "pointing/answer"))
         assert y == accuracy.mean()
@@ -101,16 +108,16 @@ def test_scatter_has_every_variant_with_its_seeds_and_intervals(headline):
 
 def test_scatter_without_a_strip_or_without_points(headline):
     some = [run for run in headline["runs"] if run["variant"] not in NO_PATCHES]
-    (axes,) = pointing.scatter(some, primary=PRIMARY, chance={}).axes
+    (axes,) = pointing_scatter(some, primary=PRIMARY, chance={}).axes
     assert axes.get_ylabel() == PRIMARY
     none = [run for run in headline["runs"] if run["variant"] in NO_PATCHES]
-    assert pointing.scatter(none, primary=PRIMARY, chance={}) is None
-    assert pointing.head_grid(none, chance={}) is None
+    assert pointing_scatter(none, primary=PRIMARY, chance={}) is None
+    assert pointing_heat_maps(none, chance={}) is None
 
 
 def test_grid_holds_the_mean_of_every_head(headline):
     runs = headline["runs"]
-    figure = pointing.head_grid(runs, chance=CHANCE)
+    figure = pointing_heat_maps(runs, chance=CHANCE)
     panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
     assert list(panels) == [name for name in ALL_LEVELS if name not in NO_PATCHES]
     for variant, axes in panels.items():
@@ -130,16 +137,16 @@ def test_grid_holds_the_mean_of_every_head(headline):
 def test_grid_of_layers_with_different_heads():
     metrics = {f"pointing/answer/layer{i}/head{j}": 0.5 for i, j in ((0, 0), (1, 0), (1, 10))}
     runs = [{"variant": "a", "seed": 0, "metrics": metrics}]
-    grid = pointing.heads_of(runs, "a")
+    grid = pointing_by_head(runs, "a")
     assert grid.shape == (2, 11)
     assert np.argwhere(~np.isnan(grid)).tolist() == [[0, 0], [1, 0], [1, 10]]
-    axes = pointing.head_grid(runs, chance={}).axes[0]
+    axes = pointing_heat_maps(runs, chance={}).axes[0]
     assert len(axes.texts) == 3
 
 
 def test_accuracy_has_a_panel_for_each_metric(headline):
     metrics = ["iid/accuracy/colour", "pairs/accuracy", "caption/exact", "swap/text"]
-    figure = figures.accuracy_by_split(headline["runs"], metrics, chance=headline["chance"])
+    figure = accuracy_by_split(headline["runs"], metrics, chance=headline["chance"])
     assert [axes.get_title() for axes in figure.axes] == metrics
     first = figure.axes[0]
     assert [label.get_text() for label in first.get_yticklabels()] == list(ALL_LEVELS)
@@ -152,7 +159,7 @@ def test_accuracy_has_a_panel_for_each_metric(headline):
 
 def test_forest_shows_every_seed_and_marks_winners(suite):
     comparisons = suite[0]["comparisons"]
-    axes = figures.forest(comparisons).axes[0]
+    axes = forest_plot(comparisons).axes[0]
     dots = [c.get_offsets()[:, 0].tolist() for c in axes.collections if len(c.get_offsets()) == 5]
     assert dots == [found["seed_differences"] for found in comparisons]
     squares = [line for line in axes.lines if line.get_marker() == "s"]
@@ -165,14 +172,14 @@ def test_learning_curves_use_the_steps_that_all_seeds_have():
         0: {"step": [0, 10, 20], "loss": [4.0, 2.0, 1.0]},
         1: {"step": [0, 20], "loss": [2.0, 3.0]},
     }
-    axes = figures.learning_curves({"a": seeds, "b": {0: seeds[0]}}).axes
+    axes = learning_curves({"a": seeds, "b": {0: seeds[0]}}).axes
     assert len(axes) == 1
     mean = axes[0].lines[2]
     assert (mean.get_xdata().tolist(), mean.get_ydata().tolist()) == ([0, 20], [3, 2])
 
 
 def test_gallery_shows_masses_and_readings(shown):
-    figure = gallery(shown)
+    figure = draw_gallery(shown)
     titles = [axes.get_title() for axes in figure.axes]
     coverage = shown.outlines[0, 0].reshape(8, 8, 8, 8).mean((1, 3)).ravel()
     mass = (shown.weights[0, 0] * coverage).sum()

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from made_up import BASELINE, make_results
 
-from crossattn.report import details, figures, pointing, tables
-from crossattn.report.comparisons import compare_variants, winner_of
 from crossattn.report.document import write_report
-from crossattn.report.ranges import range_of
-from crossattn.report.runs import mean_with_interval, metric_values, normalised_iqm
-from crossattn.report.statistics import compare, t_interval
+from crossattn.report.figures.attention import pointing_scatter
+from crossattn.report.figures.variants import accuracy_by_split
+from crossattn.report.results.runs import mean_with_interval, metric_values, normalised_iqm
+from crossattn.report.stats.comparisons import compare_variants, winner_of
+from crossattn.report.stats.paired import compare_paired, t_interval
+from crossattn.report.stats.ranges import range_of
+from crossattn.report.tables.cells import with_interval
+from crossattn.report.tables.measures import split_tables
 
 
 @pytest.mark.parametrize(
@@ -61,19 +64,19 @@ def test_under_three_seeds_there_is_no_interval_and_no_winner():
         assert mean == np.mean(values)
         assert math.isnan(low)
         assert math.isnan(high)
-        assert tables.with_interval(np.array(values)) == f"{mean:.3f}"
-    found = compare(np.ones((1, 2, 100)), np.zeros((1, 2, 100)))
+        assert with_interval(np.array(values)) == f"{mean:.3f}"
+    found = compare_paired(np.ones((1, 2, 100)), np.zeros((1, 2, 100)))
     assert np.isnan([found.low, found.high]).all()
     assert (found.p[0], found.winner[0]) == (1, 0)
-    assert compare(np.ones((1, 3, 100)), np.zeros((1, 3, 100))).winner[0] == 1
+    assert compare_paired(np.ones((1, 3, 100)), np.zeros((1, 3, 100))).winner[0] == 1
 
 
 def test_differences_stay_within_the_span():
     variant = np.array([[[1.0], [1.0], [0.9]]])
     baseline = np.array([[[0.0], [0.05], [0.8]]])
-    free = compare(variant, baseline)
+    free = compare_paired(variant, baseline)
     assert free.high[0] > 1
-    cut = compare(variant, baseline, span=1.0)
+    cut = compare_paired(variant, baseline, span=1.0)
     assert (cut.low[0], cut.high[0]) == (max(-1, free.low[0]), 1)
     assert cut.winner.tolist() == free.winner.tolist()
     runs = [
@@ -121,9 +124,9 @@ def test_perplexity_is_drawn_on_its_own_scale():
         for v in ("old", "new")
         for s in range(3)
     ]
-    (axes,) = figures.accuracy_by_split(runs, ["test/perplexity"], chance={}).axes
+    (axes,) = accuracy_by_split(runs, ["test/perplexity"], chance={}).axes
     assert axes.get_xlim()[1] > 11
-    (axes,) = pointing.scatter(runs, primary="test/perplexity", chance={}).axes
+    (axes,) = pointing_scatter(runs, primary="test/perplexity", chance={}).axes
     assert axes.get_ylim()[1] > 11
     assert axes.yaxis.get_tick_params()["labelleft"]
 
@@ -167,7 +170,7 @@ def test_a_cut_interval_has_no_half():
         {"variant": "a", "seed": s, "metrics": {"x/accuracy": a, "x/open": b}}
         for s, (a, b) in enumerate([(0.98, 0.5), (1.0, 0.51), (1.0, 0.52)])
     ]
-    _, rows = details.split_tables({"runs": runs, "chance": {}})["x"]
+    _, rows = split_tables({"runs": runs, "chance": {}})["x"]
     assert rows == [["a", "0.993 [0.965, 1.000]", "0.510 ± 0.025"]]
     chance = {"x/a": 0.0, "x/b": 0.0}
     two = [
@@ -182,7 +185,7 @@ def test_error_bars_are_those_of_the_tables(headline):
     runs = [{**run, "metrics": dict(run["metrics"])} for run in headline["runs"]]
     for run in runs:
         run["metrics"]["caption/exact"] = 1.0 - 0.2 * (run["seed"] == 0)
-    (axes,) = figures.accuracy_by_split(runs, ["caption/exact"], chance={}).axes
+    (axes,) = accuracy_by_split(runs, ["caption/exact"], chance={}).axes
     _, low, high = mean_with_interval(metric_values(runs, BASELINE, "caption/exact"))
     assert high == 1
     assert [low, high] in [list(line.get_xdata()) for line in axes.lines]

@@ -8,13 +8,13 @@ import pytest
 from made_up import BASELINE, PRIMARY, make_results
 
 from crossattn.report.document import write_report
-from crossattn.report.methods import methods
-from crossattn.report.settings import changes_table
+from crossattn.report.methods import methods_section
+from crossattn.report.results.settings import changes_table
 from crossattn.train.ablation import Finished
 from crossattn.train.folder import Folder
 from crossattn.train.run import Data, Model, Optimizer, Run
 from crossattn.train.suite import Suite
-from experiments.results import asked, summarise
+from experiments.results import asked, write_results
 
 BASE = Run(
     data=Data(images=700, evaluation_images=1_300, texts_per_image=2, noise=0.31),
@@ -69,7 +69,7 @@ def made(folder, *, sweep=None, suite=SUITE, devices=("cpu",)):
     )
     folder.mkdir(exist_ok=True)
     wanted = asked(SUITE, suite, seeds=3, quick=False)
-    return summarise(suite, Folder(folder), finished, "2 x cpu", "one at a time", wanted)
+    return write_results(suite, Folder(folder), finished, "2 x cpu", "one at a time", wanted)
 
 
 def numbers(text):
@@ -78,7 +78,7 @@ def numbers(text):
 
 def test_every_number_of_a_variant_is_its_own(tmp_path):
     """All numbers of Methods, read back: none is one that no variant had."""
-    model, evaluation, hardware = methods(made(tmp_path / "out"))
+    model, evaluation, hardware = methods_section(made(tmp_path / "out"))
     assert "1 layer (depth) and 3 layers (all other variants) of width 48" in model
     assert "8 attention heads (heads) and with 6 attention heads (all other variants)" in model
     assert "for 1,622 steps (depth) and 811 steps (all other variants)" in model
@@ -105,7 +105,7 @@ def test_a_sweep_gives_each_variant_its_rate(tmp_path):
     results = made(tmp_path / "out", sweep=sweep)
     rates = {n: own["optimizer"]["learning_rate"] for n, own in results["settings"].items()}
     assert rates == {name: found["learning_rate"] for name, found in sweep.items()}
-    (model, *_) = methods(results)
+    (model, *_) = methods_section(results)
     assert "0.01 (base), 0.02 (lr), 0.03 (heads), 0.04 (depth) and 0.05 (blind)" in model
     assert "0.004" not in model
 
@@ -137,17 +137,17 @@ def test_a_table_says_what_each_variant_changes(tmp_path, undrawn):
 
 
 def test_variants_that_share_their_data_are_said_to(suite):
-    model = methods(suite[0])[0]
+    model = methods_section(suite[0])[0]
     assert "all variants see the same examples in the same order" in model
     other = {**suite[0], "settings": {**suite[0]["settings"]}}
     changed = {**other["settings"][BASELINE], "steps": 7}
     other["settings"] = {**other["settings"], BASELINE: changed}
-    assert "same order" not in methods(other)[0]
+    assert "same order" not in methods_section(other)[0]
 
 
 def test_results_without_settings_say_nothing_of_them(suite):
     older = {name: x for name, x in suite[0].items() if name not in ("settings", "counts", "asked")}
-    text = " ".join(methods(older))
+    text = " ".join(methods_section(older))
     for words in ("learning rate", "layers", "heads", "evaluation splits", "steps", "images"):
         assert words not in text
 
@@ -156,7 +156,7 @@ def test_a_report_of_some_variants_has_their_settings(tmp_path):
     results = made(tmp_path / "out", suite=SUITE.only(["heads"]))
     assert set(results["settings"]) == {"base", "heads"}
     assert results["asked"]["suite"] == list(SUITE.variants)
-    text = " ".join(methods(results))
+    text = " ".join(methods_section(results))
     assert "They differ in model.heads and share" in text
     assert "0.004 for all variants" in text
 
@@ -164,11 +164,11 @@ def test_a_report_of_some_variants_has_their_settings(tmp_path):
 def test_what_earlier_commands_ran_on_is_said(tmp_path):
     """The last command may have run nothing at all."""
     results = made(tmp_path / "out", devices=["NVIDIA H200"])
-    assert methods(results)[2].startswith("All runs used NVIDIA H200 on Made-up 3, in 20")
+    assert methods_section(results)[2].startswith("All runs used NVIDIA H200 on Made-up 3, in 20")
 
 
 def test_chance_is_defined_where_it_stands(suite):
-    evaluation = methods(suite[0])[1]
+    evaluation = methods_section(suite[0])[1]
     assert "predictor that reads only the text and has learnt the answers" in evaluation
     assert "reaches 0.000. (Its level is 0 because" in evaluation
     assert PRIMARY in evaluation
@@ -176,6 +176,6 @@ def test_chance_is_defined_where_it_stands(suite):
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_few_seeds_have_no_test(seeds):
-    text = " ".join(methods(make_results(seeds=seeds)[0]))
+    text = " ".join(methods_section(make_results(seeds=seeds)[0]))
     assert "no differences were tested and no intervals computed" in text
     assert "Student" not in text

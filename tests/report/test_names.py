@@ -16,19 +16,24 @@ from markdown_it import MarkdownIt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from crossattn.report import figures, pointing, tables
 from crossattn.report.document import write_report
-from crossattn.report.escaping import (
+from crossattn.report.figures.attention import pointing_heat_maps, pointing_scatter
+from crossattn.report.figures.gallery import draw_gallery
+from crossattn.report.figures.learning import learning_curves
+from crossattn.report.figures.sheet import WIDTH, Sheet
+from crossattn.report.figures.variants import accuracy_by_split, forest_plot, knockout_plot
+from crossattn.report.render.csv_files import csv_cell
+from crossattn.report.render.escaping import visible
+from crossattn.report.render.latex import latex_text
+from crossattn.report.render.markdown import (
     code,
-    csv_cell,
     fenced,
+    markdown_table,
     markdown_text,
-    visible,
     without_html,
 )
-from crossattn.report.export import latex_text
-from crossattn.report.gallery import gallery
-from crossattn.report.sheet import WIDTH, Sheet
+from crossattn.report.render.terminal import terminal_table
+from crossattn.report.tables.main import terminal_report
 from experiments import evaluating
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +93,7 @@ def test_markdown_prints_names_as_they_stand(name):
     assert printed(writer.render(f"## {said}")) == shown.strip()
     assert printed(writer.render(code(name))) == shown
     assert "<script" not in said.replace("\\<", "")
-    table = tables.markdown((["v", "w"], [[name, "1"], ["b", name]]))
+    table = markdown_table((["v", "w"], [[name, "1"], ["b", name]]))
     assert len(table.splitlines()) == 4
     cells = re.findall(r"<td[^>]*>(.*?)</td>", writer.render(table))
     # Cells hold text alone: no markup came of it.
@@ -111,14 +116,14 @@ def test_csv_cells_are_no_formulas(name):
 def test_numbers_stay_numbers(number):
     assert csv_cell(number) == (number if number != "-" else "'-")
     if number != "-":
-        assert tables.markdown((["a"], [[number]])).endswith(f"| {number} |")
+        assert markdown_table((["a"], [[number]])).endswith(f"| {number} |")
 
 
 @pytest.mark.parametrize("name", NASTY)
 def test_terminals_and_latex_get_no_control_characters(name):
-    for text in (tables.plain((["v", "w"], [[name, "1"]])), visible(name)):
+    for text in (terminal_table((["v", "w"], [[name, "1"]])), visible(name)):
         assert all(letter.isprintable() or letter in "\n\u200d" for letter in text), text
-    assert tables.plain((["v", "w"], [[name, "1"]])).count("\n") == 1
+    assert terminal_table((["v", "w"], [[name, "1"]])).count("\n") == 1
     assert latex_text(name).isprintable()
 
 
@@ -190,7 +195,7 @@ def test_a_report_holds_whatever_names_hold(start, pair, tmp_path, undrawn):
     assert not reader.tags & {"script", "iframe", "object"}
     assert not [name for name in reader.attributes if name.startswith("on")]
     assert not re.search(r"(?<!\\)<(script|img)", markdown)
-    for text in (markdown, page, tables.terminal(results)):
+    for text in (markdown, page, terminal_report(results)):
         assert all(letter.isprintable() or letter in "\n\u200d" for letter in text)
     for block in re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE):
         assert len({len(re.split(r"(?<!\\)\|", row)) for row in block.splitlines()}) == 1, block
@@ -213,13 +218,13 @@ def test_no_figure_reads_mathematics(name, pair):
     metrics = ["pairs/accuracy", "iid/accuracy/other"]
     curves = {visible(name): make_curves(2)["blind"]}
     drawn = [
-        figures.forest(results["comparisons"]),
-        pointing.scatter(runs, primary="pairs/accuracy", chance=chance),
-        figures.accuracy_by_split(runs, metrics, chance=chance),
-        pointing.head_grid(runs, chance=chance),
-        figures.knockout(runs, chance=chance),
-        figures.learning_curves(curves),
-        gallery(nasty_gallery(visible(name))),
+        forest_plot(results["comparisons"]),
+        pointing_scatter(runs, primary="pairs/accuracy", chance=chance),
+        accuracy_by_split(runs, metrics, chance=chance),
+        pointing_heat_maps(runs, chance=chance),
+        knockout_plot(runs, chance=chance),
+        learning_curves(curves),
+        draw_gallery(nasty_gallery(visible(name))),
         evaluating.layers({"pointing/answer/layer0": 0.5}, {}),
     ]
     for figure in drawn:

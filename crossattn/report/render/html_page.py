@@ -10,11 +10,18 @@ from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
 
-from crossattn.report.blocks import Banner, Block, Heading, Listing, Picture, Text, numbered
-from crossattn.report.escaping import visible
-from crossattn.report.grids import Table, wordy
-
-__all__ = ["page"]
+from crossattn.report.render.blocks import (
+    Banner,
+    Block,
+    FigureBlock,
+    Heading,
+    Table,
+    TableBlock,
+    TextBlock,
+    numbered,
+    wordy,
+)
+from crossattn.report.render.escaping import visible
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --faint: #5c5c5c;
@@ -54,11 +61,11 @@ code { font-size: 0.92em; overflow-wrap: anywhere; }
 """
 
 
-def page(blocks: Sequence[Block]) -> str:
+def to_html(blocks: Sequence[Block]) -> str:
     """The report as HTML; the first level-1 heading is its title, level 2 makes the contents.
 
     Example:
-        >>> text = page([Heading("fusion", 1), Heading("Results"), Text("**Yes** & <no>.")])
+        >>> text = to_html([Heading("fusion", 1), Heading("Results"), TextBlock("**Yes** & <no>.")])
         >>> '<h2 id="results">' in text, "<strong>Yes</strong> &amp; &lt;no&gt;." in text
         (True, True)
     """
@@ -131,11 +138,11 @@ def _html(block: Block, number: str, writer: MarkdownIt, places: dict[str, str])
             return f"<h{level}>{_plain(text)}</h{level}>"
         case Banner(text):
             return f'<p class="banner" role="note"><strong>{_plain(text)}</strong></p>'
-        case Text(text):
+        case TextBlock(text):
             return str(writer.render(text)).strip()
-        case Picture(_, caption, png):
+        case FigureBlock(_, caption, png):
             return _figure(number, caption, png, writer)
-        case Listing(_, caption, table):
+        case TableBlock(_, caption, table):
             said = f"<figcaption>{number}. {writer.renderInline(caption)}</figcaption>"
             label = html.escape(f"{number}")
             # A keyboard scrolls what it can reach.

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from crossattn.report.statistics import FEWEST_SEEDS
+from crossattn.report.stats.paired import FEWEST_SEEDS
 
-__all__ = ["banner", "conclusive", "missing_runs"]
 
 Results = Mapping[str, Any]
 

@@ -6,14 +6,14 @@ a function under `as_it_stands`.
 """
 
 import functools
+import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.figure import Figure
-
-__all__ = ["WIDTH", "Sheet", "as_it_stands", "label"]
+from matplotlib.lines import Line2D
 
 WIDTH = 6.2
 AS_IT_STANDS: Any = {"text.parse_math": False, "text.usetex": False}
@@ -68,3 +68,65 @@ def label(name: str) -> str:
     """
     half = LETTERS // 2
     return name if len(name) <= LETTERS else f"{name[:half]}…{name[1 - half :]}"
+
+
+DOTS_PER_INCH = 150
+ROW = 0.16
+FONT = 8
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F")
+MARKERS = "osD^vPX*"
+DASHES = (0, (4, 3))
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file.
+
+    Example:
+        >>> png(Figure(figsize=(1, 1)))[1:4]
+        b'PNG'
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+    return buffer.getvalue()
+
+
+def style_of(index: int) -> tuple[str, str]:
+    """Colour and marker of the variant at a place in its suite.
+
+    Example:
+        >>> style_of(0), style_of(8) == style_of(0)
+        (('#000000', 'o'), True)
+    """
+    return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+
+
+def tidy(axes: Any) -> None:
+    """Small labels, no frame at the top and right, and a faint upright grid."""
+    axes.tick_params(labelsize=FONT)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color="0.9", linewidth=0.5)
+    axes.set_axisbelow(True)
+
+
+def legend(
+    figure: Figure, names: Sequence[str], *, line: bool = False, first_colour: int = 0
+) -> None:
+    """A legend above the panels, where it hides nothing; `line`: its markers stand on lines."""
+    labels = [*map(label, names)]
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=style_of(style)[0],
+            marker=style_of(style)[1],
+            markersize=5,
+            linestyle="-" if line else "",
+            label=name,
+        )
+        for style, name in enumerate(labels, start=first_colour)
+    ]
+    # Four labels of about 16 letters fill a line.
+    columns = max(1, min(4, 80 // (max(map(len, labels)) + 4)))
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=columns, fontsize=FONT, frameon=False
+    )

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import pytest
 from made_up import ALL_CLAIMS
 
-from crossattn.report.blocks import Heading, Listing, Picture, Text
 from crossattn.report.document import write_report
-from crossattn.report.page import anchors, page
+from crossattn.report.render.blocks import FigureBlock, Heading, TableBlock, TextBlock
+from crossattn.report.render.html_page import anchors, to_html
 
 VOID = {"meta", "img", "br", "hr"}
 
@@ -111,21 +111,21 @@ def test_what_looks_like_html_stays_text():
     blocks = [
         Heading(evil, 1),
         Heading(evil),
-        Text(f"{evil} and [x](javascript:alert(1))"),
-        Text(f"```\n{evil}\n```"),
-        Picture("a", f'**{evil}** "b"', png),
-        Listing("b", evil, ([evil] * 2, [[evil] * 2])),
+        TextBlock(f"{evil} and [x](javascript:alert(1))"),
+        TextBlock(f"```\n{evil}\n```"),
+        FigureBlock("a", f'**{evil}** "b"', png),
+        TableBlock("b", evil, ([evil] * 2, [[evil] * 2])),
     ]
-    reader = read(page(blocks))
+    reader = read(to_html(blocks))
     assert "script" not in [name for name, _ in reader.elements]
     assert not any("javascript" in attributes.get("href", "") for attributes in reader.all("a"))
     # Title, heading, contents, heading; text, code; two captions, four cells.
     assert "".join(reader.words).count(evil) == 12
     assert reader.all("img")[0]["alt"] == f'{evil} "b"'
-    assert html.escape(evil) in page(blocks)
+    assert html.escape(evil) in to_html(blocks)
 
 
 def test_page_without_headings():
-    reader = read(page([Text("- one\n- two")]))
+    reader = read(to_html([TextBlock("- one\n- two")]))
     assert not reader.all("nav")
     assert len(reader.all("li")) == 2

@@ -10,8 +10,6 @@ import numpy as np
 
 from crossattn.shapes import Float
 
-__all__ = ["SHARE", "cut", "lower_is_better", "range_of", "span_of"]
-
 Limits = tuple[float, float]
 
 # Accuracies, pointing, mass: shares of something.
@@ -63,11 +61,11 @@ def span_of(limits: Limits) -> float:
     return high - low
 
 
-def cut(low: float, high: float, limits: Limits) -> Limits:
+def clip_interval(low: float, high: float, limits: Limits) -> Limits:
     """An interval within a range; NaN limits stay.
 
     Example:
-        >>> cut(-0.2, 0.4, SHARE), cut(0.983, 1.007, SHARE)
+        >>> clip_interval(-0.2, 0.4, SHARE), clip_interval(0.983, 1.007, SHARE)
         ((0.0, 0.4), (0.983, 1.0))
     """
     return float(np.maximum(low, limits[0])), float(np.minimum(high, limits[1]))

@@ -8,22 +8,30 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from crossattn.report.figures import DASHES, FONT, Runs, legend, style_of, tidy
-from crossattn.report.ranges import SHARE, range_of
-from crossattn.report.runs import (
+from crossattn.report.figures.sheet import (
+    DASHES,
+    FONT,
+    WIDTH,
+    Sheet,
+    as_it_stands,
+    label,
+    legend,
+    style_of,
+    tidy,
+)
+from crossattn.report.figures.variants import Runs
+from crossattn.report.results.runs import (
     chance_of,
     mean_with_interval,
     metric_values,
     place_of,
     variants_of,
 )
-from crossattn.report.sheet import WIDTH, Sheet, as_it_stands, label
+from crossattn.report.stats.ranges import SHARE, range_of
 from crossattn.shapes import Float
 
-__all__ = ["head_grid", "heads_of", "scatter"]
-
 # Perceptually uniform, and the same to readers who do not tell red from green.
-COLOURS = "cividis"
+COLOUR_MAP = "cividis"
 # So much of a cell's width may its number take, in points of font size per inch of cell.
 FONT_PER_INCH = 24
 # Cells that stand side by side in a row of panels.
@@ -31,7 +39,7 @@ CELLS_ACROSS = 16
 
 
 @as_it_stands
-def scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -> Figure | None:
+def pointing_scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -> Figure | None:
     """The primary metric against pointing: a marker for each variant.
 
     Small dots are seeds, lines are 95 % intervals over seeds in both directions. Variants that do
@@ -107,7 +115,7 @@ def _chance_lines(axes, side, pointing, primary):
         axes.text(1.01, primary, f"chance\n{primary:.3f}", **words)
 
 
-def heads_of(runs: Runs, variant: str) -> Float[np.ndarray, "layers heads"] | None:
+def pointing_by_head(runs: Runs, variant: str) -> Float[np.ndarray, "layers heads"] | None:
     """Pointing by layer and head, mean over seeds; NaN where a layer has no such.
 
     None where the variant has no such numbers.
@@ -115,7 +123,7 @@ def heads_of(runs: Runs, variant: str) -> Float[np.ndarray, "layers heads"] | No
     Example:
         >>> names = [f"pointing/answer/layer0/head{h}" for h in range(2)]
         >>> runs = [{"variant": "a", "seed": 0, "metrics": dict(zip(names, [0.25, 0.75]))}]
-        >>> heads_of(runs, "a")
+        >>> pointing_by_head(runs, "a")
         array([[0.25, 0.75]])
     """
     own = next(run["metrics"] for run in runs if run["variant"] == variant)
@@ -133,12 +141,12 @@ def heads_of(runs: Runs, variant: str) -> Float[np.ndarray, "layers heads"] | No
 
 
 @as_it_stands
-def head_grid(runs: Runs, *, chance: Mapping[str, float]) -> Figure | None:
+def pointing_heat_maps(runs: Runs, *, chance: Mapping[str, float]) -> Figure | None:
     """Pointing by layer and head: a heat map for each variant, on one scale.
 
     The colour bar marks chance. Variants without such numbers are left out; None without any.
     """
-    grids = {name: heads_of(runs, name) for name in variants_of(runs)}
+    grids = {name: pointing_by_head(runs, name) for name in variants_of(runs)}
     shown = {name: grid for name, grid in grids.items() if grid is not None}
     if not shown:
         return None
@@ -159,7 +167,7 @@ def head_grid(runs: Runs, *, chance: Mapping[str, float]) -> Figure | None:
 
 
 def _heat_map(axes, name, grid, *, font):
-    image = axes.imshow(grid, cmap=COLOURS, norm=Normalize(0, 1), aspect="auto")
+    image = axes.imshow(grid, cmap=COLOUR_MAP, norm=Normalize(0, 1), aspect="auto")
     for (layer, head), value in np.ndenumerate(grid):
         if not np.isnan(value):
             # White on the dark half of the map, black on the light one.

@@ -59,7 +59,7 @@ class Evidence:
             self.chance[name] = float(chance)
 
 
-def measure(
+def measure_model(
     evaluator: Evaluator,
     params: Any,
     splits: dict[str, Examples],

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crossattn.report.grids import DASH, Table
-from crossattn.report.runs import (
+from crossattn.report.render.blocks import DASH, Table
+from crossattn.report.results.runs import (
     chance_of,
     mean_with_interval,
     metric_values,
@@ -19,9 +19,7 @@ from crossattn.report.runs import (
     tasks_of,
     variants_with,
 )
-from crossattn.report.tables import metrics_of, with_interval
-
-__all__ = ["ATTENTION", "attention_table", "iqm_table", "knockout_table", "split_tables"]
+from crossattn.report.tables.cells import metrics_of, with_interval
 
 Results = Mapping[str, Any]
 

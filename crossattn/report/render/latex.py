@@ -4,18 +4,10 @@ The LaTeX needs the package booktabs and nothing else. It compiles whatever the 
 character that TeX takes for its own is escaped, and so is a bracket that would follow a line break.
 """
 
-import csv
-import io
 import re
 import textwrap
-from collections.abc import Mapping
-from typing import Any
 
-from crossattn.report.escaping import csv_cell
-from crossattn.report.grids import DASH, Table, wordy
-from crossattn.report.runs import chance_of
-
-__all__ = ["latex_paragraph", "latex_table", "latex_text", "runs_csv", "table_csv"]
+from crossattn.report.render.blocks import Table, wordy
 
 MINUS = "\N{MINUS SIGN}"
 # Characters with a meaning of their own, and those that the default encoding prints as others.
@@ -47,44 +39,6 @@ ESCAPES = {
 # More columns than this are set in small print.
 MANY_COLUMNS = 6
 LINE = 100
-
-
-def table_csv(table: Table) -> str:
-    """A table as CSV, as it is printed; a dash becomes an empty field.
-
-    What a spreadsheet would take for a formula has an apostrophe before it; numbers have none.
-
-    Example:
-        >>> print(table_csv((["variant", "accuracy"], [["blind, deaf", "-"]])), end="")
-        variant,accuracy
-        "blind, deaf",
-    """
-    header, rows = table
-    return _csv([header, *([("" if cell == DASH else cell) for cell in row] for row in rows)])
-
-
-def runs_csv(results: Mapping[str, Any]) -> str:
-    """Every metric of every run in long form, numbers in full; an unknown chance is empty.
-
-    Example:
-        >>> runs = [{"variant": "blind", "seed": 0, "metrics": {"iid/accuracy": 0.25}}]
-        >>> print(runs_csv({"runs": runs, "chance": {}}), end="")
-        variant,seed,metric,value,chance
-        blind,0,iid/accuracy,0.25,
-    """
-    lines: list[list[Any]] = [["variant", "seed", "metric", "value", "chance"]]
-    for run in results["runs"]:
-        for metric, value in run["metrics"].items():
-            chance = chance_of(results["chance"], metric)
-            lines.append([run["variant"], run["seed"], metric, value, chance])
-    return _csv(lines)
-
-
-def _csv(lines) -> str:
-    buffer = io.StringIO()
-    safe = [[csv_cell(cell) if isinstance(cell, str) else cell for cell in line] for line in lines]
-    csv.writer(buffer, lineterminator="\n").writerows(safe)
-    return buffer.getvalue()
 
 
 def latex_text(text: str) -> str:

@@ -6,16 +6,14 @@ import textwrap
 import numpy as np
 from matplotlib.figure import Figure
 
-from crossattn.report.sheet import WIDTH, Sheet, as_it_stands
+from crossattn.report.figures.sheet import WIDTH, Sheet, as_it_stands
 from crossattn.shapes import Float
 
-__all__ = ["Gallery", "gallery", "mass_inside"]
-
-FONT = 7
+SMALL_FONT = 7
 # Letters of a caption that fit in a line.
 LETTERS = 95
 # Perceptually uniform, and dark where there is no attention.
-COLOURS = "viridis"
+COLOUR_MAP = "viridis"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +76,7 @@ def mass_inside(weights: Float[np.ndarray, "rows columns"], outline: np.ndarray)
 
 
 @as_it_stands
-def gallery(shown: Gallery) -> Figure:
+def draw_gallery(shown: Gallery) -> Figure:
     """One row for each picture: the picture, then the attention of its words, brightest at most."""
     most = max(len(words) for words in shown.words)
     side = WIDTH / (most + 1)
@@ -88,12 +86,12 @@ def gallery(shown: Gallery) -> Figure:
     figure = Sheet(sum(heights))
     rows = figure.subfigures(len(captions), 1, squeeze=False, height_ratios=heights)[:, 0]
     for picture, row in enumerate(rows):
-        row.suptitle(captions[picture], fontsize=FONT + 1, x=0.01, horizontalalignment="left")
+        row.suptitle(captions[picture], fontsize=SMALL_FONT + 1, x=0.01, horizontalalignment="left")
         panels = row.subplots(1, most + 1, squeeze=False)[0]
         for axes in panels:
             axes.set_axis_off()
         panels[0].imshow(shown.pixels[picture])
-        panels[0].set_title("picture", fontsize=FONT)
+        panels[0].set_title("picture", fontsize=SMALL_FONT)
         for word, axes in enumerate(panels[1 : len(shown.words[picture]) + 1]):
             _heat_map(axes, shown, picture, word)
     return figure
@@ -105,7 +103,9 @@ def _heat_map(axes, shown, picture, word):
     height, width = outline.shape
     patch = np.ones((height // shown.grid[0], width // shown.grid[1]))
     axes.imshow(pixels.mean(-1), cmap="gray", vmin=0, vmax=255)
-    axes.imshow(np.kron(weights, patch), cmap=COLOURS, vmin=0, alpha=0.75, interpolation="nearest")
+    axes.imshow(
+        np.kron(weights, patch), cmap=COLOUR_MAP, vmin=0, alpha=0.75, interpolation="nearest"
+    )
     reading = shown.readings[picture][word] if shown.readings else "consumed"
     title = f"{shown.words[picture][word]}\n{reading}\n"
     title += f"mass {mass_inside(weights, outline):.2f}" if outline.any() else "no region"
@@ -117,4 +117,4 @@ def _heat_map(axes, shown, picture, word):
             axes.contour(place[1], place[0], edge, [0.5], colors=colour, linewidths=thickness)
         axes.set_xlim(-0.5, width - 0.5)
         axes.set_ylim(height - 0.5, -0.5)
-    axes.set_title(title, fontsize=FONT)
+    axes.set_title(title, fontsize=SMALL_FONT)

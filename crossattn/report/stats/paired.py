@@ -15,24 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from crossattn.report.holm import holm, holm_levels
+from crossattn.report.stats.holm import holm_adjusted, holm_levels
 from crossattn.shapes import Float, Int
-
-__all__ = [
-    "ALPHA",
-    "BOOTSTRAP",
-    "FEWEST_SEEDS",
-    "Bootstrap",
-    "Comparisons",
-    "compare",
-    "hierarchical_bootstrap",
-    "holm",
-    "holm_levels",
-    "paired_t",
-    "sign_flip",
-    "t_interval",
-    "winners",
-]
 
 # Family-wise error rate of the winners that one report names.
 ALPHA = 0.05
@@ -109,7 +93,7 @@ def winners(
     return np.where(p_holm < alpha, side, 0)
 
 
-def compare(
+def compare_paired(
     variants: Float[np.ndarray, "*suites comparisons seeds items"],
     baselines: Float[np.ndarray, "*suites comparisons seeds items"],
     *,
@@ -140,7 +124,7 @@ def compare(
 
     Example:
         >>> items = np.random.default_rng(0).random((1, 5, 200))
-        >>> found = compare((items < 0.9) * 1.0, (items < 0.5) * 1.0)
+        >>> found = compare_paired((items < 0.9) * 1.0, (items < 0.5) * 1.0)
         >>> found.winner.tolist(), bool(found.low[0] > 0.3), bool(found.high[0] < 0.5)
         ([1], True, True)
     """
@@ -165,7 +149,7 @@ def compare(
         high=np.minimum(high, span),
         confidence=1 - levels,
         p=p,
-        p_holm=holm(p),
+        p_holm=holm_adjusted(p),
         p_sign_flip=sign_flip(by_seed),
         alpha=alpha,
     )

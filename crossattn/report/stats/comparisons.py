@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from crossattn.report.aggregate import probability_of_improvement
-from crossattn.report.ranges import lower_is_better, range_of, span_of
-from crossattn.report.runs import metric_values, tasks_of, variants_of
-from crossattn.report.statistics import BOOTSTRAP, Bootstrap, compare, winners
-
-__all__ = ["Verdict", "compare_variants", "judge", "pairs_to_compare", "winner_of"]
+from crossattn.report.results.runs import metric_values, tasks_of, variants_of
+from crossattn.report.stats.aggregate import probability_of_improvement
+from crossattn.report.stats.paired import BOOTSTRAP, Bootstrap, compare_paired, winners
+from crossattn.report.stats.ranges import lower_is_better, range_of, span_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +92,7 @@ def compare_variants(
         shapes = ", ".join(f"{name} {score.shape}" for name, score in scores.items())
         raise ValueError(f"variants did not answer the same items: {shapes}")
     values = np.concatenate([metric_values(runs, name, primary) for name in scores])
-    found = compare(
+    found = compare_paired(
         np.stack([scores[variant] for variant, _ in pairs]),
         np.stack([scores[other] for _, other in pairs]),
         span=span_of(range_of(values, primary)),
@@ -180,7 +178,7 @@ def winner_of(comparison: Mapping[str, Any]) -> str | None:
     return {1: comparison["variant"], -1: comparison["baseline"], 0: None}[sign * int(side[0])]
 
 
-def judge(
+def judge_claims(
     claims: Sequence[Sequence[str]], comparisons: Sequence[Mapping[str, Any]]
 ) -> list[Verdict]:
     """What the comparisons say of each claim (better, worse).
@@ -190,7 +188,7 @@ def judge(
     Example:
         >>> found = {"variant": "b", "baseline": "a", "difference": -0.2, "low": -0.3,
         ...          "high": -0.1, "p_holm": 0.01}
-        >>> [judge([claim], [found])[0].verdict for claim in (("a", "b"), ("b", "a"))]
+        >>> [judge_claims([claim], [found])[0].verdict for claim in (("a", "b"), ("b", "a"))]
         ['supported', 'not supported']
     """
     return [_judge(better, worse, comparisons) for better, worse in claims]

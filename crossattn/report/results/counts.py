@@ -7,9 +7,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from crossattn.report.grids import DASH, Table
+from crossattn.report.render.blocks import DASH, Table
 
-__all__ = ["by_split", "count", "counts_table"]
 
 Results = Mapping[str, Any]
 

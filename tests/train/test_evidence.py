@@ -8,7 +8,7 @@ import pytest
 from crossattn.align import pointing_chance, swap_scores
 from crossattn.data import scenes
 from crossattn.train.evaluate import Evaluator, Look, Predictions, knockouts
-from crossattn.train.measure import SWAP_CHANCE, measure
+from crossattn.train.evidence import SWAP_CHANCE, measure_model
 from crossattn.train.primary import measurable
 from crossattn.train.run import replace
 from crossattn.train.step import model_of
@@ -52,7 +52,7 @@ class Knowing(Evaluator):
 
 
 def test_an_all_knowing_model(splits):
-    evidence = measure(Knowing(), None, splits, main="iid")
+    evidence = measure_model(Knowing(), None, splits, main="iid")
     metrics = evidence.metrics
     assert metrics["iid/accuracy"] == metrics["caption/exact"] == 1
     assert metrics["knockout/intact"] == metrics["knockout/random"] == metrics["knockout/rest"] == 1
@@ -86,13 +86,13 @@ def test_chance_of_swap_pairs_is_that_of_random_scores():
 
 
 def test_swap_pairs_stand_beside_their_chance(splits):
-    chance = measure(Knowing(), None, splits, main="iid").chance
+    chance = measure_model(Knowing(), None, splits, main="iid").chance
     assert {name: chance[f"swap/{name}"] for name in SWAP_CHANCE} == SWAP_CHANCE
     assert SWAP_CHANCE == {"text": 1 / 4, "image": 1 / 4, "group": 1 / 6}
 
 
 def test_knock_outs_in_single_layers(splits):
-    metrics = measure(Knowing(), None, splits, main="iid", by_layer=True).metrics
+    metrics = measure_model(Knowing(), None, splits, main="iid", by_layer=True).metrics
     assert metrics["knockout/truth/layer0"] == 1
     assert metrics["knockout/truth/layer1"] == 0
     assert metrics["knockout/random/layer1"] == 1
@@ -103,13 +103,13 @@ def test_without_known_regions_only_answers_are_measured(splits):
         name: dataclasses.replace(part, objects=np.zeros_like(part.objects))
         for name, part in splits.items()
     }
-    metrics = measure(Knowing(), None, bare, main="iid").metrics
+    metrics = measure_model(Knowing(), None, bare, main="iid").metrics
     assert "iid/accuracy" in metrics
     assert not [name for name in metrics if name.startswith(("pointing", "mass", "knockout"))]
 
 
 def test_attending_and_using_are_told_apart(splits):
-    evidence = measure(Knowing(needs_sight=False, attends=False), None, splits, main="iid")
+    evidence = measure_model(Knowing(needs_sight=False, attends=False), None, splits, main="iid")
     assert evidence.metrics["pointing/answer"] == 0
     assert evidence.metrics["knockout/truth"] == 1
 
@@ -124,7 +124,7 @@ CAPTIONED = ("validation", "iid", "pairs", "swap")
 
 
 def test_captions_alone_have_every_kind_of_evidence(told):
-    evidence = measure(Knowing(), None, told, main="iid", by_layer=True)
+    evidence = measure_model(Knowing(), None, told, main="iid", by_layer=True)
     metrics, chance = evidence.metrics, evidence.chance
     assert not [name for name in metrics if name.endswith("accuracy") and "slot" not in name]
     assert metrics["caption/slot_accuracy"] == metrics["pairs/slot_accuracy"] == 1
@@ -161,7 +161,7 @@ def test_perplexity_is_that_of_a_word_the_end_included(told):
 
 def test_what_can_be_measured_is_known_before(splits):
     known = measurable(splits, "iid")
-    found = measure(Knowing(), None, splits, main="iid").metrics
+    found = measure_model(Knowing(), None, splits, main="iid").metrics
     assert set(known) <= set(found)
     elsewhere = ("pointing", "mass", "knockout", "image_mass")
     assert set(found) - set(known) == {name for name in found if name.startswith(elsewhere)}

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from crossattn.report.aggregate import iqm, iqm_interval, probability_of_improvement
-from crossattn.report.statistics import (
+from crossattn.report.stats.aggregate import iqm, iqm_interval, probability_of_improvement
+from crossattn.report.stats.holm import holm_adjusted, holm_levels
+from crossattn.report.stats.paired import (
     BOOTSTRAP,
     Bootstrap,
-    compare,
+    compare_paired,
     hierarchical_bootstrap,
-    holm,
-    holm_levels,
     paired_t,
     sign_flip,
     t_interval,
@@ -83,15 +82,17 @@ def test_chunks_of_resamples_change_nothing_before_them():
 def test_holm_equals_statsmodels(paired):
     p = np.array(paired["pvalues"])
     wanted = paired["multiple"]["holm"]
-    np.testing.assert_allclose(holm(p), wanted["p_adj"], rtol=0, atol=1e-10)
+    np.testing.assert_allclose(holm_adjusted(p), wanted["p_adj"], rtol=0, atol=1e-10)
     shuffled = np.random.default_rng(0).permutation(len(p))
-    np.testing.assert_allclose(holm(p[shuffled]), np.array(wanted["p_adj"])[shuffled], atol=1e-10)
+    np.testing.assert_allclose(
+        holm_adjusted(p[shuffled]), np.array(wanted["p_adj"])[shuffled], atol=1e-10
+    )
     assert (p <= holm_levels(p, alpha=0.05)).tolist() == wanted["reject"]
 
 
 def test_holm_levels_reject_as_holm_does():
     p = np.random.default_rng(0).random((1000, 7)) ** 4
-    np.testing.assert_array_equal(p < holm_levels(p, alpha=0.05), holm(p) < 0.05)
+    np.testing.assert_array_equal(p < holm_levels(p, alpha=0.05), holm_adjusted(p) < 0.05)
     assert (holm_levels(p, alpha=0.05) <= 0.05).all()
 
 
@@ -125,7 +126,7 @@ def test_t_interval_and_t_test_agree():
 def test_interval_is_the_wider_and_p_the_larger():
     rng = np.random.default_rng(0)
     items = (rng.random((2, 3, 5, 61)) < 0.6) * 1.0
-    found = compare(items[0], items[1])
+    found = compare_paired(items[0], items[1])
     by_seed = (items[0] - items[1]).mean(-1)
     draws = hierarchical_bootstrap(items[0] - items[1])
     low, high = t_interval(by_seed, alpha=1 - found.confidence)
@@ -139,12 +140,12 @@ def test_interval_is_the_wider_and_p_the_larger():
     by_bootstrap = np.minimum(1, 2 * (tails + 1) / (BOOTSTRAP.resamples + 1))
     by_t = stats.ttest_1samp(by_seed, 0, axis=1).pvalue
     np.testing.assert_allclose(found.p, np.maximum(by_bootstrap, by_t), atol=1e-10)
-    np.testing.assert_array_equal(found.p_holm, holm(found.p))
+    np.testing.assert_array_equal(found.p_holm, holm_adjusted(found.p))
 
 
 @pytest.mark.parametrize("gap", [0.0, 1.0])
 def test_no_spread_gives_numbers_and_no_warning(gap):
-    found = compare(np.full((2, 3, 7), gap), np.zeros((2, 3, 7)))
+    found = compare_paired(np.full((2, 3, 7), gap), np.zeros((2, 3, 7)))
     for field in (found.difference, found.low, found.high):
         assert field.tolist() == [gap, gap]
     assert found.winner.tolist() == [gap, gap]
@@ -156,13 +157,13 @@ def test_seeds_that_agree_do_not_hide_the_doubt_about_items():
     """Deterministic variants: no spread over seeds, but two items in eleven prove nothing."""
     variant = np.zeros((1, 5, 11))
     variant[..., :2] = 1
-    found = compare(variant, np.zeros_like(variant))
+    found = compare_paired(variant, np.zeros_like(variant))
     assert found.p[0] > 0.05
     assert found.low[0] <= 0 < found.high[0]
 
 
 def test_one_seed_names_nobody():
-    found = compare(np.ones((2, 1, 100)), np.zeros((2, 1, 100)))
+    found = compare_paired(np.ones((2, 1, 100)), np.zeros((2, 1, 100)))
     assert found.difference.tolist() == [1, 1]
     assert found.p.tolist() == found.p_holm.tolist() == [1, 1]
     assert np.isnan([found.low, found.high]).all()
@@ -176,7 +177,7 @@ def test_winner_needs_the_interval_and_the_p_value():
 
 def test_same_numbers_every_time():
     items = np.random.default_rng(0).random((2, 3, 5, 61))
-    first, second = compare(items[0], items[1]), compare(items[0], items[1])
+    first, second = compare_paired(items[0], items[1]), compare_paired(items[0], items[1])
     np.testing.assert_array_equal(first.low, second.low)
     np.testing.assert_array_equal(first.p, second.p)
 
@@ -187,7 +188,7 @@ def test_same_numbers_every_time():
 )
 def test_refusals(shape, alpha, message):
     with pytest.raises(ValueError, match=message):
-        compare(np.zeros(shape), np.zeros(shape), alpha=alpha)
+        compare_paired(np.zeros(shape), np.zeros(shape), alpha=alpha)
     with pytest.raises(ValueError, match="resamples"):
         Bootstrap(resamples=0)
     with pytest.raises(ValueError, match="at least 2 seeds"):
@@ -219,7 +220,7 @@ def false_winners(suites, *, seeds, deviation):
     count = 0
     for _ in range(suites // BATCH):
         pair = simulate(rng, comparisons=6, seeds=seeds, deviation=deviation, centre=0.5)
-        count += (compare(*pair).winner != 0).any(-1).sum()
+        count += (compare_paired(*pair).winner != 0).any(-1).sum()
     return count
 
 
@@ -239,7 +240,7 @@ def test_bootstrap_alone_would_name_false_winners():
     draws = hierarchical_bootstrap(variants - baselines)
     tails = np.minimum((draws <= 0).sum(-1), (draws >= 0).sum(-1))
     p = np.minimum(1, 2 * (tails + 1) / (BOOTSTRAP.resamples + 1))
-    assert (holm(p) < 0.05).any(-1).mean() > 0.15
+    assert (holm_adjusted(p) < 0.05).any(-1).mean() > 0.15
 
 
 def shift_of_four_deviations(deviation):
@@ -261,7 +262,7 @@ def test_difference_of_four_deviations_is_found(deviation):
     rng = np.random.default_rng(2)
     found, differences = [], []
     for _ in range(3):
-        comparison = compare(
+        comparison = compare_paired(
             *simulate(rng, comparisons=4, seeds=5, deviation=deviation, centre=-0.5, shift=shift)
         )
         found.append(comparison.winner[:, 0] == 1)

@@ -8,9 +8,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from crossattn.report.grids import Table
+from crossattn.report.render.blocks import Table
 
-__all__ = ["changes", "changes_table", "differing", "listed", "said", "settings_of", "shared_table"]
 
 Results = Mapping[str, Any]
 # variant -> dotted field -> value
@@ -39,11 +38,11 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differing(settings: Settings) -> list[str]:
+def differing_settings(settings: Settings) -> list[str]:
     """Fields that do not have one value in all variants.
 
     Example:
-        >>> differing({"a": {"steps": 10, "heads": 2}, "b": {"steps": 10, "heads": 4}})
+        >>> differing_settings({"a": {"steps": 10, "heads": 2}, "b": {"steps": 10, "heads": 4}})
         ['heads']
     """
     fields = dict.fromkeys(field for own in settings.values() for field in own)
@@ -56,14 +55,14 @@ def _key(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def said(settings: Settings, fields: Sequence[str], words: Callable[..., str]) -> str:
+def in_words(settings: Settings, fields: Sequence[str], words: Callable[..., str]) -> str:
     """What `words` makes of some fields' values; with the variants' names where they differ.
 
     Empty where a variant lacks a field.
 
     Example:
         >>> settings = {"a": {"heads": 2}, "b": {"heads": 4}, "c": {"heads": 4}, "d": {"heads": 4}}
-        >>> said(settings, ["heads"], lambda heads: f"{heads} heads")
+        >>> in_words(settings, ["heads"], lambda heads: f"{heads} heads")
         '2 heads (a) and 4 heads (all other variants)'
     """
     if not settings or not all(field in own for own in settings.values() for field in fields):
@@ -90,13 +89,13 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def changes(results: Results) -> dict[str, dict[str, tuple[Any, Any]]]:
+def changed_settings(results: Results) -> dict[str, dict[str, tuple[Any, Any]]]:
     """For each variant the fields in which it is not the base: (its value, the base's).
 
     Example:
         >>> runs = [{"variant": "a"}, {"variant": "b"}]
         >>> base, more = {"model": {"heads": 2}}, {"model": {"heads": 4}}
-        >>> changes({"runs": runs, "settings": {"a": base, "b": more},
+        >>> changed_settings({"runs": runs, "settings": {"a": base, "b": more},
         ...          "environment": {"settings": base}})
         {'a': {}, 'b': {'model.heads': (4, 2)}}
     """
@@ -113,7 +112,7 @@ def changes(results: Results) -> dict[str, dict[str, tuple[Any, Any]]]:
 
 def changes_table(results: Results) -> Table | None:
     """What each variant changes of the base; None where the results do not say."""
-    found = changes(results)
+    found = changed_settings(results)
     if not found or not results["environment"].get("settings"):
         return None
     rows = [
@@ -135,7 +134,7 @@ def shared_table(results: Results) -> Table | None:
     settings = settings_of(results)
     if not settings:
         return None
-    apart = differing(settings)
+    apart = differing_settings(settings)
     first = next(iter(settings.values()))
     rows = [[field, _value(value)] for field, value in first.items() if field not in apart]
     return ["setting", "value"], rows

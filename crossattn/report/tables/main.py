@@ -9,68 +9,37 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from crossattn.report.banner import banner, conclusive
-from crossattn.report.comparisons import judge, winner_of
-from crossattn.report.escaping import plain_names
-from crossattn.report.grids import DASH, Table, markdown, plain
-from crossattn.report.ranges import lower_is_better
-from crossattn.report.runs import (
+from crossattn.report.render.blocks import DASH, Table
+from crossattn.report.render.escaping import plain_names
+from crossattn.report.render.terminal import terminal_table
+from crossattn.report.results.completeness import banner, conclusive
+from crossattn.report.results.runs import (
     chance_of,
-    mean_with_interval,
     metric_values,
     place_of,
     variants_of,
 )
-from crossattn.report.statistics import ALPHA, FEWEST_SEEDS, t_interval
-from crossattn.shapes import Float
-
-__all__ = [
-    "DASH",
-    "Table",
-    "alignment_table",
-    "baseline_of",
-    "claim_table",
-    "comparison_table",
-    "cost_table",
-    "main_table",
-    "markdown",
-    "metrics_of",
-    "plain",
-    "reading",
-    "signed_interval",
-    "terminal",
-    "with_interval",
-]
+from crossattn.report.stats.comparisons import judge_claims, winner_of
+from crossattn.report.stats.paired import FEWEST_SEEDS, t_interval
+from crossattn.report.stats.ranges import lower_is_better
+from crossattn.report.tables.cells import (
+    baseline_of,
+    metrics_of,
+    p_value,
+    plain_mean,
+    signed_interval,
+    with_interval,
+)
 
 Results = Mapping[str, Any]
 Comparisons = Sequence[Mapping[str, Any]]
 
 
-def terminal(results: Results) -> str:
+def terminal_report(results: Results) -> str:
     """What a suite prints when it ends, within 120 columns: two tables, and its banner, if any."""
     results = plain_names(results)
-    shown = [plain(table(results)) for table in (main_table, alignment_table)]
+    shown = [terminal_table(table(results)) for table in (main_table, alignment_table)]
     return "\n\n".join([*(textwrap.fill(text, 110) for text in banner(results)), *shown])
-
-
-def baseline_of(results: Results) -> str | None:
-    """The baseline: the first comparison is made with it; None where nothing was compared."""
-    comparisons = results["comparisons"]
-    return comparisons[0]["baseline"] if comparisons else None
-
-
-def metrics_of(results: Results, families: Sequence[str], *, without: bool = False) -> list[str]:
-    """Names of the metrics whose first part is (or is not: `without`) one of `families`.
-
-    Example:
-        >>> runs = [{"metrics": {"iid/accuracy": 1.0, "mass/answer": 0.5}}]
-        >>> metrics_of({"runs": runs}, ["mass"]), metrics_of({"runs": runs}, ["mass"], without=True)
-        (['mass/answer'], ['iid/accuracy'])
-    """
-    names = dict.fromkeys(name for run in results["runs"] for name in run["metrics"])
-    return [name for name in names if (name.split("/")[0] in families) != without]
 
 
 def main_table(results: Results) -> Table:
@@ -111,16 +80,18 @@ def alignment_table(results: Results) -> Table:
     rows = []
     for variant in variants_of(results["runs"]):
         name = f"pointing/{place_of(results['runs'])}"
-        pointing = _plain_mean(metric_values(results["runs"], variant, name))
+        pointing = plain_mean(metric_values(results["runs"], variant, name))
         chance = chance_of(results["chance"], name)
         if pointing != DASH and chance is not None:
             pointing += f" ({chance:.3f})"
         values = [metric_values(results["runs"], variant, name) for name in columns.values()]
-        rows.append([variant, pointing, *map(_plain_mean, values), reading(results, variant)])
+        rows.append(
+            [variant, pointing, *map(plain_mean, values), attention_verdict(results, variant)]
+        )
     return header, rows
 
 
-def reading(results: Results, variant: str) -> str:
+def attention_verdict(results: Results, variant: str) -> str:
     """Whether a variant attends to the truth, and whether its answers depend on it.
 
     It attends if pointing at answers (`place_of`) exceeds chance, and uses what it attends to if
@@ -194,36 +165,9 @@ def claim_table(claims: Sequence[Sequence[str]], results: Results) -> Table:
             signed_interval(dataclasses.asdict(verdict)),
             p_value(verdict.p_holm),
         ]
-        for verdict in judge(claims, results["comparisons"])
+        for verdict in judge_claims(claims, results["comparisons"])
     ]
     return ["claim", verdict_of, "difference [corrected]", "Holm p"], rows
-
-
-def signed_interval(found: Mapping[str, Any]) -> str:
-    """Difference with its interval, as in "+0.120 [+0.080, +0.160]".
-
-    Example:
-        >>> signed_interval({"difference": 0.1, "low": None, "high": None})
-        '+0.100'
-    """
-    if found["low"] is None:
-        return f"{found['difference']:+.3f}"
-    return f"{found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
-
-
-def p_value(p: float | None) -> str:
-    """A p-value with three digits, or four where three would put it on the other side of ALPHA.
-
-    Example:
-        >>> p_value(0.0321), p_value(0.04996), p_value(0.0001), p_value(None)
-        ('0.032', '0.0499', '<0.001', '-')
-    """
-    if p is None:
-        return DASH
-    if p < 0.001:
-        return "<0.001"
-    # Cut, not rounded: 0.04999 is below 0.05 however many digits are shown.
-    return f"{int(1e4 * p) / 1e4:.4f}" if round(p, 3) == ALPHA > p else f"{p:.3f}"
 
 
 def _against(results, variant, baseline):
@@ -243,23 +187,6 @@ def _parameters(timings):
 
 def _step(timings):
     return f"{1000 * timings['step_seconds']:.1f} ms" if "step_seconds" in timings else DASH
-
-
-def with_interval(values: Float[np.ndarray, " seeds"], metric: str = "") -> str:
-    """Mean over seeds with its interval, as tables print it; a dash without values.
-
-    Example:
-        >>> with_interval(np.array([0.98, 1.0, 1.0])), with_interval(np.array([0.8, 0.8]))
-        ('0.993 [0.965, 1.000]', '0.800')
-    """
-    if not len(values):
-        return DASH
-    mean, low, high = mean_with_interval(values, metric)
-    return f"{mean:.3f}" if np.isnan(low) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _plain_mean(values):
-    return f"{values.mean():.3f}" if len(values) else DASH
 
 
 def _amount(value):

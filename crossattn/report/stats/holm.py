@@ -4,14 +4,14 @@ import numpy as np
 
 from crossattn.shapes import Float, Int
 
-__all__ = ["holm", "holm_levels"]
 
-
-def holm(p: Float[np.ndarray, "*suites comparisons"]) -> Float[np.ndarray, "*suites comparisons"]:
+def holm_adjusted(
+    p: Float[np.ndarray, "*suites comparisons"],
+) -> Float[np.ndarray, "*suites comparisons"]:
     """Holm's step-down adjusted p-values (Holm 1979), along the last axis.
 
     Example:
-        >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
+        >>> holm_adjusted(np.array([0.01, 0.04, 0.03])).tolist()
         [0.03, 0.06, 0.06]
     """
     order, rank = _order_and_rank(p)
@@ -34,7 +34,7 @@ def holm_levels(
         [0.02, 0.03, 0.03]
     """
     _, rank = _order_and_rank(p)
-    rejected = (holm(p) < alpha).sum(-1, keepdims=True)
+    rejected = (holm_adjusted(p) < alpha).sum(-1, keepdims=True)
     return alpha / (p.shape[-1] - np.minimum(rank, rejected))
 
 

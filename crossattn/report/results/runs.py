@@ -5,21 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from crossattn.report.aggregate import iqm, iqm_interval
-from crossattn.report.ranges import cut, range_of
-from crossattn.report.statistics import FEWEST_SEEDS, t_interval
+from crossattn.report.stats.aggregate import iqm, iqm_interval
+from crossattn.report.stats.paired import FEWEST_SEEDS, t_interval
+from crossattn.report.stats.ranges import clip_interval, range_of
 from crossattn.shapes import Float
-
-__all__ = [
-    "chance_of",
-    "mean_with_interval",
-    "metric_values",
-    "normalised_iqm",
-    "place_of",
-    "tasks_of",
-    "variants_of",
-    "variants_with",
-]
 
 
 def variants_of(runs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -81,7 +70,7 @@ def mean_with_interval(
         (0.8, nan, nan)
     """
     low, high = t_interval(values)
-    return float(values.mean()), *cut(float(low), float(high), range_of(values, metric))
+    return float(values.mean()), *clip_interval(float(low), float(high), range_of(values, metric))
 
 
 def chance_of(chance: Mapping[str, float], metric: str) -> float | None:

@@ -6,10 +6,8 @@ Arrays have a row for each seed and a column for each task, scores normalised al
 import numpy as np
 from scipy import stats
 
-from crossattn.report.statistics import ALPHA, BOOTSTRAP, Bootstrap
+from crossattn.report.stats.paired import ALPHA, BOOTSTRAP, Bootstrap
 from crossattn.shapes import Float
-
-__all__ = ["iqm", "iqm_interval", "probability_of_improvement"]
 
 
 def iqm(scores: Float[np.ndarray, "seeds tasks"]) -> float:

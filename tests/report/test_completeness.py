@@ -5,10 +5,10 @@ import copy
 import pytest
 from made_up import BASELINE, CLAIMS, make_results
 
-from crossattn.report import tables
-from crossattn.report.banner import banner, conclusive
-from crossattn.report.comparisons import winner_of
 from crossattn.report.document import write_report
+from crossattn.report.results.completeness import banner, conclusive
+from crossattn.report.stats.comparisons import winner_of
+from crossattn.report.tables.main import terminal_report
 
 CONCLUDING = ("is better than", "| better |", "Supported:")
 
@@ -29,7 +29,7 @@ def test_a_whole_suite_has_no_banner(suite, tmp_path, undrawn):
     assert "\n> " not in markdown
     assert 'class="banner"' not in html
     assert all(words in markdown for words in CONCLUDING)
-    assert "QUICK" not in tables.terminal(suite[0])
+    assert "QUICK" not in terminal_report(suite[0])
 
 
 def test_a_quick_run_says_so_and_concludes_nothing(suite, tmp_path, undrawn):
@@ -43,7 +43,7 @@ def test_a_quick_run_says_so_and_concludes_nothing(suite, tmp_path, undrawn):
         "<p>4 variants"
     )
     assert methods.startswith("QUICK RUN")
-    assert tables.terminal(results).startswith("QUICK RUN")
+    assert terminal_report(results).startswith("QUICK RUN")
     for text in (markdown, html):
         assert not any(words in text for words in CONCLUDING)
     assert "is ahead of **blind** by" in markdown

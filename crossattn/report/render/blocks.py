@@ -7,10 +7,10 @@ A report is a list of blocks. Each is written three times: here as Markdown, in 
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from crossattn.report.escaping import markdown_text
-from crossattn.report.grids import Table, markdown
-
-__all__ = ["Banner", "Block", "Heading", "Listing", "Picture", "Text", "numbered", "to_markdown"]
+Table = tuple[list[str], list[list[str]]]
+DASH = "-"
+# A cell with more letters than this is a text.
+LONG = 48
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Banner:
 
 
 @dataclasses.dataclass(frozen=True)
-class Text:
+class TextBlock:
     """Paragraphs, lists or code in Markdown."""
 
     markdown: str
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class FigureBlock:
     """A figure: its caption, and its PNG under figures/NAME.png."""
 
     name: str
@@ -45,7 +45,7 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True)
-class Listing:
+class TableBlock:
     """A table: its caption, and cells of plain text; it is also tables/NAME.csv and .tex."""
 
     name: str
@@ -53,19 +53,19 @@ class Listing:
     table: Table
 
 
-Block = Heading | Banner | Text | Picture | Listing
+Block = Heading | Banner | TextBlock | FigureBlock | TableBlock
 
 
 def numbered(blocks: Sequence[Block]) -> Iterator[tuple[Block, str]]:
     """Blocks with their numbers, as in "Figure 1" and "Table 2"; headings and texts have none.
 
     Example:
-        >>> table = Listing("main", "All.", (["a"], []))
-        >>> [number for _, number in numbered([table, Text("so"), table])]
+        >>> table = TableBlock("main", "All.", (["a"], []))
+        >>> [number for _, number in numbered([table, TextBlock("so"), table])]
         ['Table 1', '', 'Table 2']
     """
     counts = {"Figure": 0, "Table": 0}
-    kinds: dict[type, str] = {Picture: "Figure", Listing: "Table"}
+    kinds: dict[type, str] = {FigureBlock: "Figure", TableBlock: "Table"}
     for block in blocks:
         kind = kinds.get(type(block))
         if kind is None:
@@ -75,27 +75,13 @@ def numbered(blocks: Sequence[Block]) -> Iterator[tuple[Block, str]]:
             yield block, f"{kind} {counts[kind]}"
 
 
-def to_markdown(blocks: Sequence[Block]) -> str:
-    """The report as Markdown; figures are referred to under figures/.
+def wordy(table: Table) -> list[bool]:
+    """Which columns are texts to be read from the left: the first, and any with a long cell.
 
     Example:
-        >>> print(to_markdown([Heading("Results"), Text("All is well.")]), end="")
-        ## Results
-        <BLANKLINE>
-        All is well.
+        >>> wordy((["variant", "accuracy", "note"], [["blind", "0.17", "x" * 50]]))
+        [True, False, True]
     """
-    return "\n\n".join(_markdown(block, number) for block, number in numbered(blocks)) + "\n"
-
-
-def _markdown(block: Block, number: str) -> str:
-    match block:
-        case Heading(text, level):
-            return f"{'#' * level} {markdown_text(text)}"
-        case Banner(text):
-            return f"> **{markdown_text(text)}**"
-        case Text(text):
-            return text
-        case Picture(name, caption):
-            return f"![{number}: {name}](figures/{name}.png)\n\n*{number}. {caption}*"
-        case Listing(_, caption, table):
-            return f"*{number}. {caption}*\n\n{markdown(table)}"
+    columns = zip(*table[1], strict=True)
+    found = [max(map(len, column)) > LONG for column in columns] or [False] * len(table[0])
+    return [True, *found[1:]]

@@ -1,0 +1,1 @@
+"""Statistics of paired seeds and items: tests, intervals, comparisons of variants."""

@@ -1,0 +1,76 @@
+"""What single cells of tables hold."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from crossattn.report.render.blocks import DASH
+from crossattn.report.results.runs import mean_with_interval
+from crossattn.report.stats.paired import ALPHA
+from crossattn.shapes import Float
+
+Results = Mapping[str, Any]
+
+
+def baseline_of(results: Results) -> str | None:
+    """The baseline: the first comparison is made with it; None where nothing was compared."""
+    comparisons = results["comparisons"]
+    return comparisons[0]["baseline"] if comparisons else None
+
+
+def metrics_of(results: Results, families: Sequence[str], *, without: bool = False) -> list[str]:
+    """Names of the metrics whose first part is (or is not: `without`) one of `families`.
+
+    Example:
+        >>> runs = [{"metrics": {"iid/accuracy": 1.0, "mass/answer": 0.5}}]
+        >>> metrics_of({"runs": runs}, ["mass"]), metrics_of({"runs": runs}, ["mass"], without=True)
+        (['mass/answer'], ['iid/accuracy'])
+    """
+    names = dict.fromkeys(name for run in results["runs"] for name in run["metrics"])
+    return [name for name in names if (name.split("/")[0] in families) != without]
+
+
+def signed_interval(found: Mapping[str, Any]) -> str:
+    """Difference with its interval, as in "+0.120 [+0.080, +0.160]".
+
+    Example:
+        >>> signed_interval({"difference": 0.1, "low": None, "high": None})
+        '+0.100'
+    """
+    if found["low"] is None:
+        return f"{found['difference']:+.3f}"
+    return f"{found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value with three digits, or four where three would put it on the other side of ALPHA.
+
+    Example:
+        >>> p_value(0.0321), p_value(0.04996), p_value(0.0001), p_value(None)
+        ('0.032', '0.0499', '<0.001', '-')
+    """
+    if p is None:
+        return DASH
+    if p < 0.001:
+        return "<0.001"
+    # Cut, not rounded: 0.04999 is below 0.05 however many digits are shown.
+    return f"{int(1e4 * p) / 1e4:.4f}" if round(p, 3) == ALPHA > p else f"{p:.3f}"
+
+
+def with_interval(values: Float[np.ndarray, " seeds"], metric: str = "") -> str:
+    """Mean over seeds with its interval, as tables print it; a dash without values.
+
+    Example:
+        >>> with_interval(np.array([0.98, 1.0, 1.0])), with_interval(np.array([0.8, 0.8]))
+        ('0.993 [0.965, 1.000]', '0.800')
+    """
+    if not len(values):
+        return DASH
+    mean, low, high = mean_with_interval(values, metric)
+    return f"{mean:.3f}" if np.isnan(low) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def plain_mean(values: Float[np.ndarray, " seeds"]) -> str:
+    """Mean over seeds without its interval; a dash without values."""
+    return f"{values.mean():.3f}" if len(values) else DASH
