@@ -15,12 +15,12 @@ ROOMS = {
     "replace": "dataclasses",
     "TextDecoder": "crossattn.models.text_decoder",
     "Block": "crossattn.nn.block",
-    "Latents": "crossattn.nn.latents",
+    "Latents": "crossattn.nn.families.latents",
     "DESIGNS": "crossattn.nn.presets",
     "Join": "crossattn.nn.slots",
     "Logits": "crossattn.nn.slots",
     "Stack": "crossattn.nn.stack",
-    "qformer": "crossattn.nn.stream_presets",
+    "qformer": "crossattn.nn.presets.two_stream",
 }
 # What a sublayer's parameters stand under.
 PARTS = {

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from crossattn.files import printable
-from crossattn.nn.blocks import count_parameters
+from crossattn.nn.parameters import count_parameters
 from crossattn.report.render.blocks import Table
 from crossattn.report.render.terminal import terminal_table
 from crossattn.train.ablation import evaluation_seconds, pace

@@ -123,7 +123,7 @@ class Config:
 
     @property
     def activation(self) -> str | None:
-        """In the words of `FeedForward`; None also where it has no such one."""
+        """In the words of `MLP`; None also where it has no such one."""
         value = self._value("activation")
         return ACTIVATIONS.get(value) if isinstance(value, str) else None
 

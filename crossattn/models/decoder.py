@@ -19,8 +19,8 @@ from crossattn.nn import (
     Resampler,
     TwoStreamStack,
 )
-from crossattn.nn.contexts import words
-from crossattn.nn.encoders import Perception
+from crossattn.nn.context import words
+from crossattn.nn.layers.patch_encoder import Perception
 from crossattn.nn.module import Module
 from crossattn.nn.tables import Embed, learned, nan_from, within
 from crossattn.ops import Mask

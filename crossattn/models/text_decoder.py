@@ -6,13 +6,13 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from crossattn.nn.attention import Projected
-from crossattn.nn.contexts import words
+from crossattn.nn.attention import ProjectedContext
+from crossattn.nn.context import words
 from crossattn.nn.dtypes import promoted
-from crossattn.nn.interleaved import Interleaved
-from crossattn.nn.linear import Dense
+from crossattn.nn.families.interleaved import Interleaved
+from crossattn.nn.layers.dense import Dense
+from crossattn.nn.layers.norm import Norm
 from crossattn.nn.module import Module
-from crossattn.nn.norms import Norm
 from crossattn.nn.past import fits, pasts
 from crossattn.nn.stack import Stack
 from crossattn.nn.tables import Embed, exceeds, nan_from, within
@@ -77,7 +77,7 @@ class TextDecoder(Module):
     def __call__(
         self,
         tokens: Int[Array, "B T"],
-        context: Float[Array, "I S N"] | Projected,
+        context: Float[Array, "I S N"] | ProjectedContext,
         *,
         mask: Mask | None = None,
         observe: Observe = lambda trace: None,
@@ -102,7 +102,9 @@ class TextDecoder(Module):
         x, kept = self.stack(x, context, **where, observe=observe)
         return nan_from(self._logits(x), there), kept
 
-    def project(self, context: Float[Array, "B S N"], *, mask: Mask | None = None) -> Projected:
+    def project(
+        self, context: Float[Array, "B S N"], *, mask: Mask | None = None
+    ) -> ProjectedContext:
         """Keys and values of the context for every layer; what `mask` hides stays hidden."""
         return self.stack.project(context, mask=mask)
 
@@ -120,7 +122,7 @@ class TextDecoder(Module):
         self,
         tokens: Int[Array, " N"],
         place: Int[Array, ""],
-        context: Projected,
+        context: ProjectedContext,
         past: Any,
         *,
         mask: Mask | None = None,

@@ -1,33 +1,37 @@
-"""Flax (Linen) modules over the attention operation."""
+"""Flax (Linen) modules over the attention operation.
 
-from crossattn.nn.adapters import DecoupledAttention
-from crossattn.nn.attention import CrossAttention, Projected, SelfAttention
+attention, block, stack: one stream that reads a context; config: what they are made of; layers: the
+parts; families: designs of several streams; presets: the published designs by name.
+"""
+
+from crossattn import renamed
+from crossattn.nn.attention import CrossAttention, SelfAttention
 from crossattn.nn.block import Block
-from crossattn.nn.blocks import DecoderBlock, DecoderStack, FeedForward
-from crossattn.nn.bottleneck import Bottleneck
-from crossattn.nn.coca_decoder import CocaDecoder
+from crossattn.nn.blocks import DecoderBlock, DecoderStack
+from crossattn.nn.co_attention import CoAttention
+from crossattn.nn.context import ProjectedContext
 from crossattn.nn.design import Design
-from crossattn.nn.encoders import PatchEncoder
-from crossattn.nn.interleaved import Interleaved
-from crossattn.nn.latents import Latents
-from crossattn.nn.linear import Dense
-from crossattn.nn.prefix import Prefix
-from crossattn.nn.qformer import QFormer
+from crossattn.nn.families.bidirectional import BidirectionalAttention
+from crossattn.nn.families.bottleneck import Bottleneck
+from crossattn.nn.families.coca import CocaDecoder
+from crossattn.nn.families.interleaved import Interleaved
+from crossattn.nn.families.ip_adapter import DecoupledAttention
+from crossattn.nn.families.latents import Latents
+from crossattn.nn.families.prefix import Prefix
+from crossattn.nn.families.qformer import QFormer
+from crossattn.nn.families.two_stream import TwoStreamDesign, TwoStreams
+from crossattn.nn.families.two_stream_stack import StreamStack
+from crossattn.nn.layers import low_rank
+from crossattn.nn.layers.dense import Dense
+from crossattn.nn.layers.mlp import MLP
+from crossattn.nn.layers.patch_encoder import PatchEncoder
 from crossattn.nn.resampler import Resampler
 from crossattn.nn.slots import Join, Logits, Rotary, Spare
 from crossattn.nn.stack import Stack
-from crossattn.nn.stream_stack import StreamStack
-from crossattn.nn.streams import (
-    BidirectionalAttention,
-    CoAttention,
-    PrefixBlock,
-    PrefixStack,
-    TwoStreamBlock,
-    TwoStreamStack,
-)
-from crossattn.nn.two_streams import TwoStreamDesign, TwoStreams
+from crossattn.nn.streams import PrefixBlock, PrefixStack, TwoStreamBlock, TwoStreamStack
 
 __all__ = [
+    "MLP",
     "BidirectionalAttention",
     "Block",
     "Bottleneck",
@@ -39,7 +43,6 @@ __all__ = [
     "DecoupledAttention",
     "Dense",
     "Design",
-    "FeedForward",
     "Interleaved",
     "Join",
     "Latents",
@@ -48,7 +51,7 @@ __all__ = [
     "Prefix",
     "PrefixBlock",
     "PrefixStack",
-    "Projected",
+    "ProjectedContext",
     "QFormer",
     "Resampler",
     "Rotary",
@@ -60,4 +63,7 @@ __all__ = [
     "TwoStreamDesign",
     "TwoStreamStack",
     "TwoStreams",
+    "low_rank",
 ]
+
+__getattr__ = renamed.names(__name__, FeedForward="MLP", Projected="ProjectedContext")

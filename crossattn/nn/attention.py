@@ -8,12 +8,12 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from crossattn.nn.contexts import Projected, shown, tokens
+from crossattn.nn.context import ProjectedContext, tokens, zero_masked
 from crossattn.nn.dtypes import common, promoted
-from crossattn.nn.linear import Dense
+from crossattn.nn.layers.dense import Dense
+from crossattn.nn.layers.norm import Norm
+from crossattn.nn.layers.positions import check_places
 from crossattn.nn.module import Module
-from crossattn.nn.norms import Norm
-from crossattn.nn.positions import check_places
 from crossattn.nn.reading import join, read, talk
 from crossattn.nn.slots import Logits, Rotary, Spare
 from crossattn.ops import AttentionTrace, BlockSizes, Mask, attend
@@ -137,43 +137,43 @@ class CrossAttention(Module):
         *,
         mask: Mask | None = None,
         positions: Float[Array, "_ S _"] | None = None,
-    ) -> Projected:
+    ) -> ProjectedContext:
         """Keys and values of a context (B, S, N), to be passed as `context` any number of times.
 
         Tokens that `mask` hides from every query are taken for zeros.
         """
-        (context,) = promoted(self.dtype, shown(context, mask, None))
+        (context,) = promoted(self.dtype, zero_masked(context, mask, None))
         keys = self.key(self._placed(context, positions))
         keys = keys.reshape(*context.shape[:2], self.shared, self.size)
         if self.logits.norm is not None:
             keys = self.key_norm(keys)
         keys = self._turned(keys, positions)
         values = self.value(context).reshape(*context.shape[:2], self.shared, self.read)
-        return Projected(keys.transpose(0, 2, 1, 3), values.transpose(0, 2, 1, 3), mask)
+        return ProjectedContext(keys.transpose(0, 2, 1, 3), values.transpose(0, 2, 1, 3), mask)
 
     def __call__(
         self,
         x: Float[Array, "B T M"],
-        context: Float[Array, "B S N"] | Projected,
+        context: Float[Array, "B S N"] | ProjectedContext,
         *,
         mask: Mask | None = None,
         bias: Float[Array, "_ _ _ _"] | None = None,
         query_positions: Float[Array, "_ T _"] | None = None,
         key_positions: Float[Array, "_ S _"] | None = None,
-        beside: Sequence[Projected] = (),
+        extra_contexts: Sequence[ProjectedContext] = (),
     ) -> tuple[Float[Array, "B T M"], AttentionTrace]:
         """Read the context with the queries of `x`.
 
         Args:
           x: query stream (B, T, M).
-          context: (B, S, N), or `Projected`, whose mask is joined to `mask`.
+          context: (B, S, N), or `ProjectedContext`, whose mask is joined to `mask`.
           mask: what each query may see; a query that sees nothing gets the output bias only.
           bias: added to the logits, each of (B, H, T, S) full or 1.
           query_positions: of the queries, (B|1, T, A) coordinates or (B|1, T, M) vectors; required
             where `placing` turns queries.
           key_positions: of the context; one that is projected has them already.
-          beside: further keys under the same softmax, by `project`; the trace is that of the
-            context alone, whose weights then sum to less than 1.
+          extra_contexts: further keys under the same softmax, by `project`; the trace is that
+            of the context alone, whose weights then sum to less than 1.
 
         Returns:
           The output (B, T, M) and the trace of the attention.
@@ -188,11 +188,11 @@ class CrossAttention(Module):
                 "for self-attention use SelfAttention"
             )
         x = tokens("x", x)
-        x, context, beside = promoted(self.dtype, x, context, tuple(beside))
+        x, context, extra_contexts = promoted(self.dtype, x, context, tuple(extra_contexts))
         # A decoding step reads each key once; heads first, the dense products need no copy.
-        step = isinstance(context, Projected) and all_known(x.shape[1]) and x.shape[1] <= 8
-        if not isinstance(context, Projected):
-            context = shown(context, mask, x.shape[1])
+        step = isinstance(context, ProjectedContext) and all_known(x.shape[1]) and x.shape[1] <= 8
+        if not isinstance(context, ProjectedContext):
+            context = zero_masked(context, mask, x.shape[1])
             context = self.project(context, positions=key_positions)
         if isinstance(self.placing, Rotary) and query_positions is None:
             raise ValueError("queries are turned by their coordinates: give query_positions")
@@ -204,7 +204,7 @@ class CrossAttention(Module):
         how = "xla" if step and self.implementation is None else self.implementation
         context = dataclasses.replace(context, mask=_given(mask) & _given(context.mask))
         out, trace = self._read(queries, context, bias=bias, implementation=how)
-        others = [self._read(queries, other, implementation=how) for other in beside]
+        others = [self._read(queries, other, implementation=how) for other in extra_contexts]
         out, trace = join(out, trace, [(o, t.lse) for o, t in others] + self._spare(queries))
         if self.head_gate:
             gate = jnp.tanh(self.gate.astype(common(out, self.gate)))
@@ -243,7 +243,7 @@ class CrossAttention(Module):
         for own in self._learned():
             heads_first = (leaf.astype(queries.dtype).swapaxes(0, 1) for leaf in own)
             keys, values = (jnp.broadcast_to(leaf[None], (B, *leaf.shape)) for leaf in heads_first)
-            out, trace = self._read(queries, Projected(keys, values))
+            out, trace = self._read(queries, ProjectedContext(keys, values))
             found.append((out, trace.lse))
         nothing = jnp.zeros((B, T, H, self.read), queries.dtype)
         precise = precision(queries.dtype)

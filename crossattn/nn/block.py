@@ -4,63 +4,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
-from crossattn.nn.attention import CrossAttention, Projected
-from crossattn.nn.blocks import FeedForward
-from crossattn.nn.contexts import check_shared, shown, spread, tokens
+from crossattn.nn.attention import CrossAttention, ProjectedContext
+from crossattn.nn.context import check_shared, spread, tokens, zero_masked
 from crossattn.nn.design import Design
-from crossattn.nn.dtypes import common, promoted
-from crossattn.nn.linear import Dense
+from crossattn.nn.dtypes import promoted
+from crossattn.nn.layers.dense import Dense
+from crossattn.nn.layers.mlp import MLP
+from crossattn.nn.layers.norm import Norm
+from crossattn.nn.layers.residual import Residual
 from crossattn.nn.module import Module
-from crossattn.nn.norms import Norm
 from crossattn.nn.past import Past, check_step, from_place
-from crossattn.nn.slots import Join
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
-__all__ = ["Block", "Joined"]
-
-
-class Joined(Module):
-    """A sublayer between its norm, its gate and its stream.
-
-    Attributes:
-      join: how it is joined.
-    """
-
-    join: Join = Join()
-
-    def setup(self):  # noqa: D102 - Linen calls it
-        if self.join.site != "none":
-            self.norm = Norm(self.join.norm, self.join.epsilon)
-        if self.join.site == "around":
-            self.norm_after = Norm(self.join.norm, self.join.epsilon)
-
-    def before(self, x: Float[Array, "B T M"]) -> Float[Array, "B T M"]:
-        """What the sublayer reads."""
-        return self.norm(x) if self.join.site in ("before", "around") else x
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B T M"], y: Float[Array, "B T M"]) -> Float[Array, "B T M"]:
-        """The stream after the sublayer has made y of `before(x)`; it keeps its dtype."""
-        y = y.astype(x.dtype)
-        if self.join.site == "around":
-            y = self.norm_after(y)
-        if self.join.gate is not None:
-            y = y * self._gate(y).astype(y.dtype)
-        y = x + y if self.join.residual else y
-        return self.norm(y) if self.join.site == "after" else y
-
-    def _gate(self, y: Array) -> Array:
-        kind = self.join.gate
-        size = y.shape[-1] if kind in ("tanh-each", "layer-scale") else 1
-        start = nn.initializers.constant(1e-4 if kind == "layer-scale" else 0.0)
-        gate = self.param("gate", start, (size,))[None, None]
-        gate = gate.astype(common(gate, y))
-        if kind == "layer-scale":
-            return gate
-        return jax.nn.sigmoid(gate) if kind == "sigmoid" else jnp.tanh(gate)
+__all__ = ["Block"]
 
 
 class Block(Module):
@@ -87,18 +45,18 @@ class Block(Module):
     def setup(self):  # noqa: D102 - Linen calls it
         design = self.design
         if "self" in design.order:
-            self.self_join = Joined(design.join)
+            self.self_join = Residual(design.join)
             self.self_attention = CrossAttention(self.width, self.heads, **design.own)
         if self._reads:
-            self.cross_join = Joined(design.cross_join or design.join)
+            self.cross_join = Residual(design.cross_join or design.join)
             self.cross_attention = CrossAttention(self.width, self.heads, **design.cross)
             if design.lifted:
                 self.lift = Dense(self.width)
             if design.context_norm is not None:
                 self.context_norm = Norm(design.context_norm, design.join.epsilon)
         if "feed" in design.order:
-            self.feed_join = Joined(design.join)
-            self.feed_forward = FeedForward(**design.feed)
+            self.feed_join = Residual(design.join)
+            self.feed_forward = MLP(**design.feed)
 
     @property
     def _reads(self) -> bool:
@@ -110,9 +68,9 @@ class Block(Module):
         *,
         mask: Mask | None = None,
         key_positions: Float[Array, "_ S _"] | None = None,
-    ) -> Projected:
+    ) -> ProjectedContext:
         """Keys and values of the context, to be read in any number of steps."""
-        context = shown(context, mask, None)
+        context = zero_masked(context, mask, None)
         context = self.lift(context) if self.design.lifted else context
         context = self.context_norm(context) if self.design.context_norm is not None else context
         return self.cross_attention.project(context, mask=mask, positions=key_positions)
@@ -120,7 +78,7 @@ class Block(Module):
     def __call__(
         self,
         x: Float[Array, "B T M"],
-        context: Float[Array, "I S N"] | Projected | None,
+        context: Float[Array, "I S N"] | ProjectedContext | None,
         *,
         mask: Mask | None = None,
         self_mask: Mask | None = None,
@@ -148,8 +106,8 @@ class Block(Module):
         x = tokens("x", x, self.width)
         x, context = promoted(None, x, context)
         self._check(x, context)
-        if self._reads and context is not None and not isinstance(context, Projected):
-            context = shown(context, mask, x.shape[0] // context.shape[0] * x.shape[1])
+        if self._reads and context is not None and not isinstance(context, ProjectedContext):
+            context = zero_masked(context, mask, x.shape[0] // context.shape[0] * x.shape[1])
             context = self.project(context, key_positions=key_positions)
         own = {"mask": self_mask, "bias": self_bias}
         x, _, trace = self._run(x, context, (None, None), mask, own, query_positions)
@@ -160,14 +118,14 @@ class Block(Module):
             return
         if context is None:
             raise TypeError("context is required: an array (B, S, N) or block.project(context)")
-        if not isinstance(context, Projected):
+        if not isinstance(context, ProjectedContext):
             context = tokens("context", context)
         check_shared(x.shape[0], jax.tree.leaves(context)[0].shape[0])
 
     def step(
         self,
         x: Float[Array, "B T M"],
-        context: Projected | None,
+        context: ProjectedContext | None,
         past: Past,
         place: Int[Array, ""],
         *,
@@ -198,11 +156,11 @@ class Block(Module):
                 x = self.feed_join(x, y)
             else:
                 attention, y = self.cross_attention, self.cross_join.before(x)
-                beside = []
+                extra_contexts = []
                 if sublayer == "merged":
                     keys, past = self._own_keys(attention, y, past, place, positions)
-                    beside = [keys.replace(mask=own["mask"])]
-                y, trace, seeing = self._read(y, context, mask, beside, positions)
+                    extra_contexts = [keys.replace(mask=own["mask"])]
+                y, trace, seeing = self._read(y, context, mask, extra_contexts, positions)
                 x = self.cross_join(x, y)
         return x, past, trace
 
@@ -212,21 +170,23 @@ class Block(Module):
         if past is None:
             return keys, None
         past = past.extended(keys, place)
-        return Projected(past.keys.astype(y.dtype), past.values.astype(y.dtype)), past
+        return ProjectedContext(past.keys.astype(y.dtype), past.values.astype(y.dtype)), past
 
-    def _read(self, y, context, mask, beside, positions):
+    def _read(self, y, context, mask, extra_contexts, positions):
         """Attention to the context; a query that sees nothing gets exactly nothing."""
-        attention, alone = self.cross_attention, self.design.latents or bool(beside)
+        attention, alone = self.cross_attention, self.design.latents or bool(extra_contexts)
         if alone or attention.logits.competition == "queries":
             context, mask = spread(context, mask, y.shape[0])
         rows = y.reshape(context.keys.shape[0], -1, self.width)
-        beside = [*beside, attention.project(rows)] if self.design.latents else beside
+        extra_contexts = (
+            [*extra_contexts, attention.project(rows)] if self.design.latents else extra_contexts
+        )
         read, trace = attention(
-            rows, context, mask=mask, beside=beside, **_placed(attention, positions)
+            rows, context, mask=mask, extra_contexts=extra_contexts, **_placed(attention, positions)
         )
         read = read.reshape(y.shape)
         seeing = jnp.any(trace.valid, axis=1).reshape(*y.shape[:2], 1)
-        if not (beside or attention.spare.read):
+        if not (extra_contexts or attention.spare.read):
             read = jnp.where(seeing, read, 0)
         return read, trace, seeing
 

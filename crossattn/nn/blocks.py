@@ -1,67 +1,20 @@
 """Transformer blocks and the scanned stack of them."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
-import jax
 from flax import linen as nn
 
-from crossattn.nn.attention import CrossAttention, Projected, SelfAttention
-from crossattn.nn.choices import known
-from crossattn.nn.contexts import check_shared
+from crossattn.nn.attention import CrossAttention, ProjectedContext, SelfAttention
+from crossattn.nn.context import check_shared
 from crossattn.nn.dtypes import promoted
-from crossattn.nn.linear import Dense
+from crossattn.nn.layers.mlp import MLP
+from crossattn.nn.layers.norm import LayerNorm
 from crossattn.nn.module import Module
-from crossattn.nn.norms import LayerNorm
+from crossattn.nn.scan import scan_layers
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Bool, Float
 from crossattn.sharding import ContextParallel
-
-Remat = Literal["everything", "all but products"] | None
-
-POLICIES = {
-    "everything": jax.checkpoint_policies.nothing_saveable,
-    "all but products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-}
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": partial(nn.gelu, approximate=False),
-    "gelu-tanh": nn.gelu,
-    "relu": nn.relu,
-    "silu": nn.silu,
-}
-
-
-class FeedForward(Module):
-    """Two dense layers with an activation between them.
-
-    Attributes:
-      expansion: hidden width in units of M.
-      activation: "gelu-tanh" is the approximation of "gelu".
-      gated: the activation of one map times another map (Shazeer 2020, "GLU variants").
-      use_bias: of all maps.
-      dtype: in which it is computed; that of its input when None.
-      param_dtype: of parameters that are made.
-    """
-
-    expansion: float | int = 4
-    activation: Literal["gelu", "gelu-tanh", "relu", "silu"] = "gelu-tanh"
-    gated: bool = False
-    use_bias: bool = True
-    dtype: Any = None
-    param_dtype: Any = float
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B T M"]) -> Float[Array, "B T M"]:
-        """Map each token by itself."""
-        hidden = round(self.expansion * x.shape[-1])
-        dense = partial(
-            Dense, use_bias=self.use_bias, dtype=self.dtype, param_dtype=self.param_dtype
-        )
-        wide = ACTIVATIONS[self.activation](dense(hidden, name="up")(x))
-        if self.gated:
-            wide = wide * dense(hidden, name="times")(x)
-        return dense(x.shape[-1], name="down")(wide)
 
 
 class DecoderBlock(Module):
@@ -87,7 +40,7 @@ class DecoderBlock(Module):
     def __call__(
         self,
         x: Float[Array, "B T M"],
-        context: Float[Array, "I S N"] | Projected,
+        context: Float[Array, "I S N"] | ProjectedContext,
         *,
         self_mask: Mask | None = None,
         mask: Mask | None = None,
@@ -97,7 +50,7 @@ class DecoderBlock(Module):
         `mask` and the trace are those of I contexts with B T / I queries each.
         """
         x, context = promoted(None, x, context)
-        contexts = (context.keys if isinstance(context, Projected) else context).shape[0]
+        contexts = (context.keys if isinstance(context, ProjectedContext) else context).shape[0]
         check_shared(x.shape[0], contexts)
         y, _ = SelfAttention(self.width, self.heads, name="self_attention")(
             LayerNorm(name="self_norm")(x), mask=self_mask
@@ -109,59 +62,8 @@ class DecoderBlock(Module):
         queries = LayerNorm(name="cross_norm")(x).reshape(contexts, -1, self.width)
         y, trace = attention(queries, context, mask=mask)
         x = x + y.reshape(x.shape)
-        feed_forward = FeedForward(self.expansion, name="feed_forward")
+        feed_forward = MLP(self.expansion, name="feed_forward")
         return x + feed_forward(LayerNorm(name="feed_forward_norm")(x)), trace
-
-
-def policy_of(remat: str | None) -> Callable[..., bool] | None:
-    """What may be kept for the backward pass; None where nothing is computed again.
-
-    >>> policy_of("all")
-    Traceback (most recent call last):
-    ValueError: unknown remat 'all': one of 'everything', 'all but products', None
-    """
-    known("remat", remat, (*POLICIES, None))
-    return None if remat is None else POLICIES[remat]
-
-
-def scan_layers(
-    step: Callable[..., tuple[Any, Any]],
-    block: nn.Module,
-    carry: Any,
-    shared: tuple[Any, ...],
-    own: tuple[Any, ...] = (),
-    *,
-    layers: int,
-    remat: Remat = None,
-) -> tuple[Any, Any]:
-    """Run `step(block, carry, *shared, *own)` for each layer: one compilation for any depth.
-
-    Two layers make one turn of the loop, which saves a fifth of a shallow stack's training step on
-    a CPU: less is copied in and out of the loop.
-
-    Args:
-      step: returns the new carry and what is kept of the layer.
-      block: the module of a layer; its parameters get a leading axis L.
-      carry: the stream, or the streams.
-      shared: pytrees that every layer reads.
-      own: pytrees whose leading axis L has one entry for each layer.
-      layers: L.
-      remat: what the backward pass computes again instead of keeping it; None: nothing.
-
-    Returns:
-      The last carry, and what was kept with a leading axis L.
-    """
-    if remat is not None:
-        step = nn.remat(step, policy=policy_of(remat), prevent_cse=False)
-    scanned = nn.scan(
-        step,
-        variable_axes={"params": 0},
-        split_rngs={"params": True},
-        in_axes=(nn.broadcast,) * len(shared) + (0,) * len(own),
-        length=layers,
-        unroll=2,
-    )
-    return scanned(block, carry, *shared, *own)
 
 
 class DecoderStack(Module):
@@ -224,8 +126,3 @@ class DecoderStack(Module):
 def _joined(mask: Mask | None, keys: Bool[Array, "I S"] | None) -> Mask:
     mask = Mask() if mask is None else mask
     return mask if keys is None else mask & Mask.keys(keys)
-
-
-def count_parameters(params: Any) -> int:
-    """Number of scalars in a tree of arrays or of their shapes."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -26,7 +26,7 @@ class Design:
       cross_join: the same for attention to the context, where it differs.
       own: fields of the `CrossAttention` that the queries read themselves with.
       cross: fields of the one that reads the context.
-      feed: fields of the `FeedForward` layer.
+      feed: fields of the `MLP` layer.
       context_norm: kind of the norm of the context, with the epsilon of `join`.
       lifted: the context is mapped to width M first.
       latents: the queries, normed as the context is, stand beside the context.

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from crossattn.nn.contexts import Projected
+from crossattn.nn.context import ProjectedContext
 
 __all__ = ["common", "promoted"]
 
@@ -29,7 +29,7 @@ def common(*arrays: Any) -> Any:
 def promoted(dtype: Any, *streams: Any) -> tuple[Any, ...]:
     """Streams in one dtype: in `dtype`, or promoted together where it is None.
 
-    Each is an array, a `Projected`, None, or a tuple or list of these; masks are left alone.
+    Each is an array, a `ProjectedContext`, None, or a tuple or list of these; masks are left alone.
 
     Raises:
       TypeError: a number stands where an array is meant, as in a list of numbers.
@@ -57,7 +57,7 @@ def promoted(dtype: Any, *streams: Any) -> tuple[Any, ...]:
 
 
 def _projected(one: Any) -> bool:
-    return isinstance(one, Projected)
+    return isinstance(one, ProjectedContext)
 
 
 def _floats(one: Any) -> list[Any]:

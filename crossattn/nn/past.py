@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from crossattn.nn.attention import CrossAttention, Projected
+from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.design import Design
 from crossattn.nn.tables import concrete, exceeds
 from crossattn.ops import Mask
@@ -35,7 +35,7 @@ class Past:
         """N, how many tokens fit."""
         return self.keys.shape[-2]
 
-    def extended(self, new: Projected, place: Any) -> "Past":
+    def extended(self, new: ProjectedContext, place: Any) -> "Past":
         """With the keys and values of the tokens from `place` on.
 
         Where `place` is known only when the program runs, tokens that do not fit are written as
@@ -107,7 +107,7 @@ def check_step(design: Design, context: Any, past: Any) -> None:
     order = design.order
     if not isinstance(past, Past) and ("self" in order or "merged" in order):
         raise TypeError(f"past is required: write start(rows, length), got {short_repr(past)}")
-    if not isinstance(context, Projected) and ("cross" in order or "merged" in order):
+    if not isinstance(context, ProjectedContext) and ("cross" in order or "merged" in order):
         raise TypeError(
             f"a step reads a projected context: write project(context), got {short_repr(context)}"
         )

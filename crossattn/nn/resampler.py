@@ -3,9 +3,9 @@
 from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention
-from crossattn.nn.blocks import FeedForward
+from crossattn.nn.layers.mlp import MLP
+from crossattn.nn.layers.norm import LayerNorm
 from crossattn.nn.module import Module
-from crossattn.nn.norms import LayerNorm
 from crossattn.nn.tables import learned
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
@@ -50,5 +50,5 @@ class Resampler(Module):
         )
         y, trace = attention(LayerNorm(name="cross_norm")(x), context, mask=mask)
         x = x + y
-        y = FeedForward(self.expansion, name="feed_forward")(LayerNorm(name="feed_forward_norm")(x))
+        y = MLP(self.expansion, name="feed_forward")(LayerNorm(name="feed_forward_norm")(x))
         return LayerNorm(name="norm")(x + y), trace

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from crossattn.nn.attention import CrossAttention, Projected
+from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.block import Block
-from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import Module
 from crossattn.nn.past import Past, check_step, empty_past
+from crossattn.nn.scan import Remat, scan_layers
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
@@ -62,7 +62,7 @@ class Stack(Module):
     def __call__(
         self,
         x: Float[Array, "B T M"],
-        context: Float[Array, "I S N"] | Projected | None,
+        context: Float[Array, "I S N"] | ProjectedContext | None,
         *,
         mask: Mask | None = None,
         self_mask: Mask | None = None,
@@ -73,7 +73,7 @@ class Stack(Module):
     ) -> tuple[Float[Array, "B T M"], Any]:
         """Run the blocks; arguments as those of `Block`, None for a context that none reads.
 
-        A `Projected` context has a leading axis L, as `project` makes it.
+        A `ProjectedContext` context has a leading axis L, as `project` makes it.
 
         Returns:
           The stream, and what `observe` returned of each layer's trace, with a leading axis L.
@@ -92,7 +92,7 @@ class Stack(Module):
             "self_bias": self_bias,
         }
         x, context = promoted(self.dtype, x, context)
-        each = context if isinstance(context, Projected) else None
+        each = context if isinstance(context, ProjectedContext) else None
         shared, layers = (None if each else context, where), self.layers
         return scan_layers(
             step, self.blocks, x, (shared,), (each,), layers=layers, remat=self.remat
@@ -104,7 +104,7 @@ class Stack(Module):
         *,
         mask: Mask | None = None,
         key_positions: Float[Array, "_ S _"] | None = None,
-    ) -> Projected:
+    ) -> ProjectedContext:
         """Keys and values of the context for every layer, with a leading axis L.
 
         What `mask` hides stays hidden in every step: it need not be given again.
@@ -125,7 +125,7 @@ class Stack(Module):
     def step(
         self,
         x: Float[Array, "B T M"],
-        context: Projected | None,
+        context: ProjectedContext | None,
         past: Past,
         place: Int[Array, ""],
         *,

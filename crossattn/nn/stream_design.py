@@ -7,7 +7,7 @@ from typing import Any, Literal
 from flax.core import FrozenDict
 
 from crossattn.nn.choices import check_fields
-from crossattn.nn.link import LinkKind
+from crossattn.nn.layers.link import LinkKind
 from crossattn.nn.slots import Join, check_placing
 
 __all__ = ["TwoStreamDesign"]
@@ -35,7 +35,7 @@ class TwoStreamDesign:
       link: how the state of a tower is joined to a stream, see `Link`.
       own: fields of the `CrossAttention` that a stream reads itself with.
       cross: fields of the one that reads the other stream.
-      feed: fields of the `FeedForward` layers.
+      feed: fields of the `MLP` layers.
     """
 
     order: tuple[Sublayer, ...] = ("self", "cross", "feed")

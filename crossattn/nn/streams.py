@@ -9,11 +9,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.attention import CrossAttention, SelfAttention
-from crossattn.nn.blocks import FeedForward, scan_layers
-from crossattn.nn.co_attention import BidirectionalAttention, CoAttention
+from crossattn.nn.co_attention import CoAttention
 from crossattn.nn.dtypes import promoted
+from crossattn.nn.families.bidirectional import BidirectionalAttention
+from crossattn.nn.layers.mlp import MLP
+from crossattn.nn.layers.norm import LayerNorm
 from crossattn.nn.module import Module
-from crossattn.nn.norms import LayerNorm
+from crossattn.nn.scan import scan_layers
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Bool, Float
 from crossattn.sharding import ContextParallel
@@ -69,7 +71,7 @@ class TwoStreamBlock(Module):
 
     def _fed(self, x: Array, prefix: str) -> Array:
         normed = LayerNorm(name=f"{prefix}feed_forward_norm")(x)
-        return x + FeedForward(self.expansion, name=f"{prefix}feed_forward")(normed)
+        return x + MLP(self.expansion, name=f"{prefix}feed_forward")(normed)
 
 
 class TwoStreamStack(Module):
@@ -164,7 +166,7 @@ class PrefixBlock(Module):
         own = attention.project(tokens)
         every = jax.tree.map(lambda *pair: jnp.concatenate(pair, 2), own, attention.project(words))
         read, trace = attention(words, every, mask=mask)
-        feed_forward = FeedForward(self.expansion, name="feed_forward")
+        feed_forward = MLP(self.expansion, name="feed_forward")
         feed_norm = LayerNorm(name="feed_forward_norm")
         fed = lambda stream: stream + feed_forward(feed_norm(stream))
         if not self.final:

@@ -5,12 +5,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from crossattn.nn.attention import CrossAttention, Projected
-from crossattn.nn.contexts import tokens
+from crossattn.nn.attention import CrossAttention, ProjectedContext
+from crossattn.nn.context import tokens
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
 
-__all__ = ["both", "conjunction", "look", "only_seeing", "required"]
+__all__ = ["attend_or_zero", "both", "combine_masks", "required", "zero_unless_visible"]
 
 
 def required(context: Any) -> None:
@@ -55,15 +55,15 @@ def both(
     return x, context
 
 
-def look(
+def attend_or_zero(
     attention: CrossAttention,
     x: Float[Array, "B T M"],
-    context: Float[Array, "B S N"] | Projected,
+    context: Float[Array, "B S N"] | ProjectedContext,
     *,
     mask: Mask | None = None,
     x_positions: Float[Array, "_ T _"] | None = None,
     context_positions: Float[Array, "_ S _"] | None = None,
-    beside: Sequence[Projected] = (),
+    extra_contexts: Sequence[ProjectedContext] = (),
 ) -> tuple[Float[Array, "B T M"], AttentionTrace]:
     """What x reads of the context; exactly nothing, not even the output bias, where it sees none.
 
@@ -72,19 +72,19 @@ def look(
     placed: dict[str, Any] = {}
     if attention.placing is not None:
         placed = {"query_positions": x_positions, "key_positions": context_positions}
-    y, trace = attention(x, context, mask=mask, beside=beside, **placed)
+    y, trace = attention(x, context, mask=mask, extra_contexts=extra_contexts, **placed)
     if attention.spare.read:
         return y, trace
-    return only_seeing(y, trace.lse != -jnp.inf if beside else trace.valid), trace
+    return zero_unless_visible(y, trace.lse != -jnp.inf if extra_contexts else trace.valid), trace
 
 
-def only_seeing(y: Float[Array, "B T M"], *valid: Array) -> Float[Array, "B T M"]:
+def zero_unless_visible(y: Float[Array, "B T M"], *valid: Array) -> Float[Array, "B T M"]:
     """y where any head saw any key of any of the attentions (each B, H, T), otherwise 0."""
     seeing = jnp.any(jnp.stack(valid), axis=(0, 2))
     return jnp.where(seeing[..., None], y, 0)
 
 
-def conjunction(*masks: Mask | None) -> Mask:
+def combine_masks(*masks: Mask | None) -> Mask:
     """Visible where all masks show it; None hides nothing."""
     joined = Mask()
     for mask in masks:

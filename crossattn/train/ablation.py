@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from crossattn.files import SEAL, damage, seal, write_atomically
-from crossattn.nn.blocks import count_parameters
+from crossattn.nn.parameters import count_parameters
 from crossattn.train import exhibits
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.evidence import measure_model

@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from crossattn.nn.paths import chosen
+from crossattn.nn.parameters import chosen
 
 __all__ = ["frozen"]
 
@@ -14,7 +14,7 @@ def frozen(optimizer: optax.GradientTransformation, pattern: str) -> optax.Gradi
     Args:
       optimizer: of the others.
       pattern: of whole parts of paths such as "stack/blocks/self_attention/query/kernel", see
-        `crossattn.nn.paths.chosen`. In an `Interleaved`, whose gated layers stand under
+        `crossattn.nn.parameters.chosen`. In an `Interleaved`, whose gated layers stand under
         "groups/reading" among those of a trained decoder under "groups/text0", "groups/text1" and
         so on, "groups/text" leaves the decoder alone; "feed_forward" would stop the gated layers'
         own as well. With embeddings of words

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from crossattn import renamed
 from crossattn.models.decoder import Context, Fusion
-from crossattn.nn.encoders import Perception
+from crossattn.nn.layers.patch_encoder import Perception
 from crossattn.train.fields import changed, flat, positive, settle
 
 # Parts of a run that had another name in the release before.

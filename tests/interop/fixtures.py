@@ -22,7 +22,7 @@ from crossattn.interop.names import LAYOUTS
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn.block import Block
 from crossattn.nn.design import Design
-from crossattn.nn.latents import Latents
+from crossattn.nn.families.latents import Latents
 from crossattn.nn.presets import ALONE, DESIGNS
 from crossattn.nn.slots import Logits
 from crossattn.nn.stack import Stack

@@ -9,16 +9,16 @@ import numpy as np
 from fixtures import SINGLE, Case, Run, keys, masks, sized
 from flax.core import FrozenDict
 
-from crossattn.nn.adapters import DecoupledAttention
 from crossattn.nn.attention import CrossAttention
 from crossattn.nn.block import Block
-from crossattn.nn.link import Link
-from crossattn.nn.prefix import Prefix
+from crossattn.nn.families.ip_adapter import DecoupledAttention
+from crossattn.nn.families.prefix import Prefix
+from crossattn.nn.families.qformer import QFormer
+from crossattn.nn.families.two_stream import TwoStreamDesign, TwoStreams
+from crossattn.nn.layers.link import Link
 from crossattn.nn.presets import DESIGNS
-from crossattn.nn.qformer import QFormer
+from crossattn.nn.presets.two_stream import PREFIX, STREAMS, qformer
 from crossattn.nn.slots import Spare
-from crossattn.nn.stream_presets import PREFIX, STREAMS, qformer
-from crossattn.nn.two_streams import TwoStreamDesign, TwoStreams
 
 
 def design_of(preset: str, settings: dict) -> TwoStreamDesign:

@@ -13,7 +13,7 @@ from stream_fixtures import CASES
 from crossattn.interop import huggingface
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn import Design, QFormer, Stack
-from crossattn.nn.latents import Latents
+from crossattn.nn.families.latents import Latents
 from crossattn.nn.presets import DESIGNS
 from experiments import import_weights
 from experiments.importing import TEXTS

@@ -12,8 +12,8 @@ from flax import nnx
 from crossattn import Mask
 from crossattn.interop.nnx import to_nnx
 from crossattn.nn import CrossAttention, presets
-from crossattn.nn.stream_presets import STREAMS
-from crossattn.nn.two_streams import TwoStreams
+from crossattn.nn.families.two_stream import TwoStreams
+from crossattn.nn.presets.two_stream import STREAMS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "nn"))
 

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossattn import Mask
-from crossattn.nn.adapters import DecoupledAttention
 from crossattn.nn.block import Block
-from crossattn.nn.bottleneck import Bottleneck, BottleneckLayer
-from crossattn.nn.coca_decoder import CocaDecoder
-from crossattn.nn.prefix import Prefix
-from crossattn.nn.qformer import QFormer, joint_mask
+from crossattn.nn.families.bottleneck import Bottleneck, BottleneckLayer
+from crossattn.nn.families.coca import CocaDecoder
+from crossattn.nn.families.ip_adapter import DecoupledAttention
+from crossattn.nn.families.prefix import Prefix
+from crossattn.nn.families.qformer import QFormer, joint_mask
 from crossattn.nn.stack import Stack
 
 

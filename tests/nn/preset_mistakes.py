@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from crossattn.nn import Design, Join, Logits, Rotary, Spare, TwoStreamDesign, presets
-from crossattn.nn.blocks import policy_of
-from crossattn.nn.link import Link
+from crossattn.nn.layers.link import Link
+from crossattn.nn.scan import policy_of
 
 B, T, S, M, N, H = 2, 3, 5, 8, 6, 2
 STREAMS = ("vilbert", "lxmert", "meter", "bidirectional", "sam_two_way", "bottleneck", "prefix_lm")

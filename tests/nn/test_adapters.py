@@ -8,7 +8,7 @@ from formulas import attention, filled, ragged
 
 from crossattn import Mask
 from crossattn.nn import CrossAttention
-from crossattn.nn.stream_presets import ip_adapter
+from crossattn.nn.presets.two_stream import ip_adapter
 
 B, T, S, P, Q, M, N, H = 3, 5, 7, 2, 4, 6, 11, 3
 TEXT, PICTURE = (7, 3, 0), (2, 1, 0)

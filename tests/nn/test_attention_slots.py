@@ -7,8 +7,8 @@ import pytest
 
 from crossattn import Mask
 from crossattn.nn import CrossAttention
-from crossattn.nn.dropout import context_dropout
-from crossattn.nn.positions import RelativeBias
+from crossattn.nn.layers.dropout import context_dropout
+from crossattn.nn.layers.positions import RelativeBias
 from crossattn.nn.slots import Logits, Rotary, Spare
 
 B, T, S, M, H = 3, 5, 7, 6, 2

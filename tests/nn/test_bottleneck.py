@@ -10,8 +10,8 @@ from flax.core import FrozenDict
 from formulas import attention, feed, filled, gelu, norm, ragged
 
 from crossattn import Mask
-from crossattn.nn.bottleneck import BottleneckLayer
-from crossattn.nn.stream_presets import bottleneck
+from crossattn.nn.families.bottleneck import BottleneckLayer
+from crossattn.nn.presets.two_stream import bottleneck
 
 B, T, S, R, M, H, L = 3, 5, 7, 2, 6, 3, 2
 TEXT, IMAGE = (5, 2, 4), (3, 7, 0)

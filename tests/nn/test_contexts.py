@@ -11,7 +11,7 @@ from formulas import filled
 
 from crossattn import Mask
 from crossattn.nn import Block, CrossAttention, Logits, Spare, presets
-from crossattn.nn.contexts import Projected, shown
+from crossattn.nn.context import ProjectedContext, zero_masked
 from crossattn.nn.past import Past
 from crossattn.nn.presets import DESIGNS
 
@@ -46,7 +46,7 @@ def test_what_nobody_sees_is_zero_and_nothing_else(name):
     mask, context = MASKS[name](), drawn(B, S, M)
     seen = np.asarray(mask.dense_array(B, T, S)).any((1, 2))
     assert not seen.all()
-    got = jax.jit(lambda c, m: shown(c, m, T))(context, mask)
+    got = jax.jit(lambda c, m: zero_masked(c, m, T))(context, mask)
     np.testing.assert_array_equal(got, np.where(seen[..., None], context, 0))
 
 
@@ -55,7 +55,7 @@ def test_long_masks_are_read_in_blocks():
     mask = Mask.segments(jnp.arange(long)[None] // 3 * 2, jnp.arange(2 * S)[None] * 99)
     seen = np.asarray(mask.dense_array(1, long, 2 * S)).any((1, 2))
     assert 0 < seen.sum() < 2 * S
-    got = jax.jit(lambda m: shown(jnp.ones((1, 2 * S, 1)), m, long))(mask)
+    got = jax.jit(lambda m: zero_masked(jnp.ones((1, 2 * S, 1)), m, long))(mask)
     np.testing.assert_array_equal(got[..., 0], seen)
 
 
@@ -141,7 +141,9 @@ def test_what_cannot_be_is_said():
         init(Block(M, H, COMPETING), four, context, mask=Mask.causal(0))
     past = presets.build("whisper", width=M, heads=H, layers=1).start(1, 2)
     with pytest.raises(ValueError, match="a past for 2 tokens, got 3"):
-        Past(past.keys[0], past.values[0]).extended(Projected(past.keys[0], past.values[0]), 1)
+        Past(past.keys[0], past.values[0]).extended(
+            ProjectedContext(past.keys[0], past.values[0]), 1
+        )
 
 
 @pytest.mark.parametrize("name", ["prefix_lm", "qformer", "merged"])

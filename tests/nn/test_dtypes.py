@@ -14,11 +14,11 @@ from crossattn import Mask
 from crossattn.models.generate import generate
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn import (
+    MLP,
     BidirectionalAttention,
     Block,
     CrossAttention,
     DecoderStack,
-    FeedForward,
     Latents,
     PatchEncoder,
     PrefixStack,
@@ -26,8 +26,8 @@ from crossattn.nn import (
     TwoStreamStack,
     presets,
 )
-from crossattn.nn.linear import computing_dtype
-from crossattn.nn.positions import LearnedPositions, RelativeBias
+from crossattn.nn.layers.dense import computing_dtype
+from crossattn.nn.layers.positions import LearnedPositions, RelativeBias
 from crossattn.nn.presets import DESIGNS
 from crossattn.nn.slots import Logits, Spare
 
@@ -117,7 +117,7 @@ def test_a_module_computes_in_the_dtype_that_it_is_given():
         (y, trace), params = jax.eval_shape(run)
         assert y.dtype == trace.k.dtype == BRAIN
         assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(HALF)}
-    feed = FeedForward(gated=True, dtype=BRAIN, param_dtype=HALF)
+    feed = MLP(gated=True, dtype=BRAIN, param_dtype=HALF)
     y, params = jax.eval_shape(lambda: feed.init_with_output(jax.random.key(0), x))
     assert y.dtype == BRAIN
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(HALF)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crossattn.nn import PatchEncoder
-from crossattn.nn.encoders import cells, windows
+from crossattn.nn.layers.patch_encoder import cells, windows
 
 pictures = jax.random.randint(jax.random.key(0), (2, 12, 8, 3), 0, 256).astype(jnp.uint8)
 

@@ -15,7 +15,7 @@ from formulas import filled
 
 from crossattn import Mask
 from crossattn.nn.block import Block
-from crossattn.nn.interleaved import Interleaved
+from crossattn.nn.families.interleaved import Interleaved
 from crossattn.nn.presets import DESIGNS, TEXT
 from crossattn.nn.slots import Rotary
 

@@ -11,7 +11,7 @@ import pytest
 from crossattn import Mask
 from crossattn.interop import huggingface
 from crossattn.nn.block import Block
-from crossattn.nn.latents import Latents
+from crossattn.nn.families.latents import Latents
 from crossattn.nn.presets import DESIGNS
 from crossattn.nn.stack import Stack
 

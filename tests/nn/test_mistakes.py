@@ -8,12 +8,12 @@ import pytest
 
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn import CrossAttention, Join, Logits, Rotary, SelfAttention, Spare, Stack, presets
-from crossattn.nn.blocks import FeedForward
-from crossattn.nn.coca_decoder import CocaDecoder
-from crossattn.nn.contexts import check_shared
-from crossattn.nn.encoders import PatchEncoder
-from crossattn.nn.paths import chosen
-from crossattn.nn.positions import LearnedPositions, RelativeBias
+from crossattn.nn.context import check_shared
+from crossattn.nn.families.coca import CocaDecoder
+from crossattn.nn.layers.mlp import MLP
+from crossattn.nn.layers.patch_encoder import PatchEncoder
+from crossattn.nn.layers.positions import LearnedPositions, RelativeBias
+from crossattn.nn.parameters import chosen
 from crossattn.nn.resampler import Resampler
 
 B, T, S, M, N, H = 2, 3, 5, 8, 6, 2
@@ -65,13 +65,13 @@ def unchecked():
             TypeError,
             "layers is an integer, got True",
         ),
-        (lambda: FeedForward(expansion=0), ValueError, "FeedForward.expansion must be positive"),
+        (lambda: MLP(expansion=0), ValueError, "MLP.expansion must be positive"),
         (
-            lambda: FeedForward(expansion=INF),
+            lambda: MLP(expansion=INF),
             ValueError,
-            "FeedForward.expansion is finite",
+            "MLP.expansion is finite",
         ),
-        (lambda: FeedForward(activation="gel"), ValueError, "did you mean 'gelu'"),
+        (lambda: MLP(activation="gel"), ValueError, "did you mean 'gelu'"),
         (lambda: Logits(scale="1.0"), TypeError, "Logits.scale is a Python number, got '1.0'"),
         (lambda: Logits(scale=NAN), ValueError, "Logits.scale is finite, got nan"),
         (lambda: Logits(scale=True), TypeError, "Logits.scale is a Python number, got True"),

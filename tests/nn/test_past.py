@@ -9,8 +9,8 @@ import pytest
 
 from crossattn import Mask
 from crossattn.nn import presets
-from crossattn.nn.attention import Projected
-from crossattn.nn.interleaved import Interleaved
+from crossattn.nn.attention import ProjectedContext
+from crossattn.nn.families.interleaved import Interleaved
 from crossattn.nn.past import fits, pasts
 from crossattn.nn.presets import DESIGNS, TEXT
 
@@ -85,12 +85,12 @@ def test_a_past_of_other_rows_or_heads_is_refused():
     keys = past.keys[:, :, :1]
     for new in (keys[:1], keys[:, :1], keys[..., :2]):
         with pytest.raises(ValueError, match=r"a past \(2, 2, 5, 4\) for tokens"):
-            past.extended(Projected(new, new), 0)
+            past.extended(ProjectedContext(new, new), 0)
 
 
 def test_one_place_serves_all_rows(unchecked):
     one = jax.tree.map(lambda leaf: leaf[0], built("whisper")[0].start(B, ROOM))
-    new = Projected(one.keys[:, :, :1], one.values[:, :, :1])
+    new = ProjectedContext(one.keys[:, :, :1], one.values[:, :, :1])
     with pytest.raises(
         ValueError, match=re.escape("place is one number for all rows, got shape (2,)")
     ):

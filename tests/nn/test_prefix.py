@@ -11,10 +11,10 @@ from formulas import filled
 from crossattn import Mask
 from crossattn.nn import presets
 from crossattn.nn.block import Block
-from crossattn.nn.cappa import parallel_or_causal
-from crossattn.nn.prefix import Prefix
+from crossattn.nn.families.cappa import parallel_or_causal
+from crossattn.nn.families.prefix import Prefix
+from crossattn.nn.presets.two_stream import PREFIX, coca_decoder
 from crossattn.nn.slots import Join
-from crossattn.nn.stream_presets import PREFIX, coca_decoder
 
 B, T, S, M, H = 3, 5, 7, 6, 3
 WORDS, IMAGE = (5, 2, 4), (7, 3, 0)

@@ -27,7 +27,7 @@ from preset_calls import (
 )
 
 from crossattn.nn import presets
-from crossattn.nn.prefix import Prefix
+from crossattn.nn.families.prefix import Prefix
 
 B, T, S, M, H = 8, 3, 5, 12, 2
 # Compiling takes all the time: a plain run takes a loop, steps, remat and half precision of these

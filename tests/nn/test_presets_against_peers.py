@@ -18,7 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from crossattn.interop import huggingface
 from crossattn.nn import presets
-from crossattn.nn.blocks import count_parameters
+from crossattn.nn.parameters import count_parameters
 from crossattn.report.render.markdown import markdown_table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "interop"))

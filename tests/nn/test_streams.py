@@ -8,10 +8,10 @@ from flax import linen as nn
 
 from crossattn import Mask
 from crossattn.nn import (
+    MLP,
     BidirectionalAttention,
     CoAttention,
     CrossAttention,
-    FeedForward,
     PrefixBlock,
     PrefixStack,
     Resampler,
@@ -159,7 +159,7 @@ def test_a_prefix_is_one_stream_under_self_attention(streams):
         {"params": own["self_attention"]}, keys, keys, mask=whole & there
     )
     y = stream + y
-    y += FeedForward(1).apply({"params": own["feed_forward"]}, normed("feed_forward_norm", y))
+    y += MLP(1).apply({"params": own["feed_forward"]}, normed("feed_forward_norm", y))
     np.testing.assert_allclose(jnp.concatenate([told, read], axis=1), y, **TOLERANCE)
     np.testing.assert_allclose(trace.weights(), every.weights()[:, :, S:], **TOLERANCE)
 

@@ -16,7 +16,7 @@ from crossattn.nn import (
     Stack,
     presets,
 )
-from crossattn.nn.positions import LearnedPositions
+from crossattn.nn.layers.positions import LearnedPositions
 from crossattn.nn.tables import Embed, nan_from, within
 
 B, S, M, H = 2, 3, 8, 2

@@ -11,9 +11,9 @@ from flax.core import FrozenDict
 from formulas import attention, feed, filled, gelu, norm, ragged
 
 from crossattn import Mask
-from crossattn.nn.link import Link
-from crossattn.nn.stream_presets import STREAMS
-from crossattn.nn.two_streams import TwoStreamDesign, TwoStreams
+from crossattn.nn.families.two_stream import TwoStreamDesign, TwoStreams
+from crossattn.nn.layers.link import Link
+from crossattn.nn.presets.two_stream import STREAMS
 
 B, T, S, M, N, H = 3, 5, 7, 12, 18, 3
 TEXT, IMAGE = (5, 2, 4), (3, 7, 0)

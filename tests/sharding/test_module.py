@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from crossattn import Mask, attend
 from crossattn.nn import BidirectionalAttention, CrossAttention, Logits, Spare
-from crossattn.nn.adapters import DecoupledAttention
+from crossattn.nn.families.ip_adapter import DecoupledAttention
 from crossattn.ops.api import RefusalError
 from crossattn.sharding import ContextParallel, attend_sharded, explain_sharded
 from crossattn.sharding.wire import wire_bytes

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from crossattn.nn.attention import Projected
-from crossattn.nn.blocks import Remat
+from crossattn.nn.attention import ProjectedContext
 from crossattn.nn.design import Design
 from crossattn.nn.module import Module
 from crossattn.nn.past import Past
+from crossattn.nn.scan import Remat
 from crossattn.nn.stack import Stack
-from crossattn.nn.sublayers import conjunction
+from crossattn.nn.sublayers import combine_masks
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
@@ -32,7 +32,7 @@ class CocaDecoder(Module):
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from crossattn.nn.stream_presets import coca_decoder
+      >>> from crossattn.nn.presets.two_stream import coca_decoder
       >>> decoder = coca_decoder(width=8, heads=2, layers=4)
       >>> words, patches = jnp.ones((3, 5, 8)), jnp.ones((3, 7, 8))
       >>> (y, text, kept), _ = jax.eval_shape(lambda: decoder.init_with_output(
@@ -63,7 +63,7 @@ class CocaDecoder(Module):
     def __call__(
         self,
         x: Float[Array, "B T M"],
-        context: Float[Array, "I S N"] | Projected,
+        context: Float[Array, "I S N"] | ProjectedContext,
         *,
         mask: Mask | None = None,
         self_mask: Mask | None = None,
@@ -81,12 +81,14 @@ class CocaDecoder(Module):
         Returns:
           The stream, what the lower half made of the text alone, and what was observed.
         """
-        past = conjunction(Mask.causal(0), self_mask)
+        past = combine_masks(Mask.causal(0), self_mask)
         text, _ = self.text(x, None, self_mask=past)
         y, kept = self.joint(text, context, mask=mask, self_mask=past, observe=observe)
         return y, text, kept
 
-    def project(self, context: Float[Array, "B S N"], *, mask: Mask | None = None) -> Projected:
+    def project(
+        self, context: Float[Array, "B S N"], *, mask: Mask | None = None
+    ) -> ProjectedContext:
         """Keys and values of the context for every layer of the upper half."""
         return self.joint.project(context, mask=mask)
 
@@ -97,7 +99,7 @@ class CocaDecoder(Module):
     def step(
         self,
         x: Float[Array, "B T M"],
-        context: Projected,
+        context: ProjectedContext,
         past: tuple[Past, Past],
         place: Int[Array, ""],
         *,

@@ -7,13 +7,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from crossattn.nn.attention import Projected
-from crossattn.nn.contexts import shown, tokens
+from crossattn.nn.attention import ProjectedContext
+from crossattn.nn.context import tokens, zero_masked
 from crossattn.nn.dtypes import promoted
-from crossattn.nn.linear import Dense
+from crossattn.nn.layers.dense import Dense
 from crossattn.nn.module import Module
 from crossattn.nn.reading import attend_over
-from crossattn.nn.sublayers import conjunction, only_seeing, required
+from crossattn.nn.sublayers import combine_masks, required, zero_unless_visible
 from crossattn.ops import AttentionTrace, BlockSizes, Mask
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel
@@ -69,21 +69,23 @@ class DecoupledAttention(Module):
         contexts: Sequence[Float[Array, "B _ _"]],
         *,
         masks: Sequence[Mask | None] | None = None,
-    ) -> tuple[Projected, ...]:
+    ) -> tuple[ProjectedContext, ...]:
         """Keys and values of the text and of the pictures, to be read in any number of steps."""
         self._check(contexts, masks=masks)
         masks = [None] * len(contexts) if masks is None else masks
         keys, values = [self.key, *self.picture_key], [self.value, *self.picture_value]
         each = zip(contexts, keys, values, masks, strict=True)
         return tuple(
-            Projected(self._heads(k(c)).swapaxes(1, 2), self._heads(v(c)).swapaxes(1, 2), mask)
+            ProjectedContext(
+                self._heads(k(c)).swapaxes(1, 2), self._heads(v(c)).swapaxes(1, 2), mask
+            )
             for c, k, v, mask in each
         )
 
     def __call__(
         self,
         x: Float[Array, "B T M"],
-        contexts: Sequence[Float[Array, "B _ _"] | Projected],
+        contexts: Sequence[Float[Array, "B _ _"] | ProjectedContext],
         *,
         scales: Sequence[float | Float[Array, ""]],
         masks: Sequence[Mask | None] | None = None,
@@ -110,9 +112,9 @@ class DecoupledAttention(Module):
         self._check(contexts, scales=scales, masks=masks, regions=regions)
         x, contexts = promoted(None, x, list(contexts))
         masks = [None] * len(contexts) if masks is None else masks
-        if not isinstance(contexts[0], Projected):
+        if not isinstance(contexts[0], ProjectedContext):
             given: Any = zip(contexts, masks, strict=True)
-            bare = [shown(c, mask, x.shape[1]) for c, mask in given]
+            bare = [zero_masked(c, mask, x.shape[1]) for c, mask in given]
             contexts = self.project(bare)
         regions = [None] * self.pictures if regions is None else regions
         one = jnp.ones((1, 1), x.dtype)
@@ -126,7 +128,7 @@ class DecoupledAttention(Module):
         total = reduce(add, [out * weight[..., None, None] for (out, _), weight in each])
         valid = [trace.valid & (weight != 0)[:, None] for (_, trace), weight in each]
         y = self.out(total.reshape(*x.shape[:2], self.width))
-        return only_seeing(y, *valid), tuple(trace for _, trace in found)
+        return zero_unless_visible(y, *valid), tuple(trace for _, trace in found)
 
     def _check(self, contexts: Any, *, masks: Any, **of_pictures: Any) -> None:
         """One of each for the text and the pictures, of some for the pictures alone."""
@@ -144,7 +146,7 @@ class DecoupledAttention(Module):
                     f"{len(given)} {name} for pictures={self.pictures}: give "
                     f"{'one for the text and ' * text}one for each picture"
                 )
-        if len({isinstance(context, Projected) for context in contexts}) > 1:
+        if len({isinstance(context, ProjectedContext) for context in contexts}) > 1:
             raise ValueError(
                 "some contexts are arrays, others are projected: give all of them to "
                 "module.project, or none"
@@ -154,7 +156,7 @@ class DecoupledAttention(Module):
         self, queries: Array, context: Any, mask: Mask | None
     ) -> tuple[Array, AttentionTrace]:
         keys, values = context.keys.swapaxes(1, 2), context.values.swapaxes(1, 2)
-        both = conjunction(context.mask, mask)
+        both = combine_masks(context.mask, mask)
         how = {"mask": both, "implementation": self.implementation}
         return attend_over(self.layout, queries, keys, values, **how)
 

@@ -12,13 +12,13 @@ from typing import Any
 from flax import linen as nn
 from flax.core import FrozenDict
 
-from crossattn.nn.adapters import DecoupledAttention
-from crossattn.nn.bottleneck import Bottleneck
-from crossattn.nn.coca_decoder import CocaDecoder
 from crossattn.nn.design import Design
-from crossattn.nn.qformer import QFormer
+from crossattn.nn.families.bottleneck import Bottleneck
+from crossattn.nn.families.coca import CocaDecoder
+from crossattn.nn.families.ip_adapter import DecoupledAttention
+from crossattn.nn.families.qformer import QFormer
+from crossattn.nn.families.two_stream import TwoStreamDesign
 from crossattn.nn.slots import Join
-from crossattn.nn.two_streams import TwoStreamDesign
 
 __all__ = ["MODULES", "PREFIX", "STREAMS", "bottleneck", "coca_decoder", "ip_adapter", "qformer"]
 

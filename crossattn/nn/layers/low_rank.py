@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from crossattn.nn.paths import chosen
+from crossattn.nn.parameters import chosen
 from crossattn.shapes import Array
 
 __all__ = ["create", "merged"]
@@ -27,8 +27,8 @@ def create(key: Array, params: Any, pattern: str, *, rank: int) -> Any:
       key: of the initial values.
       params: a tree of nested dictionaries; kernels are (..., in, out), layers may stand before.
       pattern: of whole parts of paths such as "stack/blocks/cross_attention/query/kernel", see
-        `crossattn.nn.paths.chosen`; of what matches, leaves named kernel or embedding are adapted,
-        but no biases, norms or gates.
+        `crossattn.nn.parameters.chosen`; of what matches, leaves named kernel or embedding are
+        adapted, but no biases, norms or gates.
       rank: columns of `down` (..., in, rank) and rows of `up` (..., rank, out).
 
     Raises:

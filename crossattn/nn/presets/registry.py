@@ -16,16 +16,16 @@ from flax.core import FrozenDict
 
 from crossattn.nn import design
 from crossattn.nn.block import Block
-from crossattn.nn.blocks import Remat, policy_of
 from crossattn.nn.choices import LINEN, known
 from crossattn.nn.design import Design
-from crossattn.nn.prefix import Prefix
+from crossattn.nn.families.prefix import Prefix
+from crossattn.nn.families.two_stream import TwoStreams
+from crossattn.nn.families.two_stream_stack import StreamStack
+from crossattn.nn.presets.two_stream import MODULES, PREFIX, STREAMS
+from crossattn.nn.scan import Remat, policy_of
 from crossattn.nn.slots import Join, Logits, Rotary, Spare
 from crossattn.nn.stack import Stack
 from crossattn.nn.stream_design import TwoStreamDesign
-from crossattn.nn.stream_presets import MODULES, PREFIX, STREAMS
-from crossattn.nn.stream_stack import StreamStack
-from crossattn.nn.two_streams import TwoStreams
 from crossattn.ops import BlockSizes
 from crossattn.ops.numbers import checked_integer
 

@@ -6,8 +6,8 @@ from typing import Any
 from flax import linen as nn
 
 from crossattn.nn.block import Block
+from crossattn.nn.layers.norm import Norm
 from crossattn.nn.module import Module
-from crossattn.nn.norms import Norm
 from crossattn.nn.stack import Stack
 from crossattn.nn.tables import learned
 from crossattn.ops import AttentionTrace, Mask

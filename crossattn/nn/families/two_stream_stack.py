@@ -5,11 +5,11 @@ from typing import Any
 
 from flax import linen as nn
 
-from crossattn.nn.attention import CrossAttention, Projected
-from crossattn.nn.blocks import Remat, scan_layers
+from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import Module
 from crossattn.nn.past import Past, empty_past
+from crossattn.nn.scan import Remat, scan_layers
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
@@ -81,7 +81,7 @@ class StreamStack(Module):
         *,
         context_mask: Mask | None = None,
         context_positions: Float[Array, "_ S _"] | None = None,
-    ) -> Projected:
+    ) -> ProjectedContext:
         """Keys and values of a prefix in every layer, with a leading axis L; of a `Prefix` only."""
 
         def step(layer, context, where):
@@ -100,7 +100,7 @@ class StreamStack(Module):
     def step(
         self,
         x: Float[Array, "B T M"],
-        context: Projected,
+        context: ProjectedContext,
         past: Past,
         place: Int[Array, ""],
         *,

@@ -6,9 +6,9 @@ from typing import Literal, get_args
 import jax.numpy as jnp
 from flax import linen as nn
 
-from crossattn.nn.linear import Dense
+from crossattn.nn.layers.dense import Dense
+from crossattn.nn.layers.norm import LayerNorm
 from crossattn.nn.module import Module
-from crossattn.nn.norms import LayerNorm
 from crossattn.nn.tables import learned
 from crossattn.ops.checks import as_array
 from crossattn.shapes import Array, Float, UInt8

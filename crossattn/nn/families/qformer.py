@@ -5,16 +5,17 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from crossattn.nn.attention import CrossAttention, Projected
-from crossattn.nn.block import Joined
-from crossattn.nn.blocks import FeedForward, Remat, policy_of
-from crossattn.nn.contexts import spread, tokens
+from crossattn.nn.attention import CrossAttention, ProjectedContext
+from crossattn.nn.context import spread, tokens
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
+from crossattn.nn.layers.mlp import MLP
+from crossattn.nn.layers.norm import Norm
+from crossattn.nn.layers.residual import Residual
 from crossattn.nn.module import Module
-from crossattn.nn.norms import Norm
 from crossattn.nn.past import Past, empty_past, from_place
-from crossattn.nn.sublayers import look, required
+from crossattn.nn.scan import Remat, policy_of
+from crossattn.nn.sublayers import attend_or_zero, required
 from crossattn.nn.tables import learned
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Bool, Float, Int
@@ -77,13 +78,13 @@ class QFormerLayer(Module):
 
     def setup(self):  # noqa: D102 - Linen calls it
         design = self.design
-        self.self_join = Joined(design.join)
+        self.self_join = Residual(design.join)
         self.self_attention = CrossAttention(self.width, self.heads, **design.own)
-        self.cross_join = Joined(design.cross_join or design.join)
+        self.cross_join = Residual(design.cross_join or design.join)
         self.cross_attention = CrossAttention(self.width, self.heads, **design.cross)
-        self.feed_join, self.text_feed_join = Joined(design.join), Joined(design.join)
-        self.feed_forward = FeedForward(**design.feed)
-        self.text_feed_forward = FeedForward(**design.feed)
+        self.feed_join, self.text_feed_join = Residual(design.join), Residual(design.join)
+        self.feed_forward = MLP(**design.feed)
+        self.text_feed_forward = MLP(**design.feed)
 
     def __call__(
         self,
@@ -97,32 +98,32 @@ class QFormerLayer(Module):
         queries, text = streams
         joint = queries if text is None else jnp.concatenate([queries, text], axis=1)
         read = self.self_join.before(joint)
-        y, _ = look(self.self_attention, read, read, mask=self_mask)
+        y, _ = attend_or_zero(self.self_attention, read, read, mask=self_mask)
         joint = self.self_join(joint, y)
         trace: AttentionTrace | None = None
         queries, words = jnp.split(joint, [queries.shape[1]], axis=1)
         if "cross" in self.design.order:
             read = self.cross_join.before(queries)
-            y, trace = look(self.cross_attention, read, context, mask=mask)
+            y, trace = attend_or_zero(self.cross_attention, read, context, mask=mask)
             queries = self.cross_join(queries, y)
         queries = self.feed_join(queries, self.feed_forward(self.feed_join.before(queries)))
         if text is None:
             return (queries, None), trace
         return (queries, self._feeds_words(words)), trace
 
-    def project(self, queries: Float[Array, "B R M"]) -> Projected:
+    def project(self, queries: Float[Array, "B R M"]) -> ProjectedContext:
         """Keys and values of the queries, for words that read them."""
         return self.self_attention.project(self.self_join.before(queries))
 
     def step(
-        self, x: Float[Array, "B T M"], queries: Projected, past: Past, place: Int[Array, ""]
+        self, x: Float[Array, "B T M"], queries: ProjectedContext, past: Past, place: Int[Array, ""]
     ) -> tuple[Float[Array, "B T M"], Past]:
         """The words from `place` on, which read the queries and their own past."""
         read = self.self_join.before(x)
         past = past.extended(self.self_attention.project(read), place)
-        (here,) = promoted(x.dtype, Projected(past.keys, past.values, from_place(place)))
+        (here,) = promoted(x.dtype, ProjectedContext(past.keys, past.values, from_place(place)))
         queries, _ = spread(queries, None, x.shape[0])
-        y, _ = look(self.self_attention, read, queries, beside=[here])
+        y, _ = attend_or_zero(self.self_attention, read, queries, extra_contexts=[here])
         return self._feeds_words(self.self_join(x, y)), past
 
     def _feeds_words(self, words: Array) -> Array:
@@ -148,7 +149,7 @@ class QFormer(Module):
 
     Example:
       >>> import jax
-      >>> from crossattn.nn.stream_presets import qformer
+      >>> from crossattn.nn.presets.two_stream import qformer
       >>> module = qformer(width=8, heads=2, layers=2, queries=3)
       >>> image, words = jnp.ones((2, 7, 5)), jnp.ones((2, 4, 8))
       >>> ((queries, text), traces), _ = jax.eval_shape(lambda: module.init_with_output(
@@ -236,7 +237,7 @@ class QFormer(Module):
 
     def project(
         self, context: Float[Array, "B S N"], *, mask: Mask | None = None
-    ) -> tuple[Projected, ...]:
+    ) -> tuple[ProjectedContext, ...]:
         """What words under the "causal" mask read of the queries in each layer."""
         (context,) = promoted(self.dtype, context)
         queries, kept = self.norm(self._learned(context)), []
@@ -253,7 +254,7 @@ class QFormer(Module):
     def step(
         self,
         x: Float[Array, "B T M"],
-        queries: tuple[Projected, ...],
+        queries: tuple[ProjectedContext, ...],
         past: tuple[Past, ...],
         place: Int[Array, ""],
     ) -> tuple[Float[Array, "B T M"], tuple[Past, ...]]:

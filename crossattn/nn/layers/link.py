@@ -5,8 +5,8 @@ from typing import Literal, get_args
 from flax import linen as nn
 
 from crossattn.nn.choices import known
+from crossattn.nn.layers.norm import Norm
 from crossattn.nn.module import Module
-from crossattn.nn.norms import Norm
 from crossattn.shapes import Array, Float
 
 __all__ = ["Link", "LinkKind"]

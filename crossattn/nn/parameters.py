@@ -1,10 +1,13 @@
-"""Parameters chosen by the parts of their paths."""
+"""Parameters of a tree: chosen by the parts of their paths, and counted."""
 
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
 
-__all__ = ["chosen"]
+import jax
+
+__all__ = ["chosen", "count_parameters"]
 
 
 def chosen(pattern: str, paths: Iterable[str]) -> list[str]:
@@ -31,6 +34,11 @@ def chosen(pattern: str, paths: Iterable[str]) -> list[str]:
     if not found:
         raise ValueError(f"no parameter's path matches {pattern!r}: {_near(pattern, paths)}")
     return found
+
+
+def count_parameters(params: Any) -> int:
+    """Number of scalars in a tree of arrays or of their shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _near(pattern: str, paths: list[str]) -> str:

@@ -14,11 +14,19 @@ from crossattn.ops.masks.terms import Keys, Lengths
 from crossattn.ops.sizes import all_known
 from crossattn.shapes import Array, Float
 
-__all__ = ["Projected", "check_shared", "of_keys", "shown", "spread", "tokens", "words"]
+__all__ = [
+    "ProjectedContext",
+    "check_shared",
+    "of_keys",
+    "spread",
+    "tokens",
+    "words",
+    "zero_masked",
+]
 
 
 @struct.dataclass
-class Projected:
+class ProjectedContext:
     """Keys and values of a context, projected once and read many times.
 
     Attributes:
@@ -32,7 +40,7 @@ class Projected:
     mask: Any = None
 
 
-def shown(
+def zero_masked(
     context: Float[Array, "B S N"], mask: Mask | None, T: int | None
 ) -> Float[Array, "B S N"]:
     """The context with zeros for tokens that none of T queries sees (T None: whatever they are).
@@ -143,7 +151,9 @@ def check_shared(rows: Any, contexts: Any) -> None:
         raise ValueError(f"{rows} rows of x cannot share {contexts} contexts: B is a multiple of I")
 
 
-def spread(context: Projected, mask: Mask | None, B: int) -> tuple[Projected, Mask | None]:
+def spread(
+    context: ProjectedContext, mask: Mask | None, B: int
+) -> tuple[ProjectedContext, Mask | None]:
     """Each of I contexts for the B / I neighbouring rows that read it, which must stay apart.
 
     Raises:

@@ -5,14 +5,14 @@ from typing import Any
 
 from flax import linen as nn
 
-from crossattn.nn.attention import CrossAttention, Projected
+from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.block import Block
-from crossattn.nn.blocks import Remat, scan_layers
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import Module
 from crossattn.nn.past import Past, empty_past
-from crossattn.nn.sublayers import conjunction
+from crossattn.nn.scan import Remat, scan_layers
+from crossattn.nn.sublayers import combine_masks
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
@@ -92,7 +92,7 @@ class Interleaved(Module):
     def __call__(
         self,
         x: Float[Array, "B T M"],
-        context: Float[Array, "I S N"] | Projected,
+        context: Float[Array, "I S N"] | ProjectedContext,
         *,
         mask: Mask,
         self_mask: Mask | None = None,
@@ -120,10 +120,10 @@ class Interleaved(Module):
             return x, observe(trace)
 
         x, context = promoted(self.dtype, x, context)
-        own = context if isinstance(context, Projected) else None
+        own = context if isinstance(context, ProjectedContext) else None
         where = {
             "mask": mask,
-            "self_mask": conjunction(Mask.causal(0), self_mask),
+            "self_mask": combine_masks(Mask.causal(0), self_mask),
             "query_positions": query_positions,
         }
         shared, layers = (context if own is None else None, where), self.groups
@@ -131,7 +131,9 @@ class Interleaved(Module):
             step, self._group(), x, (shared,), (own,), layers=layers, remat=self.remat
         )
 
-    def project(self, context: Float[Array, "I S N"], *, mask: Mask | None = None) -> Projected:
+    def project(
+        self, context: Float[Array, "I S N"], *, mask: Mask | None = None
+    ) -> ProjectedContext:
         """Keys and values of all images for every group, with a leading axis L."""
 
         def step(group, carry, context, mask):
@@ -149,7 +151,7 @@ class Interleaved(Module):
     def step(
         self,
         x: Float[Array, "B T M"],
-        context: Projected,
+        context: ProjectedContext,
         past: tuple[Past, ...],
         place: Int[Array, ""],
         *,
@@ -214,7 +216,7 @@ class Group(Module):
     def __call__(
         self,
         x: Float[Array, "B T M"],
-        context: Float[Array, "I S N"] | Projected,
+        context: Float[Array, "I S N"] | ProjectedContext,
         *,
         mask: Mask,
         self_mask: Mask,
@@ -226,14 +228,14 @@ class Group(Module):
             x, _ = text(x, None, self_mask=self_mask, query_positions=query_positions)
         return x, trace
 
-    def project(self, context: Float[Array, "I S N"], mask: Mask | None) -> Projected:
+    def project(self, context: Float[Array, "I S N"], mask: Mask | None) -> ProjectedContext:
         """Keys and values of the images."""
         return self.reading.project(context, mask=mask)
 
     def step(
         self,
         x: Float[Array, "B T M"],
-        context: Projected,
+        context: ProjectedContext,
         past: tuple[Past, ...],
         place: Int[Array, ""],
         *,

@@ -2,15 +2,15 @@
 
 from dataclasses import replace
 
-from crossattn.nn.attention import CrossAttention, Projected
-from crossattn.nn.block import Joined
-from crossattn.nn.blocks import FeedForward
-from crossattn.nn.contexts import shown, spread
+from crossattn.nn.attention import CrossAttention, ProjectedContext
+from crossattn.nn.context import spread, zero_masked
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
+from crossattn.nn.layers.mlp import MLP
+from crossattn.nn.layers.residual import Residual
 from crossattn.nn.module import Module
 from crossattn.nn.past import Past, from_place
-from crossattn.nn.sublayers import both, conjunction, look
+from crossattn.nn.sublayers import attend_or_zero, both, combine_masks
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
@@ -43,10 +43,10 @@ class Prefix(Module):
     design: Design = Design(order=("self", "feed"))
 
     def setup(self):  # noqa: D102 - Linen calls it
-        self.self_join = Joined(self.design.join)
+        self.self_join = Residual(self.design.join)
         self.self_attention = CrossAttention(self.width, self.heads, **self.design.own)
-        self.feed_join = Joined(self.design.join)
-        self.feed_forward = FeedForward(**self.design.feed)
+        self.feed_join = Residual(self.design.join)
+        self.feed_forward = MLP(**self.design.feed)
 
     def __call__(
         self,
@@ -79,8 +79,8 @@ class Prefix(Module):
         advice = "a prefix has no context_width=, map the context to the width of the words first"
         x, context = both(streams, (self.width, self.width), otherwise=advice)
         x, context = promoted(None, x, context)
-        seen = conjunction(self_mask or Mask.causal(0), x_mask)
-        x = shown(x, x_mask, x.shape[1])
+        seen = combine_masks(self_mask or Mask.causal(0), x_mask)
+        x = zero_masked(x, x_mask, x.shape[1])
         context, there = self.project(
             context, context_mask=context_mask, context_positions=context_positions
         )
@@ -96,18 +96,20 @@ class Prefix(Module):
         *,
         context_mask: Mask | None = None,
         context_positions: Float[Array, "_ S _"] | None = None,
-    ) -> tuple[Float[Array, "B S M"], Projected]:
+    ) -> tuple[Float[Array, "B S M"], ProjectedContext]:
         """The context behind this layer, and the keys and values that words read of it."""
-        context = shown(context, context_mask, context.shape[1])
+        context = zero_masked(context, context_mask, context.shape[1])
         tokens, attention = self.self_join.before(context), self.self_attention
         there = attention.project(tokens, positions=context_positions)
-        answer, _ = look(attention, tokens, there, mask=context_mask, x_positions=context_positions)
+        answer, _ = attend_or_zero(
+            attention, tokens, there, mask=context_mask, x_positions=context_positions
+        )
         return self._fed(self.self_join(context, answer)), there
 
     def step(
         self,
         x: Float[Array, "B T M"],
-        context: Projected,
+        context: ProjectedContext,
         past: Past,
         place: Int[Array, ""],
         *,
@@ -118,7 +120,7 @@ class Prefix(Module):
         x, context = promoted(None, x, context)
         words = self.self_join.before(x)
         past = past.extended(self.self_attention.project(words, positions=x_positions), place)
-        (here,) = promoted(x.dtype, Projected(past.keys, past.values, from_place(place)))
+        (here,) = promoted(x.dtype, ProjectedContext(past.keys, past.values, from_place(place)))
         context, context_mask = spread(context, context_mask, x.shape[0])
         context = replace(context, mask=context_mask)
         x, trace = self._reads(x, words, context, here, x_positions)
@@ -127,7 +129,9 @@ class Prefix(Module):
     def _reads(self, x, words, there, here, positions):
         """The stream after its words have read both parts and are fed."""
         attention = self.self_attention
-        read, trace = look(attention, words, there, x_positions=positions, beside=[here])
+        read, trace = attend_or_zero(
+            attention, words, there, x_positions=positions, extra_contexts=[here]
+        )
         return self._fed(self.self_join(x, read)), trace
 
     def _fed(self, stream: Array) -> Array:

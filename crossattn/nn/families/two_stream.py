@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 
 from crossattn.nn.attention import CrossAttention
-from crossattn.nn.block import Joined
-from crossattn.nn.blocks import FeedForward
-from crossattn.nn.co_attention import BidirectionalAttention
-from crossattn.nn.contexts import shown
+from crossattn.nn.context import zero_masked
 from crossattn.nn.dtypes import promoted
-from crossattn.nn.link import Link
+from crossattn.nn.families.bidirectional import BidirectionalAttention
+from crossattn.nn.layers.link import Link
+from crossattn.nn.layers.mlp import MLP
+from crossattn.nn.layers.norm import Norm
+from crossattn.nn.layers.residual import Residual
 from crossattn.nn.module import Module
-from crossattn.nn.norms import Norm
 from crossattn.nn.stream_design import TwoStreamDesign
-from crossattn.nn.sublayers import both, conjunction, look, only_seeing
+from crossattn.nn.sublayers import attend_or_zero, both, combine_masks, zero_unless_visible
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
 
@@ -39,13 +39,13 @@ class Stream(Module):
     def setup(self):  # noqa: D102 - Linen calls it
         design, width, heads = self.design, self.width, self.heads
         inner = {} if design.inner == 1 else {"head_size": _head_size(design, width, heads)}
-        self.self_join = Joined(design.self_join or design.join)
+        self.self_join = Residual(design.self_join or design.join)
         self.self_attention = CrossAttention(width, heads, **design.own)
-        self.cross_join = Joined(design.cross_join or design.join)
+        self.cross_join = Residual(design.cross_join or design.join)
         self.cross_attention = CrossAttention(width, heads, **{**inner, **design.cross})
         feeds = range(design.order.count("feed"))
-        self.feed_join = [Joined(design.join) for _ in feeds]
-        self.feed_forward = [FeedForward(**design.feed) for _ in feeds]
+        self.feed_join = [Residual(design.join) for _ in feeds]
+        self.feed_forward = [MLP(**design.feed) for _ in feeds]
         if "norm" in design.order:
             self.norm = Norm(design.join.norm, design.join.epsilon)
         if "link" in design.order:
@@ -59,7 +59,7 @@ class Stream(Module):
     ) -> tuple[Float[Array, "B T M"], AttentionTrace]:
         """The stream after attention within it, and the trace of that."""
         read = self.self_join.before(x)
-        y, trace = look(
+        y, trace = attend_or_zero(
             self.self_attention,
             read,
             read,
@@ -86,7 +86,7 @@ class TwoStreams(Module):
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from crossattn.nn.stream_presets import STREAMS
+      >>> from crossattn.nn.presets.two_stream import STREAMS
       >>> layer = TwoStreams(width=8, heads=2, design=STREAMS["vilbert"], context_width=6)
       >>> words, regions = jnp.ones((3, 5, 8)), jnp.ones((3, 7, 6))
       >>> seen = Mask.lengths(key=jnp.array([7, 2, 0]))
@@ -158,14 +158,14 @@ class TwoStreams(Module):
         self._check((x_positions, context_positions), towers)
         positions, sides = (x_positions, context_positions), self._sides
         seen = lambda pair: [
-            shown(stream, mask, stream.shape[1])
+            zero_masked(stream, mask, stream.shape[1])
             for stream, mask in zip(pair, (x_mask, context_mask), strict=True)
         ]
         pair, joined = seen(streams), () if towers is None else seen(towers)
         old = list(pair)
-        here, there = conjunction(x_mask), conjunction(context_mask)
-        own = conjunction(here, self_mask), there
-        others = there, conjunction(here, back_mask)
+        here, there = combine_masks(x_mask), combine_masks(context_mask)
+        own = combine_masks(here, self_mask), there
+        others = there, combine_masks(here, back_mask)
         traces, turn = [None, None], 0
         alone = sides[:1] if self.design.one_sided else sides
         for sublayer in self.design.order:
@@ -222,12 +222,12 @@ class TwoStreams(Module):
             found: Any
             *read, found = self.exchange.both(*given, mask=masks[0], back=masks[1])
             for i in readers:
-                answer = only_seeing(read[i], found[i].valid)
+                answer = zero_unless_visible(read[i], found[i].valid)
                 pair[i], traces[i] = joins[i](pair[i], answer), found[i]
             return
         for i in readers:
             side = self.x if self.design.exchange == "shared" else self._sides[i]
-            answer, traces[i] = look(
+            answer, traces[i] = attend_or_zero(
                 side.cross_attention,
                 given[i],
                 keys[1 - i],

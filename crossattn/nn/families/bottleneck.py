@@ -6,13 +6,13 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from crossattn.nn.blocks import Remat, scan_layers
-from crossattn.nn.contexts import shown
+from crossattn.nn.context import zero_masked
 from crossattn.nn.dtypes import promoted
+from crossattn.nn.families.two_stream import Stream, TwoStreamDesign
 from crossattn.nn.module import Module
+from crossattn.nn.scan import Remat, scan_layers
 from crossattn.nn.sublayers import both
 from crossattn.nn.tables import learned
-from crossattn.nn.two_streams import Stream, TwoStreamDesign
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
 
@@ -82,7 +82,7 @@ class Bottleneck(Module):
 
     Example:
       >>> import jax
-      >>> from crossattn.nn.stream_presets import bottleneck
+      >>> from crossattn.nn.presets.two_stream import bottleneck
       >>> module = bottleneck(width=8, heads=2, layers=3, tokens=4)
       >>> sounds, frames = jnp.ones((2, 5, 8)), jnp.ones((2, 7, 8))
       >>> ((x, context), _), params = jax.eval_shape(
@@ -127,7 +127,10 @@ class Bottleneck(Module):
         streams = both(streams, (self.width, self.width), otherwise=advice)
         start = nn.initializers.normal(0.02)
         x, context = promoted(self.dtype, *streams)
-        x, context = shown(x, x_mask, x.shape[1]), shown(context, context_mask, context.shape[1])
+        x, context = (
+            zero_masked(x, x_mask, x.shape[1]),
+            zero_masked(context, context_mask, context.shape[1]),
+        )
         shared = learned(self, "tokens", start, (self.tokens, self.width)).astype(x.dtype)
         shared = shared[None].repeat(x.shape[0], axis=0)
 

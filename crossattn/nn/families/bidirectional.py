@@ -1,0 +1,95 @@
+"""Two streams read each other through one product."""
+
+from functools import partial
+
+from crossattn.nn.dtypes import promoted
+from crossattn.nn.layers.dense import Dense
+from crossattn.nn.module import Module
+from crossattn.nn.reading import attend_over
+from crossattn.ops import AttentionTrace, BlockSizes, Mask
+from crossattn.shapes import Array, Float
+from crossattn.sharding import ContextParallel
+
+__all__ = ["BidirectionalAttention"]
+
+
+class BidirectionalAttention(Module):
+    """Two streams read each other through one product of references (GLIP: Li et al. 2022).
+
+    The logits of one direction are those of the other transposed; each direction takes its own
+    softmax, over its own keys, and has its own values.
+
+    Attributes:
+      width: M of x.
+      heads: H.
+      head_size: D; M / H when None.
+      context_width: N of the context; M when None.
+      layout: of queries and keys over devices, as in `CrossAttention`.
+      implementation: as that of `attend`; None chooses.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from crossattn import Mask
+      >>> x, context = jnp.ones((2, 3, 8)), jnp.ones((2, 5, 8))
+      >>> module = BidirectionalAttention(width=8, heads=2)
+      >>> (read, answer, _), _ = module.init_with_output(
+      ...     jax.random.key(0), x, context, mask=Mask(), back=Mask())
+      >>> read.shape, answer.shape
+      ((2, 3, 8), (2, 5, 8))
+    """
+
+    width: int
+    heads: int
+    head_size: int | None = None
+    context_width: int | None = None
+    layout: ContextParallel | None = None
+    implementation: str | BlockSizes | None = None
+
+    def setup(self):  # noqa: D102 - Linen calls it
+        inner = self.heads * (self.head_size or self.width // self.heads)
+        dense = partial(Dense, flat=self.layout is None)
+        self.reference, self.context_reference = dense(inner), dense(inner)
+        self.value, self.context_value = dense(inner), dense(inner)
+        self.out, self.context_out = dense(self.width), dense(self.context_width or self.width)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T M"],
+        context: Float[Array, "B S N"],
+        *,
+        mask: Mask,
+        back: Mask | None,
+    ) -> tuple[Float[Array, "B T M"], Float[Array, "B S N"] | None, AttentionTrace]:
+        """As `CoAttention`."""
+        read, answer, (trace, _) = self.both(x, context, mask=mask, back=back)
+        return read, answer, trace
+
+    def both(
+        self,
+        x: Float[Array, "B T M"],
+        context: Float[Array, "B S N"],
+        *,
+        mask: Mask,
+        back: Mask | None,
+    ) -> tuple[
+        Float[Array, "B T M"],
+        Float[Array, "B S N"] | None,
+        tuple[AttentionTrace, AttentionTrace | None],
+    ]:
+        """The same with the traces of both directions."""
+
+        x, context = promoted(None, x, context)
+        size = self.head_size or self.width // self.heads
+
+        def heads(projection, stream):
+            return projection(stream).reshape(*stream.shape[:2], self.heads, size)
+
+        flat = lambda out: out.reshape(*out.shape[:2], self.heads * size)
+        here, there = heads(self.reference, x), heads(self.context_reference, context)
+        attend = partial(attend_over, self.layout, implementation=self.implementation)
+        read, trace = attend(here, there, heads(self.context_value, context), mask=mask)
+        read = self.out(flat(read))
+        if back is None:
+            return read, None, (trace, None)
+        answer, trace_back = attend(there, here, heads(self.value, x), mask=back)
+        return read, self.context_out(flat(answer)), (trace, trace_back)
