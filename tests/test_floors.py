@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Rooms on one floor do not know each other; configs and experiments stand above the package.
 FLOORS = {
     "crossattn.shapes": 0,
+    "crossattn.fields": 0,
     "crossattn.files": 0,
     "crossattn.renamed": 0,
     "crossattn.ops": 1,

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from crossattn.fields import flat
 from crossattn.files import contents, damage, write_atomically
 from crossattn.train.checkpoint import newest
-from crossattn.train.fields import flat
 from crossattn.train.stale import MEASURED, Stale, find_stale, left_over
 from crossattn.train.suite import Suite
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from crossattn import renamed
+from crossattn.fields import changed, flat, positive, settle
 from crossattn.models.decoder import Context, Fusion
 from crossattn.nn.layers.patch_encoder import Perception
-from crossattn.train.fields import changed, flat, positive, settle
 
 # Parts of a run that had another name in the release before.
 FORMER = {"optimiser": "optimizer"}

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from crossattn.fields import flat
 from crossattn.files import contents
 from crossattn.train import record
-from crossattn.train.fields import flat
 from crossattn.train.suite import WITHOUT_EFFECT, Suite
 
 # What a finished run has in any case, beside the checksums, which are written last.

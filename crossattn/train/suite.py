@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from crossattn.train.fields import flat, settle
+from crossattn.fields import flat, settle
 from crossattn.train.run import Run, materials, present, replace
 
 Changes = dict[str, Any]
