@@ -17,7 +17,7 @@ SUITE = Suite(
     title="the fusion rows on real images and questions (easy-VQA)",
     base=Run(
         data=Data(source="easy_vqa", images=0, evaluation_images=0, texts_per_image=4, flip=True),
-        model=Model(perception="window"),
+        model=Model(image_encoder="window"),
         optimizer=Optimizer(learning_rate=1e-3),
         steps=2_500,
         batch_size=128,

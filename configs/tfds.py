@@ -19,7 +19,7 @@ SUITE = Suite(
     title="the fusion rows on a TFDS directory of one's own",
     base=Run(
         data=Data(source="tfds", images=0),
-        model=Model(perception="window"),
+        model=Model(image_encoder="window"),
         optimizer=Optimizer(learning_rate=1e-3),
         steps=2_500,
         batch_size=64,

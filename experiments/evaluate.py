@@ -78,7 +78,7 @@ class Options:
         Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: none)")
     ] = None
     """Write what the run's encoder makes of every image instead, as context for other runs
-    (--model.perception features --data.features FOLDER)."""
+    (--model.image-encoder features --data.features FOLDER)."""
     mesh: Annotated[
         str | None, tyro.conf.arg(metavar="AXES", help_behavior_hint="(default: one device)")
     ] = None
@@ -218,13 +218,14 @@ def write_features(
         fail(COMMAND, f"--features is not for data.source {of.run.data.source}: it is a stream")
     parts = {"train": feed.examples, **source.splits}
     model = programs.model
-    encoder = PatchEncoder(model.width, model.perception, model.cell)
+    encoder = PatchEncoder(model.width, model.image_encoder, model.cell)
     for name, part in tqdm(parts.items(), unit="split", desc="features"):
         features.write_features(
             encoder, params["params"]["encoder"], part.images, folder / f"{name}.npy"
         )
     print(
-        f"features: {folder}; read them with --model.perception features --data.features {folder}"
+        f"features: {folder}; read them with --model.image-encoder features "
+        f"--data.features {folder}"
     )
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from crossattn.models.sight import Sight
+from crossattn.models.image_attention import ImageAttention
 from crossattn.nn import (
     BidirectionalAttention,
     CoAttention,
@@ -20,7 +20,7 @@ from crossattn.nn import (
     TwoStreamStack,
 )
 from crossattn.nn.context import words
-from crossattn.nn.layers.patch_encoder import Perception
+from crossattn.nn.layers.patch_encoder import ImageEncoder
 from crossattn.nn.module import Module
 from crossattn.nn.tables import Embed, learned, nan_from, within
 from crossattn.ops import Mask
@@ -43,10 +43,10 @@ EXCHANGES = {"co-attention": CoAttention, "bidirectional": BidirectionalAttentio
 # Variants whose only key is a pooled vector, or none: there are no patches to look at.
 POOLED = ("blind", "mean-pool")
 
-Observe = Callable[[Sight], Any]
+Observe = Callable[[ImageAttention], Any]
 
 
-def _nothing(sight: Sight) -> None:
+def _nothing(attention: ImageAttention) -> None:
     """Observe nothing."""
 
 
@@ -79,7 +79,7 @@ class VisionLanguageDecoder(Module):
       fusion: see above.
       latents: number of latents of "resampler".
       contexts: modalities beside the text; their tokens stand side by side in one context.
-      perception: see `PatchEncoder`.
+      image_encoder: kind of the `PatchEncoder`.
       cell: side of a cell of pixels.
       device_layout: how words and context lie over devices where either reads the other.
     """
@@ -92,7 +92,7 @@ class VisionLanguageDecoder(Module):
     fusion: Fusion = "cross-attention"
     latents: int = 16
     contexts: tuple[Context, ...] = ("image",)
-    perception: Perception = "oracle"
+    image_encoder: ImageEncoder = "oracle"
     cell: int = 8
     device_layout: ContextParallel | None = None
 
@@ -123,9 +123,9 @@ class VisionLanguageDecoder(Module):
           observe: applied to what the words of each layer see of the image.
 
         Returns:
-          Logits (B, T, V) and the observations of each layer, with a leading axis L. In a `Sight`
-          the images are the batch and all words of an image's texts its T; under "co-attention" and
-          "bidirectional" the texts are the batch.
+          Logits (B, T, V) and the observations of each layer, with a leading axis L. In an
+          `ImageAttention` the images are the batch and all words of an image's texts its T; under
+          "co-attention" and "bidirectional" the texts are the batch.
 
         Raises:
           ValueError: an unknown fusion, ids outside of the vocabulary where they are known, tokens
@@ -141,7 +141,7 @@ class VisionLanguageDecoder(Module):
         # As small as the embedding of a word: larger positions drown the words.
         shape = tokens.shape[1], self.width
         place = learned(self, "position", nn.initializers.normal(0.1), shape)
-        sizes = (self.width, self.perception, self.cell)
+        sizes = (self.width, self.image_encoder, self.cell)
         encoder = PatchEncoder(*sizes, self.device_layout, name="encoder")
         patches = encoder(images)
         context, seen = self._joined(patches, visible, boxes)
@@ -190,7 +190,7 @@ class VisionLanguageDecoder(Module):
             somewhere = jnp.any(truth, axis=-1, keepdims=True)
             other = jnp.ones((*truth.shape[:2], context.shape[1] - P), bool)
             mask = Mask.dense(jnp.concatenate([truth | ~somewhere, other], axis=-1)[:, None])
-        look = lambda trace: observe(Sight(trace, patches=P))
+        look = lambda trace: observe(ImageAttention(trace, patches=P))
         return self._stack()(
             x, context, self_mask=Mask.causal(0), mask=mask, seen=self._each(seen), observe=look
         )
@@ -208,7 +208,7 @@ class VisionLanguageDecoder(Module):
         """Words behind the context tokens, in one stream."""
         sizes = (self.layers, self.width, self.heads, self.expansion)
         stack = PrefixStack(*sizes, self.device_layout, name="stack")
-        look = lambda trace: observe(Sight(trace, patches=P))
+        look = lambda trace: observe(ImageAttention(trace, patches=P))
         return stack(x, context, seen=self._each(seen), observe=look)
 
     def _two_streams(self, x, context, seen, truth, prompt, P, observe):
@@ -228,7 +228,7 @@ class VisionLanguageDecoder(Module):
             prompt=prompt,
             seen=self._each(jnp.repeat(seen, texts, axis=1)),
             mask=Mask(),
-            observe=lambda trace: observe(Sight(trace, patches=P)),
+            observe=lambda trace: observe(ImageAttention(trace, patches=P)),
         )
 
     def _resampled(self, x, context, seen, truth, prompt, P, observe):
@@ -244,5 +244,5 @@ class VisionLanguageDecoder(Module):
             by_layer(latents),
             self_mask=Mask.causal(0),
             beside=jax.tree.map(by_layer, inner),
-            observe=lambda trace, inner: observe(Sight(trace, through=inner, patches=P)),
+            observe=lambda trace, inner: observe(ImageAttention(trace, through=inner, patches=P)),
         )

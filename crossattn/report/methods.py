@@ -87,14 +87,14 @@ def _model(settings: Settings) -> Iterator[str]:
     ]
     if all(parts[:3]):
         yield f"The model is a decoder of {' '.join(part for part in parts if part)}."
-    perceived = in_words(settings, ["model.perception", "data.noise"], _perceived)
+    perceived = in_words(settings, ["model.image_encoder", "data.noise"], _perceived)
     if perceived:
         yield f"Images are perceived as {perceived}."
 
 
-def _perceived(perception: str, noise: float) -> str:
-    kind = PERCEPTION.get(perception, f"{perception} features of pixels")
-    noisy = perception == "oracle" and noise
+def _perceived(image_encoder: str, noise: float) -> str:
+    kind = PERCEPTION.get(image_encoder, f"{image_encoder} features of pixels")
+    noisy = image_encoder == "oracle" and noise
     return kind + (f" with Gaussian noise of standard deviation {noise:g}" if noisy else "")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from crossattn.data.batches import gather
 from crossattn.data.examples import Examples
 from crossattn.models.decoder import POOLED, VisionLanguageDecoder
-from crossattn.models.sight import Sight
+from crossattn.models.image_attention import ImageAttention
 from crossattn.shapes import Array, Bool
 from crossattn.train.parallel import EVALUATION_AXES, SINGLE_DEVICE, Parallelism
 from crossattn.train.step import Batch, forward
@@ -52,11 +52,11 @@ class Look(NamedTuple):
         return Look(*(np.asarray(part)[:, :count] for part in self))
 
 
-def look_at(sight: Sight) -> Look:
+def look_at(attention: ImageAttention) -> Look:
     """What is kept of each layer."""
-    rows = sight.rows()
+    rows = attention.weights()
     peak = jnp.where(rows.any(axis=-1), jnp.argmax(rows, axis=-1), -1).astype(jnp.int16)
-    return Look(rows.mean(axis=1), peak.swapaxes(1, 2), sight.mass().mean(axis=1))
+    return Look(rows.mean(axis=1), peak.swapaxes(1, 2), attention.mass().mean(axis=1))
 
 
 def evaluation_step(

@@ -28,7 +28,7 @@ def with_features(examples: Examples, folder: str, name: str) -> Examples:
     """
     if not folder:
         raise ValueError(
-            "model.perception features needs data.features: a folder of NAME.npy files, which "
+            "model.image_encoder features needs data.features: a folder of NAME.npy files, which "
             "python -m experiments.evaluate RUN --features FOLDER writes"
         )
     path = Path(folder) / f"{name}.npy"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from crossattn import renamed
 from crossattn.fields import changed, flat, positive, settle
 from crossattn.models.decoder import Context, Fusion
-from crossattn.nn.layers.patch_encoder import Perception
+from crossattn.nn.layers.patch_encoder import ImageEncoder
 
 # Parts of a run that had another name in the release before.
 FORMER = {"optimiser": "optimizer"}
@@ -60,9 +60,9 @@ class Data:
     runs are judged by their captions."""
     features: str = ""
     """Folder of train.npy and one file for each split, (images, patches, width): what another
-    encoder makes of the images (perception features; experiments.evaluate --features writes it)."""
+    encoder makes of the images, for image_encoder features (experiments.evaluate --features)."""
     noise: float = 0.1
-    """Standard deviation of the noise on symbolic features (perception oracle)."""
+    """Standard deviation of the noise on symbolic features (image_encoder oracle)."""
     flip: bool = False
     """Mirror training pictures from left to right at random (pictures only)."""
     seed: int = 0
@@ -109,7 +109,7 @@ class Model:
 
     fusion: Fusion = "cross-attention"
     """How text and image are joined."""
-    perception: Perception = "oracle"
+    image_encoder: ImageEncoder = "oracle"
     """What the model perceives of an image: symbolic patches, or pixels in three ways."""
     contexts: tuple[Context, ...] = ("image",)
     """Modalities beside the text: the image, the boxes of its objects (scenes only), or both."""
@@ -182,11 +182,13 @@ class Run:
                 f"batch_size {self.batch_size} is not a multiple of "
                 f"data.texts_per_image {self.data.texts_per_image}"
             )
-        perception = self.model.perception
-        if self.data.features and perception != "features":
-            raise ValueError(f"data.features is for model.perception features, not {perception}")
-        if self.data.noise != Data.noise and perception != "oracle":
-            raise ValueError(f"data.noise is for model.perception oracle, not {perception}")
+        image_encoder = self.model.image_encoder
+        if self.data.features and image_encoder != "features":
+            raise ValueError(
+                f"data.features is for model.image_encoder features, not {image_encoder}"
+            )
+        if self.data.noise != Data.noise and image_encoder != "oracle":
+            raise ValueError(f"data.noise is for model.image_encoder oracle, not {image_encoder}")
 
 
 def replace(run: Run, changes: Mapping[Any, Any]) -> Run:
@@ -237,6 +239,6 @@ def materials(run: Run) -> dict[str, Any]:
     # What batches are made of the same images and texts.
     for field in ("texts_per_image", "flip"):
         del data[f"data.{field}"]
-    perception = run.model.perception
-    kind = "pixels" if perception in ("patch", "conv") else perception
-    return {**data, "model.perception": kind, "model.contexts": "boxes" in run.model.contexts}
+    image_encoder = run.model.image_encoder
+    kind = "pixels" if image_encoder in ("patch", "conv") else image_encoder
+    return {**data, "model.image_encoder": kind, "model.contexts": "boxes" in run.model.contexts}

@@ -43,8 +43,8 @@ def load_dataset(run: Run) -> Dataset:
     """Read or generate the data that a run names, cut to the length that its texts need.
 
     Raises:
-      ValueError: where the numbers of images, the tasks or the perception do not fit the source, or
-        a directory cannot be read.
+      ValueError: where the numbers of images, the tasks or the image encoder do not fit the source,
+        or a directory cannot be read.
       ModuleNotFoundError: where the source needs a package that is not installed.
     """
     if "boxes" in run.model.contexts and run.data.source != "scenes":
@@ -59,7 +59,7 @@ def load_dataset(run: Run) -> Dataset:
 
 def _in_memory(run: Run, train: Examples, splits: dict[str, Examples], **rest: Any) -> Dataset:
     """A source of which all parts are held in memory, cut to the length that its texts need."""
-    if run.model.perception == "features":
+    if run.model.image_encoder == "features":
         train = features.with_features(train, run.data.features, "train")
         splits = {
             name: features.with_features(part, run.data.features, name)
@@ -78,10 +78,11 @@ def _in_memory(run: Run, train: Examples, splits: dict[str, Examples], **rest: A
 
 
 def _scenes(run: Run) -> Dataset:
-    data, perception = run.data, run.model.perception
-    if perception not in (known := (*scenes.PERCEPTIONS, "features")):
+    data, image_encoder = run.data, run.model.image_encoder
+    if image_encoder not in (known := (*scenes.PERCEPTIONS, "features")):
         raise ValueError(
-            f"model.perception {perception!r} is not for scenes: choose one of {', '.join(known)}"
+            f"model.image_encoder {image_encoder!r} is not for scenes: "
+            f"choose one of {', '.join(known)}"
         )
 
     def examples(split: str, count: int, tasks: tuple[str, ...]) -> Examples:
@@ -90,7 +91,7 @@ def _scenes(run: Run) -> Dataset:
             count,
             seed=data.seed,
             tasks=tasks,
-            perception="oracle" if perception == "features" else perception,
+            perception="oracle" if image_encoder == "features" else image_encoder,
             noise=data.noise,
             boxes="boxes" in run.model.contexts,
         )
@@ -121,15 +122,15 @@ def _scenes(run: Run) -> Dataset:
 
 def _easy_vqa(run: Run) -> Dataset:
     data, model = run.data, run.model
-    # Features stand on the grid of the default perception, "window".
+    # Features stand on the grid of the default image encoder, "window".
     windows = {"patch": 1, "window": 2, "features": 2}
-    if model.perception not in windows:
+    if model.image_encoder not in windows:
         raise ValueError(
-            f"model.perception {model.perception!r} is not for easy_vqa: choose one of "
+            f"model.image_encoder {model.image_encoder!r} is not for easy_vqa: choose one of "
             f"{', '.join(windows)}"
         )
 
-    window = windows[model.perception]
+    window = windows[model.image_encoder]
 
     def examples(split: str, images: int) -> Examples:
         return easy_vqa.read_split(split, window=window, limit=images or None)

@@ -65,12 +65,12 @@ def load_tfds(run: Run) -> Dataset:
         raise DataError(
             "data.source tfds reads a prepared TFDS directory: name it with --data.directory DIR"
         )
-    if run.model.perception not in WINDOWS:
+    if run.model.image_encoder not in WINDOWS:
         raise DataError(
-            f"model.perception {run.model.perception!r} is not for tfds: choose one of "
+            f"model.image_encoder {run.model.image_encoder!r} is not for tfds: choose one of "
             f"{', '.join(WINDOWS)}"
         )
-    geometry = Geometry(data.image_size, WINDOWS[run.model.perception])
+    geometry = Geometry(data.image_size, WINDOWS[run.model.image_encoder])
     parts = divide(data)
     splits, masks = {}, {}
     for name, (split, numbers) in parts.evaluation.items():

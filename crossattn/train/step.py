@@ -57,7 +57,7 @@ def model_of(
         fusion=model.fusion,
         latents=model.latents,
         contexts=model.contexts,
-        perception=model.perception,
+        image_encoder=model.image_encoder,
         cell=cell,
         device_layout=layout,
     )
@@ -75,7 +75,7 @@ def forward(
     params: Any,
     batch: Batch,
     visible: Array | None = None,
-    observe: Callable[[Any], Any] = lambda sight: None,
+    observe: Callable[[Any], Any] = lambda attention: None,
 ) -> tuple[Float[Array, "B T V"], Any]:
     """Logits of the next word at positions 0 .. T-2, and what `observe` saw of each layer.
 

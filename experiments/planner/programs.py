@@ -68,7 +68,7 @@ def sizes_of(run: Run) -> Sizes:
       ValueError, ModuleNotFoundError, DataError: as `crossattn.train.source.load_dataset`.
     """
     small = run
-    if run.data.source == "scenes" and run.model.perception != "features":
+    if run.data.source == "scenes" and run.model.image_encoder != "features":
         few = {"data.images": ENOUGH_SCENES, "data.evaluation_images": ENOUGH_SCENES}
         small = replace(run, few)
     source = load_dataset(small)

@@ -23,7 +23,7 @@ import driver
 driver.install()
 
 ROOT = Path(__file__).resolve().parents[2]
-EASY_VQA = ["--data.source", "easy_vqa", "--model.perception", "window"]
+EASY_VQA = ["--data.source", "easy_vqa", "--model.image-encoder", "window"]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def contents_of(folder):
         (["tiny", "--stesp", "3"], "--stesp"),
         (["tiny", "--steps", "many"], "--steps"),
         (["tiny", "--steps", "-4"], "steps must be positive, got -4"),
-        (["tiny", "--model.perception", "eyes"], "eyes"),
+        (["tiny", "--model.image-encoder", "eyes"], "eyes"),
         (
             ["tiny", "--model.width", "2147483648"],
             "--model.width takes no number beyond",
@@ -69,7 +69,7 @@ def contents_of(folder):
         (["tiny", "--model.fusion", "mean-pool"], "--model.fusion is what the suite tiny varies"),
         (["tiny", "--variants", "blnd"], "tiny has no variant 'blnd': did you mean blind?"),
         (["tiny", "--data.images", "101", "--out", "OUT"], "multiple of 100"),
-        (["tiny", "--model.perception", "window", "--out", "OUT"], "not for scenes"),
+        (["tiny", "--model.image-encoder", "window", "--out", "OUT"], "not for scenes"),
         (["tiny", "--out", "/proc/nowhere"], "cannot write"),
         (["tiny", "--out", "FILE"], "cannot write"),
         (["tiny", "--out", "OTHER"], "holds the suite other, not tiny"),

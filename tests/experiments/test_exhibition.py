@@ -14,7 +14,7 @@ from experiments.exhibition import build_gallery, gallery_of, over_cells
 SCENES = Run(data=Data(images=100, evaluation_images=100))
 EASY = Run(
     data=Data(source="easy_vqa", images=40, evaluation_images=30),
-    model=Model(perception="window"),
+    model=Model(image_encoder="window"),
 )
 
 

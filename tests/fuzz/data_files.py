@@ -154,7 +154,7 @@ def form(target: str) -> str:
 def read(path: Path) -> tuple[dict[str, bytes], set[bytes]]:
     """All that a run reads, and its pictures."""
     data = Data(source="tfds", directory=str(path), images=0, image_size=8, texts_per_image=1)
-    run = Run(data=data, model=Model(perception="patch"), batch_size=2)
+    run = Run(data=data, model=Model(image_encoder="patch"), batch_size=2)
     loaded = source.load_dataset(run)
     found, images = {}, set()
     for name, part in loaded.splits.items():

@@ -27,7 +27,7 @@ RUN = listed("""
     --steps --batch-size --checkpoint-every --data.texts-per-image --data.noise --data.seed
     --data.image-size --data.source --data.tasks --data.features --data.directory
     --data.image-feature --data.flip --data.images --data.evaluation-images --model.width
-    --model.heads --model.layers --model.expansion --model.latents --model.perception
+    --model.heads --model.layers --model.expansion --model.latents --model.image-encoder
     --model.contexts --model.fusion --optimizer.learning-rate --optimizer.warmup
     --optimizer.weight-decay --optimizer.clip
 """)
@@ -52,7 +52,7 @@ FITTING = {
     "--data.features": PLACES,
     "--data.images": ["100", "200", "101", "0"],
     "--data.evaluation-images": ["100", "0", "7"],
-    "--model.perception": ["oracle", "patches", "window", "features", "conv"],
+    "--model.image-encoder": ["oracle", "patches", "window", "features", "conv"],
     "--model.contexts": ["image", "boxes", "image boxes", "image image"],
     "--model.fusion": ["blind", "flamingo", "mean-pool"],
     "--launcher": ["here", "processes", "slurm"],

@@ -1,4 +1,4 @@
-"""The decoder's variants: same parameters, different sight."""
+"""The decoder's variants: same parameters, different attention."""
 
 import functools
 from typing import get_args
@@ -49,8 +49,8 @@ def applied(fusion):
     """Logits and what every layer sees, of one program."""
     module = decoder(fusion)
 
-    def look(sight):
-        return sight.rows(), sight.mass()
+    def look(attention):
+        return attention.weights(), attention.mass()
 
     return jax.jit(lambda params, batch: module.apply(params, **batch, observe=look))
 

@@ -26,9 +26,9 @@ def test_windows_gather_neighbours():
     np.testing.assert_array_equal(padded[0, 0, 0], [0, 0, 0, 0, 0, 1, 0, 4, 5])
 
 
-@pytest.mark.parametrize(("perception", "reach"), [("patch", 0), ("window", 1), ("conv", 2)])
-def test_how_far_a_context_token_sees(perception, reach):
-    encoder = PatchEncoder(width=5, perception=perception, cell=4)
+@pytest.mark.parametrize(("kind", "reach"), [("patch", 0), ("window", 1), ("conv", 2)])
+def test_how_far_a_context_token_sees(kind, reach):
+    encoder = PatchEncoder(width=5, kind=kind, cell=4)
     picture = jnp.zeros((1, 20, 20, 3), jnp.uint8)
     params = jax.jit(encoder.init)(jax.random.key(0), picture)
     changed = picture.at[:, 8:12, 8:12].set(200)  # cell (2, 2)
@@ -36,7 +36,7 @@ def test_how_far_a_context_token_sees(perception, reach):
     side = int(np.sqrt(len(moved)))
     rows, columns = np.nonzero(np.asarray(moved).reshape(side, side))
     first = 2 - reach
-    last = 2 if perception == "window" else 2 + reach
+    last = 2 if kind == "window" else 2 + reach
     assert set(rows) == set(columns) == set(range(first, last + 1))
 
 

@@ -211,4 +211,4 @@ def test_what_would_be_read_as_something_else_is_refused(unchecked, made, error,
 
 
 def encoded(pictures):
-    return PatchEncoder(8, perception="patch").init(jax.random.key(0), pictures)
+    return PatchEncoder(8, kind="patch").init(jax.random.key(0), pictures)

@@ -70,7 +70,7 @@ SETTINGS = {
     },
     "model": {
         "fusion": BASELINE,
-        "perception": "oracle",
+        "image_encoder": "oracle",
         "width": 64,
         "layers": 2,
         "heads": 4,

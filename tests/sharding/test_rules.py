@@ -32,7 +32,7 @@ WIDTH = 16
 def shapes(fusion="cross-attention", vocabulary=62):
     """State of a decoder with width 24, 4 heads and 3 layers, as shapes."""
     model = VisionLanguageDecoder(
-        vocabulary, width=24, layers=3, fusion=fusion, perception="conv", contexts=("image",)
+        vocabulary, width=24, layers=3, fusion=fusion, image_encoder="conv", contexts=("image",)
     )
     batch = Batch(
         np.zeros((2, 7), np.int32),

@@ -32,7 +32,7 @@ def test_files_hold_what_the_encoder_makes_of_each_image(encoded, tmp_path):
 def test_a_run_reads_them_instead_of_its_images(tmp_path):
     run = Run(
         data=Data(images=100, evaluation_images=100, features=str(tmp_path)),
-        model=Model(perception="features"),
+        model=Model(image_encoder="features"),
     )
     rng = np.random.default_rng(0)
     for name in ("train", "validation", "iid", "pairs", "count", "relations", "swap"):

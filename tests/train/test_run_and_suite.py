@@ -126,7 +126,7 @@ def test_claims_and_quick_have_defaults():
         (["steps"], "takes a dict of changes by field"),
         ({"data.noise": 0.5}, "changes data.noise, but all variants learn from the data"),
         ({"data.images": 200}, "changes data.images, but all variants learn from the data"),
-        ({"model.perception": "patch"}, "changes model.perception, but all variants learn"),
+        ({"model.image_encoder": "patch"}, "changes model.image_encoder, but all variants learn"),
         ({"model.contexts": ("image", "boxes")}, "changes model.contexts, but all variants"),
     ],
 )

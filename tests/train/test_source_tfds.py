@@ -37,7 +37,7 @@ def directory(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(directory):
     data = Data(source="tfds", directory=str(directory), images=0, image_size=24)
-    return Run(data=data, model=Model(perception="window"), batch_size=6)
+    return Run(data=data, model=Model(image_encoder="window"), batch_size=6)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_parts_that_lack_are_set_aside(tmp_path, run, splits, sizes):
     ("changes", "message"),
     [
         ({"data.directory": ""}, "name it with --data.directory DIR"),
-        ({"model.perception": "oracle"}, "not for tfds: choose one of patch, window, conv"),
+        ({"model.image_encoder": "oracle"}, "not for tfds: choose one of patch, window, conv"),
         (
             {"data.tasks": ("caption",), "data.caption_feature": "x"},
             "x: there is none; .*captions/",

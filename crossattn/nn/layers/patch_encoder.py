@@ -11,10 +11,11 @@ from crossattn.nn.layers.norm import LayerNorm
 from crossattn.nn.module import Module
 from crossattn.nn.tables import learned
 from crossattn.ops.checks import as_array
+from crossattn.renamed import arguments
 from crossattn.shapes import Array, Float, UInt8
 from crossattn.sharding import ContextParallel
 
-Perception = Literal["oracle", "features", "patch", "window", "conv"]
+ImageEncoder = Literal["oracle", "features", "patch", "window", "conv"]
 # What comes as vectors already: exact symbols, or what another encoder made.
 VECTORS = ("oracle", "features")
 
@@ -56,12 +57,13 @@ def _check_pictures(images: Array, least: int) -> None:
         )
 
 
+@arguments(perception="kind")
 class PatchEncoder(Module):
     """What the model perceives of an image: one context token per patch, plus learned positions.
 
     Attributes:
       width: M.
-      perception: "oracle" reads symbolic features (B, P, F) of each patch, "features" those that
+      kind: "oracle" reads symbolic features (B, P, F) of each patch, "features" those that
         another encoder made; the others read pictures (B, h, w, 3) in uint8 through two dense
         layers with a GELU between them: "patch" sees strictly one cell a token, "window" 2 x 2
         neighbouring cells, "conv" 3 x 3 cells and then the 3 x 3 neighbourhood of that.
@@ -71,7 +73,7 @@ class PatchEncoder(Module):
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from crossattn.nn import PatchEncoder
-      >>> encoder = PatchEncoder(width=8, perception="window")
+      >>> encoder = PatchEncoder(width=8, kind="window")
       >>> pictures = jnp.zeros((2, 64, 64, 3), jnp.uint8)
       >>> context, _ = encoder.init_with_output(jax.random.key(0), pictures)
       >>> context.shape
@@ -79,7 +81,7 @@ class PatchEncoder(Module):
     """
 
     width: int
-    perception: Perception = "oracle"
+    kind: ImageEncoder = "oracle"
     cell: int = 8
     layout: ContextParallel | None = None
 
@@ -87,32 +89,30 @@ class PatchEncoder(Module):
     def __call__(self, images: Array) -> Float[Array, "B P M"]:
         """Encode symbolic features (B, P, F) or pictures (B, h, w, 3), uint8."""
         images = as_array("images", images)
-        rank = 3 if self.perception in VECTORS else 4
-        if self.perception not in get_args(Perception) or images.ndim != rank:
+        rank = 3 if self.kind in VECTORS else 4
+        if self.kind not in get_args(ImageEncoder) or images.ndim != rank:
             raise ValueError(
-                f"perception {self.perception!r} does not read an array of shape {images.shape}: "
+                f"PatchEncoder.kind {self.kind!r} does not read an array of shape {images.shape}: "
                 "'oracle' and 'features' read (B, P, F), 'patch', 'window' and 'conv' "
                 "read (B, h, w, 3)"
             )
         if rank == 4:
-            _check_pictures(images, self.cell * (2 if self.perception == "window" else 1))
+            _check_pictures(images, self.cell * (2 if self.kind == "window" else 1))
         dense = partial(Dense, self.width, flat=self.layout is None)
         x = dense(name="embed")(self._patches(images))
-        if self.perception not in VECTORS:
-            reach = 3 if self.perception == "conv" else 1
+        if self.kind not in VECTORS:
+            reach = 3 if self.kind == "conv" else 1
             x = dense(name="mix")(windows(nn.gelu(x), reach, same=True))
         x = x.reshape(x.shape[0], -1, self.width)
         position = learned(self, "position", nn.initializers.normal(0.1), (x.shape[1], self.width))
         return LayerNorm(name="norm")(x + position.astype(x.dtype)[None])
 
     def _patches(self, images):
-        if self.perception in VECTORS:
+        if self.kind in VECTORS:
             return images
         grid = cells(images, self.cell)
-        if self.perception == "patch":
+        if self.kind == "patch":
             return grid
         return (
-            windows(grid, 2, same=False)
-            if self.perception == "window"
-            else windows(grid, 3, same=True)
+            windows(grid, 2, same=False) if self.kind == "window" else windows(grid, 3, same=True)
         )
