@@ -25,6 +25,12 @@ from tqdm import tqdm
 
 from crossattn.data.tfds.records import DataError
 from crossattn.files import printable
+from crossattn.launch.devices import Devices, described, each, held, left
+from crossattn.launch.interrupts import gently, standing
+from crossattn.launch.launcher import check_changed, check_free, going_on, launch_suite, planned
+from crossattn.launch.options import Launch, LaunchError
+from crossattn.launch.progress import Bar
+from crossattn.plan import dry_run
 from crossattn.report.document import write_report
 from crossattn.report.tables.main import terminal_report
 from crossattn.train import ablation
@@ -39,15 +45,10 @@ from crossattn.train.run import Run, replace
 from crossattn.train.source import Dataset, load_dataset
 from crossattn.train.suite import Suite
 
-from . import planning, suites
+from . import suites
 from .command_line import fail, manual, nearest, parse, plain_errors, present, typed
-from .devices import Devices, described, each, held, left
 from .entry import start
 from .exhibition import gallery_of
-from .interrupts import gently, standing
-from .launching.launcher import check_changed, check_free, going_on, launch_suite, planned
-from .launching.options import Launch, LaunchError
-from .progress import Bar
 from .results import asked, left_out, write_results
 
 COMMAND = "ablate"
@@ -155,7 +156,7 @@ def _say_changes(whole: Suite, folder: Folder) -> None:
 def _dry_run(whole: Suite, suite: Suite, folder: Folder, options: Options) -> None:
     if is_writer():
         _say_changes(whole, folder)
-        planning.show(suite, _source(suite), folder, options.seeds)
+        dry_run.show(suite, _source(suite), folder, options.seeds)
         print(planned(suite, folder, options.seeds, options.launch), end="")
 
 

@@ -26,24 +26,24 @@ from typing import Any
 
 from tqdm import tqdm
 
-from crossattn.files import printable, write_atomically
-from crossattn.report.figures.sheet import png
-from crossattn.report.render.blocks import Table
-from crossattn.report.render.markdown import markdown_table
-from crossattn.report.render.terminal import terminal_table
-
-from .benching import options as takes
-from .benching.cases import SHAPES, Case
-from .benching.measure import Budget
-from .benching.picture import ratios
-from .benching.process import Worker, WorkerError
-from .benching.summary import (
+from crossattn.bench import options as takes
+from crossattn.bench.cases import SHAPES, Case
+from crossattn.bench.figure import ratios
+from crossattn.bench.process import Worker, WorkerError
+from crossattn.bench.summary import (
     details,
     geometric_means,
     overview,
     reasons,
     summarise,
 )
+from crossattn.bench.timing import Budget
+from crossattn.files import printable, write_atomically
+from crossattn.report.figures.sheet import png
+from crossattn.report.render.blocks import Table
+from crossattn.report.render.markdown import markdown_table
+from crossattn.report.render.terminal import terminal_table
+
 from .command_line import INTERRUPTED, fail, manual, nearest, parse, plain_errors, typed
 from .entry import start
 

@@ -20,7 +20,10 @@ from tqdm import tqdm
 
 from crossattn.data.tfds.records import DataError
 from crossattn.files import printable, write_atomically
+from crossattn.launch.devices import mesh_of, show
+from crossattn.launch.interrupts import gently
 from crossattn.nn import PatchEncoder
+from crossattn.report import evaluation
 from crossattn.report.figures.gallery import Gallery
 from crossattn.report.render.terminal import terminal_table
 from crossattn.train import exhibits, features, record
@@ -40,12 +43,9 @@ from crossattn.train.record import RecordError, RunRecord
 from crossattn.train.source import Dataset, load_dataset
 from crossattn.train.texts import captions, questions
 
-from . import evaluating
 from .command_line import fail, manual, nearest, parse, plain_errors
-from .devices import mesh_of, show
 from .entry import start
 from .exhibition import build_gallery
-from .interrupts import gently
 
 COMMAND = "evaluate"
 EXPECTED = (RecordError, CheckpointError, DataError, ParallelismError, ModuleNotFoundError)
@@ -115,7 +115,7 @@ def main(arguments: list[str]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         shown = pictures(evaluator, params, source, split, evidence, out)
         content = described(of, restored.step, split, evidence)
-        tables = evaluating.write(out, content, shown)
+        tables = evaluation.write(out, content, shown)
         write_atomically(out / "metrics.json", json.dumps(content, indent=1) + "\n")
         for table in tables:
             print(f"{table.caption}\n\n{terminal_table(table.table)}\n")

@@ -15,12 +15,12 @@ import tyro
 
 from crossattn.files import printable
 from crossattn.interop import config, huggingface
+from crossattn.interop.module_code import module
 from crossattn.interop.names import CLASSES
 from crossattn.interop.table import Fit, aligned, misfits
 
 from .command_line import fail, manual, nearest, parse, plain_errors, typed
 from .entry import start
-from .importing import module
 
 COMMAND = "import_weights"
 MISFIT = 1

@@ -23,6 +23,10 @@ import tyro
 
 from crossattn.data.tfds.records import DataError
 from crossattn.files import printable, write_atomically
+from crossattn.plan import estimate, figure, summary
+from crossattn.plan.chips import CHIPS, Topology, topology
+from crossattn.plan.process import CompilerError, check_compiler, compile_all, record_of
+from crossattn.plan.programs import STEPS, Programs, sizes_of
 from crossattn.report.figures.sheet import png
 from crossattn.report.render.terminal import terminal_table
 from crossattn.train import record
@@ -32,10 +36,6 @@ from crossattn.train.run import Run
 from . import suites
 from .command_line import fail, manual, nearest, parse, plain_errors, typed
 from .entry import start
-from .planner import estimate, picture, summary
-from .planner.chips import CHIPS, Topology, topology
-from .planner.process import CompilerError, check_compiler, compile_all, record_of
-from .planner.programs import STEPS, Programs, sizes_of
 
 COMMAND = "plan"
 # How many meshes of a sweep are compiled: the best by formula.
@@ -269,7 +269,7 @@ def write(
     }
     write_atomically(folder / "plan.json", json.dumps(content, indent=1) + "\n")
     memory = {slice_.chip.memory for slice_ in slices}
-    drawn = picture.plan(entries, memory, title=f"{of.suite}, {of.variant}, on {where}")
+    drawn = figure.plan(entries, memory, title=f"{of.suite}, {of.variant}, on {where}")
     write_atomically(folder / "plan.png", png(drawn))
     print(f"\nplan: {printable(folder / 'plan.json')}, {printable(folder / 'plan.png')}")
 

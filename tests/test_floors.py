@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Rooms on one floor do not know each other; configs and experiments stand above the package.
+# Rooms on one floor do not know each other; configs and experiments are outside the package.
 FLOORS = {
     "crossattn.shapes": 0,
     "crossattn.fields": 0,
@@ -20,6 +20,9 @@ FLOORS = {
     "crossattn.train": 5,
     "crossattn.report": 5,
     "crossattn.interop": 5,
+    "crossattn.bench": 6,
+    "crossattn.plan": 6,
+    "crossattn.launch": 6,
     "configs": 6,
     "experiments": 7,
 }

@@ -12,10 +12,11 @@ import types
 
 import jax
 
+from crossattn.launch import lanes
 from crossattn.train import ablation
 from crossattn.train.run import Data, Model, Run
 from crossattn.train.suite import Suite
-from experiments import ablate, lanes, suites
+from experiments import ablate, suites
 from experiments.entry import start
 
 SUITE = Suite(

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from experiments.launching.job import Job
+from crossattn.launch.job import Job
 
 # The first is killed without a word, the second gets submitit's signal before a preemption.
 DEATHS = {"blind": signal.SIGKILL, "cross-attention": signal.SIGUSR2}

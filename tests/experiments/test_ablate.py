@@ -16,11 +16,12 @@ import jax
 import numpy as np
 import pytest
 
+from crossattn.launch import interrupts, lanes
 from crossattn.sharding import make_mesh
 from crossattn.train.log import read_lines
 from crossattn.train.record import processor, read_record
 from crossattn.train.run import replace
-from experiments import ablate, evaluate, interrupts, lanes
+from experiments import ablate, evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
@@ -292,7 +293,7 @@ def test_killed_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path)
 
 def test_seeds_at_the_same_time_equal_each_alone(finished, tmp_path, monkeypatch):
     some = lambda axes: make_mesh(axes, devices=jax.devices()[:4])
-    monkeypatch.setattr("experiments.devices.make_mesh", some)
+    monkeypatch.setattr("crossattn.launch.devices.make_mesh", some)
     out = tmp_path / "out"
     options = ("--variants", "cross-attention", "--out", str(out))
     interrupted("--seeds", "1", *options)
@@ -471,8 +472,8 @@ def test_evaluate_measures_what_the_suite_measured_and_more(measured):
 def test_evaluate_over_a_mesh_measures_the_same(measured, tmp_path, monkeypatch):
     run, out, _ = measured
     two = lambda axes: make_mesh(axes, devices=jax.devices()[:2])
-    monkeypatch.setattr("experiments.devices.make_mesh", two)
-    monkeypatch.setattr("experiments.evaluating.write", lambda *_: [])
+    monkeypatch.setattr("crossattn.launch.devices.make_mesh", two)
+    monkeypatch.setattr("crossattn.report.evaluation.write", lambda *_: [])
     evaluate.main([str(run), "--out", str(tmp_path), "--mesh", "context=2"])
     wanted, found = (
         json.loads((folder / "metrics.json").read_text())["metrics"] for folder in (out, tmp_path)

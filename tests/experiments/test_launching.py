@@ -13,13 +13,13 @@ from pathlib import Path
 import jax
 import pytest
 
+from crossattn.launch import launcher, options, queues
+from crossattn.launch.job import Job
+from crossattn.launch.launcher import Watch
+from crossattn.launch.options import Launch, LaunchError
+from crossattn.launch.tickets import Status, Ticket
 from crossattn.train.folder import Folder
 from experiments import ablate
-from experiments.launching import launcher, options, queues
-from experiments.launching.job import Job
-from experiments.launching.launcher import Watch
-from experiments.launching.options import Launch, LaunchError
-from experiments.launching.tickets import Status, Ticket
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
@@ -103,7 +103,7 @@ def test_what_is_finished_is_not_submitted(launched, monkeypatch):
 BLIND = Ticket("blind", (0, 1), "slurm", id="7")
 
 
-class Cluster:
+class Cluster(queues.Queue):
     """A queue in memory."""
 
     interval = grace = 0.0
@@ -121,6 +121,9 @@ class Cluster:
     def states(self, jobs):
         state = self.seen.pop(0) if len(self.seen) > 1 else self.seen[0]
         return {ticket.id: state for ticket in jobs}
+
+    def cancelling(self, tickets):
+        return "cancel"
 
 
 def watch(tmp_path, queue):

@@ -9,12 +9,12 @@ from pathlib import Path
 import jax
 import pytest
 
+from crossattn.plan import compiled, estimate, process, programs, summary
+from crossattn.plan.chips import CHIPS, topology
 from crossattn.sharding import make_mesh
 from crossattn.train.record import read_record
 from crossattn.train.run import Data, Model, Run
 from experiments import plan
-from experiments.planner import compiled, estimate, process, programs, summary
-from experiments.planner.chips import CHIPS, topology
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -41,10 +41,10 @@ os.chdir(WORK)
 import driver  # noqa: E402
 import words as odd  # noqa: E402
 
+from crossattn.bench.process import WorkerError  # noqa: E402
+from crossattn.plan.process import CompilerError  # noqa: E402
 from experiments import __main__ as front_door  # noqa: E402
 from experiments import ablate, bench, evaluate, import_weights, plan  # noqa: E402
-from experiments.benching.process import WorkerError  # noqa: E402
-from experiments.planner.process import CompilerError  # noqa: E402
 
 LIMIT = 60
 BAR = r".*(\d+%\||\d+step \[).*"

@@ -11,12 +11,12 @@ from safetensors.numpy import save_file
 from stream_fixtures import CASES
 
 from crossattn.interop import huggingface
+from crossattn.interop.module_code import TEXTS
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn import Design, QFormer, Stack
 from crossattn.nn.families.latents import Latents
 from crossattn.nn.presets import DESIGNS
 from experiments import import_weights
-from experiments.importing import TEXTS
 
 MAPS = [("q", (6, 4)), ("k", (6, 5)), ("v", (6, 5)), ("o", (4, 6))]
 

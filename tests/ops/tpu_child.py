@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.planner.process import ENVIRONMENT, ROOT
+from crossattn.plan.process import ENVIRONMENT, ROOT
 
 
 def compiled(script: Path, cases: list) -> dict:

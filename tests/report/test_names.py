@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
+from crossattn.report import evaluation
 from crossattn.report.document import write_report
 from crossattn.report.figures.attention import pointing_heat_maps, pointing_scatter
 from crossattn.report.figures.gallery import draw_gallery
@@ -34,7 +35,6 @@ from crossattn.report.render.markdown import (
 )
 from crossattn.report.render.terminal import terminal_table
 from crossattn.report.tables.main import terminal_report
-from experiments import evaluating
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -225,7 +225,7 @@ def test_no_figure_reads_mathematics(name, pair):
         knockout_plot(runs, chance=chance),
         learning_curves(curves),
         draw_gallery(nasty_gallery(visible(name))),
-        evaluating.layers({"pointing/answer/layer0": 0.5}, {}),
+        evaluation.layers({"pointing/answer/layer0": 0.5}, {}),
     ]
     for figure in drawn:
         assert not any(text.get_parse_math() for text in figure.findobj(Text))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .cases import Case
-from .measure import Budget
+from .timing import Budget
 
 __all__ = ["CAN_LIMIT", "Worker", "WorkerError", "available_cores"]
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from crossattn.nn import CrossAttention
 
-from .cases import Case
-from .layer import apply_functions, by_heads, parameters, project
-from .measure import Program, jax_program
-from .operation import OURS, normal
-from .truth import Truth, attention
+from ..cases import Case
+from ..timing import Program, jax_program
+from ..truth import Truth, attention
+from .attention import OURS, normal
+from .module import apply_functions, by_heads, parameters, project
 
 __all__ = ["BESIDE", "CONTESTANTS", "SCANNED", "prepare"]
 

@@ -14,8 +14,8 @@ from crossattn.sharding.rules import entry_axes
 from crossattn.train import step as steps
 from crossattn.train.run import Run
 
-from ..planning import matrix_flops
 from .chips import Chip, Topology
+from .dry_run import matrix_flops
 from .programs import Programs
 
 # Sums over the axis tensor in a layer: what leaves self-attention, cross-attention, feed-forward.
@@ -147,7 +147,7 @@ def roofline(chip: Chip, *, flops: float, traffic: float, wire: float) -> dict[s
     """Seconds of each part at the chip's peak: the step takes at least the longest.
 
     Example:
-      >>> from experiments.planner.chips import CHIPS
+      >>> from crossattn.plan.chips import CHIPS
       >>> roofline(CHIPS["v5e"], flops=197e9, traffic=819e6, wire=1e6)
       {'products': 0.001, 'memory': 0.001, 'wire': 1e-05}
     """

@@ -12,8 +12,8 @@ from crossattn.train.checkpoint import saving
 from crossattn.train.folder import Folder, pending
 from crossattn.train.suite import Suite
 
-from .command_line import INTERRUPTED
-
+# Exit code of a process that Ctrl-C ended, as shells have it.
+INTERRUPTED = 128 + signal.SIGINT
 # Seconds in which the main thread hears of a signal, unless it is in native code.
 PATIENCE = 1.0
 # Seconds after which an interruption that Python has dropped comes again.

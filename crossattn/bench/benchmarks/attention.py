@@ -17,9 +17,9 @@ import numpy as np
 import crossattn
 from crossattn.ops.api import explain
 
-from .cases import Case
-from .measure import Program, UnavailableError, jax_program
-from .truth import Truth
+from ..cases import Case
+from ..timing import Program, UnavailableError, jax_program
+from ..truth import Truth
 
 __all__ = ["OURS", "first_keys", "inputs", "normal", "prepare", "with_gradients"]
 

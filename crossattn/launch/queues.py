@@ -1,5 +1,6 @@
 """Where jobs are submitted and how one hears of them: processes of this machine, or Slurm."""
 
+import abc
 import contextlib
 import io
 import os
@@ -8,12 +9,12 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from crossattn.train.folder import Folder
 
-from ..lanes import cores
 from .job import Job
+from .lanes import cores
 from .options import Launch, LaunchError
 from .tickets import Ticket, runs
 
@@ -33,7 +34,7 @@ NOTICE = 30
 PROCESS_ENDS = 60.0
 
 
-class Queue(Protocol):
+class Queue(abc.ABC):
     """Takes jobs and knows how they are.
 
     Attributes:
@@ -44,21 +45,25 @@ class Queue(Protocol):
     interval: float
     grace: float
 
+    @abc.abstractmethod
     def room(self, busy: int) -> bool:
         """Whether to submit one more job beside those under way."""
 
+    @abc.abstractmethod
     def submit(self, job: Job) -> str:
         """Begin a job; returns what its ticket calls `id`."""
 
+    @abc.abstractmethod
     def states(self, tickets: Sequence[Ticket]) -> dict[str, State]:
         """The state of each submission by its id."""
 
-    def leave(self) -> None:
+    def leave(self) -> None:  # noqa: B027 - a queue may do nothing
         """What happens to the jobs when the launcher is interrupted."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a queue may do nothing
         """What remains to be done when all jobs have ended."""
 
+    @abc.abstractmethod
     def cancelling(self, tickets: Sequence[Ticket]) -> str:
         """What a user types to cancel jobs."""
 
@@ -68,7 +73,7 @@ def open_queue(launch: Launch, folder: Folder) -> Queue:
     return Slurm(launch) if launch.launcher == "slurm" else Processes(launch, folder)
 
 
-class Processes:
+class Processes(Queue):
     """Jobs on the CPUs of this machine, as many as it has cores for."""
 
     interval, grace = 0.5, 0.0
@@ -134,7 +139,7 @@ def _stderr_into(path: Path) -> Iterator[None]:
         os.close(kept)
 
 
-class Slurm:
+class Slurm(Queue):
     """Jobs of a cluster. They live on without the launcher."""
 
     interval, grace = 5.0, 60.0
@@ -190,12 +195,6 @@ class Slurm:
                 "the same command attaches to them again"
             )
         return {ticket.id: self.known.get(ticket.id, "waiting") for ticket in tickets}
-
-    def leave(self) -> None:
-        """Nothing: the cluster keeps the jobs."""
-
-    def close(self) -> None:
-        """Nothing."""
 
     def cancelling(self, tickets: Sequence[Ticket]) -> str:
         """Both those that run and those that wait."""

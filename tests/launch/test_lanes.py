@@ -5,7 +5,7 @@ import threading
 import jax
 import pytest
 
-from experiments.lanes import spread
+from crossattn.launch.lanes import spread
 
 
 def test_every_job_runs_once_each_device_one_at_a_time():
@@ -42,7 +42,7 @@ def test_an_error_stops_the_others_and_comes_out():
 
 def test_an_error_does_not_wait_for_a_lane_that_does_not_look(monkeypatch):
     """It compiles, which cannot be stopped."""
-    monkeypatch.setattr("experiments.lanes.PATIENCE", 0.0)
+    monkeypatch.setattr("crossattn.launch.lanes.PATIENCE", 0.0)
     begun, released = threading.Event(), threading.Event()
 
     def job(name, check):

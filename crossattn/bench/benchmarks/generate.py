@@ -20,9 +20,9 @@ from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn.presets import DESIGNS
 from crossattn.nn.stack import Stack
 
-from .cases import Case
-from .measure import Program, jax_program
-from .operation import OURS, normal
+from ..cases import Case
+from ..timing import Program, jax_program
+from .attention import OURS, normal
 
 __all__ = ["CONTESTANTS", "prepare"]
 

@@ -10,10 +10,10 @@ import jax
 
 import crossattn
 
-from .cases import Case
-from .measure import Program, jax_program
-from .operation import first_keys, inputs, with_gradients
-from .truth import Truth
+from ..cases import Case
+from ..timing import Program, jax_program
+from ..truth import Truth
+from .attention import first_keys, inputs, with_gradients
 
 __all__ = ["LONGEST_BACKWARD", "SIZES", "prepare"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import interrupts, lanes
+from crossattn.launch import interrupts, lanes
+from crossattn.launch.interrupts import gently
 from experiments.command_line import plain_errors
-from experiments.interrupts import gently
 
 ROOT = Path(__file__).resolve().parents[2]
 

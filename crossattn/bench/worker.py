@@ -16,8 +16,8 @@ from typing import Any
 import jax
 
 from .cases import Case
-from .measure import Budget, contest
 from .process import CAN_LIMIT, available_cores
+from .timing import Budget, contest
 
 LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "tokamax", "torch")
 
@@ -43,7 +43,7 @@ def main(device: str) -> None:
             request = json.loads(line)
             case = Case.from_json(request["case"])
             send(about="the inputs")
-            benchmark = importlib.import_module(f".{case.benchmark}", __package__)
+            benchmark = importlib.import_module(f".benchmarks.{case.benchmark}", __package__)
             result = contest(
                 case,
                 benchmark.prepare(case),

@@ -12,10 +12,10 @@ import numpy as np
 
 from crossattn.nn import CrossAttention
 
-from .cases import Case
-from .measure import Program, jax_program
-from .operation import OURS, normal, with_gradients
-from .truth import Truth, attention, checked_rows
+from ..cases import Case
+from ..timing import Program, jax_program
+from ..truth import Truth, attention, checked_rows
+from .attention import OURS, normal, with_gradients
 
 __all__ = ["apply_functions", "parameters", "prepare", "project"]
 

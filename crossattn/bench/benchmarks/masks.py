@@ -13,10 +13,10 @@ import numpy as np
 import crossattn
 from crossattn import Mask
 
-from .cases import Case, Shape
-from .measure import Program, jax_program
-from .operation import first_keys, inputs, with_gradients
-from .truth import Truth
+from ..cases import Case, Shape
+from ..timing import Program, jax_program
+from ..truth import Truth
+from .attention import first_keys, inputs, with_gradients
 
 __all__ = ["EVERYTHING", "KINDS", "Kind", "contestants", "kind", "prepare"]
 

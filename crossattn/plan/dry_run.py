@@ -196,7 +196,7 @@ def together(jobs: list[float], lanes: int) -> float:
     return max(busy)
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: int | float) -> str:
     """Seconds for people.
 
     Example:

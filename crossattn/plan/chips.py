@@ -52,10 +52,10 @@ def _named(name: str, chip: Chip) -> Chip:
 
 # A TPU7x chip is two devices to JAX; the two cores of a v5p are one.
 CHIPS = {
-    "v5e": _named("v5e", _chip(197, 16, 819, (400, 4))),
-    "v5p": _named("v5p", _chip(459, 95, 2765, (1200, 6))),
-    "v6e": _named("v6e", _chip(918, 32, 1638, (800, 4))),
-    "tpu7x": _named("tpu7x", _chip(2307, 192, 7380, (1200, 6), devices=2)),
+    "v5e": _named("v5e", _chip(197.0, 16, 819.0, (400, 4))),
+    "v5p": _named("v5p", _chip(459.0, 95, 2765.0, (1200, 6))),
+    "v6e": _named("v6e", _chip(918.0, 32, 1638.0, (800, 4))),
+    "tpu7x": _named("tpu7x", _chip(2307.0, 192, 7380.0, (1200, 6), devices=2)),
 }
 
 

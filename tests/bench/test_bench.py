@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from crossattn import attend
+from crossattn.bench.benchmarks import decode, masks
+from crossattn.bench.benchmarks.attention import with_gradients
+from crossattn.bench.cases import SHAPES, Case, Shape, parse_shape
+from crossattn.bench.process import Worker
+from crossattn.bench.timing import Budget, Program, UnavailableError, contest, jax_program
+from crossattn.bench.truth import Truth
 from crossattn.ops.api import IMPLEMENTATIONS
 from experiments import bench
-from experiments.benching import decoding, masked
-from experiments.benching.cases import SHAPES, Case, Shape, parse_shape
-from experiments.benching.measure import Budget, Program, UnavailableError, contest, jax_program
-from experiments.benching.operation import with_gradients
-from experiments.benching.process import Worker
-from experiments.benching.truth import Truth
 
 TINY = Shape("tiny", 2, 3, 7, 2, 5)
 QUICK = ["--dtype", "float32", "--seconds", "0", "--repeats", "2"]
@@ -128,12 +128,12 @@ def test_masks_are_beside_their_visible_keys(tmp_path):
     for record in (square, ragged):
         check_times(record)
         assert all(c["error"] < 1e-6 for c in record["contestants"].values())
-    assert set(masked.KINDS) - {masked.RAGGED} < set(square["contestants"])
+    assert set(masks.KINDS) - {masks.RAGGED} < set(square["contestants"])
     beside = {name: found["beside"] for name, found in square["contestants"].items()}
     assert beside["lengths, first 1/8"] == "1 keys alone"
     assert beside["keys, scattered 1/2"] == "5 keys alone"
     assert beside["causal"] == "6 keys alone"
-    assert list(ragged["contestants"]) == [masked.EVERYTHING, masked.RAGGED]
+    assert list(ragged["contestants"]) == [masks.EVERYTHING, masks.RAGGED]
 
 
 def test_length_is_per_key(tmp_path, capsys):
@@ -201,7 +201,7 @@ def test_help_names_the_benchmarks_and_the_options(capsys):
 
 @pytest.mark.parametrize("command", re.findall(r"python -m experiments\.bench (.*)", bench.__doc__))
 def test_the_commands_that_help_shows_can_be_parsed(command, monkeypatch):
-    monkeypatch.setattr("experiments.benching.options.available_cores", lambda: [0, 1])
+    monkeypatch.setattr("crossattn.bench.options.available_cores", lambda: [0, 1])
     name, options = bench.configure(shlex.split(command))
     assert name == command.split()[0]
     cases = options.cases()
@@ -249,7 +249,7 @@ def fake(log, name, *, units=1, error=0.0):
 
 
 def case_of(*names):
-    return Case("operation", TINY, "forward", "float32", names)
+    return Case("attention", TINY, "forward", "float32", names)
 
 
 def test_contestants_take_turns():
@@ -266,7 +266,7 @@ def test_contestants_take_turns():
         return builders[name]()
 
     names = ("ours", "theirs", "wrong", "absent", "deadly")
-    budget = Budget(seconds=0, most=7, fewest=3)
+    budget = Budget(seconds=0.0, most=7, fewest=3)
     result = contest(case_of(*names), build, budget, lambda name: None, {"deadly": "it kills"})
     found = result["contestants"]
     assert result["rounds"] == 3
@@ -280,14 +280,14 @@ def test_contestants_take_turns():
     turns = [x for x in log if x != "wrong"][4:]
     assert [sorted(turns[i : i + 2]) for i in range(0, 6, 2)] == [["ours", "theirs"]] * 3
     # Never more rounds than allowed, however much time is left.
-    result = contest(case_of("ours"), build, Budget(60, 7, 3), lambda name: None, {})
+    result = contest(case_of("ours"), build, Budget(60.0, 7, 3), lambda name: None, {})
     assert result["rounds"] == 7
 
 
-@pytest.mark.parametrize("form", decoding.FORMS)
+@pytest.mark.parametrize("form", decode.FORMS)
 def test_a_run_makes_the_steps_that_its_time_is_divided_by(form):
     arguments = (jnp.float32(2), jnp.float32(1), jnp.float32(1))
-    program = decoding._program(form, lambda w, x, c: w * x + c, arguments, 3, lambda result: None)
+    program = decode._program(form, lambda w, x, c: w * x + c, arguments, 3, lambda result: None)
     assert program.units == 3
     assert program.run() == 15
 
@@ -310,9 +310,9 @@ def test_what_does_not_fit_into_memory_is_refused_beforehand():
 @pytest.mark.parametrize("whole", [True, False])
 def test_truth_agrees_with_the_definition(whole, monkeypatch, x64):
     if not whole:
-        monkeypatch.setattr("experiments.benching.truth.WHOLE", 1)
-        monkeypatch.setattr("experiments.benching.truth.EDGE", 1)
-    monkeypatch.setattr("experiments.benching.truth.BLOCK", 14)  # two queries at once
+        monkeypatch.setattr("crossattn.bench.truth.WHOLE", 1)
+        monkeypatch.setattr("crossattn.bench.truth.EDGE", 1)
+    monkeypatch.setattr("crossattn.bench.truth.BLOCK", 14)  # two queries at once
     rng = np.random.default_rng(0)
     B, T, S, H, D = TINY.sizes
     q, do = rng.standard_normal((2, B, T, H, D))
@@ -339,11 +339,11 @@ def test_truth_agrees_with_the_definition(whole, monkeypatch, x64):
     assert np.isnan(truth.error(found)) == whole
 
 
-@pytest.mark.parametrize("name", masked.KINDS)
+@pytest.mark.parametrize("name", masks.KINDS)
 def test_a_kind_of_mask_means_what_it_is_checked_against(name):
-    B = 3 if name == masked.RAGGED else 1
-    T, S = (17, 17) if name in masked.SQUARE else (5, 19)
-    kind = masked.kind(name, Shape("tiny", B, T, S, 2, 3), seed=0)
+    B = 3 if name == masks.RAGGED else 1
+    T, S = (17, 17) if name in masks.SQUARE else (5, 19)
+    kind = masks.kind(name, Shape("tiny", B, T, S, 2, 3), seed=0)
     dense = np.asarray(kind.mask(*kind.arrays).dense_array(B, T, S))
     rows = np.arange(T)
     wanted = [np.broadcast_to(kind.visible(rows, b), (T, S)) for b in range(B)]

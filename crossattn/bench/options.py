@@ -12,9 +12,9 @@ import tyro
 
 from crossattn.ops.api import IMPLEMENTATIONS
 
-from . import decoding, generating, lengths, masked
+from .benchmarks import decode, generate, length, masks
+from .benchmarks.attention import OURS
 from .cases import SHAPES, Case, Shape, parse_shape
-from .operation import OURS
 from .process import available_cores
 
 __all__ = ["Attention", "Common", "Decode", "Generate", "Length", "Masks", "Module"]
@@ -102,7 +102,7 @@ class Attention(Common):
             peers = GPU_PEERS if self.device == "gpu" else PEERS
         names = [OURS, *(f"{OURS}[{name}]" for name in self.implementation), *peers]
         return [
-            Case("operation", shape, contestants=list(dict.fromkeys(names)), **setting)
+            Case("attention", shape, contestants=list(dict.fromkeys(names)), **setting)
             for setting in self.settings(self.direction)
             for shape in _shapes(self.shapes)
         ]
@@ -127,7 +127,7 @@ class Module(Common):
     def cases(self) -> list[Case]:
         """A case for each shape, pass, dtype and number of threads."""
         return [
-            Case("layer", shape, contestants=[OURS, "linen"], **setting)
+            Case("module", shape, contestants=[OURS, "linen"], **setting)
             for setting in self.settings(self.direction)
             for shape in _shapes(self.shapes)
         ]
@@ -155,11 +155,11 @@ class Decode(Common):
         """A case for each shape, dtype and number of threads."""
         return [
             Case(
-                "decoding",
+                "decode",
                 shape,
-                contestants=decoding.CONTESTANTS,
-                beside=decoding.BESIDE,
-                also=decoding.SCANNED,
+                contestants=decode.CONTESTANTS,
+                beside=decode.BESIDE,
+                also=decode.SCANNED,
                 steps=self.steps,
                 **setting,
             )
@@ -190,9 +190,9 @@ class Generate(Common):
         """A case for each shape and number of threads."""
         return [
             Case(
-                "generating",
+                "generate",
                 shape,
-                contestants=generating.CONTESTANTS,
+                contestants=generate.CONTESTANTS,
                 steps=self.steps,
                 **setting,
             )
@@ -220,21 +220,21 @@ class Masks(Common):
         super().check()
         _known("--implementation", filter(None, (self.implementation,)), tuple(IMPLEMENTATIONS))
         for shape in _shapes(self.shapes):
-            if shape.S < masked.PARTS:
-                raise ValueError(f"the shape {shape} has fewer than {masked.PARTS} keys to hide")
+            if shape.S < masks.PARTS:
+                raise ValueError(f"the shape {shape} has fewer than {masks.PARTS} keys to hide")
 
     def cases(self) -> list[Case]:
         """A case for each shape, pass, dtype and number of threads."""
         found = []
         for setting in self.settings(self.direction):
             for shape in _shapes(self.shapes):
-                names, beside = masked.contestants(shape, self.seed)
+                names, beside = masks.contestants(shape, self.seed)
                 case = Case(
-                    "masked",
+                    "masks",
                     shape,
                     contestants=names,
                     beside=beside,
-                    also=masked.EVERYTHING,
+                    also=masks.EVERYTHING,
                     implementation=self.implementation,
                     **setting,
                 )
@@ -248,7 +248,7 @@ class Length(Common):
 
     shape: str = "1,16,1,8,64"
     """All but the number of keys."""
-    sizes: tuple[int, ...] = lengths.SIZES
+    sizes: tuple[int, ...] = length.SIZES
     """Numbers of keys; ratios are to the first of them."""
     direction: Annotated[Direction, tyro.conf.arg(name="pass")] = "both"
     """"backward" is forward and backward together, up to 262144 keys."""
@@ -267,11 +267,11 @@ class Length(Common):
         found = []
         for setting in self.settings(self.direction):
             backward = setting["direction"] == "backward"
-            sizes = [n for n in self.sizes if n <= lengths.LONGEST_BACKWARD or not backward]
+            sizes = [n for n in self.sizes if n <= length.LONGEST_BACKWARD or not backward]
             if sizes:
                 shape = dataclasses.replace(parse_shape(self.shape), S=max(sizes))
                 case = Case(
-                    "lengths",
+                    "length",
                     dataclasses.replace(shape, name=",".join(map(str, shape.sizes))),
                     contestants=[str(n) for n in sizes],
                     implementation=self.implementation,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 __all__ = ["SHAPES", "Case", "Shape", "parse_shape"]
 
@@ -79,7 +79,7 @@ class Case:
       device: "cpu", "gpu" or "tpu".
       threads: processor cores that the process may use.
       implementation: forces an implementation of ours where the contestants do not name one.
-      steps: of decoding, words of generating.
+      steps: of decoding, words of generate.
       seed: of the inputs.
     """
 
@@ -87,7 +87,7 @@ class Case:
     shape: Shape
     direction: str
     dtype: str
-    contestants: list[str]
+    contestants: Sequence[str]
     beside: Mapping[str, str] = dataclasses.field(default_factory=dict)
     also: str | None = None
     device: str = "cpu"
@@ -99,7 +99,7 @@ class Case:
     @property
     def unit(self) -> str:
         """What a time is the time of."""
-        units = {"decoding": "step", "generating": "word", "lengths": "key"}
+        units = {"decode": "step", "generate": "word", "length": "key"}
         return units.get(self.benchmark, "call")
 
     @property

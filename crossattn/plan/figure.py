@@ -72,7 +72,7 @@ def plan(entries: Sequence[Mapping[str, Any]], memory: Collection[int], *, title
     return figure
 
 
-def _stack(axes: Any, rows: Sequence[Mapping[str, float]]) -> tuple[float, int]:
+def _stack(axes: Any, rows: Sequence[Mapping[str, int | float]]) -> tuple[int | float, int]:
     """A bar for each row, of bytes by kind; the bytes of the longest, and the unit of the axis."""
     kinds = list(dict.fromkeys(kind for row in rows for kind in row))
     most = max(sum(row.values()) for row in rows)
@@ -99,15 +99,15 @@ def _times(axes: Any, entries: Sequence[Mapping[str, Any]]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _sent(entry: Mapping[str, Any]) -> dict[str, float]:
+def _sent(entry: Mapping[str, Any]) -> dict[str, int | float]:
     """Bytes that a device sends by kind of collective, as compiled."""
-    sent: dict[str, float] = {}
+    sent: dict[str, int | float] = {}
     for one in entry.get("train", {}).get("collectives", ()):
         sent[one["kind"]] = sent.get(one["kind"], 0.0) + one["bytes"]
     return sent
 
 
-def _held(entry: Mapping[str, Any]) -> dict[str, float]:
+def _held(entry: Mapping[str, Any]) -> dict[str, int | float]:
     """Bytes of a device in training: as compiled, or by formula where it does not fit."""
     by_formula = entry["estimate"]
     held = {kind: by_formula[kind] for kind in KINDS}

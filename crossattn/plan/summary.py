@@ -197,7 +197,7 @@ def _compiled(entry: dict[str, Any]) -> list[str]:
     return [size(sum(step["bytes"].values())), size(sent), "yes"]
 
 
-def size(count: float | None) -> str:
+def size(count: int | float | None) -> str:
     """Bytes for people.
 
     Example:

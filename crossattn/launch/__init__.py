@@ -1,0 +1,1 @@
+"""Where the runs of a suite happen: threads (`lanes`), processes or Slurm jobs (`launcher`)."""
