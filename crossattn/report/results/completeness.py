@@ -5,7 +5,6 @@ from typing import Any
 
 from crossattn.report.stats.paired import FEWEST_SEEDS
 
-
 Results = Mapping[str, Any]
 
 QUICK = (

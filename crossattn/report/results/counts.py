@@ -9,7 +9,6 @@ from typing import Any
 
 from crossattn.report.render.blocks import DASH, Table
 
-
 Results = Mapping[str, Any]
 
 # What the items of a metric are, by the first or second part of its name.

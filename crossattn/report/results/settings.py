@@ -10,7 +10,6 @@ from typing import Any
 
 from crossattn.report.render.blocks import Table
 
-
 Results = Mapping[str, Any]
 # variant -> dotted field -> value
 Settings = Mapping[str, Mapping[str, Any]]
