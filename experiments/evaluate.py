@@ -18,6 +18,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from crossattn.align.evidence import Evidence
 from crossattn.data.tfds.records import DataError
 from crossattn.files import printable, write_atomically
 from crossattn.launch.devices import mesh_of, show
@@ -36,7 +37,7 @@ from crossattn.train.checkpoint import (
     newest,
 )
 from crossattn.train.evaluate import Evaluator
-from crossattn.train.evidence import Evidence, measure_model
+from crossattn.train.evidence import measure_model
 from crossattn.train.loop import TrainPrograms
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.record import RecordError, RunRecord

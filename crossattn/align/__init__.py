@@ -1,5 +1,11 @@
-"""Measures of alignment: arrays in, numbers out, whoever's model they come from."""
+"""Measures of alignment: arrays in, numbers out, whoever's model they come from.
 
+`measures` has the registry of measures and the names of metrics, `inputs` the arrays that measures
+read, `evidence` computes them. The other modules hold the functions, and register them.
+"""
+
+import crossattn.align.answers
+import crossattn.align.causal  # noqa: F401
 from crossattn.align.attention import mass_in_region, pointing, pointing_chance
 from crossattn.align.captions import (
     commonest_word_accuracy,

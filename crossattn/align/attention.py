@@ -8,6 +8,8 @@ Both have one shape: numpy.broadcast_to says it where one region is meant for se
 import numpy as np
 
 from crossattn.align.arguments import boolean, finite_numbers, of_one_shape
+from crossattn.align.inputs import AttentionMaps
+from crossattn.align.measures import Measure, register_measure
 from crossattn.shapes import Bool, Float
 
 
@@ -70,3 +72,58 @@ def mass_in_region(
         raise ValueError(f"coverage is the covered share of each patch, 0 to 1, got {span}")
     mass = np.einsum("...p,...p->...", weights, coverage)
     return np.where((coverage > 0).any(axis=-1), mass, np.nan)
+
+
+def pointing_by_head(maps: AttentionMaps) -> Float[np.ndarray, "N H"]:
+    """Pointing game of each head; one that sees nothing points nowhere: 0."""
+    hit = np.take_along_axis(maps.region, maps.peaks.astype(int), axis=-1)
+    return (hit & (maps.peaks >= 0)).astype(float)
+
+
+def best_patch(maps: AttentionMaps) -> float:
+    """Pointing of whoever always points at the one patch that is right most often."""
+    return float(maps.region.mean(axis=0).max())
+
+
+def _image_mass(maps: AttentionMaps) -> np.ndarray | None:
+    # Where the softmax covers more than the image; elsewhere it is 1 and says nothing.
+    return maps.image_mass if maps.image_mass.min() < 1 - 1e-4 else None
+
+
+register_measure(
+    Measure(
+        "pointing",
+        "attention",
+        AttentionMaps,
+        lambda maps: pointing(maps.weights, maps.region),
+        "Pointing: how often the most attended patch lies on the true region.",
+        chance=lambda maps: float(np.mean(pointing_chance(maps.region))),
+        chance_meaning="Chance, for pointing: the mean share of the patches that belong to the "
+        "region, which is what a patch picked at random reaches.",
+        headline={"*": "pointing"},
+        by_head=pointing_by_head,
+        levels={"fixed_patch": best_patch},
+    )
+)
+register_measure(
+    Measure(
+        "mass",
+        "attention",
+        AttentionMaps,
+        lambda maps: mass_in_region(maps.weights, maps.coverage),
+        "Mass: the share of the attention inside the region, patches counting by the share of "
+        "them that it covers.",
+    )
+)
+register_measure(
+    Measure(
+        "image_mass",
+        "attention",
+        AttentionMaps,
+        _image_mass,
+        "Image mass: the share of the attention that falls on the image where it may also fall "
+        "on text.",
+        headline={"*": "image mass"},
+        by_layer=False,
+    )
+)

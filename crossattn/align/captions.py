@@ -3,6 +3,8 @@
 import numpy as np
 
 from crossattn.align.arguments import boolean, of_one_shape
+from crossattn.align.inputs import CaptionLikelihoods, WrittenCaptions
+from crossattn.align.measures import Measure, register_measure
 from crossattn.shapes import Bool, Float, Int
 
 
@@ -100,3 +102,49 @@ def commonest_word_accuracy(
         values, counts = np.unique(words[own], return_counts=True)
         right[own] = words[own] == values[counts.argmax()]
     return right
+
+
+def _slot_accuracy(captions: WrittenCaptions) -> np.ndarray | None:
+    has = captions.slots.any(axis=1)
+    if not has.any():
+        return None
+    return slot_accuracy(captions.predicted[has], captions.words[has], captions.slots[has])
+
+
+register_measure(
+    Measure(
+        "perplexity",
+        "task",
+        CaptionLikelihoods,
+        lambda told: perplexity(told.log_likelihood, told.target.sum(axis=1)),
+        "Perplexity: of the words of all captions, each predicted after the true ones before it.",
+        chance=lambda told: word_frequency_perplexity(told.words, told.target),
+        chance_meaning="Chance of a perplexity: that of whoever knows how often each word occurs.",
+        limits=(1.0, np.inf),
+        lower_is_better=True,
+    )
+)
+register_measure(
+    Measure(
+        "slot_accuracy",
+        "task",
+        WrittenCaptions,
+        _slot_accuracy,
+        "Slot accuracy: of captions written word by word, the share of the words naming what is "
+        "in the picture that are right.",
+        chance=lambda captions: commonest_word_accuracy(
+            captions.words[captions.slots].astype(int), captions.groups[captions.slots].astype(int)
+        ),
+        chance_meaning="Chance of slots: the commonest word of each group of words.",
+        headline={"caption": "caption slots"},
+    )
+)
+register_measure(
+    Measure(
+        "exact",
+        "task",
+        WrittenCaptions,
+        lambda captions: exact_match(captions.predicted, captions.words, captions.target),
+        "Exact: captions of which every word is right.",
+    )
+)

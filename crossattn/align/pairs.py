@@ -3,6 +3,8 @@
 import numpy as np
 
 from crossattn.align.arguments import finite_numbers
+from crossattn.align.inputs import SwapPairs
+from crossattn.align.measures import Measure, register_measure
 from crossattn.shapes import Float
 
 
@@ -33,3 +35,25 @@ def swap_scores(score: Float[np.ndarray, "N 2 2"]) -> dict[str, Float[np.ndarray
     image = (score[:, 0, 0] > score[:, 0, 1]) & (score[:, 1, 1] > score[:, 1, 0])
     scores = {"text": text, "image": image, "group": text & image}
     return {name: value.astype(float) for name, value in scores.items()}
+
+
+def _register(name: str, chance: float, wins: str) -> None:
+    register_measure(
+        Measure(
+            name,
+            "task",
+            SwapPairs,
+            lambda pairs: swap_scores(pairs.score)[name],
+            f"{name.capitalize()}: of pairs of scenes whose captions use the same words, {wins}.",
+            chance=chance,
+            chance_meaning="Chance of pairs: scores that are random and independent (text and "
+            "image 1/4, group 1/6); a scorer that ignores the image ties, and a tie counts as "
+            "wrong, so that it gets 0.",
+        )
+    )
+
+
+# What random scores reach of a pair: two comparisons of two, both; the two right of four on top.
+_register("text", 1 / 4, "how often the right caption scores higher for both images")
+_register("image", 1 / 4, "how often the right image scores higher for both captions")
+_register("group", 1 / 6, "how often both hold")

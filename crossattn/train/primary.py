@@ -1,14 +1,20 @@
 """By which metrics a suite can be judged on its data: known before anything is trained."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from crossattn.align.evidence import Evidence
+from crossattn.align.inputs import AttentionMaps
+from crossattn.align.measures import find_metric
 from crossattn.data.examples import Examples
 from crossattn.models.decoder import POOLED
+from crossattn.train.evaluate import Look, Predictions
+from crossattn.train.evidence import attention_maps, chosen_place, task_inputs
 from crossattn.train.source import Dataset
 from crossattn.train.suite import Suite
-from crossattn.train.texts import STRONG, captions, positions, questions, slots_of
+from crossattn.train.texts import captions, questions
 
 
 def check_source(suite: Suite, source: Dataset) -> None:
@@ -19,7 +25,8 @@ def check_source(suite: Suite, source: Dataset) -> None:
     """
     source.feed(suite.base, 0)
     split = suite.primary.split("/")[0]
-    if split in ("pointing", "mass"):
+    metric = find_metric(suite.primary)
+    if metric and metric.measure.family == "attention":
         _check_pointing(suite, source)
         return
     if split not in (*source.splits, "caption"):
@@ -40,8 +47,13 @@ def check_source(suite: Suite, source: Dataset) -> None:
         )
     raise ValueError(
         f"the primary metric {suite.primary} is not measured on these data: "
-        f"choose one of {', '.join(known)}"
+        f"choose one of {', '.join(sorted(known, key=_distance(suite.primary)))}"
     )
+
+
+def _distance(name: str) -> Callable[[str], float]:
+    """How far another name is from this one: what was meant is said first."""
+    return lambda other: -difflib.SequenceMatcher(None, name, other).ratio()
 
 
 def _check_pointing(suite: Suite, source: Dataset) -> None:
@@ -61,41 +73,28 @@ def _check_pointing(suite: Suite, source: Dataset) -> None:
 
 
 def measurable(splits: Mapping[str, Examples], main: str) -> list[str]:
-    """Metrics that `measure` has of every model, whatever it attends to."""
-    names = []
+    """Metrics of a task that every model has, whatever it attends to: those of the truth itself."""
+    evidence = Evidence()
     for split, examples in splits.items():
-        if split == "swap":
-            names += [f"swap/{name}" for name in ("text", "image", "group")]
-        elif split != "validation":
-            names += _measurable(split, examples, "caption" if split == main else split)
-    return names
-
-
-def _measurable(split: str, examples: Examples, written_as: str) -> list[str]:
-    names, asked, told = [], questions(examples), captions(examples)
-    if len(asked):
-        kinds = sorted({examples.kinds[kind] for kind in examples.kind[asked]})
-        is_open = np.isin(examples.role[asked, examples.answer[asked]], STRONG)
-        names += [f"{split}/accuracy"]
-        names += [f"{split}/accuracy/{kind}" for kind in kinds if len(kinds) > 1]
-        names += [f"{split}/open"] if is_open.any() and not is_open.all() else []
-    if len(told):
-        names += [f"{split}/perplexity", f"{written_as}/exact"]
-        names += [f"{written_as}/slot_accuracy"] if slots_of(examples, told).any() else []
-    return names
+        truth = Predictions(examples.tokens, np.zeros(len(examples)), None)
+        write = lambda texts: texts.tokens
+        for where, arrays in task_inputs(split, examples, truth, write, main=main):
+            evidence.read(where, arrays)
+    return list(evidence.metrics)
 
 
 def located(splits: Mapping[str, Examples], main: str) -> list[str]:
-    """Metrics that models have which attend to patches: where the data know regions of words.
+    """Metrics that models have which attend to patches: where the data know regions of words."""
+    maps = [_true_maps(splits[split]) for split in ("validation", main)]
+    evidence = Evidence()
+    if chosen := chosen_place(*maps):
+        place, name = chosen
+        evidence.read(name, maps[1][place][0])
+    return list(evidence.items)
 
-    At answers; where nothing is asked, at the words of captions.
-    """
-    for name, at in (("answer", "answer"), ("predicted", "caption")):
-        if all(_has_regions(splits[split], name) for split in ("validation", main)):
-            return [f"pointing/{at}", f"mass/{at}"]
-    return []
 
-
-def _has_regions(examples: Examples, name: str) -> bool:
-    rows, _, words = positions(examples)[name]
-    return bool((examples.regions(rows)[np.arange(len(rows)), words] >= examples.covered).any())
+def _true_maps(examples: Examples) -> dict[str, list[AttentionMaps]]:
+    """Of a model that looks at the true regions and at nothing else."""
+    regions = examples.regions()[None]
+    ones = np.ones(regions.shape[:-1])
+    return attention_maps(examples, Look(regions, np.zeros((*ones.shape, 1), int), ones))

@@ -1,17 +1,15 @@
 """Which words of the examples are judged, and what is right of them."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from crossattn.align import commonest_word_accuracy, exact_match, perplexity, slot_accuracy
+from crossattn.align import perplexity
 from crossattn.data.examples import ROLES, Examples
-from crossattn.train.evaluate import Evaluator, Predictions
+from crossattn.train.evaluate import Predictions
 
 # Words whose region is exact; relation words point weakly, function words nowhere.
 STRONG = tuple(ROLES.index(role) for role in ("colour", "shape"))
-CAPTIONS_WRITTEN = 256
 
 
 def questions(examples: Examples) -> np.ndarray:
@@ -52,30 +50,6 @@ def positions(examples: Examples) -> dict[str, tuple[np.ndarray, np.ndarray, np.
 def slots_of(examples: Examples, rows: np.ndarray) -> np.ndarray:
     """Words of captions (n, T) that name what is in the picture: colours and shapes."""
     return examples.target[rows] & np.isin(examples.role[rows], STRONG)
-
-
-def written(
-    evaluator: Evaluator, params: Any, examples: Examples
-) -> dict[str, tuple[np.ndarray, float | None]]:
-    """What is right of captions that a model writes greedily, with the level of chance.
-
-    "exact": 1 where every word is; "slot_accuracy", of captions that have slots: the share of them
-    that hold the right word. The best guess without the picture is the commonest word of a role.
-    """
-    rows = captions(examples)[:CAPTIONS_WRITTEN]
-    if not len(rows):
-        return {}
-    told = examples.rows(rows)
-    said, slots = evaluator.write(params, told), slots_of(examples, rows)
-    found: dict[str, tuple[np.ndarray, float | None]] = {
-        "exact": (exact_match(said, told.tokens, told.target), None)
-    }
-    if (has := slots.any(axis=1)).any():
-        values = slot_accuracy(said[has], told.tokens[has], slots[has])
-        words, roles = told.tokens[slots].astype(int), told.role[slots].astype(int)
-        chance = float(commonest_word_accuracy(words, roles).mean())
-        found = {"slot_accuracy": (values, chance), **found}
-    return found
 
 
 def score(examples: Examples, said: Predictions) -> tuple[str, float]:

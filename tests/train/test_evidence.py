@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 
 from crossattn.align import pointing_chance, swap_scores
+from crossattn.align.measures import MEASURES
 from crossattn.data import scenes
+from crossattn.data.scenes.language import VOCABULARY
 from crossattn.train.evaluate import Evaluator, Look, Predictions, knockouts
-from crossattn.train.evidence import SWAP_CHANCE, measure_model
+from crossattn.train.evidence import measure_model
 from crossattn.train.primary import measurable
 from crossattn.train.run import replace
 from crossattn.train.step import model_of
 from crossattn.train.texts import positions, score
 
+SWAP_CHANCE = {name: MEASURES[name].chance for name in ("text", "image", "group")}
 SPLITS = ("validation", "iid", "swap")
 
 
@@ -186,7 +189,7 @@ def test_positions_attend_before_they_predict(splits):
     np.testing.assert_array_equal(words, examples.answer[rows])
     np.testing.assert_array_equal(queries, words - 1)
     said = {examples.vocabulary[token] for token in examples.tokens[rows, words]}
-    assert said <= {*scenes.VOCABULARY} - {"yes", "no", "one", "two", "three", "four"}
+    assert said <= {*VOCABULARY} - {"yes", "no", "one", "two", "three", "four"}
     rows, queries, words = found["consumed"]
     np.testing.assert_array_equal(queries, words)
     rows, queries, words = found["predicted"]

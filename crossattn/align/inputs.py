@@ -1,0 +1,113 @@
+"""What measures read: arrays of one trained model, whoever made them.
+
+Letters: N items, E texts of T words, P patches of an image, H heads.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from crossattn.shapes import Bool, Float, Int
+
+__all__ = [
+    "Answers",
+    "AttentionMaps",
+    "CaptionLikelihoods",
+    "Knockouts",
+    "SwapPairs",
+    "WrittenCaptions",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """Answers to N questions.
+
+    Attributes:
+      right: whether each is right.
+      chance: what a predictor that reads only the text reaches of each.
+      kinds: the kind of each question.
+      is_open: whether the right answer names something that is in the picture.
+    """
+
+    item: ClassVar[str] = "question"
+    right: Float[np.ndarray, " N"]
+    chance: Float[np.ndarray, " N"]
+    kinds: np.ndarray
+    is_open: Bool[np.ndarray, " N"]
+
+    def of_kind(self, kind: str) -> "Answers":
+        """The answers to questions of one kind."""
+        own = self.kinds == kind
+        return Answers(self.right[own], self.chance[own], self.kinds[own], self.is_open[own])
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionLikelihoods:
+    """How likely E captions are: natural logarithms (E,), and which words of them count."""
+
+    item: ClassVar[str] = "text"
+    log_likelihood: Float[np.ndarray, " E"]
+    words: Int[np.ndarray, "E T"]
+    target: Bool[np.ndarray, "E T"]
+
+    def __len__(self) -> int:
+        return len(self.log_likelihood)
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenCaptions:
+    """E captions that a model wrote beside the true ones.
+
+    Attributes:
+      predicted: the words written.
+      words: the true ones.
+      target: which of them the model had to write.
+      slots: which of those name what is in the picture.
+      groups: the group that each word belongs to (colours, shapes), for guesses among them.
+    """
+
+    item: ClassVar[str] = "caption"
+    predicted: Int[np.ndarray, "E T"]
+    words: Int[np.ndarray, "E T"]
+    target: Bool[np.ndarray, "E T"]
+    slots: Bool[np.ndarray, "E T"]
+    groups: Int[np.ndarray, "E T"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SwapPairs:
+    """Scores of N pairs: score[n, c, i] of caption c with image i; caption c belongs to image c."""
+
+    item: ClassVar[str] = "pair"
+    score: Float[np.ndarray, "N 2 2"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionMaps:
+    """What one layer looks at for N words of known region.
+
+    Attributes:
+      weights: attention over patches, mean over heads.
+      peaks: the patch that each head attends to most, -1 where it sees none.
+      image_mass: share of the attention that falls on the image.
+      region: patches that belong to the word's region.
+      coverage: share of each patch that the region covers.
+    """
+
+    item: ClassVar[str] = "item"
+    weights: Float[np.ndarray, "N P"]
+    peaks: Int[np.ndarray, "N H"]
+    image_mass: Float[np.ndarray, " N"]
+    region: Bool[np.ndarray, "N P"]
+    coverage: Float[np.ndarray, "N P"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Knockouts:
+    """Whether N words are right while part of the image is hidden, and the chance of each."""
+
+    item: ClassVar[str] = "item"
+    right: Float[np.ndarray, " N"]
+    chance: Float[np.ndarray, " N"]
