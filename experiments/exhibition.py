@@ -39,7 +39,7 @@ def build_gallery(source: Dataset, maps: Path, *, of: str = "one run") -> Galler
         readings.append(["predicted" if ahead else "consumed" for ahead in predicted])
         # The position before a predicted word attends for it.
         shown.append(weights[row, np.where(predicted, places - 1, places)])
-        numbers = [np.flatnonzero(chosen.objects[row, place]) + 1 for place in places]
+        numbers = [np.flatnonzero(chosen.grounded[row, place]) + 1 for place in places]
         outlines.append(np.stack([np.isin(masks[row], number) for number in numbers]))
     return Gallery(
         pixels=source.pictures(chosen.image),

@@ -61,7 +61,7 @@ def gather(
     return {
         "tokens": examples.tokens[rows],
         "target": examples.target[rows],
-        "objects": examples.objects[rows],
+        "grounded": examples.grounded[rows],
         "images": examples.images[image],
         "coverage": examples.coverage[image],
         "boxes": None if examples.boxes is None else examples.boxes[image],

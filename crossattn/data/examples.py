@@ -5,27 +5,26 @@ from typing import SupportsIndex
 
 import numpy as np
 
-__all__ = ["ROLES", "Examples"]
+__all__ = ["Examples"]
 
-# What a word does. Words of relation ("left") point weakly: to both things that they relate. The
-# verdict is "yes" or "no"; "thing" and "things" stand where a shape word could stand.
-ROLES = ("none", "colour", "shape", "relation", "count", "thing", "verdict")
+ROWS = ("image", "tokens", "target", "grounded", "group", "kind", "answer")
+WORDS = ("tokens", "target", "grounded", "group")
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """N images and E rows of text about them, with exact regions for every word.
+    """N images and E rows of text about them, with the regions of the words.
 
     Attributes:
         images: (N, P, F) float32 features of patches, or (N, height, width, 3) uint8 pixels.
-        coverage: (N, O, P) float32, the fraction of patch p that object o covers. Objects do not
-            overlap, so that the coverage of a set of objects is the sum.
+        coverage: (N, O, P) float32, the fraction of patch p that region o covers. Regions do not
+            overlap, so that the coverage of a set of regions is the sum.
         image: (E,) int32, the image that a row of text is about.
         tokens: (E, T) int32, 0 is `<pad>`.
         target: (E, T) bool, the tokens that a model has to predict: an answer, or the words of a
             caption and its `<eos>`.
-        objects: (E, T, O) bool, the objects that a token refers to.
-        role: (E, T) int8, index into `ROLES`.
+        grounded: (E, T, O) bool, the regions of a word, or of the phrase that it is part of; none
+            where it has no region.
         kind: (E,) int8, index into `kinds`.
         answer: (E,) int32, position of the answer in `tokens`; 0 where a row has none (captions).
         vocabulary: the words, by token.
@@ -33,8 +32,12 @@ class Examples:
         grid: rows and columns of patches, P = rows * columns in row-major order.
         chance: kind to the accuracy of the best predictor that reads only the text, where that
             is known; captions have no entry.
+        group: (E, T) int8, index into `groups`; None where words are not told apart.
+        groups: what the source calls groups of words, as "colour"; the first are all other words.
+        content: the groups that name what is in the picture and have an exact region: what the
+            measures of pointing, of slots and of knock-outs are about.
         covered: a patch belongs to a region when at least this share of it is covered.
-        boxes: (N, O, 3) float32, horizontal and vertical place and size of each object in (0, 1],
+        boxes: (N, O, 3) float32, horizontal and vertical place and size of each region in (0, 1],
             0 where there is none: a third modality beside text and image; or None.
 
     Raises:
@@ -46,25 +49,29 @@ class Examples:
     image: np.ndarray
     tokens: np.ndarray
     target: np.ndarray
-    objects: np.ndarray
-    role: np.ndarray
+    grounded: np.ndarray
     kind: np.ndarray
     answer: np.ndarray
     vocabulary: tuple[str, ...]
     kinds: tuple[str, ...]
     grid: tuple[int, int]
     chance: dict[str, float]
+    group: np.ndarray | None = None
+    groups: tuple[str, ...] = ("other",)
+    content: tuple[str, ...] = ()
     covered: float = 0.1
     boxes: np.ndarray | None = None
 
     def __post_init__(self):
         rows, length = self.tokens.shape
         count, things, patches = self.coverage.shape
+        if self.group is None:
+            object.__setattr__(self, "group", np.zeros((rows, length), np.int8))
         expected = {
             "image": (rows,),
             "target": (rows, length),
-            "objects": (rows, length, things),
-            "role": (rows, length),
+            "grounded": (rows, length, things),
+            "group": (rows, length),
             "kind": (rows,),
             "answer": (rows,),
         }
@@ -77,17 +84,17 @@ class Examples:
         if len(self.images) != count or self.grid[0] * self.grid[1] != patches:
             raise ValueError(
                 f"images {self.images.shape} and grid {self.grid} do not fit "
-                f"coverage {self.coverage.shape} (images, objects, patches)"
+                f"coverage {self.coverage.shape} (images, regions, patches)"
             )
         if self.boxes is not None and self.boxes.shape[:2] != (count, things):
             raise ValueError(
                 f"boxes {self.boxes.shape} does not fit coverage {self.coverage.shape}: "
-                "both begin with images, objects"
+                "both begin with images, regions"
             )
         limits = {
             "image": count,
             "tokens": len(self.vocabulary),
-            "role": len(ROLES),
+            "group": len(self.groups),
             "kind": len(self.kinds),
             "answer": length,
         }
@@ -109,8 +116,7 @@ class Examples:
             >>> len(data), len(captions), len(captions.images)
             (200, 100, 100)
         """
-        names = ("image", "tokens", "target", "objects", "role", "kind", "answer")
-        return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in names})
+        return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in ROWS})
 
     def cut(self, length: int) -> "Examples":
         """Keep the first `length` tokens of every row.
@@ -128,22 +134,30 @@ class Examples:
         """
         if self.target[:, length:].any():
             raise ValueError(f"rows cut to {length} tokens would lose words to predict")
-        names = ("tokens", "target", "objects", "role")
         return dataclasses.replace(
-            self, **{name: getattr(self, name)[:, :length] for name in names}
+            self, **{name: getattr(self, name)[:, :length] for name in WORDS}
         )
 
     def regions(self, chosen=slice(None)) -> np.ndarray:
-        """Give the fraction of each patch that the objects of each token cover.
+        """Give the fraction of each patch that the regions of each word cover.
 
         Args:
             chosen: rows of text: indices, a slice or a mask; all rows by default.
 
         Returns:
-            (E, T, P) float32; zero where a token refers to nothing.
+            (E, T, P) float32; zero where a word has no region.
         """
-        sets = self.objects[chosen].astype(np.float32)
+        sets = self.grounded[chosen].astype(np.float32)
         return sets @ self.coverage[self.image[chosen]]
+
+    def naming(self) -> np.ndarray:
+        """Words (E, T) bool that name what is in the picture: those of the `content` groups.
+
+        Where a source tells no groups apart, all words that have a region.
+        """
+        if len(self.groups) == 1:
+            return self.grounded.any(axis=-1)
+        return np.isin(self.group, [self.groups.index(name) for name in self.content])
 
     def words(self, row: SupportsIndex) -> str:
         """Spell one row of text, without padding."""

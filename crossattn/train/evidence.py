@@ -19,7 +19,6 @@ from crossattn.align.inputs import (
 from crossattn.data.examples import Examples
 from crossattn.train.evaluate import Evaluator, Look, Predictions, knockouts
 from crossattn.train.texts import (
-    STRONG,
     captions,
     positions,
     questions,
@@ -92,7 +91,7 @@ def task_inputs(
                 right_answers(examples, said, rows),
                 np.array([examples.chance[kind] for kind in kinds]),
                 kinds,
-                np.isin(examples.role[rows, examples.answer[rows]], STRONG),
+                examples.naming()[rows, examples.answer[rows]],
             ),
         )
     if len(rows := captions(examples)):
@@ -103,7 +102,7 @@ def task_inputs(
         yield (
             "caption" if split == main else split,
             WrittenCaptions(
-                write(told), told.tokens, told.target, slots_of(examples, rows), told.role
+                write(told), told.tokens, told.target, slots_of(examples, rows), told.group
             ),
         )
 
@@ -195,8 +194,8 @@ def _hidden(examples: Examples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         kinds = [examples.kinds[kind] for kind in examples.kind[rows]]
         return rows, words, np.array([examples.chance[kind] for kind in kinds])
     rows, _, words = found["predicted"]
-    said, role = examples.tokens[rows, words], examples.role[rows, words]
-    levels = commonest_word_accuracy(said.astype(int), role.astype(int))
+    said, group = examples.tokens[rows, words], examples.group[rows, words]
+    levels = commonest_word_accuracy(said.astype(int), group.astype(int))
     count = min(len(rows), CAPTION_WORDS_HIDDEN)
     some = np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False))
     return rows[some], words[some], levels[some]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from crossattn.data.examples import ROLES, Examples
+from crossattn.data.examples import Examples
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.source import Dataset
 
@@ -23,22 +23,16 @@ def exhibit_rows(examples: Examples) -> np.ndarray:
 
 
 def exhibit_words(examples: Examples) -> np.ndarray:
-    """Words (E, T) whose attention is worth a picture: colours, shapes and answers with a region.
+    """Words (E, T) whose attention is worth a picture: those that have a region.
 
-    Where no word has a region, because the data know none, these words all the same; where there
-    are none of these words, all words of captions. The first token is left out: no position
-    predicts it and it is no word.
+    Where no word has one, because the data know none, answers; where nothing is asked, all words of
+    captions. The first token is left out: no position predicts it and it is no word.
     """
-    strong = np.isin(examples.role, [ROLES.index(role) for role in ("colour", "shape", "relation")])
-    answer = np.arange(examples.tokens.shape[1]) == examples.answer[:, None]
-    words = strong | answer
-    words[:, 0] = False
-    if not words.any():
-        words = examples.target.copy()
-    located = examples.objects.any(axis=-1)
-    if located.any():
-        words &= located
-    words[:, 0] = False
+    answers = np.arange(examples.tokens.shape[1]) == examples.answer[:, None]
+    for words in (examples.grounded.any(axis=-1), answers, examples.target.copy()):
+        words[:, 0] = False
+        if words.any():
+            break
     return words
 
 

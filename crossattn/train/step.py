@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     Attributes:
       tokens: (B, T) int32, 0 is padding.
       target: (B, T) bool, words that the model must predict.
-      objects: (B, T, O) bool, objects that each word refers to.
+      grounded: (B, T, O) bool, regions that each word refers to.
       images: (I, P, F) float32 or (I, h, w, 3) uint8.
       coverage: (I, O, P) float32, share of each patch that each object covers.
       boxes: (I, O, 3) float32, place and size of each object, or None: see `scenes`.
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
     tokens: Any
     target: Any
-    objects: Any
+    grounded: Any
     images: Any
     coverage: Any
     boxes: Any = None
@@ -67,7 +67,7 @@ def regions(batch: Batch) -> Float[Array, "B T P"]:
     """Share of each patch that the objects of each word cover; objects do not overlap."""
     texts = batch.tokens.shape[0] // batch.images.shape[0]
     coverage = jnp.repeat(batch.coverage, texts, axis=0)
-    return jnp.einsum("bto,bop->btp", batch.objects.astype(coverage.dtype), coverage)
+    return jnp.einsum("bto,bop->btp", batch.grounded.astype(coverage.dtype), coverage)
 
 
 def forward(

@@ -5,11 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from crossattn.align import perplexity
-from crossattn.data.examples import ROLES, Examples
+from crossattn.data.examples import Examples
 from crossattn.train.evaluate import Predictions
-
-# Words whose region is exact; relation words point weakly, function words nowhere.
-STRONG = tuple(ROLES.index(role) for role in ("colour", "shape"))
 
 
 def questions(examples: Examples) -> np.ndarray:
@@ -31,10 +28,10 @@ def right_answers(examples: Examples, said: Predictions, rows: np.ndarray) -> np
 def positions(examples: Examples) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Where words meet attention: (rows, positions that attend, words they are about).
 
-    "answer": the position that predicts an answer naming a colour or shape; "consumed": a position
-    whose input is a colour or shape word; "predicted": one that predicts such a word of a caption.
+    "answer": the position that predicts an answer that names what is in the picture; "consumed": a
+    position whose input is such a word; "predicted": one that predicts such a word of a caption.
     """
-    strong = np.isin(examples.role, STRONG) & examples.objects.any(axis=-1)
+    strong = examples.naming() & examples.grounded.any(axis=-1)
     rows, words = np.nonzero(strong)
     last = examples.tokens.shape[1] - 1
     is_answer = (examples.answer[rows] == words) & (words > 0)
@@ -48,8 +45,8 @@ def positions(examples: Examples) -> dict[str, tuple[np.ndarray, np.ndarray, np.
 
 
 def slots_of(examples: Examples, rows: np.ndarray) -> np.ndarray:
-    """Words of captions (n, T) that name what is in the picture: colours and shapes."""
-    return examples.target[rows] & np.isin(examples.role[rows], STRONG)
+    """Words of captions (n, T) that name what is in the picture, as colours and shapes."""
+    return examples.target[rows] & examples.naming()[rows]
 
 
 def score(examples: Examples, said: Predictions) -> tuple[str, float]:

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from crossattn.data import easy_vqa
-from crossattn.data.examples import ROLES
+from crossattn.data.easy_vqa.source import GROUPS
 
 COLOURS = {
     "black": (0, 0, 0),
@@ -156,19 +156,19 @@ def test_object_has_the_colour_that_the_words_say(splits, split):
     names = list(COLOURS)
     distance = np.abs(core[:, None] - np.array([COLOURS[name] for name in names])[None]).sum(-1)
     seen = np.array([data.vocabulary.index(name) for name in names])[distance.argmin(1)]
-    colour = data.role == ROLES.index("colour")
+    colour = data.group == GROUPS.index("colour")
     row, _ = np.nonzero(colour)
     true = data.tokens[colour] == seen[data.image[row]]
-    np.testing.assert_array_equal(data.objects[colour][:, 0], true)
+    np.testing.assert_array_equal(data.grounded[colour][:, 0], true)
 
 
 def test_shape_words_never_contradict_each_other(splits):
     for data in splits.values():
-        place = data.role == ROLES.index("shape")
+        place = data.group == GROUPS.index("shape")
         row, _ = np.nonzero(place)
         held, denied = set(), set()
         for image, token, true in zip(
-            data.image[row], data.tokens[place], data.objects[place][:, 0], strict=True
+            data.image[row], data.tokens[place], data.grounded[place][:, 0], strict=True
         ):
             (held if true else denied).add((int(image), int(token)))
         assert held.isdisjoint(denied)
@@ -200,7 +200,7 @@ def test_words_point_where_they_are_true(splits, text, pointing):
             if "thing" in match.groupdict():
                 expected[words(test, row).index("shape")] = pointing
             expected[test.answer[row]] = True
-            np.testing.assert_array_equal(test.objects[row, :, 0], expected)
+            np.testing.assert_array_equal(test.grounded[row, :, 0], expected)
     assert found > 20
 
 
@@ -217,8 +217,8 @@ def test_words_point_where_they_are_true(splits, text, pointing):
 def test_roles(splits, text, roles):
     test = splits["test"]
     row = next(row for row in range(len(test)) if test.words(row) == text)
-    assert [ROLES[role] for role in test.role[row]][: test.answer[row] + 1] == roles.split()
-    assert not test.role[row, test.answer[row] + 1 :].any()
+    assert [GROUPS[role] for role in test.group[row]][: test.answer[row] + 1] == roles.split()
+    assert not test.group[row, test.answer[row] + 1 :].any()
 
 
 @pytest.mark.parametrize(("cell", "window", "grid"), [(8, 2, 7), (16, 1, 4), (8, 1, 8), (4, 5, 12)])
@@ -252,7 +252,7 @@ def test_limit_takes_the_first_images_with_all_their_questions(splits):
     rows = np.flatnonzero(whole.image < 5)
     np.testing.assert_array_equal(part.images, whole.images[:5])
     for field in dataclasses.fields(whole):
-        if field.name in ("image", "tokens", "target", "objects", "role", "kind", "answer"):
+        if field.name in ("image", "tokens", "target", "grounded", "group", "kind", "answer"):
             np.testing.assert_array_equal(
                 getattr(part, field.name), getattr(whole, field.name)[rows], err_msg=field.name
             )

@@ -24,8 +24,8 @@ def test_rows_keep_the_images(data):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: {"role": d.role[:, 1:]}, "role has shape"),
-        (lambda d: {"objects": d.objects[..., 1:]}, "objects has shape"),
+        (lambda d: {"group": d.group[:, 1:]}, "group has shape"),
+        (lambda d: {"grounded": d.grounded[..., 1:]}, "grounded has shape"),
         (lambda d: {"answer": d.answer[1:]}, "answer has shape"),
         (lambda d: {"images": d.images[1:]}, "do not fit"),
         (lambda d: {"grid": (8, 7)}, "do not fit"),

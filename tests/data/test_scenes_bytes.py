@@ -25,7 +25,9 @@ GOLDEN = {
     ("swap", "patch"): "c9c92e5796f6c41a",
     ("iid", "refer"): "4fca3cf52bf64956",
 }
-ARRAYS = ("images", "coverage", "image", "tokens", "target", "objects", "role", "kind", "answer")
+# Fields by the names under which their bytes were first counted.
+FORMER = {"grounded": "objects", "group": "role"}
+ARRAYS = ("images", "coverage", "image", "tokens", "target", "grounded", "group", "kind", "answer")
 
 
 def digest(data):
@@ -33,7 +35,9 @@ def digest(data):
     for name in ARRAYS:
         array = getattr(data, name)
         little = array.astype(array.dtype.newbyteorder("<"))
-        total.update(f"{name} {array.shape} {little.dtype.str}".encode() + little.tobytes())
+        total.update(
+            f"{FORMER.get(name, name)} {array.shape} {little.dtype.str}".encode() + little.tobytes()
+        )
     return total.hexdigest()[:16]
 
 

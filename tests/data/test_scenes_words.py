@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from crossattn.data import scenes
-from crossattn.data.examples import ROLES
+from crossattn.data.scenes.language import GROUPS
 
 COLOURS = "red|yellow|green|blue|pink|white"
 SHAPES = "circle|square|triangle|ring|cross|star"
@@ -76,11 +76,11 @@ def answer(text, objects):
 
 def meanings(data, row):
     """List the words of a row that refer to anything or could, with their objects."""
-    marked = data.objects[row]
+    marked = data.grounded[row]
     return [
         (data.vocabulary[token], set(np.flatnonzero(marked[t]).tolist()))
         for t, token in enumerate(data.tokens[row])
-        if marked[t].any() or ROLES[data.role[row, t]] not in ("none",)
+        if marked[t].any() or GROUPS[data.group[row, t]] not in ("none",)
     ]
 
 
@@ -122,8 +122,8 @@ def test_captions_name_objects_from_left_to_right(split):
 def test_roles_follow_the_words():
     _, data = drawn("iid")
     seen = {}
-    for role, token in zip(data.role.ravel(), data.tokens.ravel(), strict=True):
-        seen.setdefault(ROLES[role], set()).add(data.vocabulary[token])
+    for group, token in zip(data.group.ravel(), data.tokens.ravel(), strict=True):
+        seen.setdefault(GROUPS[group], set()).add(data.vocabulary[token])
     assert seen["colour"] == set(COLOURS.split("|"))
     assert seen["shape"] == set(SHAPES.split("|"))
     assert seen["relation"] == {"left", "right", "above", "below"}
@@ -131,7 +131,7 @@ def test_roles_follow_the_words():
     assert seen["thing"] == {"thing", "things"}
     assert seen["verdict"] == {"yes", "no"}
     assert {"<pad>", "<bos>", "<eos>", "of", "?", "colour", "shape"} <= seen["none"]
-    assert not data.objects[data.role == ROLES.index("none")].any()
+    assert not data.grounded[data.group == GROUPS.index("none")].any()
 
 
 def test_regions_are_the_union_of_objects():
@@ -141,7 +141,7 @@ def test_regions_are_the_union_of_objects():
         covered = data.coverage[data.image[row]]
         for t in range(data.tokens.shape[1]):
             expected = sum(
-                (covered[o] for o in np.flatnonzero(data.objects[row, t])), 0 * covered[0]
+                (covered[o] for o in np.flatnonzero(data.grounded[row, t])), 0 * covered[0]
             )
             np.testing.assert_array_equal(region[row, t], expected)
     chosen = [5, 3, 2]
@@ -166,7 +166,7 @@ def test_held_out_pairs_are_only_in_pairs():
     for n in range(len(world)):
         assert sum(own in held_out for own in world.pairs(n)) == 1
     for row in np.flatnonzero(data.answer):
-        (asked,) = np.flatnonzero(data.objects[row, data.answer[row]])
+        (asked,) = np.flatnonzero(data.grounded[row, data.answer[row]])
         assert world.pairs(data.image[row])[asked] in held_out
 
 
@@ -200,7 +200,7 @@ def test_swap_pairs_use_the_same_words():
             right = text[row - first][2:-1] == own
             assert right == (row - first in (0, 3))
             # A word about nothing in the picture points nowhere.
-            assert data.objects[row].any() == right
+            assert data.grounded[row].any() == right
         np.testing.assert_array_equal(world.centre[first // 2], world.centre[first // 2 + 1])
 
 

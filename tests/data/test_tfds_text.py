@@ -6,11 +6,11 @@ import tensorflow_datasets as tfds
 import tfds_directories as made
 
 from crossattn.data.errors import DataError
-from crossattn.data.examples import ROLES
 from crossattn.data.tfds import examples as tfds_examples
 from crossattn.data.tfds import language as tfds_language
 from crossattn.data.tfds import records as tfds_records
 from crossattn.data.tfds.examples import Geometry
+from crossattn.data.tfds.language import GROUPS
 from crossattn.data.tfds.text import ImageRecord, Names, Reader, Split, columns
 
 F = tfds.features
@@ -139,16 +139,16 @@ def test_rows_of_questions_and_captions():
     assert kinds == ["other", "yes/no", "number", "other", "caption", "caption"]
     # Slot 0 is the cat, which is mentioned first; "two dog" is one label of two words.
     assert rows.labels.tolist() == [0, 1]
-    assert rows.objects[..., 0].nonzero()[0].tolist() == [0, 3, 4]
-    assert rows.objects[0].nonzero()[0].tolist() == [3, 4, 5]
-    assert rows.role[0].tolist() == [0, 0, 0, *[ROLES.index("shape")] * 3, 0]
-    assert rows.role[1, 3], rows.role[2, 3] == (ROLES.index("verdict"), ROLES.index("count"))
+    assert rows.grounded[..., 0].nonzero()[0].tolist() == [0, 3, 4]
+    assert rows.grounded[0].nonzero()[0].tolist() == [3, 4, 5]
+    assert rows.group[0].tolist() == [0, 0, 0, *[GROUPS.index("label")] * 3, 0]
+    assert rows.group[1, 3], rows.group[2, 3] == (GROUPS.index("verdict"), GROUPS.index("count"))
 
 
 def test_words_of_what_is_not_there_point_nowhere():
     language = tfds_language.Language(("<pad>", "<bos>", "cat"), 4, 1, (("cat",), ("dog",)))
     rows = language.rows(record([("cat", "no")], labels=[1], boxes=np.zeros((1, 4))))
-    assert not rows.objects.any()
+    assert not rows.grounded.any()
     assert rows.labels.tolist() == [-1]
 
 
@@ -223,7 +223,7 @@ def test_mock_data_of_clevr(tmp_path):
     held, masks = tfds_examples.read_examples(split, range(count), found, Geometry(24, 2))
     assert held.images.shape == (count, 24, 24, 3)
     assert held.coverage.shape == (count, 1, 4)
-    assert not held.objects.any()
+    assert not held.grounded.any()
     assert not masks.any()
 
 

@@ -98,5 +98,5 @@ def test_answers_labels_and_captions_are_one_word_in_both_spellings():
         assert {"éléphant", "café", "बिल्ली"} < set(survey.language.vocabulary)
         rows.append(survey.language.rows(record))
     np.testing.assert_array_equal(rows[0].tokens, rows[1].tokens)
-    assert rows[0].objects.any(2).sum(1).tolist() == [1, 1]
-    np.testing.assert_array_equal(rows[0].objects, rows[1].objects)
+    assert rows[0].grounded.any(2).sum(1).tolist() == [1, 1]
+    np.testing.assert_array_equal(rows[0].grounded, rows[1].grounded)

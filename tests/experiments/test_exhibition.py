@@ -44,7 +44,7 @@ def test_maps_that_equal_the_truth_have_all_their_mass_inside(run, tmp_path):
 def test_without_any_region_answers_are_shown_without_an_outline(tmp_path):
     source = load_dataset(SCENES)
     bare = {
-        name: dataclasses.replace(part, objects=np.zeros_like(part.objects))
+        name: dataclasses.replace(part, grounded=np.zeros_like(part.grounded))
         for name, part in source.splits.items()
     }
     source = dataclasses.replace(source, splits=bare)

@@ -158,7 +158,7 @@ def read(path: Path) -> tuple[dict[str, bytes], set[bytes]]:
     loaded = source.load_dataset(run)
     found, images = {}, set()
     for name, part in loaded.splits.items():
-        for field in ("images", "tokens", "target", "objects", "coverage", "role", "answer"):
+        for field in ("images", "tokens", "target", "grounded", "coverage", "group", "answer"):
             found[f"{name}/{field}"] = getattr(part, field).tobytes()
         images |= {image.tobytes() for image in part.images}
     feed = loaded.feed(run, 0)

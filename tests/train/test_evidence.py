@@ -103,7 +103,7 @@ def test_knock_outs_in_single_layers(splits):
 
 def test_without_known_regions_only_answers_are_measured(splits):
     bare = {
-        name: dataclasses.replace(part, objects=np.zeros_like(part.objects))
+        name: dataclasses.replace(part, grounded=np.zeros_like(part.grounded))
         for name, part in splits.items()
     }
     metrics = measure_model(Knowing(), None, bare, main="iid").metrics

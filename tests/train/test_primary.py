@@ -70,7 +70,7 @@ def test_what_is_not_measured_is_said_before_training(tasks, primary, variants, 
 def test_without_regions_nothing_is_pointed_at(sources):
     run, source = sources[CAPTIONS]
     bare = {
-        name: dataclasses.replace(part, objects=np.zeros_like(part.objects))
+        name: dataclasses.replace(part, grounded=np.zeros_like(part.grounded))
         for name, part in source.splits.items()
     }
     with pytest.raises(ValueError, match="they know no regions of words"):

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from crossattn.data import pictures
-from crossattn.data.examples import ROLES, Examples
+from crossattn.data.examples import Examples
 from crossattn.data.regions import grid_side, window_coverage
 from crossattn.data.words import split_words
 from crossattn.shapes import Bool
@@ -38,6 +38,8 @@ KINDS = ("shape", "colour", "shape yes/no", "colour yes/no")
 # The kinds that yes or no does not answer: what published figures call open questions.
 OPEN = ("shape", "colour")
 
+GROUPS = ("none", "colour", "shape", "thing", "verdict")
+CONTENT = ("colour", "shape")
 SIDE = 64
 GROUND = 220
 HELD_OUT_EVERY = 20
@@ -68,7 +70,7 @@ class _Text:
     answers: tuple[str, ...]
     vocabulary: tuple[str, ...]
     tokens: np.ndarray  # (W, T) int32, the answer's place still empty
-    role: np.ndarray  # (W, T) int8
+    group: np.ndarray  # (W, T) int8
     length: np.ndarray  # (W,) also the position of the answer
     negated: np.ndarray  # (W,) bool
 
@@ -126,6 +128,8 @@ def read_split(split: str, *, cell: int = 8, window: int = 2, limit: int | None 
         answer=text.length[rows.wording],
         vocabulary=text.vocabulary,
         kinds=KINDS,
+        groups=GROUPS,
+        content=CONTENT,
         grid=(side, side),
         chance=chance,
         covered=COVERED,
@@ -187,44 +191,44 @@ def _tabulate(wordings: tuple[str, ...], answers: tuple[str, ...]) -> _Text:
     vocabulary = ("<pad>", *sorted({word for said in split for word in said} | set(answers)))
     token = {word: index for index, word in enumerate(vocabulary)}
     shape = (len(wordings), max(map(len, split)) + 1)
-    tokens, role = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
+    tokens, group = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
     for row, said in enumerate(split):
         tokens[row, : len(said)] = [token[word] for word in said]
-        role[row, : len(said)] = _question_roles(said, answers)
+        group[row, : len(said)] = _question_groups(said, answers)
     return _Text(
         wordings=wordings,
         answers=answers,
         vocabulary=vocabulary,
         tokens=tokens,
-        role=role,
+        group=group,
         length=np.array([len(said) for said in split], np.int32),
         negated=np.array([not NEGATIONS.isdisjoint(said) for said in split]),
     )
 
 
-def _question_roles(said: list[str], answers: tuple[str, ...]) -> list[int]:
-    roles = []
+def _question_groups(said: list[str], answers: tuple[str, ...]) -> list[int]:
+    groups = []
     for before, word in zip(["", *said], said, strict=False):
         if word in answers and word not in YES_NO:  # "no" before the answer is a negation
-            roles.append(_answer_role(word))
+            groups.append(_answer_group(word))
         else:
             is_thing = word == "shape" and before != "what"
-            roles.append(ROLES.index("thing" if is_thing else "none"))
-    return roles
+            groups.append(GROUPS.index("thing" if is_thing else "none"))
+    return groups
 
 
-def _answer_role(answer: str) -> int:
+def _answer_group(answer: str) -> int:
     if answer in YES_NO:
-        return ROLES.index("verdict")
-    return ROLES.index("shape" if answer in SHAPES else "colour")
+        return GROUPS.index("verdict")
+    return GROUPS.index("shape" if answer in SHAPES else "colour")
 
 
 def _kinds(text: _Text, rows: _Rows) -> np.ndarray:
-    """(E,) int8: an open question asks for its answer's role, a yes/no question for its word's."""
-    shape, verdict = ROLES.index("shape"), ROLES.index("verdict")
-    by_answer = np.array([_answer_role(answer) for answer in text.answers])[rows.answer]
+    """(E,) int8: an open question asks for its answer's group, a yes/no question for its word's."""
+    shape, verdict = GROUPS.index("shape"), GROUPS.index("verdict")
+    by_answer = np.array([_answer_group(answer) for answer in text.answers])[rows.answer]
     is_open = by_answer != verdict
-    asks_shape = np.where(is_open, by_answer == shape, (text.role == shape).any(1)[rows.wording])
+    asks_shape = np.where(is_open, by_answer == shape, (text.group == shape).any(1)[rows.wording])
     open_kind = np.where(asks_shape, KINDS.index("shape"), KINDS.index("colour"))
     closed_kind = np.where(asks_shape, KINDS.index("shape yes/no"), KINDS.index("colour yes/no"))
     return np.where(is_open, open_kind, closed_kind).astype(np.int8)
@@ -241,18 +245,20 @@ def _words(text: _Text, rows: _Rows) -> dict[str, np.ndarray]:
     """The fields of `Examples` with one entry a token, the answer put after the question."""
     token = {word: index for index, word in enumerate(text.vocabulary)}
     place = np.arange(len(rows.answer)), text.length[rows.wording]
-    tokens, role = text.tokens[rows.wording], text.role[rows.wording]
+    tokens, group = text.tokens[rows.wording], text.group[rows.wording]
     # Words of an open question are presupposed; else "yes" affirms and a negation turns it round.
     is_open = np.array([answer not in YES_NO for answer in text.answers])[rows.answer]
     is_yes = np.array([answer == "yes" for answer in text.answers])[rows.answer]
     true = is_open | (is_yes != text.negated[rows.wording])
-    objects = (role != 0) & true[:, None]
+    grounded = (group != 0) & true[:, None]
     target = np.zeros(tokens.shape, bool)
     tokens[place] = np.array([token[answer] for answer in text.answers], np.int32)[rows.answer]
-    role[place] = np.array([_answer_role(answer) for answer in text.answers], np.int8)[rows.answer]
-    objects[place] = True
+    group[place] = np.array([_answer_group(answer) for answer in text.answers], np.int8)[
+        rows.answer
+    ]
+    grounded[place] = True
     target[place] = True
-    return {"tokens": tokens, "role": role, "objects": objects[..., None], "target": target}
+    return {"tokens": tokens, "group": group, "grounded": grounded[..., None], "target": target}
 
 
 def _pixels(paths: dict[int, str], numbers: np.ndarray) -> np.ndarray:

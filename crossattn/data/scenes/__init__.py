@@ -1,5 +1,6 @@
 """`scenes`: generated pictures of objects, texts about them, and the exact region of every word."""
 
+from crossattn.data.scenes.language import VOCABULARY
 from crossattn.data.scenes.source import (
     CHANCE,
     KINDS,
@@ -18,6 +19,7 @@ __all__ = [
     "PERCEPTIONS",
     "SIZES",
     "SPLITS",
+    "VOCABULARY",
     "Scenes",
     "draw_scenes",
     "examples",

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 __all__ = [
     "COLOURS",
+    "CONTENT",
+    "GROUPS",
     "HELD_OUT",
     "LENGTH",
     "PAIRS",
@@ -39,10 +41,14 @@ FUNCTION = (
 POINTING = ("many", "thing", "things", "yes", "no")
 VOCABULARY = (*SPECIAL, *FUNCTION, *POINTING, *COLOURS, *SHAPES, *RELATIONS, *NUMBERS)
 
+# What a word does. Words of relation point weakly: to both things that they relate. The verdict is
+# "yes" or "no"; "thing" and "things" stand where a shape word could stand.
+GROUPS = ("none", "colour", "shape", "relation", "count", "thing", "verdict")
+CONTENT = ("colour", "shape")
 # The longest text is the caption of six objects: <bos> describe, six times two words, <eos>.
 LENGTH = 15
 
-ROLE_OF = {
+GROUP_OF = {
     **dict.fromkeys(COLOURS, "colour"),
     **dict.fromkeys(SHAPES, "shape"),
     **dict.fromkeys(RELATIONS, "relation"),

@@ -22,9 +22,16 @@ accuracy on `pairs` is 0. In `swap` the score is that of a comparison which ties
 
 import numpy as np
 
-from crossattn.data.examples import ROLES, Examples
+from crossattn.data.examples import Examples
 from crossattn.data.scenes.images import CHUNK, GRID
-from crossattn.data.scenes.language import LENGTH, ROLE_OF, VOCABULARY, caption_words
+from crossattn.data.scenes.language import (
+    CONTENT,
+    GROUP_OF,
+    GROUPS,
+    LENGTH,
+    VOCABULARY,
+    caption_words,
+)
 from crossattn.data.scenes.layout import MOST
 from crossattn.data.scenes.worlds import (
     CHANCE,
@@ -68,7 +75,7 @@ def _rows(scenes: Scenes, tasks: tuple[str, ...]) -> list[Row]:
 def _pack(rows: list[Row]) -> dict[str, np.ndarray]:
     """Turn texts into the arrays of `Examples`."""
     number = {word: token for token, word in enumerate(VOCABULARY)}
-    role = [ROLES.index(ROLE_OF.get(word, "none")) for word in VOCABULARY]
+    group = [GROUPS.index(GROUP_OF.get(word, "none")) for word in VOCABULARY]
     tokens = np.zeros((len(rows), LENGTH), np.int32)
     sets = np.zeros((len(rows), LENGTH), np.int32)
     for row, (_, _, words) in enumerate(rows):
@@ -84,8 +91,8 @@ def _pack(rows: list[Row]) -> dict[str, np.ndarray]:
         "image": np.array([scene for scene, _, _ in rows], np.int32),
         "tokens": tokens,
         "target": (place >= start[:, None]) & (place < end[:, None]),
-        "objects": (sets[..., None] >> np.arange(MOST) & 1).astype(bool),
-        "role": np.array(role, np.int8)[tokens],
+        "grounded": (sets[..., None] >> np.arange(MOST) & 1).astype(bool),
+        "group": np.array(group, np.int8)[tokens],
         "kind": kind,
         "answer": np.where(asks, length - 2, 0).astype(np.int32),
     }
@@ -156,6 +163,8 @@ def examples(
         **arrays,  # type: ignore[arg-type]
         vocabulary=VOCABULARY,
         kinds=KINDS,
+        groups=GROUPS,
+        content=CONTENT,
         grid=GRID,
         chance=chance,
     )

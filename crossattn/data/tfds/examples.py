@@ -9,7 +9,7 @@ from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
 from crossattn.data.pictures import decode as picture
 from crossattn.data.regions import window_coverage
-from crossattn.data.tfds.language import KINDS, Rows, Survey, normalised
+from crossattn.data.tfds.language import CONTENT, GROUPS, KINDS, Rows, Survey, normalised
 from crossattn.data.tfds.text import ImageRecord, Split
 from crossattn.shapes import Bool
 
@@ -103,13 +103,15 @@ def read_examples(
         raise DataError(f"{split.records.files[0]} and its neighbours hold no text to evaluate on")
     things = np.arange(1, survey.language.things + 1, dtype=np.uint8)[:, None, None]
     counts = [len(one["tokens"]) for one in found]
-    rows = ("tokens", "target", "objects", "role", "kind", "answer")
+    rows = ("tokens", "target", "grounded", "group", "kind", "answer")
     held = Examples(
         images=np.stack([one["images"] for one in found]),
         coverage=np.stack([one["coverage"] for one in found]),
         image=np.repeat(np.arange(len(found), dtype=np.int32), counts),
         vocabulary=survey.language.vocabulary,
         kinds=KINDS,
+        groups=GROUPS,
+        content=CONTENT,
         grid=geometry.grid,
         chance=survey.chance(asked),
         covered=COVERED,

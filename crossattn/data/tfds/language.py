@@ -3,8 +3,8 @@
 A row is `<bos>`, the words of a question and its answer, which is one token of its own and the only
 target; or `<bos>`, the words of a caption and `<eos>`, all of them targets. Words that the training
 texts do not have are `<unknown>`. Where boxes with class labels are given, the words that spell a
-label point to the union of its boxes in the picture, and have the role of a shape: they name what
-an object is.
+label point to the union of its boxes in the picture, and form the group `label`: they name
+what an object is.
 """
 
 import dataclasses
@@ -16,7 +16,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from crossattn.data.examples import ROLES
 from crossattn.data.tfds.text import ImageRecord
 from crossattn.data.words import split_words
 
@@ -24,6 +23,9 @@ __all__ = ["KINDS", "Language", "Rows", "Survey", "normalised", "survey"]
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unknown>")
 PAD, BOS, EOS, UNKNOWN = range(len(SPECIAL))
+# Words that spell a class label name what an object is; the others are answers.
+GROUPS = ("none", "label", "count", "verdict")
+CONTENT = ("label",)
 KINDS = ("yes/no", "number", "other", "caption")
 
 # Where a directory lacks a split, every tenth picture of `train` is set aside for it.
@@ -42,8 +44,8 @@ class Rows:
 
     tokens: np.ndarray
     target: np.ndarray
-    objects: np.ndarray
-    role: np.ndarray
+    grounded: np.ndarray
+    group: np.ndarray
     kind: np.ndarray
     answer: np.ndarray
     labels: np.ndarray
@@ -78,9 +80,9 @@ class Language:
         texts = [(split_words(question), answer) for question, answer in record.questions]
         texts += [(split_words(caption), "") for caption in record.captions]
         shape = (len(texts), self.length)
-        tokens, role = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
+        tokens, group = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
         target, kind = np.zeros(shape, bool), np.zeros(len(texts), np.int8)
-        objects = np.zeros((*shape, self.things), bool)
+        grounded = np.zeros((*shape, self.things), bool)
         place = np.zeros(len(texts), np.int32)
         slots: dict[int, int] = {}
         for row, (said, answer) in enumerate(texts):
@@ -91,14 +93,14 @@ class Language:
             target[row, end - 1 if answer else 1 : end] = True
             kind[row] = KINDS.index(_kind(answer))
             if answer:
-                role[row, end - 1] = _answer_role(answer)
+                group[row, end - 1] = _answer_group(answer)
             for start, stop, label in _mentions(spelt, self._phrases):
-                role[row, start:stop] = ROLES.index("shape")
+                group[row, start:stop] = GROUPS.index("label")
                 if label in record.labels and (label in slots or len(slots) < self.things):
-                    objects[row, start:stop, slots.setdefault(label, len(slots))] = True
+                    grounded[row, start:stop, slots.setdefault(label, len(slots))] = True
         labels = np.full(self.things, -1, np.int32)
         labels[: len(slots)] = list(slots)
-        return Rows(tokens, target, objects, role, kind, place, labels)
+        return Rows(tokens, target, grounded, group, kind, place, labels)
 
     def _spell(self, said: list[str], answer: str) -> list[str]:
         if answer:
@@ -136,9 +138,9 @@ def _kind(answer: str) -> str:
     return "number" if answer.isdigit() else "other"
 
 
-def _answer_role(answer: str) -> int:
-    roles = {"yes/no": "verdict", "number": "count", "other": "none"}
-    return ROLES.index(roles[_kind(answer)])
+def _answer_group(answer: str) -> int:
+    groups = {"yes/no": "verdict", "number": "count", "other": "none"}
+    return GROUPS.index(groups[_kind(answer)])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 
 __all__ = ["FIELDS", "RecordStream"]
 
-FIELDS = ("tokens", "target", "objects", "images", "coverage")
-TEXT_FIELDS = ("tokens", "target", "objects")
+FIELDS = ("tokens", "target", "grounded", "images", "coverage")
+TEXT_FIELDS = ("tokens", "target", "grounded")
 # Batches that are read ahead, and threads that read them: decoding releases the lock.
 READ = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
 
