@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["arguments", "names"]
+__all__ = ["arguments", "method", "names"]
 
 Called = TypeVar("Called", bound=Callable[..., Any])
 
@@ -66,5 +66,26 @@ def arguments(**new: str) -> Callable[[Called], Called]:
     return decorate
 
 
-def _warn(former: str, present: str) -> None:
-    warnings.warn(f"{former} is now {present}", DeprecationWarning, stacklevel=3)
+def method(former: str, present: str) -> Callable[..., Any]:
+    """A method under its former name.
+
+    Example:
+      >>> class Decoder:
+      ...     def init_cache(self, rows):
+      ...         return rows
+      ...     start = method("start", "init_cache")
+      >>> with warnings.catch_warnings(action="ignore"):
+      ...     Decoder().start(3)
+      3
+    """
+
+    def renaming(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # Behind the frames of Linen's wrapper.
+        _warn(f"{type(self).__name__}.{former}", present, stacklevel=5)
+        return getattr(self, present)(*args, **kwargs)
+
+    return renaming
+
+
+def _warn(former: str, present: str, stacklevel: int = 3) -> None:
+    warnings.warn(f"{former} is now {present}", DeprecationWarning, stacklevel)

@@ -83,7 +83,7 @@ ACTIVATIONS = {
     "swish": "silu",
 }
 
-FIELDS = {"M": "width", "W": "vocabulary", "P": "length"}
+FIELDS = {"M": "width", "W": "vocab_size", "P": "length"}
 
 
 class Config:
@@ -215,8 +215,8 @@ def _of_module(config: Config, sizes: Mapping[str, int], inner: Any, module: Any
         "heads": getattr(inner, "heads", None),
         "M": getattr(inner, "width", None),
         "layers": getattr(inner, "layers", None),
-        "W": getattr(module, "vocabulary", None),
-        "P": getattr(module, "length", None) if hasattr(module, "vocabulary") else None,
+        "W": getattr(module, "vocab_size", None),
+        "P": getattr(module, "length", None) if hasattr(module, "vocab_size") else None,
     }
     shared = cross.get("key_value_heads") or getattr(inner, "key_value_heads", None)
     own["key_value_heads"] = shared or own["heads"]

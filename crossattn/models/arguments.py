@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crossattn.nn.past import Past
+from crossattn.nn.cache import KVCache
 from crossattn.nn.tables import concrete, exceeds
 from crossattn.shapes import Array, Bool
 
@@ -147,7 +147,7 @@ def check_cache(cache: Any, B: int, W: int, T: int) -> None:
     Raises:
       ValueError: there are other rows, or there is less room.
     """
-    stop = lambda node: isinstance(node, Past)
+    stop = lambda node: isinstance(node, KVCache)
     for path, node in jax.tree_util.tree_leaves_with_path(cache, is_leaf=stop):
         name = f"cache{jax.tree_util.keystr(path)}"
         for leaf in jax.tree.leaves(node):
@@ -159,14 +159,14 @@ def check_cache(cache: Any, B: int, W: int, T: int) -> None:
                 )
         if stop(node) and exceeds(T, node.room):
             raise ValueError(
-                f"{name} is a past for {node.room} tokens, but {T} are read, all of the prompt and "
-                f"all that is written but the last: make it with start(rows, {T + 1})"
+                f"{name} is a cache for {node.room} tokens, but {T} are read, all of the prompt "
+                f"and all that is written but the last: make it with init_cache(rows, {T + 1})"
             )
 
 
 def rows_axis(node: Any, rank: int) -> int:
-    """The axis of the rows in a leaf of a part of the cache: of a `Past` it is known."""
-    return rank - 4 if isinstance(node, Past) else 1
+    """The axis of the rows in a leaf of a part of the cache: of a `KVCache` it is known."""
+    return rank - 4 if isinstance(node, KVCache) else 1
 
 
 def _integers(what: str, value: Any) -> Any:

@@ -20,7 +20,7 @@ from crossattn.models.arguments import (
 from crossattn.models.beam import Beam
 from crossattn.models.logits import Hook, edited
 from crossattn.models.sampling import GREEDY, NOTHING, Greedy, OneText, Sample, Turn
-from crossattn.nn.past import Past
+from crossattn.nn.cache import KVCache
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array
 
@@ -77,7 +77,7 @@ def generate(
         observed)`; `observed` is any pytree with leaves (N, ...), or None. N = B * strategy.beams,
         the beams of a row being neighbours.
       cache: what `step` is first called with: leaves (L, N, ...), axis 0 being for example layers.
-        Beams that change places take their rows along. A `Past`, anywhere in it, says how many
+        Beams that change places take their rows along. A `KVCache`, anywhere in it, says how many
         tokens fit; of other caches nobody can tell.
       prompt: (B, P) integers, the first tokens of every row, at least one; an array or lists.
       length: how many words are written at most.
@@ -98,8 +98,8 @@ def generate(
 
     Raises:
       ValueError: an empty prompt, a `length` below 1, `Sample` without a key, a cache or logits
-        that do not have N rows, a `Past` without room for all that is read; where they are known,
-        tokens outside of the vocabulary and `lengths` outside of 1 to P.
+        that do not have N rows, a `KVCache` without room for all that is read; where they are
+        known, tokens outside of the vocabulary and `lengths` outside of 1 to P.
       TypeError: what is no integer and has to be one.
 
     Example:
@@ -290,7 +290,7 @@ def _taken(cache, parents):
     def part(node):
         return jax.tree.map(lambda leaf: taken(leaf, rows_axis(node, leaf.ndim)), node)
 
-    return jax.tree.map(part, cache, is_leaf=lambda node: isinstance(node, Past))
+    return jax.tree.map(part, cache, is_leaf=lambda node: isinstance(node, KVCache))
 
 
 def _rows(chosen, new, old):

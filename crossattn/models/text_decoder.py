@@ -6,14 +6,15 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from crossattn import renamed
 from crossattn.nn.attention import ProjectedContext
+from crossattn.nn.cache import fits, kv_caches
 from crossattn.nn.context import words
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.families.interleaved import Interleaved
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.module import Module
-from crossattn.nn.past import fits, pasts
 from crossattn.nn.stack import Stack
 from crossattn.nn.tables import Embed, exceeds, nan_from, within
 from crossattn.ops import AttentionTrace, Mask
@@ -24,12 +25,13 @@ __all__ = ["TextDecoder"]
 Observe = Callable[[AttentionTrace], Any]
 
 
+@renamed.arguments(vocabulary="vocab_size")
 class TextDecoder(Module):
     """Word and learned position embeddings, a stack, and logits by the same word embeddings.
 
     Attributes:
       stack: of the blocks, or groups of blocks that read images among blocks that read text.
-      vocabulary: V.
+      vocab_size: V.
       length: positions there are.
       first_norm: the embeddings are normed (BERT, BLIP).
       final_norm: what the stack returns is normed (designs whose norms stand before sublayers).
@@ -44,7 +46,7 @@ class TextDecoder(Module):
       >>> import jax
       >>> from crossattn.nn.presets import DESIGNS
       >>> stack = Stack(layers=2, width=8, heads=2, design=DESIGNS["whisper"])
-      >>> model = TextDecoder(stack, vocabulary=11, length=6)
+      >>> model = TextDecoder(stack, vocab_size=11, length=6)
       >>> tokens, sound = jnp.ones((2, 5), int), jnp.ones((2, 7, 8))
       >>> (logits, _), params = jax.eval_shape(
       ...     lambda: model.init_with_output(jax.random.key(0), tokens, sound))
@@ -53,7 +55,7 @@ class TextDecoder(Module):
     """
 
     stack: Stack | Interleaved
-    vocabulary: int
+    vocab_size: int
     length: int
     first_norm: bool = False
     final_norm: bool = True
@@ -63,7 +65,7 @@ class TextDecoder(Module):
     def setup(self):  # noqa: D102 - Linen calls it
         width = self.stack.width
         _check(self.stack)
-        self.words = Embed(self.vocabulary, width)
+        self.words = Embed(self.vocab_size, width)
         self.places = Embed(self.length, width)
         if self.first_norm:
             self.norm_first = Norm(epsilon=self.epsilon)
@@ -72,7 +74,7 @@ class TextDecoder(Module):
         if self.transformed:
             self.transform = Dense(width)
             self.transform_norm = Norm(epsilon=self.epsilon)
-            self.bias = self.param("bias", nn.initializers.zeros, (self.vocabulary,))
+            self.bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
 
     def __call__(
         self,
@@ -95,7 +97,7 @@ class TextDecoder(Module):
         if exceeds(T, self.length):
             raise ValueError(f"{T} tokens, but this decoder has positions for {self.length}")
         places = jnp.arange(T)
-        there = within("token", tokens, self.vocabulary) & (places < self.length)[None]
+        there = within("token", tokens, self.vocab_size) & (places < self.length)[None]
         where: Any = {"mask": mask, "self_mask": Mask.causal(0)}
         where["query_positions"] = _coordinates(places)
         x = self._embedded(tokens, places, context)
@@ -108,48 +110,56 @@ class TextDecoder(Module):
         """Keys and values of the context for every layer; what `mask` hides stays hidden."""
         return self.stack.project(context, mask=mask)
 
-    def start(self, rows: int, length: int) -> Any:
-        """An empty past of `rows` texts of up to `length` words.
+    def init_cache(self, rows: int, length: int) -> Any:
+        """An empty cache of `rows` texts of up to `length` words.
 
         Raises:
           ValueError: there are no positions for so many words.
         """
         if length > self.length:
             raise ValueError(f"{length} words, but this decoder has positions for {self.length}")
-        return self.stack.start(rows, length)
+        return self.stack.init_cache(rows, length)
 
-    def step(
+    def decode_step(
         self,
         tokens: Int[Array, " N"],
-        place: Int[Array, ""],
         context: ProjectedContext,
-        past: Any,
+        cache: Any,
+        position: Int[Array, ""],
         *,
         mask: Mask | None = None,
         observe: Observe = lambda trace: None,
     ) -> tuple[Float[Array, "N V"], Any, Any]:
-        """Logits of the word after `tokens`, which stand at `place`, as `__call__` has them.
+        """Logits of the word after `tokens`, which stand at `position`, as `__call__` has them.
 
         They and those of later steps are NaN where a token is outside of the vocabulary, or the
-        place has no position or no room in the past, if that is known only when the program runs.
+        position lies beyond those there are or has no room in the cache, if that is known only
+        when the program runs.
 
         Raises:
-          ValueError: it is known; or the past has more room than there are positions.
+          ValueError: it is known; or the cache has more room than there are positions.
         """
-        for _, one in pasts(past):
+        for _, one in kv_caches(cache):
             if exceeds(one.room, self.length):
                 raise ValueError(
-                    f"a past for {one.room} tokens, but this decoder has positions for "
-                    f"{self.length}: make it with start(rows, {self.length})"
+                    f"a cache for {one.room} tokens, but this decoder has positions for "
+                    f"{self.length}: make it with init_cache(rows, {self.length})"
                 )
-        there = within("token", tokens, self.vocabulary)
-        there &= fits(1, self.length, place, "positions")
-        places = jnp.reshape(place, 1)
+        there = within("token", tokens, self.vocab_size)
+        there &= fits(1, self.length, position, "positions")
+        places = jnp.reshape(position, 1)
         where: Any = {"mask": mask, "query_positions": _coordinates(places)}
         x = self._embedded(tokens[:, None], places, context)
         x = jnp.where(there[:, None, None], x, jnp.nan)
-        x, past, kept = self.stack.step(x, context, past, place, **where, observe=observe)
-        return self._logits(x)[:, 0], past, kept
+        where["observe"] = observe
+        x, cache, kept = self.stack.decode_step(x, context, cache, position, **where)
+        return self._logits(x)[:, 0], cache, kept
+
+    start = renamed.method("start", "init_cache")
+
+    def step(self, tokens: Any, place: Any, context: Any, past: Any, **where: Any) -> Any:
+        """The former `decode_step`, which had its arguments in another order."""
+        return renamed.method("step", "decode_step")(self, tokens, context, past, place, **where)
 
     def _embedded(self, tokens, places, context):
         """The stream, which is added up in the dtype in which the context is read."""

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from crossattn.nn.attention import CrossAttention, ProjectedContext
+from crossattn.nn.cache import KVCache, check_decode_step, from_position
 from crossattn.nn.context import check_shared, spread, tokens, zero_masked
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
@@ -14,7 +15,6 @@ from crossattn.nn.layers.mlp import MLP
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.layers.residual import Residual
 from crossattn.nn.module import Module
-from crossattn.nn.past import Past, check_step, from_place
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
@@ -122,31 +122,31 @@ class Block(Module):
             context = tokens("context", context)
         check_shared(x.shape[0], jax.tree.leaves(context)[0].shape[0])
 
-    def step(
+    def decode_step(
         self,
         x: Float[Array, "B T M"],
         context: ProjectedContext | None,
-        past: Past,
-        place: Int[Array, ""],
+        cache: KVCache,
+        position: Int[Array, ""],
         *,
         mask: Mask | None = None,
         query_positions: Float[Array, "_ T _"] | None = None,
         self_bias: Float[Array, "_ _ _ _"] | None = None,
-    ) -> tuple[Float[Array, "B T M"], Past, AttentionTrace | None]:
-        """The tokens of a causal stream from `place` on, and the past with them."""
-        check_step(self.design, context, past)
+    ) -> tuple[Float[Array, "B T M"], KVCache, AttentionTrace | None]:
+        """The tokens of a causal stream from `position` on, and the cache with them."""
+        check_decode_step(self.design, context, cache)
         x = tokens("x", x, self.width)
         self._check(x, context)
         x, context = promoted(None, x, context)
-        own = {"mask": from_place(place), "bias": self_bias}
-        return self._run(x, context, (past, place), mask, own, query_positions)
+        own = {"mask": from_position(position), "bias": self_bias}
+        return self._run(x, context, (cache, position), mask, own, query_positions)
 
-    def _run(self, x, context, past, mask, own, positions):
-        (past, place), trace, seeing = past, None, None
+    def _run(self, x, context, cache, mask, own, positions):
+        (cache, position), trace, seeing = cache, None, None
         for sublayer in self.design.order:
             if sublayer == "self":
                 attention, y = self.self_attention, self.self_join.before(x)
-                keys, past = self._own_keys(attention, y, past, place, positions)
+                keys, cache = self._own_keys(attention, y, cache, position, positions)
                 y, _ = attention(y, keys, **_placed(attention, positions), **own)
                 x = self.self_join(x, y)
             elif sublayer == "feed":
@@ -158,19 +158,19 @@ class Block(Module):
                 attention, y = self.cross_attention, self.cross_join.before(x)
                 extra_contexts = []
                 if sublayer == "merged":
-                    keys, past = self._own_keys(attention, y, past, place, positions)
+                    keys, cache = self._own_keys(attention, y, cache, position, positions)
                     extra_contexts = [keys.replace(mask=own["mask"])]
                 y, trace, seeing = self._read(y, context, mask, extra_contexts, positions)
                 x = self.cross_join(x, y)
-        return x, past, trace
+        return x, cache, trace
 
-    def _own_keys(self, attention, y, past, place, positions):
+    def _own_keys(self, attention, y, cache, position, positions):
         """Keys and values of the queries themselves, and of those before them."""
         keys = attention.project(y, positions=None if attention.placing is None else positions)
-        if past is None:
+        if cache is None:
             return keys, None
-        past = past.extended(keys, place)
-        return ProjectedContext(past.keys.astype(y.dtype), past.values.astype(y.dtype)), past
+        cache = cache.extended(keys, position)
+        return ProjectedContext(cache.keys.astype(y.dtype), cache.values.astype(y.dtype)), cache
 
     def _read(self, y, context, mask, extra_contexts, positions):
         """Attention to the context; a query that sees nothing gets exactly nothing."""

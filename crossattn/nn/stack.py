@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+from crossattn import renamed
 from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.block import Block
+from crossattn.nn.cache import KVCache, check_decode_step, empty_cache
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import Module
-from crossattn.nn.past import Past, check_step, empty_past
 from crossattn.nn.scan import Remat, scan_layers
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
@@ -40,9 +41,9 @@ class Stack(Module):
       ...     y, kept = stack.apply(params, words, sound, self_mask=Mask.causal(0),
       ...                           observe=lambda trace: trace.entropy())
       ...     projected = stack.apply(params, sound, method="project")
-      ...     past = stack.apply(params, 2, 5, method="start")
-      ...     first, past, _ = stack.apply(params, words[:, :1], projected, past, jnp.int32(0),
-      ...                                  method="step")
+      ...     cache = stack.apply(params, 2, 5, method="init_cache")
+      ...     first, cache, _ = stack.apply(params, words[:, :1], projected, cache, jnp.int32(0),
+      ...                                  method="decode_step")
       ...     return y, kept, first
       >>> y, kept, first = jax.eval_shape(run)  # the first word is that of y
       >>> y.shape, kept.shape, first.shape
@@ -116,57 +117,60 @@ class Stack(Module):
         shared = (*promoted(self.dtype, context), mask, key_positions)
         return scan_layers(step, self.blocks, (), shared, layers=self.layers)[1]
 
-    def start(self, rows: int, length: int) -> Past:
-        """An empty past of `rows` streams of up to `length` tokens, with a leading axis L."""
+    start = renamed.method("start", "init_cache")
+    step = renamed.method("step", "decode_step")
+
+    def init_cache(self, rows: int, length: int) -> KVCache:
+        """An empty cache of `rows` streams of up to `length` tokens, with a leading axis L."""
         own = self.design.cross if "merged" in self.design.order else self.design.own
         attention = CrossAttention(self.width, self.heads, **own, parent=None)
-        return empty_past(attention, (self.layers, rows), length, self.dtype)
+        return empty_cache(attention, (self.layers, rows), length, self.dtype)
 
-    def step(
+    def decode_step(
         self,
         x: Float[Array, "B T M"],
         context: ProjectedContext | None,
-        past: Past,
-        place: Int[Array, ""],
+        cache: KVCache,
+        position: Int[Array, ""],
         *,
         mask: Mask | None = None,
         query_positions: Float[Array, "_ T _"] | None = None,
         self_bias: Float[Array, "_ _ _ _"] | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
-    ) -> tuple[Float[Array, "B T M"], Past, Any]:
+    ) -> tuple[Float[Array, "B T M"], KVCache, Any]:
         """The next tokens of causal streams: the same as `__call__` on all of them at once.
 
         Args:
           x: the tokens that follow (B, T, M).
           context: of every layer, by `project`; None for a design that reads none.
-          past: by `start`, or what the step before returned.
-          place: number of the first of these tokens.
+          cache: by `init_cache`, or what the step before returned.
+          position: number of the first of these tokens.
           mask: what of the context they may see.
           query_positions: of these tokens.
-          self_bias: added to their logits among all places of the past.
+          self_bias: added to their logits among all places of the cache.
           observe: as above.
 
         Returns:
-          The stream, the past with the new tokens, and what was observed.
+          The stream, the cache with the new tokens, and what was observed.
 
         Raises:
-          ValueError: the past has no room for them, where `place` is known; where it is known only
-            when the program runs, the output is NaN from there on.
+          ValueError: the cache has no room for them, where `position` is known; where it is known
+            only when the program runs, the output is NaN from there on.
         """
 
         def step(block, x, where, own):
-            context, past = own
-            x, past, trace = block.step(x, context, past, **where)
-            return x, (past, observe(trace))
+            context, cache = own
+            x, cache, trace = block.decode_step(x, context, cache, **where)
+            return x, (cache, observe(trace))
 
         where = {
-            "place": place,
+            "position": position,
             "mask": mask,
             "query_positions": query_positions,
             "self_bias": self_bias,
         }
-        check_step(self.design, context, past)
+        check_decode_step(self.design, context, cache)
         x, context = promoted(self.dtype, x, context)
-        own = (context, past)
-        x, (past, kept) = scan_layers(step, self.blocks, x, (where,), (own,), layers=self.layers)
-        return x, past, kept
+        own = (context, cache)
+        x, (cache, kept) = scan_layers(step, self.blocks, x, (where,), (own,), layers=self.layers)
+        return x, cache, kept

@@ -100,7 +100,7 @@ def test_other_fields_of_a_module_are_compared(peer, tmp_path):
         "feed activation +relu +gelu": stack.clone(design=relu),
     }
     modules = {said: module.clone(stack=one) for said, one in wrong.items()}
-    modules["vocabulary +7 "] = module.clone(vocabulary=7)
+    modules["vocab_size +7 "] = module.clone(vocab_size=7)
     modules["length +5 "] = module.clone(length=5)
     if peer.name == "blip_decoder":
         modules["epsilon +0.5 +1e-12"] = module.clone(epsilon=0.5)

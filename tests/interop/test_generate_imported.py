@@ -25,20 +25,24 @@ def written(peer, how, **change):
     params = huggingface.load(peer.state, peer.name)
     context = jnp.asarray(peer.cases[""]["in/context"], jnp.float32)
     prompt = jnp.full((len(context), 1), settings["bos_token_id"], jnp.int32)
-    call = {"length": settings["max_new_tokens"], "pad": settings["pad_token_id"], "how": how}
-    call |= {"end": settings["eos_token_id"]} | change
+    call = {
+        "length": settings["max_new_tokens"],
+        "pad_id": settings["pad_token_id"],
+        "strategy": how,
+    }
+    call |= {"eos_id": settings["eos_token_id"]} | change
 
     def write(params, context):
         projected = model.apply(params, context, method="project")
         rows, room = len(prompt) * how.beams, prompt.shape[1] + call["length"]
-        past = model.apply(params, rows, room, method="start")
+        cache = model.apply(params, rows, room, method="init_cache")
 
-        def step(past, tokens, place):
-            given = (tokens, place, projected, past)
-            logits, past, _ = model.apply(params, *given, method="step")
-            return logits, past, logits
+        def step(cache, tokens, position):
+            given = (tokens, projected, cache, position)
+            logits, cache, _ = model.apply(params, *given, method="decode_step")
+            return logits, cache, logits
 
-        texts = generate(step, past, prompt, **call)
+        texts = generate(step, cache, prompt, **call)
         return texts, model.apply(params, texts.tokens, context)[0]
 
     return jax.device_get(jax.jit(write)(params, context))
@@ -86,7 +90,7 @@ def test_hooks_and_two_ends_under_beams():
         SuppressTokens(options["begin_suppress_tokens"], at=1),
     )
     peer, end = read("whisper_decoder"), options["eos_token_id"]
-    change = {"length": length, "end": end, "logits": hooks}
+    change = {"length": length, "eos_id": end, "logits": hooks}
     texts, whole = written(peer, Beam(about["beam"]["num_beams"]), **change)
     wanted = arrays["whisper/beam/tokens"][:, : 1 + length]
     check_texts(peer, texts, whole, wanted, end)

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from toys import M, blended, toy
 
 from crossattn.models.generate import Beam, Greedy, Sample, generate
-from crossattn.nn.past import Past
+from crossattn.nn.cache import KVCache
 
 B, P, V, LENGTH = 3, 2, 7, 5
 T = P + LENGTH
@@ -277,20 +277,20 @@ def test_beams_go_on_where_many_of_the_best_words_are_ends():
 
 
 def test_the_past_of_beams_is_found_on_its_own_axis():
-    """A past without an axis of layers, whose heads are as many as the rows: (N, K, T, 1)."""
+    """A cache without an axis of layers, whose heads are as many as the rows: (N, K, T, 1)."""
     rows = 2
     strategy = Beam(2)
     plain, prompt = tables(0)[0], np.array([[2, 3], [4, 5]], np.int32)
 
-    def through(past, tokens, position):
-        cache = past.keys[:, 0, :, 0].astype(jnp.int32)[None]
+    def through(cache, tokens, position):
+        cache = cache.keys[:, 0, :, 0].astype(jnp.int32)[None]
         logits, cache, _ = toy(jnp.asarray(plain))(cache, tokens, position)
-        keys = jnp.broadcast_to(cache[0, :, None, :, None], past.keys.shape).astype(jnp.float32)
-        return logits, Past(keys, keys), None
+        keys = jnp.broadcast_to(cache[0, :, None, :, None], cache.keys.shape).astype(jnp.float32)
+        return logits, KVCache(keys, keys), None
 
     keys = jnp.zeros((4, 4, P + LENGTH, 1))
     texts = generate(
-        through, Past(keys, keys), prompt, length=LENGTH, eos_id=END, strategy=strategy
+        through, KVCache(keys, keys), prompt, length=LENGTH, eos_id=END, strategy=strategy
     )
     for row in range(rows):
         text, score = beam_text(strategy, plain, prompt[row])
@@ -298,5 +298,10 @@ def test_the_past_of_beams_is_found_on_its_own_axis():
         np.testing.assert_allclose(texts.score[row], score, rtol=1e-5)
     with pytest.raises(ValueError, match=r"make it with 4 rows .* at axis 0"):
         generate(
-            through, Past(keys[:3], keys[:3]), prompt, length=LENGTH, eos_id=END, strategy=strategy
+            through,
+            KVCache(keys[:3], keys[:3]),
+            prompt,
+            length=LENGTH,
+            eos_id=END,
+            strategy=strategy,
         )

@@ -18,7 +18,7 @@ SOUND = jnp.asarray(np.random.default_rng(0).normal(size=(B, S, M)), jnp.float32
 
 def decoder(**own):
     design = replace(DESIGNS["whisper"], own=own)
-    return TextDecoder(Stack(1, M, H, design), vocabulary=V, length=PLACES)
+    return TextDecoder(Stack(1, M, H, design), vocab_size=V, length=PLACES)
 
 
 MODEL = decoder()
@@ -34,8 +34,8 @@ def params():
 
 def stepper(params):
     projected = MODEL.apply(params, SOUND, method="project")
-    return lambda past, tokens, place: MODEL.apply(
-        params, tokens, place, projected, past, method="step"
+    return lambda cache, tokens, position: MODEL.apply(
+        params, tokens, projected, cache, position, method="decode_step"
     )
 
 
@@ -43,13 +43,13 @@ def test_more_tokens_than_positions_are_refused(params):
     with pytest.raises(ValueError, match="20 tokens, but this decoder has positions for 7"):
         jax.eval_shape(lambda p: MODEL.apply(p, jnp.ones((B, 20), int), SOUND), params)
     with pytest.raises(ValueError, match="8 words, but this decoder has positions for 7"):
-        MODEL.apply(params, B, PLACES + 1, method="start")
-    past, tokens = MODEL.stack.start(B, PLACES + 1), jnp.ones(B, int)
-    with pytest.raises(ValueError, match=r"a past for 8 tokens, .* positions for 7"):
-        jax.eval_shape(lambda p: stepper(p)(past, tokens, jnp.int32(0)), params)
-    past, behind = MODEL.stack.start(B, PLACES), jnp.int32(PLACES)
+        MODEL.apply(params, B, PLACES + 1, method="init_cache")
+    cache, tokens = MODEL.stack.init_cache(B, PLACES + 1), jnp.ones(B, int)
+    with pytest.raises(ValueError, match=r"a cache for 8 tokens, .* positions for 7"):
+        jax.eval_shape(lambda p: stepper(p)(cache, tokens, jnp.int32(0)), params)
+    cache, behind = MODEL.stack.init_cache(B, PLACES), jnp.int32(PLACES)
     with pytest.raises(ValueError, match="positions for 7 tokens, got 8"):
-        jax.eval_shape(lambda p: stepper(p)(past, tokens, behind), params)
+        jax.eval_shape(lambda p: stepper(p)(cache, tokens, behind), params)
 
 
 def test_a_word_outside_of_the_vocabulary_spoils_nothing_before_it(params):
@@ -57,13 +57,13 @@ def test_a_word_outside_of_the_vocabulary_spoils_nothing_before_it(params):
 
     @jax.jit
     def steps(tokens):
-        def one(past, given):
-            logits, past, _ = stepper(params)(past, *given)
-            return past, logits
+        def one(cache, given):
+            logits, cache, _ = stepper(params)(cache, *given)
+            return cache, logits
 
-        past = MODEL.apply(params, B, PLACES, method="start")
+        cache = MODEL.apply(params, B, PLACES, method="init_cache")
         given = tokens.T, jnp.arange(tokens.shape[1])
-        return jax.lax.scan(one, past, given)[1].swapaxes(0, 1)
+        return jax.lax.scan(one, cache, given)[1].swapaxes(0, 1)
 
     tokens = jnp.array([[1, 2, 4, 3], [1, 2, 4, 3]])
     right = whole(tokens)
@@ -95,15 +95,15 @@ def test_a_past_shorter_than_the_text_is_refused(params):
 
     @jax.jit
     def written(room):
-        past = MODEL.apply(params, B * strategy.beams, room.shape[0], method="start")
+        cache = MODEL.apply(params, B * strategy.beams, room.shape[0], method="init_cache")
         # Wherever it lies in the cache, and whatever lies beside it.
-        cache = {"mine": (past, jnp.zeros((1, B * strategy.beams)))}
+        cache = {"mine": (cache, jnp.zeros((1, B * strategy.beams)))}
 
-        def step(cache, tokens, place):
-            past, beside = cache["mine"]
-            given = tokens, place, projected, past
-            logits, past, _ = MODEL.apply(params, *given, method="step")
-            return logits, {"mine": (past, beside)}, None
+        def step(cache, tokens, position):
+            cache, beside = cache["mine"]
+            given = tokens, projected, cache, position
+            logits, cache, _ = MODEL.apply(params, *given, method="decode_step")
+            return logits, {"mine": (cache, beside)}, None
 
         projected = MODEL.apply(params, SOUND, method="project")
         return generate(step, cache, [[1, 3], [2, 4]], length=5, eos_id=None, strategy=strategy)
@@ -112,15 +112,17 @@ def test_a_past_shorter_than_the_text_is_refused(params):
     exact, more = written(jnp.zeros(6)), written(jnp.zeros(7))
     np.testing.assert_array_equal(exact.tokens, more.tokens)
     np.testing.assert_allclose(exact.score, more.score, rtol=1e-5)
-    with pytest.raises(ValueError, match=r"cache\['mine'\]\[0\] is a past for 5 tokens, but 6 are"):
+    with pytest.raises(
+        ValueError, match=r"cache\['mine'\]\[0\] is a cache for 5 tokens, but 6 are"
+    ):
         written(jnp.zeros(5))
 
 
 def test_texts_longer_than_the_positions_are_refused(params):
     call = {"length": PLACES, "eos_id": None}
-    for rows, says in ((PLACES, "a past for 7 tokens, but 8"), (PLACES + 1, "positions for 7")):
+    for rows, says in ((PLACES, "a cache for 7 tokens, but 8"), (PLACES + 1, "positions for 7")):
         with pytest.raises(ValueError, match=says):
-            generate(stepper(params), MODEL.stack.start(B, rows), [[1, 2], [3, 4]], **call)
+            generate(stepper(params), MODEL.stack.init_cache(B, rows), [[1, 2], [3, 4]], **call)
 
 
 def test_designs_that_add_positions_are_refused():
@@ -129,7 +131,7 @@ def test_designs_that_add_positions_are_refused():
     text = replace(TEXT, own={"placing": "add"})
     stacks.append(Interleaved(1, 1, M, H, reading=DESIGNS["flamingo"], text=text))
     for stack in stacks:
-        model = TextDecoder(stack, vocabulary=V, length=PLACES)
+        model = TextDecoder(stack, vocab_size=V, length=PLACES)
         with pytest.raises(ValueError, match="adds positions to its words"):
             jax.eval_shape(model.init, jax.random.key(0), jnp.ones((B, 2), int), SOUND)
     rotary = decoder(placing=Rotary())

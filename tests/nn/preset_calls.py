@@ -112,17 +112,17 @@ def step_by_step(module, params, x, context, keys):
     before = mask if prefix or isinstance(module, QFormer) else {}
     projected = module.apply(params, context, **before, method="project")
 
-    def one(past, given):
+    def one(cache, given):
         token, place = given
         where = {} if isinstance(module, QFormer) else dict(mask)
         if isinstance(module, Stack):
             where["query_positions"] = place.astype(jnp.float32).reshape(1, 1, 1)
-        given = token[:, None], projected, past, place
-        y, past, *_ = module.apply(params, *given, **where, method="step")
-        return past, y[:, 0]
+        given = token[:, None], projected, cache, place
+        y, cache, *_ = module.apply(params, *given, **where, method="decode_step")
+        return cache, y[:, 0]
 
-    past = module.apply(params, B, T + 1, method="start")
-    return jax.lax.scan(one, past, (x.swapaxes(0, 1), jnp.arange(T)))[1].swapaxes(0, 1)
+    cache = module.apply(params, B, T + 1, method="init_cache")
+    return jax.lax.scan(one, cache, (x.swapaxes(0, 1), jnp.arange(T)))[1].swapaxes(0, 1)
 
 
 def deaf(params):

@@ -11,8 +11,8 @@ from formulas import filled
 
 from crossattn import Mask
 from crossattn.nn import Block, CrossAttention, Logits, Spare, presets
+from crossattn.nn.cache import KVCache
 from crossattn.nn.context import ProjectedContext, zero_masked
-from crossattn.nn.past import Past
 from crossattn.nn.presets import DESIGNS
 
 B, T, S, M, H = 2, 4, 6, 8, 2
@@ -83,9 +83,9 @@ def test_a_projected_context_keeps_what_is_hidden_hidden():
         def loss(params):
             projected = stack.apply(params, context, mask=mask, method="project")
             out, _ = stack.apply(params, x, projected, self_mask=Mask.causal(0))
-            past = stack.apply(params, B, T, method="start")
+            cache = stack.apply(params, B, T, method="init_cache")
             first, _, _ = stack.apply(
-                params, x[:, :1], projected, past, jnp.int32(0), method="step"
+                params, x[:, :1], projected, cache, jnp.int32(0), method="decode_step"
             )
             return jnp.sum(jnp.sin(out)), (out, first)
 
@@ -139,10 +139,10 @@ def test_what_cannot_be_is_said():
     four = drawn(4, T, M)
     with pytest.raises(ValueError, match="take masks of keys"):
         init(Block(M, H, COMPETING), four, context, mask=Mask.causal(0))
-    past = presets.build("whisper", width=M, heads=H, layers=1).start(1, 2)
-    with pytest.raises(ValueError, match="a past for 2 tokens, got 3"):
-        Past(past.keys[0], past.values[0]).extended(
-            ProjectedContext(past.keys[0], past.values[0]), 1
+    cache = presets.build("whisper", width=M, heads=H, layers=1).start(1, 2)
+    with pytest.raises(ValueError, match="a cache for 2 tokens, got 3"):
+        KVCache(cache.keys[0], cache.values[0]).extended(
+            ProjectedContext(cache.keys[0], cache.values[0]), 1
         )
 
 
@@ -163,8 +163,10 @@ def test_beams_share_a_projected_context(name):
     @jax.jit
     def first(contexts):
         projected = module.apply(params, contexts, method="project")
-        past = module.apply(params, 2 * B, 3, method="start")
+        cache = module.apply(params, 2 * B, 3, method="init_cache")
         place = jnp.int32(0)
-        return module.apply(params, words, projected, past, place, **where, method="step")[0]
+        return module.apply(params, words, projected, cache, place, **where, method="decode_step")[
+            0
+        ]
 
     np.testing.assert_allclose(first(contexts), first(jnp.repeat(contexts, 2, axis=0)), atol=1e-5)

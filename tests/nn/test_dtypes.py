@@ -157,7 +157,7 @@ def test_float64_is_kept_everywhere(x64):
     )(params, x, context, seen)
     assert steps.dtype == jnp.float64
     np.testing.assert_allclose(steps, every, atol=1e-12)
-    stored = jax.eval_shape(lambda: module.apply(params, B, T, method="start"))
+    stored = jax.eval_shape(lambda: module.apply(params, B, T, method="init_cache"))
     assert stored.keys.dtype == jnp.float64
 
 
@@ -173,13 +173,15 @@ def test_half_precision_parameters_are_those_numbers_in_single_precision():
     def run(params):
         logits, _ = module.apply(params, tokens, sound)
 
-        def step(past, token, place):
-            logits, past, _ = module.apply(params, token, place, projected, past, method="step")
-            return logits, past, None
+        def step(cache, token, place):
+            logits, cache, _ = module.apply(
+                params, token, place, projected, cache, method="decode_step"
+            )
+            return logits, cache, None
 
         projected = module.apply(params, sound, method="project")
-        past = module.apply(params, B, 8, method="start")
-        return logits, generate(step, past, tokens[:, :1], length=6, end=None)
+        cache = module.apply(params, B, 8, method="init_cache")
+        return logits, generate(step, cache, tokens[:, :1], length=6, end=None)
 
     (logits, texts), wanted = run(half), run(cast(half, SINGLE))
     assert logits.dtype == texts.score.dtype == SINGLE

@@ -216,16 +216,16 @@ def step_by_step(name, count, params, data):
     model = build(name)
     projected = model.apply(params, data["context"], method="project")
 
-    def step(past, place):
+    def step(cache, place):
         part = lambda x: jax.lax.dynamic_slice_in_dim(x, place, count, axis=1)
         here = data | {key: part(data[key]) for key in ("words", "begun", "texts", "places")}
         where = {"mask": seen_by(name, here), "query_positions": here["places"], "observe": valid}
-        given = here["words"], projected, past, place
-        y, past, seeing = model.apply(params, *given, **where, method="step")
-        return past, (y, seeing)
+        given = here["words"], projected, cache, place
+        y, cache, seeing = model.apply(params, *given, **where, method="decode_step")
+        return cache, (y, seeing)
 
-    past = model.apply(params, B, T + 2, method="start")
-    _, (y, seeing) = jax.lax.scan(step, past, jnp.arange(0, T - count + 1, count))
+    cache = model.apply(params, B, T + 2, method="init_cache")
+    _, (y, seeing) = jax.lax.scan(step, cache, jnp.arange(0, T - count + 1, count))
     return jnp.concatenate(y, axis=1), jnp.concatenate(seeing, axis=3)
 
 
@@ -257,9 +257,9 @@ def test_less_memory_and_half_precision_change_little():
     jax.tree.map(lambda one, other: near(one, other, 1e-5), gradients, exact)
     assert y.dtype == jnp.bfloat16
     near(y.astype(jnp.float32), wanted, 0.06)
-    pasts = half.apply(parameters(name), B, T, method="start")
-    assert [past.keys.shape for past in pasts] == [(2, B, H, T, M // H)]
-    assert pasts[0].values.dtype == jnp.bfloat16
+    caches = half.apply(parameters(name), B, T, method="init_cache")
+    assert [cache.keys.shape for cache in caches] == [(2, B, H, T, M // H)]
+    assert caches[0].values.dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(

@@ -76,13 +76,13 @@ def _ours(model: TextDecoder, params: Any, context: Any, steps: int) -> Any:
     B = context.shape[0]
     projected = model.apply(params, context, method="project")
 
-    def step(past, tokens, place):
-        out: Any = model.apply(params, tokens, place, projected, past, method="step")
+    def step(cache, tokens, position):
+        out: Any = model.apply(params, tokens, projected, cache, position, method="decode_step")
         return out[0], out[1], None
 
-    past = model.apply(params, B, steps + 1, method="start")
+    cache = model.apply(params, B, steps + 1, method="init_cache")
     start = jnp.ones((B, 1), jnp.int32)
-    return generate(step, past, start, length=steps, eos_id=None).tokens[:, 1:]
+    return generate(step, cache, start, length=steps, eos_id=None).tokens[:, 1:]
 
 
 def _linen(case: Case) -> Callable[[Any, Any], Any]:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from crossattn import renamed
 from crossattn.nn.attention import ProjectedContext
+from crossattn.nn.cache import KVCache
 from crossattn.nn.design import Design
 from crossattn.nn.module import Module
-from crossattn.nn.past import Past
 from crossattn.nn.scan import Remat
 from crossattn.nn.stack import Stack
 from crossattn.nn.sublayers import combine_masks
@@ -75,15 +76,15 @@ class CocaDecoder(Module):
           x: embedded words (B, T, M).
           context: (I, S, N), or what `project` made of it.
           mask: what of the context the words may see.
-          self_mask: what they may see of each other besides their past.
+          self_mask: what they may see of each other, besides being causal.
           observe: applied to every trace of the upper half.
 
         Returns:
           The stream, what the lower half made of the text alone, and what was observed.
         """
-        past = combine_masks(Mask.causal(0), self_mask)
-        text, _ = self.text(x, None, self_mask=past)
-        y, kept = self.joint(text, context, mask=mask, self_mask=past, observe=observe)
+        causal = combine_masks(Mask.causal(0), self_mask)
+        text, _ = self.text(x, None, self_mask=causal)
+        y, kept = self.joint(text, context, mask=mask, self_mask=causal, observe=observe)
         return y, text, kept
 
     def project(
@@ -92,22 +93,26 @@ class CocaDecoder(Module):
         """Keys and values of the context for every layer of the upper half."""
         return self.joint.project(context, mask=mask)
 
-    def start(self, rows: int, length: int) -> tuple[Past, Past]:
-        """An empty past of both halves, of `rows` texts of up to `length` words."""
-        return self.text.start(rows, length), self.joint.start(rows, length)
+    start = renamed.method("start", "init_cache")
+    step = renamed.method("step", "decode_step")
 
-    def step(
+    def init_cache(self, rows: int, length: int) -> tuple[KVCache, KVCache]:
+        """An empty cache of both halves, of `rows` texts of up to `length` words."""
+        return self.text.init_cache(rows, length), self.joint.init_cache(rows, length)
+
+    def decode_step(
         self,
         x: Float[Array, "B T M"],
         context: ProjectedContext,
-        past: tuple[Past, Past],
-        place: Int[Array, ""],
+        cache: tuple[KVCache, KVCache],
+        position: Int[Array, ""],
         *,
         mask: Mask | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
-    ) -> tuple[Float[Array, "B T M"], tuple[Past, Past], Any]:
+    ) -> tuple[Float[Array, "B T M"], tuple[KVCache, KVCache], Any]:
         """The next words; arguments and results as those of `Stack.step`."""
-        lower, upper = past
-        text, lower, _ = self.text.step(x, None, lower, place)
-        y, upper, kept = self.joint.step(text, context, upper, place, mask=mask, observe=observe)
+        lower, upper = cache
+        text, lower, _ = self.text.decode_step(x, None, lower, position)
+        how: Any = {"mask": mask, "observe": observe}
+        y, upper, kept = self.joint.decode_step(text, context, upper, position, **how)
         return y, (lower, upper), kept

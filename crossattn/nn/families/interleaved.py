@@ -5,12 +5,13 @@ from typing import Any
 
 from flax import linen as nn
 
+from crossattn import renamed
 from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.block import Block
+from crossattn.nn.cache import KVCache, empty_cache
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import Module
-from crossattn.nn.past import Past, empty_past
 from crossattn.nn.scan import Remat, scan_layers
 from crossattn.nn.sublayers import combine_masks
 from crossattn.ops import AttentionTrace, Mask
@@ -66,12 +67,12 @@ class Interleaved(Module):
       ...     y, seen = model.apply(params, words, patches, mask=media,
       ...                           observe=lambda trace: trace.valid)
       ...     projected = model.apply(params, patches, method="project")
-      ...     past = model.apply(params, 1, 5, method="start")
-      ...     first, past, _ = model.apply(params, words[:, :1], projected, past, jnp.int32(0),
-      ...                                  mask=Mask.media(begun[:, :1], image), method="step")
-      ...     return y, seen, first, past
-      >>> y, seen, first, past = jax.eval_shape(run)  # the first word is that of y
-      >>> y.shape, seen.shape, first.shape, len(past), past[0].keys.shape
+      ...     cache = model.apply(params, 1, 5, method="init_cache")
+      ...     first, cache, _ = model.apply(params, words[:, :1], projected, cache, jnp.int32(0),
+      ...         mask=Mask.media(begun[:, :1], image), method="decode_step")
+      ...     return y, seen, first, cache
+      >>> y, seen, first, cache = jax.eval_shape(run)  # the first word is that of y
+      >>> y.shape, seen.shape, first.shape, len(cache), cache[0].keys.shape
       ((1, 5, 8), (2, 1, 2, 5), (1, 1, 8), 3, (2, 1, 2, 5, 4))
     """
 
@@ -106,7 +107,7 @@ class Interleaved(Module):
           context: tokens of all images (I, S, N), or what `project` made of them; B / I
             neighbouring rows of x share one, as in `Block`.
           mask: which words see which of them, see `Mask.media`; for I contexts.
-          self_mask: what of their past the words may see; all of it when None.
+          self_mask: which words before them the words may see; all when None.
           query_positions: of the words in the text blocks, where their design places them.
           observe: as in `Stack`, of the blocks that read images.
 
@@ -142,53 +143,56 @@ class Interleaved(Module):
         shared = (*promoted(self.dtype, context), mask)
         return scan_layers(step, self._group(), (), shared, layers=self.groups)[1]
 
-    def start(self, rows: int, length: int) -> tuple[Past, ...]:
-        """Empty pasts of `rows` texts of up to `length` words: `every`, with a leading axis L."""
+    start = renamed.method("start", "init_cache")
+    step = renamed.method("step", "decode_step")
+
+    def init_cache(self, rows: int, length: int) -> tuple[KVCache, ...]:
+        """Empty caches of `rows` texts of up to `length` words: `every`, with a leading axis L."""
         attention = CrossAttention(self.width, self.heads, **self.text.own, parent=None)
         leading = (self.groups, rows)
-        return tuple(empty_past(attention, leading, length, self.dtype) for _ in range(self.every))
+        return tuple(empty_cache(attention, leading, length, self.dtype) for _ in range(self.every))
 
-    def step(
+    def decode_step(
         self,
         x: Float[Array, "B T M"],
         context: ProjectedContext,
-        past: tuple[Past, ...],
-        place: Int[Array, ""],
+        cache: tuple[KVCache, ...],
+        position: Int[Array, ""],
         *,
         mask: Mask,
         query_positions: Float[Array, "_ T _"] | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
-    ) -> tuple[Float[Array, "B T M"], tuple[Past, ...], Any]:
+    ) -> tuple[Float[Array, "B T M"], tuple[KVCache, ...], Any]:
         """The next words: the same as `__call__` on all of them at once.
 
         Args:
           x: the words that follow (B, T, M).
           context: of every group, by `project`.
-          past: by `start`, or what the step before returned.
-          place: number of the first of these words.
+          cache: by `init_cache`, or what the step before returned.
+          position: number of the first of these words.
           mask: what of the images these words see: `Mask.media` takes the counts (B, T) of these
             words alone.
           query_positions: of these words.
           observe: as above.
 
         Returns:
-          The words, the past with them, and what was observed.
+          The words, the cache with them, and what was observed.
 
         Raises:
-          ValueError: the past has no room for them, where `place` is known; where it is known only
-            when the program runs, the output is NaN from there on.
+          ValueError: the cache has no room for them, where `position` is known; where it is known
+            only when the program runs, the output is NaN from there on.
         """
 
         def step(group, x, where, own):
-            context, past = own
-            x, past, trace = group.step(x, context, past, **where)
-            return x, (past, observe(trace))
+            context, cache = own
+            x, cache, trace = group.decode_step(x, context, cache, **where)
+            return x, (cache, observe(trace))
 
-        where = {"place": place, "mask": mask, "query_positions": query_positions}
+        where = {"position": position, "mask": mask, "query_positions": query_positions}
         x, context = promoted(self.dtype, x, context)
-        own = (context, past)
-        x, (past, kept) = scan_layers(step, self._group(), x, (where,), (own,), layers=self.groups)
-        return x, past, kept
+        own = (context, cache)
+        x, (cache, kept) = scan_layers(step, self._group(), x, (where,), (own,), layers=self.groups)
+        return x, cache, kept
 
 
 class Group(Module):
@@ -232,21 +236,23 @@ class Group(Module):
         """Keys and values of the images."""
         return self.reading.project(context, mask=mask)
 
-    def step(
+    def decode_step(
         self,
         x: Float[Array, "B T M"],
         context: ProjectedContext,
-        past: tuple[Past, ...],
-        place: Int[Array, ""],
+        cache: tuple[KVCache, ...],
+        position: Int[Array, ""],
         *,
         mask: Mask,
         query_positions: Float[Array, "_ T _"] | None,
-    ) -> tuple[Float[Array, "B T M"], tuple[Past, ...], AttentionTrace | None]:
-        """The words from `place` on, the pasts with them, and the trace of their reading images."""
+    ) -> tuple[Float[Array, "B T M"], tuple[KVCache, ...], AttentionTrace | None]:
+        """The words from `position` on, the caches with them, the trace of their reading images."""
         x, trace = self.reading(x, context, mask=mask)
         kept = []
-        for text, before in zip(self._texts, past, strict=True):
-            x, after, _ = text.step(x, None, before, place, query_positions=query_positions)
+        for text, before in zip(self._texts, cache, strict=True):
+            x, after, _ = text.decode_step(
+                x, None, before, position, query_positions=query_positions
+            )
             kept.append(after)
         return x, tuple(kept), trace
 

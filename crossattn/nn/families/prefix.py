@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from crossattn.nn.attention import CrossAttention, ProjectedContext
+from crossattn.nn.cache import KVCache, from_position
 from crossattn.nn.context import spread, zero_masked
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.layers.mlp import MLP
 from crossattn.nn.layers.residual import Residual
 from crossattn.nn.module import Module
-from crossattn.nn.past import Past, from_place
 from crossattn.nn.sublayers import attend_or_zero, both, combine_masks
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
@@ -64,7 +64,7 @@ class Prefix(Module):
           streams: words (B, T, M) and context (B, S, M).
           x_mask: which words are there.
           context_mask: which tokens of the context are there.
-          self_mask: what the words may see of each other; their own past when None.
+          self_mask: what the words may see of each other; the words before them when None.
           x_positions: of the words, where the design places them.
           context_positions: of the context, likewise.
 
@@ -106,25 +106,27 @@ class Prefix(Module):
         )
         return self._fed(self.self_join(context, answer)), there
 
-    def step(
+    def decode_step(
         self,
         x: Float[Array, "B T M"],
         context: ProjectedContext,
-        past: Past,
-        place: Int[Array, ""],
+        cache: KVCache,
+        position: Int[Array, ""],
         *,
         context_mask: Mask | None = None,
         x_positions: Float[Array, "_ T _"] | None = None,
-    ) -> tuple[Float[Array, "B T M"], Past, AttentionTrace]:
-        """The words from `place` on, and the past with them."""
+    ) -> tuple[Float[Array, "B T M"], KVCache, AttentionTrace]:
+        """The words from `position` on, and the cache with them."""
         x, context = promoted(None, x, context)
         words = self.self_join.before(x)
-        past = past.extended(self.self_attention.project(words, positions=x_positions), place)
-        (here,) = promoted(x.dtype, ProjectedContext(past.keys, past.values, from_place(place)))
+        cache = cache.extended(self.self_attention.project(words, positions=x_positions), position)
+        (here,) = promoted(
+            x.dtype, ProjectedContext(cache.keys, cache.values, from_position(position))
+        )
         context, context_mask = spread(context, context_mask, x.shape[0])
         context = replace(context, mask=context_mask)
         x, trace = self._reads(x, words, context, here, x_positions)
-        return x, past, trace
+        return x, cache, trace
 
     def _reads(self, x, words, there, here, positions):
         """The stream after its words have read both parts and are fed."""

@@ -5,7 +5,9 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
+from crossattn import renamed
 from crossattn.nn.attention import CrossAttention, ProjectedContext
+from crossattn.nn.cache import KVCache, empty_cache, from_position
 from crossattn.nn.context import spread, tokens
 from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
@@ -13,7 +15,6 @@ from crossattn.nn.layers.mlp import MLP
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.layers.residual import Residual
 from crossattn.nn.module import Module
-from crossattn.nn.past import Past, empty_past, from_place
 from crossattn.nn.scan import Remat, policy_of
 from crossattn.nn.sublayers import attend_or_zero, required
 from crossattn.nn.tables import learned
@@ -48,8 +49,8 @@ def joint_mask(talk: Talk, R: int, T: int, *, words: Bool[Array, "B T"] | None =
       >>> joint_mask("causal", 1, 2).dense_array(1, 3, 3)[0, 0].astype(int).tolist()
       [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
     """
-    place = jnp.arange(R + T)
-    row, column = place[:, None], place[None, :]
+    position = jnp.arange(R + T)
+    row, column = position[:, None], position[None, :]
     same = (row < R) == (column < R)
     seen = {
         "bidirectional": jnp.ones_like(same),
@@ -115,16 +116,22 @@ class QFormerLayer(Module):
         """Keys and values of the queries, for words that read them."""
         return self.self_attention.project(self.self_join.before(queries))
 
-    def step(
-        self, x: Float[Array, "B T M"], queries: ProjectedContext, past: Past, place: Int[Array, ""]
-    ) -> tuple[Float[Array, "B T M"], Past]:
-        """The words from `place` on, which read the queries and their own past."""
+    def decode_step(
+        self,
+        x: Float[Array, "B T M"],
+        queries: ProjectedContext,
+        cache: KVCache,
+        position: Int[Array, ""],
+    ) -> tuple[Float[Array, "B T M"], KVCache]:
+        """The words from `position` on, which read the queries and the words before them."""
         read = self.self_join.before(x)
-        past = past.extended(self.self_attention.project(read), place)
-        (here,) = promoted(x.dtype, ProjectedContext(past.keys, past.values, from_place(place)))
+        cache = cache.extended(self.self_attention.project(read), position)
+        (here,) = promoted(
+            x.dtype, ProjectedContext(cache.keys, cache.values, from_position(position))
+        )
         queries, _ = spread(queries, None, x.shape[0])
         y, _ = attend_or_zero(self.self_attention, read, queries, extra_contexts=[here])
-        return self._feeds_words(self.self_join(x, y)), past
+        return self._feeds_words(self.self_join(x, y)), cache
 
     def _feeds_words(self, words: Array) -> Array:
         y = self.text_feed_forward(self.text_feed_join.before(words))
@@ -246,36 +253,39 @@ class QFormer(Module):
             (queries, _), _ = layer((queries, None), context, mask=mask)
         return tuple(kept)
 
-    def start(self, rows: int, length: int) -> tuple[Past, ...]:
-        """An empty past of every layer, of `rows` texts of up to `length` words."""
-        attention = CrossAttention(self.width, self.heads, **self.design.own, parent=None)
-        return (empty_past(attention, (rows,), length, self.dtype),) * self.layers
+    start = renamed.method("start", "init_cache")
+    step = renamed.method("step", "decode_step")
 
-    def step(
+    def init_cache(self, rows: int, length: int) -> tuple[KVCache, ...]:
+        """An empty cache of every layer, of `rows` texts of up to `length` words."""
+        attention = CrossAttention(self.width, self.heads, **self.design.own, parent=None)
+        return (empty_cache(attention, (rows,), length, self.dtype),) * self.layers
+
+    def decode_step(
         self,
         x: Float[Array, "B T M"],
         queries: tuple[ProjectedContext, ...],
-        past: tuple[Past, ...],
-        place: Int[Array, ""],
-    ) -> tuple[Float[Array, "B T M"], tuple[Past, ...]]:
+        cache: tuple[KVCache, ...],
+        position: Int[Array, ""],
+    ) -> tuple[Float[Array, "B T M"], tuple[KVCache, ...]]:
         """The next words of texts that the queries do not see (the "causal" mask).
 
         Args:
           x: embedded words that follow (B, T, M).
           queries: by `project`.
-          past: by `start`, or what the step before returned.
-          place: number of the first of these words.
+          cache: by `init_cache`, or what the step before returned.
+          position: number of the first of these words.
 
         Returns:
-          The words, and the past with them.
+          The words, and the cache with them.
 
         Raises:
-          ValueError: the past has no room for them, where `place` is known; where it is known only
-            when the program runs, the output is NaN from there on.
+          ValueError: the cache has no room for them, where `position` is known; where it is known
+            only when the program runs, the output is NaN from there on.
         """
         x, queries = promoted(self.dtype, x, tuple(queries))
         x, kept = self.norm(x), []
-        for layer, own, before in zip(self.layer, queries, past, strict=True):
-            x, after = layer.step(x, own, before, place)
+        for layer, own, before in zip(self.layer, queries, cache, strict=True):
+            x, after = layer.decode_step(x, own, before, position)
             kept.append(after)
         return x, tuple(kept)

@@ -5,10 +5,11 @@ from typing import Any
 
 from flax import linen as nn
 
+from crossattn import renamed
 from crossattn.nn.attention import CrossAttention, ProjectedContext
+from crossattn.nn.cache import KVCache, empty_cache
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import Module
-from crossattn.nn.past import Past, empty_past
 from crossattn.nn.scan import Remat, scan_layers
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
@@ -91,31 +92,34 @@ class StreamStack(Module):
         (context,) = promoted(self.dtype, context)
         return scan_layers(step, self.layer, context, (where,), layers=self.layers)[1]
 
-    def start(self, rows: int, length: int) -> Past:
-        """An empty past of `rows` texts of up to `length` words, with a leading axis L."""
+    start = renamed.method("start", "init_cache")
+    step = renamed.method("step", "decode_step")
+
+    def init_cache(self, rows: int, length: int) -> KVCache:
+        """An empty cache of `rows` texts of up to `length` words, with a leading axis L."""
         layer = self.layer
         attention = CrossAttention(layer.width, layer.heads, **layer.design.own, parent=None)
-        return empty_past(attention, (self.layers, rows), length, self.dtype)
+        return empty_cache(attention, (self.layers, rows), length, self.dtype)
 
-    def step(
+    def decode_step(
         self,
         x: Float[Array, "B T M"],
         context: ProjectedContext,
-        past: Past,
-        place: Int[Array, ""],
+        cache: KVCache,
+        position: Int[Array, ""],
         *,
         context_mask: Mask | None = None,
         x_positions: Float[Array, "_ T _"] | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
-    ) -> tuple[Float[Array, "B T M"], Past, Any]:
+    ) -> tuple[Float[Array, "B T M"], KVCache, Any]:
         """The next words behind a prefix; arguments and results as those of `Stack.step`."""
 
         def step(layer, x, where, own):
-            x, past, trace = layer.step(x, *own, **where)
-            return x, (past, observe(trace))
+            x, cache, trace = layer.decode_step(x, *own, **where)
+            return x, (cache, observe(trace))
 
-        where = {"place": place, "context_mask": context_mask, "x_positions": x_positions}
+        where = {"position": position, "context_mask": context_mask, "x_positions": x_positions}
         x, context = promoted(self.dtype, x, context)
-        own = (context, past)
-        x, (past, kept) = scan_layers(step, self.layer, x, (where,), (own,), layers=self.layers)
-        return x, past, kept
+        own = (context, cache)
+        x, (cache, kept) = scan_layers(step, self.layer, x, (where,), (own,), layers=self.layers)
+        return x, cache, kept

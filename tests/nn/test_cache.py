@@ -10,8 +10,8 @@ import pytest
 from crossattn import Mask
 from crossattn.nn import presets
 from crossattn.nn.attention import ProjectedContext
+from crossattn.nn.cache import fits, kv_caches
 from crossattn.nn.families.interleaved import Interleaved
-from crossattn.nn.past import fits, pasts
 from crossattn.nn.presets import DESIGNS, TEXT
 
 B, S, M, H, ROOM = 2, 3, 8, 2, 5
@@ -38,17 +38,17 @@ def drawn(*shape):
 
 @pytest.fixture(scope="module", params=NAMES)
 def stepping(request):
-    """A function of tokens and place, whose past has room for five tokens and is empty."""
+    """A function of tokens and position, whose cache has room for five tokens and is empty."""
     module, given, where = built(request.param)
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *given, **where(1)))
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.4, p.shape), p.dtype), shapes)
-    past = module.apply(params, B, ROOM, method="start")
+    cache = module.apply(params, B, ROOM, method="init_cache")
 
-    def step(x, place):
+    def step(x, position):
         projected = module.apply(params, drawn(B, S, M), method="project")
-        call = {"method": "step"} | where(x.shape[1])
-        return module.apply(params, x, projected, past, place, **call)[:2]
+        call = {"method": "decode_step"} | where(x.shape[1])
+        return module.apply(params, x, projected, cache, position, **call)[:2]
 
     return step
 
@@ -59,70 +59,70 @@ def test_a_place_without_room_gives_nan_and_another_does_not(stepping):
     outside = np.array([True, True, False, False, True, True])
     np.testing.assert_array_equal(np.isnan(y).all(axis=(1, 2, 3)), outside)
     np.testing.assert_array_equal(np.isnan(y).any(axis=(1, 2, 3)), outside)
-    # Nor is the past that of another text afterwards.
-    for _, one in pasts(after):
+    # Nor is the cache that of another text afterwards.
+    for _, one in kv_caches(after):
         broken = np.isnan(one.keys).reshape(len(places), -1).any(axis=1)
         np.testing.assert_array_equal(broken, outside)
 
 
 def test_a_place_that_is_known_is_refused(stepping):
     x = drawn(B, 1, M)
-    shaped = lambda place: jax.eval_shape(lambda x: stepping(x, place), x)
-    with pytest.raises(ValueError, match="a past for 5 tokens, got 6"):
+    shaped = lambda position: jax.eval_shape(lambda x: stepping(x, position), x)
+    with pytest.raises(ValueError, match="a cache for 5 tokens, got 6"):
         shaped(jnp.int32(ROOM))
-    with pytest.raises(ValueError, match="place is at least 0, got -1"):
+    with pytest.raises(ValueError, match="position is at least 0, got -1"):
         shaped(jnp.int32(-1))
 
 
 def test_more_tokens_than_a_past_has_room_for_are_refused(stepping):
     more = drawn(B, ROOM + 1, M)
-    with pytest.raises(ValueError, match="a past for 5 tokens, got 6"):
+    with pytest.raises(ValueError, match="a cache for 5 tokens, got 6"):
         jax.eval_shape(stepping, more, jnp.int32(0))
 
 
 def test_a_past_of_other_rows_or_heads_is_refused():
-    past = jax.tree.map(lambda leaf: leaf[0], built("whisper")[0].start(B, ROOM))
-    keys = past.keys[:, :, :1]
+    cache = jax.tree.map(lambda leaf: leaf[0], built("whisper")[0].init_cache(B, ROOM))
+    keys = cache.keys[:, :, :1]
     for new in (keys[:1], keys[:, :1], keys[..., :2]):
-        with pytest.raises(ValueError, match=r"a past \(2, 2, 5, 4\) for tokens"):
-            past.extended(ProjectedContext(new, new), 0)
+        with pytest.raises(ValueError, match=r"a cache \(2, 2, 5, 4\) for tokens"):
+            cache.extended(ProjectedContext(new, new), 0)
 
 
 def test_one_place_serves_all_rows(unchecked):
-    one = jax.tree.map(lambda leaf: leaf[0], built("whisper")[0].start(B, ROOM))
+    one = jax.tree.map(lambda leaf: leaf[0], built("whisper")[0].init_cache(B, ROOM))
     new = ProjectedContext(one.keys[:, :, :1], one.values[:, :, :1])
     with pytest.raises(
-        ValueError, match=re.escape("place is one number for all rows, got shape (2,)")
+        ValueError, match=re.escape("position is one number for all rows, got shape (2,)")
     ):
         one.extended(new, jnp.zeros(B, int))
 
 
 @pytest.mark.parametrize(
-    "place", [np.int32(2**31 - 1), np.uint8(255), np.int8(127), np.uint32(2**32 - 1)]
+    "position", [np.int32(2**31 - 1), np.uint8(255), np.int8(127), np.uint32(2**32 - 1)]
 )
-def test_a_place_that_wraps_around_has_no_room(place):
-    assert not jax.jit(lambda place: fits(1, 4, place))(place)
+def test_a_place_that_wraps_around_has_no_room(position):
+    assert not jax.jit(lambda position: fits(1, 4, position))(position)
 
 
-@pytest.mark.parametrize("place", [np.uint8(250), np.int8(100), np.int32(299)])
-def test_a_place_of_few_bits_has_its_room(place):
-    assert jax.jit(lambda place: fits(1, 300, place))(place)
+@pytest.mark.parametrize("position", [np.uint8(250), np.int8(100), np.int32(299)])
+def test_a_place_of_few_bits_has_its_room(position):
+    assert jax.jit(lambda position: fits(1, 300, position))(position)
 
 
 def test_a_step_names_what_it_is_made_without(unchecked):
     stack = presets.build("whisper", width=8, heads=2, layers=1)
     x, context = jnp.ones((2, 1, 8)), jnp.ones((2, 3, 8))
     params = stack.init(jax.random.key(0), x, context)
-    past = stack.apply(params, 2, 4, method="start")
+    cache = stack.apply(params, 2, 4, method="init_cache")
     projected = stack.apply(params, context, method="project")
-    step = lambda *given: stack.apply(params, *given, method="step")
-    with pytest.raises(TypeError, match=r"past is required: write start\(rows, length\)"):
+    step = lambda *given: stack.apply(params, *given, method="decode_step")
+    with pytest.raises(TypeError, match=r"cache is required: write init_cache\(rows, length\)"):
         step(x, projected, None, 2)
     with pytest.raises(TypeError, match=r"write project\(context\)"):
-        step(x, context, past, 0)
+        step(x, context, cache, 0)
     with pytest.raises(ValueError, match="3 rows of x cannot share 2 contexts"):
-        step(jnp.ones((3, 2, 8)), projected, stack.apply(params, 3, 4, method="start"), 0)
+        step(jnp.ones((3, 2, 8)), projected, stack.apply(params, 3, 4, method="init_cache"), 0)
     with pytest.raises(TypeError, match="integer"):
-        step(x, projected, past, 1.5)
+        step(x, projected, cache, 1.5)
     with pytest.raises(ValueError, match="length is at least 1, got -1"):
-        stack.apply(params, 2, -1, method="start")
+        stack.apply(params, 2, -1, method="init_cache")
