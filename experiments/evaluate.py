@@ -104,7 +104,7 @@ def main(arguments: list[str]) -> None:
         split = chosen_split(source, options.on)
         programs = TrainPrograms(of.run, len(source.vocabulary))
         restored = restore(folder, step, programs, source, of, parallel)
-        params = restored.state.params
+        params = restored.state.evaluated
         if options.features is not None:
             write_features(options.features, programs, params, source, of)
             return

@@ -142,19 +142,43 @@ def _pictures(results: Results, settings: Settings) -> str:
     )
 
 
+OPTIMIZERS = {"adamw": "AdamW", "lion": "Lion", "adafactor": "Adafactor", "muon": "Muon"}
+SCHEDULES = {
+    "cosine": "a cosine decay to a tenth of the peak",
+    "linear": "a linear decay to a tenth of the peak",
+    "constant": "a constant rate",
+    "rsqrt": "a decay by the square root of the step",
+}
+
+
 def _optimizer(settings: Settings) -> Iterator[str]:
     parts = [
         in_words(settings, ["optimizer.weight_decay"], lambda decay: f"{decay:g}"),
         in_words(settings, ["optimizer.warmup"], lambda share: f"{100 * share:g} %"),
         in_words(settings, ["optimizer.clip"], lambda clip: f"{clip:g}"),
     ]
-    if all(parts):
-        decay, warmup, clip = parts
+    if not all(parts):
+        return
+    decay, warmup, clip = parts
+    # Earlier results name neither: there was one of each.
+    name = in_words(settings, ["optimizer.name"], OPTIMIZERS.get) or OPTIMIZERS["adamw"]
+    then = in_words(settings, ["optimizer.schedule"], SCHEDULES.get) or SCHEDULES["cosine"]
+    yield (
+        f"We use {name} with weight decay {decay}, a linear warm-up over the first {warmup} of "
+        f"the steps and {then}, and clip gradients to a global norm of {clip}."
+    )
+    if any(run["label_smoothing"] for run in settings.values() if "label_smoothing" in run):
+        share = in_words(settings, ["label_smoothing"], lambda share: f"{share:g}")
+        yield f"Labels are smoothed by {share}."
+    if any(run["optimizer"].get("ema") for run in settings.values()):
+        decay = in_words(settings, ["optimizer.ema"], lambda decay: f"{decay:g}")
         yield (
-            f"We use AdamW with weight decay {decay}, a linear warm-up over the first {warmup} of "
-            f"the steps and a cosine decay to a tenth of the peak, and clip gradients to a global "
-            f"norm of {clip}."
+            f"What is evaluated is a moving average of the parameters with decay {decay} (0: the "
+            "parameters themselves)."
         )
+    if any(run["optimizer"].get("frozen") for run in settings.values()):
+        frozen = in_words(settings, ["optimizer.frozen"], lambda pattern: pattern or "nothing")
+        yield f"Parameters of these paths are not trained: {frozen}."
 
 
 def _rates(sweep: Any) -> str:

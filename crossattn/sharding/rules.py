@@ -69,6 +69,8 @@ COLUMNS = r"\b((\w+_)?(query|key|value|reference)(_\d+)?|up|times|logits)"
 # Products that read heads or hidden units: each device adds its share to the sum.
 ROWS = r"\b((\w+_)?out|down)"
 TABLES = r"(kernel|embedding|position|latents|queries|tokens)$"
+# Adafactor's factors of second moments, and Muon's coefficients.
+OF_OPTIMIZER = r"\bv_(row|col)/|\bns_coeffs$"
 SMALL = (
     r"(bias|scale|gate|factor|sink|null_key|null_value|register_keys|register_values|speak|hear|"
     r"table|axis\d+|(kernel|embedding)/(down|up))$"  # the last: of low rank
@@ -83,6 +85,7 @@ def _preset(*, tensor: str | None = None, fsdp: str | None = None) -> tuple[Rule
     size of tensor divides the heads of queries and of keys.
     """
     return (
+        Rule(OF_OPTIMIZER, (), optional=True),
         Rule(rf"{COLUMNS}/kernel$", (None, tensor), spread=fsdp, optional=True),
         Rule(rf"{COLUMNS}/bias$", (tensor,), optional=True),
         Rule(rf"{ROWS}/kernel$", (tensor, None), spread=fsdp, optional=True),

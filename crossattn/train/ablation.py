@@ -87,11 +87,11 @@ def _measure(
     suite: Suite, run: Run, evaluator: Evaluator, state: State, source: Dataset, where: Path
 ) -> dict[str, Any]:
     """What metrics.json says of a trained run; the arrays beside it are written."""
-    evidence = measure_model(evaluator, state.params, source.splits, main=source.main)
+    evidence = measure_model(evaluator, state.evaluated, source.splits, main=source.main)
     items = {name: evidence.items[name] for name in evidence.items if name == suite.primary}
     _save_arrays(where / "items.npz", items)
     if evaluator.patches_seen:
-        maps = exhibits.exhibit_attention(evaluator, state.params, source, evidence.layer)
+        maps = exhibits.exhibit_attention(evaluator, state.evaluated, source, evidence.layer)
         _save_arrays(where / "maps.npz", {"weights": maps})
     with Log(where / "log.jsonl", resume_at=run.steps) as log:
         log.write(run.steps, event="measured")
@@ -153,7 +153,7 @@ def _with_best_rate(
                 scores[rate] = None
                 continue
             examples = source.splits["validation"]
-            said = evaluator.predict(state.params, examples, attention=False)
+            said = evaluator.predict(state.evaluated, examples, attention=False)
             by, scores[rate] = score(examples, said)
         finite = {rate: score for rate, score in scores.items() if score is not None}
         if not finite:

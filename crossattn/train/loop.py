@@ -13,6 +13,7 @@ from crossattn.train import step as steps
 from crossattn.train.checkpoint import WITHOUT_DIGEST, CheckpointError, Checkpoints, Metrics
 from crossattn.train.feed import Feed
 from crossattn.train.log import Log
+from crossattn.train.optimizer import optimizer_of
 from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
 from crossattn.train.run import Run
 from crossattn.train.step import Batch, State
@@ -41,9 +42,11 @@ class TrainPrograms:
         parallel.check(run)
         self.run, self.parallel = run, parallel
         self.model = steps.model_of(run, words, layout=parallel.layout(run))
-        optimizer = steps.optimizer_of(run.optimizer, run.steps)
-        create = functools.partial(steps.create, self.model, optimizer)
-        step = functools.partial(steps.train_step, self.model, optimizer, parts=parallel.accumulate)
+        optimizer = optimizer_of(run.optimizer, run.steps)
+        create = functools.partial(steps.create, self.model, optimizer, run)
+        step = functools.partial(
+            steps.train_step, self.model, optimizer, run, parts=parallel.accumulate
+        )
         self.create = parallel.creator(create, together=False)
         self.create_all = self.create
         if parallel.seeds > 1:

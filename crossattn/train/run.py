@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import optax
+
 from crossattn import renamed
 from crossattn.fields import changed, flat, positive, settle
 from crossattn.models.decoder import Context, Fusion
@@ -138,24 +140,35 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """AdamW with warm-up and cosine decay to a tenth."""
+    """What is done with the gradient."""
 
+    name: Literal["adamw", "lion", "adafactor", "muon"] = "adamw"
+    """AdamW; Lion (a tenth of AdamW's learning rate); Adafactor; Muon (AdamW's learning rate)."""
     learning_rate: float = 2e-3
     """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant", "rsqrt"] = "cosine"
+    """The learning rate after the warm-up: falls to a tenth, stays, or falls as 1/sqrt(step)."""
     warmup: float = 0.1
     """Share of the steps in which the learning rate rises."""
     weight_decay: float = 0.01
     """Decoupled decay of all matrices."""
     clip: float = 1.0
     """Largest global norm of the gradient."""
+    frozen: str = ""
+    """Parameters that are not trained: a regular expression of parts of paths, such as encoder."""
+    ema: float = 0.0
+    """Decay of a moving average of the parameters, which is evaluated; 0 has none, 0.999 is one."""
 
     def __post_init__(self):
         settle(self, "optimizer.")
         positive("optimizer.", learning_rate=self.learning_rate, clip=self.clip)
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"optimizer.warmup is a share in [0, 1), got {self.warmup}")
+        for name in ("warmup", "ema"):
+            if not 0 <= (share := getattr(self, name)) < 1:
+                raise ValueError(f"optimizer.{name} is a share in [0, 1), got {share}")
         if self.weight_decay < 0:
             raise ValueError(f"optimizer.weight_decay cannot be negative, got {self.weight_decay}")
+        if self.name == "muon" and not hasattr(optax.contrib, "muon"):
+            raise ValueError(f"optimizer.name muon is not in optax {optax.__version__}")
 
 
 @renamed.arguments(**FORMER)
@@ -170,6 +183,8 @@ class Run:
     """Optimisation steps."""
     batch_size: int = 64
     """Texts in a batch; a multiple of data.texts_per_image."""
+    label_smoothing: float = 0.0
+    """Share of the target that all words have in equal parts (training only)."""
     checkpoint_every: int = 250
     """Steps between checkpoints."""
 
@@ -177,6 +192,8 @@ class Run:
         settle(self)
         positive(steps=self.steps, batch_size=self.batch_size)
         positive(checkpoint_every=self.checkpoint_every)
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing is a share in [0, 1), got {self.label_smoothing}")
         if self.batch_size % self.data.texts_per_image:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of "

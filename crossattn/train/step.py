@@ -12,15 +12,30 @@ from crossattn.models.decoder import VisionLanguageDecoder
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel
 from crossattn.train.accumulate import accumulate
-from crossattn.train.run import Optimizer, Run
+from crossattn.train.freezing import stop_frozen
+from crossattn.train.optimizer import averaged
+from crossattn.train.run import Run
 
 
 class State(NamedTuple):
-    """What a checkpoint holds: step (int32 scalar), parameters and the optimizer's state."""
+    """What a checkpoint holds.
+
+    Attributes:
+      step: int32 scalar.
+      params: that are trained.
+      optimizer: its state.
+      average: moving average of the parameters, () where the run has none.
+    """
 
     step: Array
     params: Any
     optimizer: Any
+    average: Any = ()
+
+    @property
+    def evaluated(self) -> Any:
+        """The parameters that a run is judged by."""
+        return self.average or self.params
 
 
 class Batch(NamedTuple):
@@ -101,11 +116,17 @@ def forward(
 
 
 def losses(
-    logits: Float[Array, "B T V"], batch: Batch
+    logits: Float[Array, "B T V"], batch: Batch, smoothing: float = 0.0
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Cross-entropy of the words to predict, every text having the same weight."""
+    """Cross-entropy of the words to predict, every text having the same weight.
+
+    With smoothing, that share of the target is spread over all words (Szegedy et al. 2016).
+    """
     words, target = batch.tokens[:, 1:], batch.target[:, 1:].astype(jnp.float32)
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, words)
+    if smoothing:
+        spread = -jax.nn.log_softmax(logits).mean(axis=-1)
+        cross_entropy += smoothing * (spread - cross_entropy)
     weight = target / jnp.maximum(target.sum(axis=1, keepdims=True), 1.0)
     loss = (cross_entropy * weight).sum() / words.shape[0]
     right = (jnp.argmax(logits, axis=-1) == words).astype(jnp.float32)
@@ -113,33 +134,9 @@ def losses(
     return loss, {"loss": loss, "accuracy": accuracy}
 
 
-def optimizer_of(settings: Optimizer, steps: int) -> optax.GradientTransformation:
-    """AdamW under a clipped gradient, linear warm-up and cosine decay to a tenth.
-
-    The peak learning rate is 1: the step multiplies by the run's, so that runs which differ in the
-    learning rate alone share one program.
-    """
-    schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=1.0,
-        warmup_steps=max(1, round(settings.warmup * steps)),
-        decay_steps=max(2, steps),
-        end_value=0.1,
-    )
-    return optax.chain(
-        optax.clip_by_global_norm(settings.clip),
-        optax.adamw(schedule, weight_decay=settings.weight_decay, mask=_matrices),
-    )
-
-
-def _matrices(params):
-    """Decay kernels and embeddings; not biases, norms (stacked to rank 2 by the scan)."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[-1].key in ("kernel", "embedding"), params
-    )
-
-
-def create(model: VisionLanguageDecoder, optimizer: Any, seed: Any, batch: Batch) -> State:
+def create(
+    model: VisionLanguageDecoder, optimizer: Any, run: Run, seed: Any, batch: Batch
+) -> State:
     """The state before the first step: a pure function of the seed and of the batch's shapes."""
     key = jax.random.fold_in(jax.random.key(0), seed)
     (B, T), (images, _, P) = batch.tokens.shape, batch.coverage.shape
@@ -155,12 +152,15 @@ def create(model: VisionLanguageDecoder, optimizer: Any, seed: Any, batch: Batch
         boxes=jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch.boxes),
     )
     with jax.numpy_dtype_promotion("standard"):
-        return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+        state = optimizer.init(params)
+    average = jax.tree.map(jnp.copy, params) if run.optimizer.ema else ()
+    return State(jnp.zeros((), jnp.int32), params, state, average)
 
 
 def train_step(
     model: VisionLanguageDecoder,
     optimizer: Any,
+    run: Run,
     state: State,
     batch: Batch,
     learning_rate: Float[Array, ""] | float,
@@ -174,8 +174,8 @@ def train_step(
     """
 
     def objective(params, batch):
-        logits, _ = forward(model, params, batch)
-        return losses(logits, batch)
+        logits, _ = forward(model, stop_frozen(params, run.optimizer.frozen), batch)
+        return losses(logits, batch, run.label_smoothing)
 
     gradient, metrics = accumulate(
         lambda part: jax.grad(objective, has_aux=True)(state.params, part),
@@ -189,7 +189,8 @@ def train_step(
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         updates = jax.tree.map(lambda update: learning_rate * update, updates)
         params = optax.apply_updates(state.params, updates)
-    return State(state.step + 1, params, optimizer_state), metrics
+    average = averaged(state.average, params, state.step, run.optimizer.ema)
+    return State(state.step + 1, params, optimizer_state, average), metrics
 
 
 def all_finite(metrics: dict[str, Any]) -> bool:
