@@ -149,6 +149,12 @@ SCHEDULES = {
     "constant": "a constant rate",
     "rsqrt": "a decay by the square root of the step",
 }
+# Said where a variant has a value that is not zero or empty.
+BESIDE = {
+    "label_smoothing": "Labels are smoothed by {}.",
+    "optimizer.ema": "What is evaluated is a moving average of the parameters, of decay {}.",
+    "optimizer.frozen": "Parameters of these paths are not trained: {}.",
+}
 
 
 def _optimizer(settings: Settings) -> Iterator[str]:
@@ -167,18 +173,9 @@ def _optimizer(settings: Settings) -> Iterator[str]:
         f"We use {name} with weight decay {decay}, a linear warm-up over the first {warmup} of "
         f"the steps and {then}, and clip gradients to a global norm of {clip}."
     )
-    if any(run["label_smoothing"] for run in settings.values() if "label_smoothing" in run):
-        share = in_words(settings, ["label_smoothing"], lambda share: f"{share:g}")
-        yield f"Labels are smoothed by {share}."
-    if any(run["optimizer"].get("ema") for run in settings.values()):
-        decay = in_words(settings, ["optimizer.ema"], lambda decay: f"{decay:g}")
-        yield (
-            f"What is evaluated is a moving average of the parameters with decay {decay} (0: the "
-            "parameters themselves)."
-        )
-    if any(run["optimizer"].get("frozen") for run in settings.values()):
-        frozen = in_words(settings, ["optimizer.frozen"], lambda pattern: pattern or "nothing")
-        yield f"Parameters of these paths are not trained: {frozen}."
+    for field, sentence in BESIDE.items():
+        if any(own.get(field) for own in settings.values()):
+            yield sentence.format(in_words(settings, [field], lambda value: f"{value}" or "none"))
 
 
 def _rates(sweep: Any) -> str:

@@ -43,9 +43,17 @@ class TrainPrograms:
         self.run, self.parallel = run, parallel
         self.model = steps.model_of(run, words, layout=parallel.layout(run))
         optimizer = optimizer_of(run.optimizer, run.steps)
-        create = functools.partial(steps.create, self.model, optimizer, run)
+        create = functools.partial(
+            steps.create, self.model, optimizer, average=run.optimizer.ema > 0
+        )
         step = functools.partial(
-            steps.train_step, self.model, optimizer, run, parts=parallel.accumulate
+            steps.train_step,
+            self.model,
+            optimizer,
+            parts=parallel.accumulate,
+            label_smoothing=run.label_smoothing,
+            ema=settings.ema,
+            frozen=settings.frozen,
         )
         self.create = parallel.creator(create, together=False)
         self.create_all = self.create

@@ -135,7 +135,7 @@ def losses(
 
 
 def create(
-    model: VisionLanguageDecoder, optimizer: Any, run: Run, seed: Any, batch: Batch
+    model: VisionLanguageDecoder, optimizer: Any, seed: Any, batch: Batch, *, average: bool = False
 ) -> State:
     """The state before the first step: a pure function of the seed and of the batch's shapes."""
     key = jax.random.fold_in(jax.random.key(0), seed)
@@ -153,29 +153,31 @@ def create(
     )
     with jax.numpy_dtype_promotion("standard"):
         state = optimizer.init(params)
-    average = jax.tree.map(jnp.copy, params) if run.optimizer.ema else ()
-    return State(jnp.zeros((), jnp.int32), params, state, average)
+    copy = jax.tree.map(jnp.copy, params) if average else ()
+    return State(jnp.zeros((), jnp.int32), params, state, copy)
 
 
 def train_step(
     model: VisionLanguageDecoder,
     optimizer: Any,
-    run: Run,
     state: State,
     batch: Batch,
     learning_rate: Float[Array, ""] | float,
     *,
     parts: int = 1,
+    label_smoothing: float = 0.0,
+    ema: float = 0.0,
+    frozen: str = "",
 ) -> tuple[State, dict[str, Array]]:
     """One update. Metrics: loss, accuracy of the predicted words, norm of the gradient.
 
-    The batch is computed in so many parts, one after the other; the accuracy is then the mean of
-    theirs.
+    The batch is computed in so many `parts`, one after the other; the accuracy is then the mean of
+    theirs. See `losses` for `label_smoothing`, `averaged` for `ema`, `stop_frozen` for `frozen`.
     """
 
     def objective(params, batch):
-        logits, _ = forward(model, stop_frozen(params, run.optimizer.frozen), batch)
-        return losses(logits, batch, run.label_smoothing)
+        logits, _ = forward(model, stop_frozen(params, frozen), batch)
+        return losses(logits, batch, label_smoothing)
 
     gradient, metrics = accumulate(
         lambda part: jax.grad(objective, has_aux=True)(state.params, part),
@@ -189,7 +191,7 @@ def train_step(
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         updates = jax.tree.map(lambda update: learning_rate * update, updates)
         params = optax.apply_updates(state.params, updates)
-    average = averaged(state.average, params, state.step, run.optimizer.ema)
+    average = averaged(state.average, params, state.step, ema)
     return State(state.step + 1, params, optimizer_state, average), metrics
 
 

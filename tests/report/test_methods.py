@@ -1,5 +1,6 @@
 """Every statement of Methods is one about the variants as they ran."""
 
+import dataclasses
 import json
 import re
 
@@ -12,7 +13,7 @@ from crossattn.report.methods import methods_section
 from crossattn.report.results.settings import changes_table
 from crossattn.train.ablation import Finished
 from crossattn.train.folder import Folder
-from crossattn.train.run import Data, Model, Optimizer, Run
+from crossattn.train.run import Data, Model, Optimizer, Run, replace
 from crossattn.train.suite import Suite
 from experiments.results import asked, write_results
 
@@ -179,3 +180,18 @@ def test_few_seeds_have_no_test(seeds):
     text = " ".join(methods_section(make_results(seeds=seeds)[0]))
     assert "no differences were tested and no intervals computed" in text
     assert "Student" not in text
+
+
+def test_what_is_not_the_default_of_training_is_said(tmp_path):
+    changes = {"optimizer.name": "lion", "optimizer.ema": 0.99, "optimizer.schedule": "rsqrt"}
+    base = replace(BASE, changes | {"label_smoothing": 0.1, "optimizer.frozen": "words"})
+    text = methods_section(made(tmp_path, suite=dataclasses.replace(SUITE, base=base)))
+    said = " ".join(str(text).split())
+    for part in (
+        "We use Lion with weight decay",
+        "and a decay by the square root of the step, and clip",
+        "Labels are smoothed by 0.1.",
+        "moving average of the parameters, of decay 0.99",
+        "of these paths are not trained: words.",
+    ):
+        assert part in said
