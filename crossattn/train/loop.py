@@ -42,10 +42,9 @@ class TrainPrograms:
         parallel.check(run)
         self.run, self.parallel = run, parallel
         self.model = steps.model_of(run, words, layout=parallel.layout(run))
-        optimizer = optimizer_of(run.optimizer, run.steps)
-        create = functools.partial(
-            steps.create, self.model, optimizer, average=run.optimizer.ema > 0
-        )
+        settings = run.optimizer
+        optimizer = optimizer_of(settings, run.steps)
+        create = functools.partial(steps.create, self.model, optimizer, average=settings.ema > 0)
         step = functools.partial(
             steps.train_step,
             self.model,
