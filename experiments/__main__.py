@@ -2,7 +2,9 @@
 
 import importlib
 
-from .command_line import INSTALLED, fail, nearest
+from crossattn.spelling import nearest
+
+from .command_line import INSTALLED, fail
 from .entry import start
 
 COMMANDS = {

@@ -33,6 +33,7 @@ from crossattn.launch.progress import Bar
 from crossattn.plan import dry_run
 from crossattn.report.document import write_report
 from crossattn.report.tables.main import terminal_report
+from crossattn.spelling import nearest
 from crossattn.train import ablation
 from crossattn.train.ablation import Finished, Listener
 from crossattn.train.checkpoint import CheckpointError
@@ -46,7 +47,7 @@ from crossattn.train.source import Dataset, load_dataset
 from crossattn.train.suite import Suite
 
 from . import suites
-from .command_line import fail, manual, nearest, parse, plain_errors, present, typed
+from .command_line import fail, manual, parse, plain_errors, present, typed
 from .entry import start
 from .exhibition import gallery_of
 from .results import asked, left_out, write_results

@@ -14,10 +14,8 @@ All contestants of a case are compiled and warmed up in one process, limited to 
 cores, and then make one call each in turn. A ratio is the median of the ratios within a round.
 """
 
-import dataclasses
 import functools
 import json
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,9 +24,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from crossattn.bench import options as takes
 from crossattn.bench.cases import SHAPES, Case
 from crossattn.bench.figure import ratios
+from crossattn.bench.options import BENCHMARKS, BenchOptions
 from crossattn.bench.process import Worker, WorkerError
 from crossattn.bench.summary import (
     details,
@@ -43,36 +41,13 @@ from crossattn.report.figures.sheet import png
 from crossattn.report.render.blocks import Table
 from crossattn.report.render.markdown import markdown_table
 from crossattn.report.render.terminal import terminal_table
+from crossattn.spelling import nearest
+from crossattn.train.record import processor
 
-from .command_line import INTERRUPTED, fail, manual, nearest, parse, plain_errors, typed
+from .command_line import INTERRUPTED, fail, manual, parse, plain_errors, typed
 from .entry import start
 
 COMMAND = "bench"
-
-
-@dataclasses.dataclass(frozen=True)
-class Benchmark:
-    """One word of the command line.
-
-    Attributes:
-      options: what it takes; their `cases()` are measured.
-      ratio: what its ratios are, for table and figure.
-      by_shape: whether it has the same contestants for every shape, so that a row can be a shape.
-    """
-
-    options: Callable[[], Any]
-    ratio: str
-    by_shape: bool = False
-
-
-BENCHMARKS = {
-    "attention": Benchmark(takes.Attention, "time / crossattn's", by_shape=True),
-    "module": Benchmark(takes.Module, "time / crossattn's", by_shape=True),
-    "decode": Benchmark(takes.Decode, "time of a step / crossattn's"),
-    "generate": Benchmark(takes.Generate, "time of a word / crossattn's"),
-    "masks": Benchmark(takes.Masks, "time / that of the visible keys alone"),
-    "length": Benchmark(takes.Length, "time of a key / that in the shortest context"),
-}
 
 
 def main(arguments: list[str]) -> None:
@@ -84,7 +59,7 @@ def main(arguments: list[str]) -> None:
         "benchmark": name,
         "command": typed(COMMAND, arguments),
         "date": time.strftime("%Y-%m-%d"),
-        "processor": _processor(),
+        "processor": processor(),
         "workers": [],
     }
     with plain_errors(COMMAND, (WorkerError,)):
@@ -104,12 +79,12 @@ def main(arguments: list[str]) -> None:
         report(BENCHMARKS[name], folder, about, records)
 
 
-def configure(arguments: list[str]) -> tuple[str, Any]:
+def configure(arguments: list[str]) -> tuple[str, BenchOptions]:
     """The benchmark's name and its options."""
     if not arguments or arguments[0] in ("-h", "--help"):
         known = "\n".join(
-            f"  {name:10s} {(b.options.__doc__ or '').splitlines()[0]}"
-            for name, b in BENCHMARKS.items()
+            f"  {name:10s} {(options.__doc__ or '').splitlines()[0]}"
+            for name, options in BENCHMARKS.items()
         )
         shapes = "\n".join(f"  {shape}" for shape in SHAPES.values())
         print(
@@ -120,7 +95,7 @@ def configure(arguments: list[str]) -> tuple[str, Any]:
     name, *rest = arguments
     if name not in BENCHMARKS:
         fail(COMMAND, f"there is no benchmark {name!r}: {nearest(name, BENCHMARKS)}")
-    options = parse(f"{COMMAND} {name}", BENCHMARKS[name].options(), rest)
+    options = parse(f"{COMMAND} {name}", BENCHMARKS[name](), rest)
     try:
         options.check()
     except ValueError as error:
@@ -128,7 +103,7 @@ def configure(arguments: list[str]) -> tuple[str, Any]:
     return name, options
 
 
-def measure(given: Any, workers: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def measure(given: BenchOptions, workers: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """A record for each case; appends what each process says of itself to `workers`."""
     cases: list[Case] = given.cases()
     budget = Budget(given.seconds, given.repeats, min(Budget.fewest, given.repeats))
@@ -145,7 +120,10 @@ def measure(given: Any, workers: list[dict[str, Any]]) -> Iterator[dict[str, Any
 
 
 def report(
-    benchmark: Benchmark, folder: Path, about: dict[str, Any], records: list[dict[str, Any]]
+    benchmark: type[BenchOptions],
+    folder: Path,
+    about: dict[str, Any],
+    records: list[dict[str, Any]],
 ) -> None:
     """Write table.md and ratios.png beside results.json, and print the tables."""
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -165,7 +143,7 @@ def report(
 
 
 def _text(
-    benchmark: Benchmark,
+    benchmark: type[BenchOptions],
     groups: dict[str, list[dict[str, Any]]],
     draw: Callable[[Table], str],
     mark: str,
@@ -202,16 +180,6 @@ def _where(about: dict[str, Any]) -> str:
             where.append(f"{one} on core {', '.join(map(str, worker['cores']))}")
     versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
     return f"{'; '.join(where)}; {versions}."
-
-
-def _processor() -> str:
-    """The processor's name where the system tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _write_json(folder: Path, about: dict[str, Any], records: list[dict[str, Any]]) -> None:

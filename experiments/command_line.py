@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import errno
 import io
 import logging
@@ -10,7 +9,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import tyro
@@ -59,18 +58,6 @@ def manual(documentation: str | None) -> str:
     """A module's documentation with its commands as this user types them."""
     text = documentation or ""
     return text.replace("python -m experiments.", "crossattn ") if INSTALLED else text
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What a user may have meant.
-
-    Example:
-      >>> nearest("fusoin", ["easy_vqa", "fusion"]), nearest("zzz", ["a", "b"])
-      ('did you mean fusion?', 'choose one of a, b')
-    """
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
 
 
 def fail(command: str, message: str) -> NoReturn:

@@ -27,6 +27,7 @@ from crossattn.nn import PatchEncoder
 from crossattn.report import evaluation
 from crossattn.report.figures.gallery import Gallery
 from crossattn.report.render.terminal import terminal_table
+from crossattn.spelling import nearest
 from crossattn.train import exhibits, features, record
 from crossattn.train import step as steps
 from crossattn.train.checkpoint import (
@@ -44,7 +45,7 @@ from crossattn.train.record import RecordError, RunRecord
 from crossattn.train.source import Dataset, load_dataset
 from crossattn.train.texts import captions, questions
 
-from .command_line import fail, manual, nearest, parse, plain_errors
+from .command_line import fail, manual, parse, plain_errors
 from .entry import start
 from .exhibition import build_gallery
 

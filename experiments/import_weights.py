@@ -18,8 +18,9 @@ from crossattn.interop import config, huggingface
 from crossattn.interop.module_code import module
 from crossattn.interop.names import CLASSES
 from crossattn.interop.table import Fit, aligned, misfits
+from crossattn.spelling import nearest
 
-from .command_line import fail, manual, nearest, parse, plain_errors, typed
+from .command_line import fail, manual, parse, plain_errors, typed
 from .entry import start
 
 COMMAND = "import_weights"

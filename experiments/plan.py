@@ -25,16 +25,18 @@ from crossattn.data.tfds.records import DataError
 from crossattn.files import printable, write_atomically
 from crossattn.plan import estimate, figure, summary
 from crossattn.plan.chips import CHIPS, Topology, topology
+from crossattn.plan.estimate import Estimator
 from crossattn.plan.process import CompilerError, check_compiler, compile_all, record_of
-from crossattn.plan.programs import STEPS, Programs, sizes_of
+from crossattn.plan.programs import STEPS, PlannedPrograms, program_sizes
 from crossattn.report.figures.sheet import png
 from crossattn.report.render.terminal import terminal_table
+from crossattn.spelling import nearest
 from crossattn.train import record
 from crossattn.train.record import RecordError, RunRecord
 from crossattn.train.run import Run
 
 from . import suites
-from .command_line import fail, manual, nearest, parse, plain_errors, typed
+from .command_line import fail, manual, parse, plain_errors, typed
 from .entry import start
 
 COMMAND = "plan"
@@ -91,9 +93,9 @@ def main(arguments: list[str]) -> None:
         elif len(slices) > 1:
             entries = scale(of, slices, options.mesh)
         else:
-            programs, whole = traced(of)
-            entries = compiled(of, programs, whole, slices[0], [options.mesh])
-            show(entries[0], programs, whole, slices[0])
+            estimator = traced(of, slices[0])
+            entries = compiled(of, estimator, [options.mesh])
+            show(entries[0], estimator)
         write(of, slices, entries, options.out, typed(COMMAND, arguments))
     if not any(summary.fits(entry) for entry in entries):
         raise SystemExit(1)
@@ -156,38 +158,34 @@ def _begun(name: str, rest: list[str]) -> tuple[RunRecord, str]:
     return record_of(suite.name, variant, suite.run(variant)), variant
 
 
-def traced(of: RunRecord) -> tuple[Programs, estimate.Work]:
+def traced(of: RunRecord, slice_: Topology) -> Estimator:
     """A run's programs as shapes, and what its step does."""
     say("reading the shapes of the data")
     try:
-        programs = Programs(of.run, sizes_of(of.run))
+        programs = PlannedPrograms(of.run, program_sizes(of.run))
     except ValueError as error:
         fail(COMMAND, str(error))
     say("tracing the training step")
-    return programs, estimate.work(programs)
+    return Estimator(programs, estimate.step_work(programs), slice_)
 
 
 def compiled(
-    of: RunRecord,
-    programs: Programs,
-    whole: estimate.Work,
-    slice_: Topology,
-    meshes: Sequence[str | None],
+    of: RunRecord, estimator: Estimator, meshes: Sequence[str | None]
 ) -> list[dict[str, Any]]:
     """An entry of plan.json for each mesh."""
-    found = compile_all(of, programs.sizes, slice_, meshes, say)
-    return [summary.described(one, programs, whole, slice_) for one in found]
+    found = compile_all(of, estimator.programs.sizes, estimator.slice_, meshes, say)
+    return [summary.mesh_entry(one, estimator) for one in found]
 
 
 def sweep(of: RunRecord, slice_: Topology) -> list[dict[str, Any]]:
     """Rank all meshes by formula, compile the best few, and print the table."""
-    programs, whole = traced(of)
-    ranked = estimate.ranked(programs, whole, slice_)
+    estimator = traced(of, slice_)
+    ranked = estimator.ranked()
     if not ranked:
         fail(COMMAND, _no_mesh(of.run, slice_))
-    best = [estimate.line(sizes) for sizes, _ in ranked[:COMPILED]]
+    best = [estimate.mesh_line(sizes) for sizes, _ in ranked[:COMPILED]]
     say(f"{len(ranked)} meshes ranked by formula; compiling {', '.join(best)}")
-    entries = compiled(of, programs, whole, slice_, best)
+    entries = compiled(of, estimator, best)
     by_line = dict(zip(best, entries, strict=True))
     print(f"{of.suite}, {of.variant}, on {slice_.name}, by the rank of the formula:\n")
     print(terminal_table(summary.sweep_table(ranked, by_line, slice_)))
@@ -206,7 +204,7 @@ def scale(of: RunRecord, slices: Sequence[Topology], mesh: str | None) -> list[d
         if left:
             fail(COMMAND, f"a batch of {of.run.batch_size} does not scale to {slice_.name}")
         grown = dataclasses.replace(of, run=dataclasses.replace(of.run, batch_size=size))
-        entries += compiled(grown, *traced(grown), slice_, [mesh])
+        entries += compiled(grown, traced(grown, slice_), [mesh])
     print(f"{of.suite}, {of.variant}, with as many texts a device on every slice:\n")
     print(terminal_table(summary.scaling_table(entries)))
     print("\nHeld and sent are a device's, in a training step, as compiled.")
@@ -221,14 +219,14 @@ def _no_mesh(run: Run, slice_: Topology) -> str:
     )
 
 
-def show(entry: dict[str, Any], programs: Programs, whole: estimate.Work, slice_: Topology) -> None:
+def show(entry: dict[str, Any], estimator: Estimator) -> None:
     """Print what is known of one mesh."""
-    print(summary.verdict(entry, slice_))
+    print(summary.verdict(entry, estimator.slice_))
     if "died" in entry:
         return
     if not summary.fits(entry):
-        sizes = estimate.sizes_of_line(entry["mesh"])
-        first, *lines = summary.advice(programs, whole, slice_, sizes)
+        sizes = estimate.mesh_sizes(entry["mesh"])
+        first, *lines = summary.advice(estimator, sizes)
         print("\n".join((first, *(f"* {line}" for line in lines))))
     if any(entry[name]["fits"] for name in STEPS):
         print(f"\n{terminal_table(summary.memory_table(entry))}")
@@ -236,7 +234,7 @@ def show(entry: dict[str, Any], programs: Programs, whole: estimate.Work, slice_
         print(f"\n{terminal_table(table)}" if table[1] else "\nNothing is sent between devices.")
         print()
         print(summary.time_line(entry))
-    print(summary.work_line(entry, whole))
+    print(summary.work_line(entry, estimator.work))
     print(summary.roofline_line(entry))
     for note in entry["notes"]:
         print(f"Note: {note}")
@@ -269,7 +267,7 @@ def write(
     }
     write_atomically(folder / "plan.json", json.dumps(content, indent=1) + "\n")
     memory = {slice_.chip.memory for slice_ in slices}
-    drawn = figure.plan(entries, memory, title=f"{of.suite}, {of.variant}, on {where}")
+    drawn = figure.plan_figure(entries, memory, title=f"{of.suite}, {of.variant}, on {where}")
     write_atomically(folder / "plan.png", png(drawn))
     print(f"\nplan: {printable(folder / 'plan.json')}, {printable(folder / 'plan.png')}")
 

@@ -18,10 +18,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from crossattn.spelling import nearest
 from crossattn.train.run import Run, for_source
 from crossattn.train.suite import Suite
 
-from .command_line import INSTALLED, fail, nearest
+from .command_line import INSTALLED, fail
 
 PACKAGE = "crossattn_configs" if INSTALLED else "configs"
 OWN = "configs"

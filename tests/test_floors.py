@@ -10,6 +10,8 @@ FLOORS = {
     "crossattn.shapes": 0,
     "crossattn.fields": 0,
     "crossattn.files": 0,
+    "crossattn.processes": 0,
+    "crossattn.spelling": 0,
     "crossattn.renamed": 0,
     "crossattn.ops": 1,
     "crossattn.sharding": 2,

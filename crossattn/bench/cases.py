@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 
-__all__ = ["SHAPES", "Case", "Shape", "parse_shape"]
+from crossattn.spelling import nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +53,7 @@ def parse_shape(text: str) -> Shape:
     if text in SHAPES:
         return SHAPES[text]
     if not text[:1].isdigit():
-        near = difflib.get_close_matches(text, SHAPES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(SHAPES)}"
+        hint = nearest(text, SHAPES)
         raise ValueError(f"there is no shape {text!r} (free ones are written B,T,S,H,D): {hint}")
     numbers = text.split(",")
     if len(numbers) != 5 or not all(n.isdecimal() and int(n) > 0 for n in numbers):

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from crossattn.ops.api import IMPLEMENTATIONS
+from crossattn.processes import available_cores
+from crossattn.spelling import nearest
 
 from .benchmarks import decode, generate, length, masks
 from .benchmarks.attention import OURS
 from .cases import SHAPES, Case, Shape, parse_shape
-from .process import available_cores
-
-__all__ = ["Attention", "Common", "Decode", "Generate", "Length", "Masks", "Module"]
 
 PEERS = ("jax.nn", "linen", "nnx", "tokamax", "torch")
 GPU_PEERS = ("cudnn", *PEERS)
-Direction = Literal["forward", "backward", "both"]
-Dtype = Literal["float32", "bfloat16", "both"]
+Direction = Annotated[Literal["forward", "backward", "both"], tyro.conf.arg(name="pass")]
 
 
 @dataclasses.dataclass(frozen=True)
-class Common:
-    """Options of every benchmark."""
+class BenchOptions:
+    """Options of every benchmark.
 
-    dtype: Dtype = "both"
+    Attributes:
+      ratio: what its ratios are, for table and figure.
+      by_shape: whether it has the same contestants for every shape, so that a row can be a shape.
+    """
+
+    ratio, by_shape = "time / crossattn's", False
+
+    dtype: Literal["float32", "bfloat16", "both"] = "both"
     """Of the inputs."""
     threads: tuple[int, ...] = (1,)
     """Processor cores that the measuring process may use, of those this command may use; several
@@ -55,34 +59,70 @@ class Common:
             raise ValueError("--threads takes at least one number")
         if not self.seconds >= 0:
             raise ValueError(f"--seconds must not be negative, got {self.seconds}")
-        if self.repeats < 1:
-            raise ValueError(f"--repeats must be at least 1, got {self.repeats}")
+        _check_positive("--repeats", self.repeats)
 
-    def settings(self, direction: Direction) -> Iterator[dict]:
+    def cases(self) -> list[Case]:
+        """What is measured: a case for each number of threads, pass, dtype and shape."""
+        raise NotImplementedError
+
+    def settings(self, direction: str = "forward") -> Iterator[dict[str, Any]]:
         """The fields of a `Case` in which its groups differ."""
         for threads in dict.fromkeys(self.threads):
             for way in ("forward", "backward") if direction == "both" else (direction,):
                 for dtype in ("float32", "bfloat16") if self.dtype == "both" else (self.dtype,):
-                    yield {
-                        "direction": way,
-                        "dtype": dtype,
-                        "device": self.device,
-                        "threads": threads,
-                        "seed": self.seed,
-                    }
+                    setting = {"direction": way, "dtype": dtype, "threads": threads}
+                    yield {**setting, "device": self.device, "seed": self.seed}
 
 
 @dataclasses.dataclass(frozen=True)
-class Attention(Common):
+class ShapeOptions(BenchOptions):
+    """Options of benchmarks of several shapes, which measure the forward pass."""
+
+    shapes: tuple[str, ...] = tuple(SHAPES)
+    """Names, or free shapes as five numbers: --shapes long 2,17,301,4,32"""
+
+    def check(self) -> None:  # noqa: D102 - as above
+        super().check()
+        self.parsed()
+
+    def parsed(self) -> list[Shape]:
+        """The shapes; ValueError for what is none."""
+        if not self.shapes:
+            raise ValueError("--shapes takes at least one shape")
+        return [parse_shape(text) for text in dict.fromkeys(self.shapes)]
+
+    def cases(self) -> list[Case]:  # noqa: D102 - as above
+        return [
+            Case(shape=shape, **self.contestants(shape), **setting)
+            for setting in self.settings()
+            for shape in self.parsed()
+        ]
+
+    def contestants(self, shape: Shape) -> dict[str, Any]:
+        """The fields of a `Case` that say what is measured and who competes."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class PassOptions(ShapeOptions):
+    """Options of benchmarks of several shapes and both passes."""
+
+    direction: Direction = "both"
+    """"backward" is forward and backward together."""
+
+    def settings(self, direction: str = "") -> Iterator[dict[str, Any]]:  # noqa: D102 - as above
+        return super().settings(direction or self.direction)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention(PassOptions):
     """The operation alone, beside those of other libraries.
 
     Shapes are (B, T, S, H, D): examples, queries, keys, heads, head size.
     """
 
-    shapes: tuple[str, ...] = tuple(SHAPES)
-    """Names, or free shapes as five numbers: --shapes long 2,17,301,4,32"""
-    direction: Annotated[Direction, tyro.conf.arg(name="pass")] = "both"
-    """"backward" is forward and backward together."""
+    by_shape = True
+
     peers: tuple[str, ...] | None = None
     """Of jax.nn, linen, nnx, tokamax, torch and cudnn (jax.nn with cuDNN); all that there are for
     the device when not given."""
@@ -91,54 +131,38 @@ class Attention(Common):
 
     def check(self) -> None:  # noqa: D102 - as above
         super().check()
-        _known("--peers", self.peers or (), GPU_PEERS)
-        _known("--implementation", self.implementation, tuple(IMPLEMENTATIONS))
-        _shapes(self.shapes)
+        _check_known("--peers", self.peers or (), GPU_PEERS)
+        _check_known("--implementation", self.implementation, IMPLEMENTATIONS)
 
-    def cases(self) -> list[Case]:
-        """A case for each shape, pass, dtype and number of threads."""
+    def contestants(self, shape: Shape) -> dict[str, Any]:  # noqa: D102 - as above
         peers = self.peers
         if peers is None:
             peers = GPU_PEERS if self.device == "gpu" else PEERS
         names = [OURS, *(f"{OURS}[{name}]" for name in self.implementation), *peers]
-        return [
-            Case("attention", shape, contestants=list(dict.fromkeys(names)), **setting)
-            for setting in self.settings(self.direction)
-            for shape in _shapes(self.shapes)
-        ]
+        return {"benchmark": "attention", "contestants": list(dict.fromkeys(names))}
 
 
 @dataclasses.dataclass(frozen=True)
-class Module(Common):
+class Projections(PassOptions):
     """Cross-attention with its four projections, beside Flax Linen's module.
 
     The gradient is that of parameters, queries and context. Width = H * D.
     """
 
-    shapes: tuple[str, ...] = tuple(SHAPES)
-    """Names, or free shapes as five numbers: --shapes long 2,17,301,4,32"""
-    direction: Annotated[Direction, tyro.conf.arg(name="pass")] = "both"
-    """"backward" is forward and backward together."""
+    by_shape = True
 
-    def check(self) -> None:  # noqa: D102 - as above
-        super().check()
-        _shapes(self.shapes)
-
-    def cases(self) -> list[Case]:
-        """A case for each shape, pass, dtype and number of threads."""
-        return [
-            Case("module", shape, contestants=[OURS, "linen"], **setting)
-            for setting in self.settings(self.direction)
-            for shape in _shapes(self.shapes)
-        ]
+    def contestants(self, shape: Shape) -> dict[str, Any]:  # noqa: D102 - as above
+        return {"benchmark": "module", "contestants": [OURS, "linen"]}
 
 
 @dataclasses.dataclass(frozen=True)
-class Decode(Common):
+class Decode(ShapeOptions):
     """Tokens one after the other over the same context, beside Flax's modules.
 
     Each is measured as a loop of plain calls, a loop of compiled calls and one compiled scan.
     """
+
+    ratio = "time of a step / crossattn's"
 
     shapes: tuple[str, ...] = ("decode",)
     """Names, or free shapes as five numbers; T is how many tokens a step has."""
@@ -147,33 +171,21 @@ class Decode(Common):
 
     def check(self) -> None:  # noqa: D102 - as above
         super().check()
-        _shapes(self.shapes)
-        if self.steps < 1:
-            raise ValueError(f"--steps must be at least 1, got {self.steps}")
+        _check_positive("--steps", self.steps)
 
-    def cases(self) -> list[Case]:
-        """A case for each shape, dtype and number of threads."""
-        return [
-            Case(
-                "decode",
-                shape,
-                contestants=decode.CONTESTANTS,
-                beside=decode.BESIDE,
-                also=decode.SCANNED,
-                steps=self.steps,
-                **setting,
-            )
-            for setting in self.settings("forward")
-            for shape in _shapes(self.shapes)
-        ]
+    def contestants(self, shape: Shape) -> dict[str, Any]:  # noqa: D102 - as above
+        compared = {"beside": decode.BESIDE, "also": decode.SCANNED, "steps": self.steps}
+        return {"benchmark": "decode", "contestants": decode.CONTESTANTS, **compared}
 
 
 @dataclasses.dataclass(frozen=True)
-class Generate(Common):
+class Generate(ShapeOptions):
     """A text decoder of two layers writes words about a context, beside one of Flax's modules.
 
-    Width = H * D.
+    Width = H * D. Always in float32.
     """
+
+    ratio = "time of a word / crossattn's"
 
     shapes: tuple[str, ...] = ("decode",)
     """Names, or free shapes as five numbers, of which T is not used."""
@@ -182,114 +194,96 @@ class Generate(Common):
 
     def check(self) -> None:  # noqa: D102 - as above
         super().check()
-        _shapes(self.shapes)
-        if self.steps < 1:
-            raise ValueError(f"--steps must be at least 1, got {self.steps}")
+        _check_positive("--steps", self.steps)
 
-    def cases(self) -> list[Case]:
-        """A case for each shape and number of threads."""
-        return [
-            Case(
-                "generate",
-                shape,
-                contestants=generate.CONTESTANTS,
-                steps=self.steps,
-                **setting,
-            )
-            for setting in dataclasses.replace(self, dtype="float32").settings("forward")
-            for shape in _shapes(self.shapes)
-        ]
+    def cases(self) -> list[Case]:  # noqa: D102 - as above
+        return super(Generate, dataclasses.replace(self, dtype="float32")).cases()
+
+    def contestants(self, shape: Shape) -> dict[str, Any]:  # noqa: D102 - as above
+        names = generate.CONTESTANTS
+        return {"benchmark": "generate", "contestants": names, "steps": self.steps}
 
 
 @dataclasses.dataclass(frozen=True)
-class Masks(Common):
+class Masks(PassOptions):
     """Masked calls, beside calls on their visible keys only.
 
     Shapes with B = 1 are measured with every kind of mask; those with B > 1 with ragged lengths,
     beside the call without a mask.
     """
 
+    ratio = "time / that of the visible keys alone"
+
     shapes: tuple[str, ...] = ("resampler-50k", "long", "resampler")
     """Names, or free shapes as five numbers."""
-    direction: Annotated[Direction, tyro.conf.arg(name="pass")] = "both"
-    """"backward" is forward and backward together."""
     implementation: str | None = None
     """Forces an implementation of ours."""
 
     def check(self) -> None:  # noqa: D102 - as above
         super().check()
-        _known("--implementation", filter(None, (self.implementation,)), tuple(IMPLEMENTATIONS))
-        for shape in _shapes(self.shapes):
+        _check_known("--implementation", filter(None, (self.implementation,)), IMPLEMENTATIONS)
+        for shape in self.parsed():
             if shape.S < masks.PARTS:
                 raise ValueError(f"the shape {shape} has fewer than {masks.PARTS} keys to hide")
 
-    def cases(self) -> list[Case]:
-        """A case for each shape, pass, dtype and number of threads."""
-        found = []
-        for setting in self.settings(self.direction):
-            for shape in _shapes(self.shapes):
-                names, beside = masks.contestants(shape, self.seed)
-                case = Case(
-                    "masks",
-                    shape,
-                    contestants=names,
-                    beside=beside,
-                    also=masks.EVERYTHING,
-                    implementation=self.implementation,
-                    **setting,
-                )
-                found.append(case)
-        return found
+    def contestants(self, shape: Shape) -> dict[str, Any]:  # noqa: D102 - as above
+        names, beside = masks.contestants(shape, self.seed)
+        compared = {"beside": beside, "also": masks.EVERYTHING}
+        forced = {"implementation": self.implementation}
+        return {"benchmark": "masks", "contestants": names, **compared, **forced}
 
 
 @dataclasses.dataclass(frozen=True)
-class Length(Common):
+class Length(BenchOptions):
     """What a key costs, from short contexts to long ones: the time of a call over its keys."""
+
+    ratio = "time of a key / that in the shortest context"
 
     shape: str = "1,16,1,8,64"
     """All but the number of keys."""
     sizes: tuple[int, ...] = length.SIZES
     """Numbers of keys; ratios are to the first of them."""
-    direction: Annotated[Direction, tyro.conf.arg(name="pass")] = "both"
+    direction: Direction = "both"
     """"backward" is forward and backward together, up to 262144 keys."""
     implementation: str | None = None
     """Forces an implementation of ours."""
 
     def check(self) -> None:  # noqa: D102 - as above
         super().check()
-        _known("--implementation", filter(None, (self.implementation,)), tuple(IMPLEMENTATIONS))
+        _check_known("--implementation", filter(None, (self.implementation,)), IMPLEMENTATIONS)
         parse_shape(self.shape)
         if not self.sizes or min(self.sizes) < 1 or len(set(self.sizes)) < len(self.sizes):
             raise ValueError(f"--sizes takes different positive numbers, got {self.sizes}")
 
-    def cases(self) -> list[Case]:
-        """A case for each pass, dtype and number of threads."""
+    def cases(self) -> list[Case]:  # noqa: D102 - as above
         found = []
         for setting in self.settings(self.direction):
             backward = setting["direction"] == "backward"
             sizes = [n for n in self.sizes if n <= length.LONGEST_BACKWARD or not backward]
             if sizes:
                 shape = dataclasses.replace(parse_shape(self.shape), S=max(sizes))
-                case = Case(
-                    "length",
-                    dataclasses.replace(shape, name=",".join(map(str, shape.sizes))),
-                    contestants=[str(n) for n in sizes],
-                    implementation=self.implementation,
-                    **setting,
-                )
-                found.append(case)
+                shape = dataclasses.replace(shape, name=",".join(map(str, shape.sizes)))
+                forced = {"implementation": self.implementation, **setting}
+                found.append(Case("length", shape, contestants=[*map(str, sizes)], **forced))
         return found
 
 
-def _shapes(texts: tuple[str, ...]) -> list[Shape]:
-    if not texts:
-        raise ValueError("--shapes takes at least one shape")
-    return [parse_shape(text) for text in dict.fromkeys(texts)]
+BENCHMARKS: dict[str, type[BenchOptions]] = {
+    "attention": Attention,
+    "module": Projections,
+    "decode": Decode,
+    "generate": Generate,
+    "masks": Masks,
+    "length": Length,
+}
 
 
-def _known(option: str, given, known: tuple[str, ...]) -> None:
+def _check_positive(option: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{option} must be at least 1, got {value}")
+
+
+def _check_known(option: str, given: Iterable[str], known: Iterable[str]) -> None:
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
-            raise ValueError(f"{option} {name!r} is unknown: {hint}")
+            raise ValueError(f"{option} {name!r} is unknown: {nearest(name, known)}")

@@ -1,35 +1,21 @@
-"""The other end of `worker.py`: starts it on chosen cores, survives its death."""
+"""Starts the measuring process of `worker.py` on chosen cores, and survives its death."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
+
+from crossattn.processes import CAN_LIMIT, ModuleProcess, available_cores
 
 from .cases import Case
 from .timing import Budget
 
-__all__ = ["CAN_LIMIT", "Worker", "WorkerError", "available_cores"]
-
-ROOT = Path(__file__).resolve().parents[2]
-CAN_LIMIT = hasattr(os, "sched_setaffinity")
-
 
 class WorkerError(RuntimeError):
     """The measuring process cannot start; the text is one line."""
-
-
-def available_cores() -> list[int]:
-    """The cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if CAN_LIMIT else list(range(os.cpu_count() or 1))
 
 
 class Worker:
@@ -40,10 +26,9 @@ class Worker:
         None on systems on which they cannot be limited.
     """
 
-    def __init__(self, device: str, threads: int):
+    def __init__(self, device: str, threads: int) -> None:
         self.device, self.cores = device, available_cores()[:threads]
-        self.process: subprocess.Popen[str] | None = None
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in __exit__
+        self.process: Any = None
         self.about: dict[str, Any] = {}
 
     def __enter__(self) -> Worker:
@@ -58,18 +43,19 @@ class Worker:
         if kind is not None and self.process is not None:
             self.process.kill()  # nobody waits for what it is in the middle of
         self._end()
-        self.errors.close()
 
-    def measure(self, case: Case, budget: Budget, announce: Callable[[str], None]) -> dict:
+    def measure(
+        self, case: Case, budget: Budget, announce: Callable[[str], None]
+    ) -> dict[str, Any]:
         """What `contest` returns. Who kills the process is left out, and the others start anew."""
         excluded: dict[str, str] = {}
+        request = {"case": dataclasses.asdict(case), "budget": dataclasses.asdict(budget)}
         while True:
             if self.process is None:
                 self._start()
-            request = {"case": dataclasses.asdict(case), "budget": dataclasses.asdict(budget)}
-            self._send({**request, "excluded": excluded})
+            self.process.send(**request, excluded=excluded)
             last = "the inputs"
-            for message in self._answers():
+            for message in self.process.messages():
                 if "result" in message:
                     return message["result"]
                 last = message["about"]
@@ -85,7 +71,7 @@ class Worker:
                 return {"rounds": 0, "contestants": alone}
 
     def _start(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": _python_path()}
+        environment = dict(os.environ)
         if self.device == "cpu":
             environment["JAX_PLATFORMS"] = "cpu"
         else:
@@ -93,58 +79,18 @@ class Worker:
             # jax would take three quarters of the memory that torch needs as well.
             environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         with _only(self.cores):
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.worker", self.device],
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self.errors,
-                text=True,
-                bufsize=1,
+            self.process = ModuleProcess(
+                f"{__package__}.worker", self.device, environment=environment
             )
-        hello = next(self._answers(), None)
-        if hello is None:
+        self.about = next(self.process.messages(), {})
+        if not self.about:
             raise WorkerError(f"the measuring process did not start: {self._end()}")
-        if "refused" in hello:
-            raise WorkerError(hello["refused"])
-        self.about = hello
-
-    def _send(self, message: dict) -> None:
-        assert self.process
-        assert self.process.stdin
-        with contextlib.suppress(BrokenPipeError):  # it died: _answers ends at once
-            self.process.stdin.write(json.dumps(message) + "\n")
-
-    def _answers(self) -> Iterator[dict]:
-        assert self.process
-        assert self.process.stdout
-        for line in self.process.stdout:
-            yield json.loads(line)
+        if "refused" in self.about:
+            raise WorkerError(self.about["refused"])
 
     def _end(self) -> str:
-        """Make sure that it has ended, and say in one line how."""
-        if self.process is None:
-            return ""
-        for pipe in (self.process.stdin, self.process.stdout):
-            with contextlib.suppress(BrokenPipeError):
-                if pipe:
-                    pipe.close()
-        try:
-            # Without requests it ends by itself, unless it is in the middle of one.
-            code = self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            code = self.process.wait()
-        self.process = None
-        if code < 0:
-            return f"the process was killed ({signal.Signals(-code).name})"
-        self.errors.seek(0)
-        lines = self.errors.read().strip().splitlines()
-        return lines[-1] if lines else f"the process ended with code {code}"
-
-
-def _python_path() -> str:
-    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
+        process, self.process = self.process, None
+        return "" if process is None else process.end()
 
 
 @contextlib.contextmanager

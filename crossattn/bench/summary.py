@@ -12,8 +12,6 @@ from crossattn.report.render.blocks import DASH, Table
 
 from .cases import Case, Shape
 
-__all__ = ["details", "geometric_means", "overview", "ratio", "reasons", "summarise"]
-
 # One query: what its call costs outside of the products weighs more than the products.
 NOT_IN_MEANS = ("decode",)
 
@@ -86,7 +84,7 @@ def overview(records: Sequence[Mapping[str, Any]]) -> Table:
     for record in records:
         first = record["contestants"][ours]
         cells = [str(Shape(**record["shape"])), *[first.get("chosen", DASH)] * has_choice]
-        cells.append(milliseconds(first.get("median")))
+        cells.append(_milliseconds(first.get("median")))
         cells += [_times(record["contestants"][name].get("ratio")) for name in others]
         rows.append(cells)
     return header, rows
@@ -107,7 +105,7 @@ def details(record: Mapping[str, Any]) -> Table:
             rows.append([name, *[DASH] * (len(header) - 1)])
             continue
         scale = 1e6 if by_key else 1.0
-        times = [milliseconds(scale * x) for x in (found["median"], *found["quartiles"])]
+        times = [_milliseconds(scale * x) for x in (found["median"], *found["quartiles"])]
         cells = [name, times[0], f"{times[1]} to {times[2]}"]
         quartiles = [_times(x) for x in found.get("ratio_quartiles", ())]
         cells += [found.get("beside", DASH), _times(found.get("ratio"))]
@@ -115,7 +113,7 @@ def details(record: Mapping[str, Any]) -> Table:
         if also:
             against = ratio(contestants, name, also)
             cells.append(_times(against[0] if against else None))
-        cells += [mebibytes(found["temporary_bytes"]), _error(found["error"])]
+        cells += [_mebibytes(found["temporary_bytes"]), _error(found["error"])]
         rows.append(cells)
     return header, rows
 
@@ -133,10 +131,10 @@ def reasons(records: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def milliseconds(seconds: float | None) -> str:
+def _milliseconds(seconds: float | None) -> str:
     """Three digits or more, in ms.
 
-    >>> milliseconds(0.0012345), milliseconds(0.12345), milliseconds(12.345), milliseconds(None)
+    >>> _milliseconds(0.0012345), _milliseconds(0.12345), _milliseconds(12.345), _milliseconds(None)
     ('1.23', '123', '12,345', '-')
     """
     if seconds is None:
@@ -145,10 +143,10 @@ def milliseconds(seconds: float | None) -> str:
     return f"{ms:,.{2 if ms < 10 else 1 if ms < 100 else 0}f}"
 
 
-def mebibytes(count: int | None) -> str:
+def _mebibytes(count: int | None) -> str:
     """Bytes in MiB.
 
-    >>> mebibytes(3 * 2**20), mebibytes(None)
+    >>> _mebibytes(3 * 2**20), _mebibytes(None)
     ('3.0', '-')
     """
     return DASH if count is None else f"{count / 2**20:,.1f}"

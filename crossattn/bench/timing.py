@@ -16,8 +16,6 @@ import jax
 
 from .cases import Case
 
-__all__ = ["Budget", "Program", "UnavailableError", "contest", "jax_program"]
-
 
 class UnavailableError(Exception):
     """A contestant cannot take part; the text is the reason."""
@@ -122,7 +120,7 @@ def contest(
                 raise UnavailableError("its result is not finite")
         except Exception as reason:
             programs.pop(name, None)
-            found[name] = {"reason": said(reason)}
+            found[name] = {"reason": _said(reason)}
             continue
         found[name] = {"seconds": [], "temporary_bytes": program.temporary_bytes, "error": error}
         if program.chosen:
@@ -153,7 +151,7 @@ def _interleave(programs, found, budget, order) -> int:
     return done
 
 
-def said(error: Exception) -> str:
+def _said(error: Exception) -> str:
     """One line of why a contestant does not take part."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else ""

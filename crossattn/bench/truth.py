@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Truth", "attention", "checked_rows"]
-
 # A case with more query-key pairs than this is checked on its first and last queries only.
 WHOLE = 2**25
 EDGE = 4
@@ -30,7 +28,7 @@ def checked_rows(B: int, T: int, S: int, H: int) -> np.ndarray:
     return np.r_[:EDGE, T - EDGE : T]
 
 
-def attention(
+def attention64(
     q: Any, k: Any, v: Any, do: Any = None, *, rows: np.ndarray, visible: Visible | None = None
 ) -> dict[str, np.ndarray]:
     """{out} (B, R, H, V) at the rows, and {dq, dk, dv} for a cotangent of the output.
@@ -96,7 +94,7 @@ class Truth:
         (B, T, H, _), S = q.shape, k.shape[1]
         rows = checked_rows(B, T, S, H)
         do = None if do is None else np.asarray(do)
-        expected = attention(q, k, v, do, rows=rows, visible=visible)
+        expected = attention64(q, k, v, do, rows=rows, visible=visible)
         return cls(rows, expected, float(np.abs(v).max()))
 
     def error(self, found: Sequence[Any]) -> float:

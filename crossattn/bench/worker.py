@@ -9,35 +9,30 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
-import os
 import sys
-from typing import Any
 
 import jax
 
+from crossattn.processes import CAN_LIMIT, available_cores, open_answers
+
 from .cases import Case
-from .process import CAN_LIMIT, available_cores
 from .timing import Budget, contest
 
 LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "tokamax", "torch")
 
 
-def main(device: str) -> None:
+def _serve(device: str) -> None:
     """Answer the requests on standard input."""
-    # What libraries print must not come between the answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-
-    def send(**message: Any) -> None:
-        answers.write(json.dumps(message) + "\n")
-
+    send = open_answers()
     try:
         place = jax.devices(device)[0]
     except RuntimeError:
         send(refused=f"jax finds no {device} here")
         return
+    found = {name: [*importlib.metadata.distributions(name=name)] for name in LIBRARIES}
+    versions = {name: some[0].version for name, some in found.items() if some}
     cores = available_cores() if CAN_LIMIT else None
-    send(device=place.device_kind, versions=versions(), cores=cores)
+    send(device=place.device_kind, versions=versions, cores=cores)
     with jax.default_device(place):
         for line in sys.stdin:
             request = json.loads(line)
@@ -54,16 +49,5 @@ def main(device: str) -> None:
             send(result=result)
 
 
-def versions() -> dict[str, str]:
-    """Of the libraries that are installed."""
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 if __name__ == "__main__":
-    main(sys.argv[1])
+    _serve(sys.argv[1])

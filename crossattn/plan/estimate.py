@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from crossattn.train.run import Run
 
 from .chips import Chip, Topology
 from .dry_run import matrix_flops
-from .programs import Programs
+from .programs import PlannedPrograms
 
 # Sums over the axis tensor in a layer: what leaves self-attention, cross-attention, feed-forward.
 SUMS_IN_A_LAYER = 3
@@ -24,7 +24,7 @@ FLOAT32 = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
+class StepWork:
     """What a training step does, whatever it is spread over.
 
     Attributes:
@@ -42,7 +42,7 @@ class Work:
     layers: int
 
 
-def work(programs: Programs) -> Work:
+def step_work(programs: PlannedPrograms) -> StepWork:
     """By tracing the step: nothing is compiled or computed."""
     run, batch, state = programs.run, programs.sizes.train, programs.state
 
@@ -55,7 +55,7 @@ def work(programs: Programs) -> Work:
     residuals = jax.eval_shape(kept, state.params, batch)
     step = jax.make_jaxpr(programs.step)(state, batch, 1.0)
     texts, length = batch.tokens.shape
-    return Work(
+    return StepWork(
         flops=matrix_flops(step),
         # Parameters are among what it keeps.
         activations=max(0, _bytes(residuals) - _bytes(state.params)),
@@ -70,7 +70,7 @@ def _bytes(tree: Any) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
+class DeviceCost:
     """What one device holds and does in a training step, by formula.
 
     Attributes:
@@ -93,9 +93,27 @@ class Cost:
         """Bytes in all, with a gradient as large as the parameters."""
         return 2 * self.parameters + self.optimizer + self.batch + self.activations
 
+    def roofline(self, chip: Chip, wire: float | None = None) -> dict[str, float]:
+        """Seconds of each part at the chip's peak: the step takes at least the longest.
 
-def cost(programs: Programs, whole: Work, sizes: dict[str, int]) -> Cost:
-    """On a mesh of such sizes by axis.
+        Args:
+          chip: what the device is.
+          wire: bytes sent, where more is known than the formula.
+
+        Example:
+          >>> from crossattn.plan.chips import CHIPS
+          >>> DeviceCost(0, 0, 0, 0, flops=197e9, traffic=819e6, wire=1e6).roofline(CHIPS["v5e"])
+          {'products': 0.001, 'memory': 0.001, 'wire': 1e-05}
+        """
+        return {
+            "products": self.flops / chip.flops,
+            "memory": self.traffic / chip.bandwidth,
+            "wire": (self.wire if wire is None else wire) / chip.link,
+        }
+
+
+def device_cost(programs: PlannedPrograms, work: StepWork, sizes: dict[str, int]) -> DeviceCost:
+    """The cost of a step on a mesh of such sizes by axis.
 
     The optimizer reads and writes its state and the parameters; both passes read the parameters as
     gathered over fsdp; gradient and activations are written once and read once.
@@ -116,17 +134,17 @@ def cost(programs: Programs, whole: Work, sizes: dict[str, int]) -> Cost:
         else:
             gathered += leaf.bytes
             wire += 2 * _share(data * fsdp) * leaf.bytes
-    stream = whole.stream / (data * fsdp)
+    stream = work.stream / (data * fsdp)
     # In the forward pass and again in the backward pass.
-    wire += 2 * whole.layers * SUMS_IN_A_LAYER * 2 * _share(tensor) * stream
-    activations = whole.activations // (data * fsdp * tensor)
+    wire += 2 * work.layers * SUMS_IN_A_LAYER * 2 * _share(tensor) * stream
+    activations = work.activations // (data * fsdp * tensor)
     moved = 2 * (parameters + optimizer) + 2 * gathered + 2 * parameters + 2 * activations
-    return Cost(
+    return DeviceCost(
         parameters=parameters,
         optimizer=optimizer,
-        batch=whole.batch // (data * fsdp),
+        batch=work.batch // (data * fsdp),
         activations=activations,
-        flops=whole.flops / (data * fsdp * tensor),
+        flops=work.flops / (data * fsdp * tensor),
         traffic=float(moved),
         wire=wire,
     )
@@ -139,30 +157,15 @@ def _stand_in(shape: tuple[int, ...]) -> Mesh:
 
 
 def _share(n: int) -> float:
-    """Of the whole, what each of n devices sends when all get it."""
+    """Of the work, what each of n devices sends when all get it."""
     return (n - 1) / n
 
 
-def roofline(chip: Chip, *, flops: float, traffic: float, wire: float) -> dict[str, float]:
-    """Seconds of each part at the chip's peak: the step takes at least the longest.
-
-    Example:
-      >>> from crossattn.plan.chips import CHIPS
-      >>> roofline(CHIPS["v5e"], flops=197e9, traffic=819e6, wire=1e6)
-      {'products': 0.001, 'memory': 0.001, 'wire': 1e-05}
-    """
-    return {
-        "products": flops / chip.flops,
-        "memory": traffic / chip.bandwidth,
-        "wire": wire / chip.link,
-    }
-
-
-def meshes(run: Run, devices: int) -> list[dict[str, int]]:
+def possible_meshes(run: Run, devices: int) -> list[dict[str, int]]:
     """All ways to spread a run over devices that divide its images, heads and width evenly.
 
     Example:
-      >>> meshes(Run(batch_size=4), 4)
+      >>> possible_meshes(Run(batch_size=4), 4)
       [{'data': 2, 'tensor': 2}, {'fsdp': 2, 'tensor': 2}, {'tensor': 4}]
     """
     images = run.batch_size // run.data.texts_per_image
@@ -182,36 +185,51 @@ def _divisors(number: int) -> list[int]:
     return [n for n in range(1, number + 1) if number % n == 0]
 
 
-def line(sizes: dict[str, int]) -> str:
+def mesh_line(sizes: dict[str, int]) -> str:
     """A mesh as `crossattn.sharding.make_mesh` reads it.
 
     Example:
-      >>> line({"data": 2, "tensor": 4}), line({})
+      >>> mesh_line({"data": 2, "tensor": 4}), mesh_line({})
       ('data=2,tensor=4', 'data=1')
     """
     return ",".join(f"{axis}={size}" for axis, size in sizes.items()) or "data=1"
 
 
-def sizes_of_line(text: str) -> dict[str, int]:
+def mesh_sizes(text: str) -> dict[str, int]:
     """Sizes by axis of a line as results have it, without -1.
 
     Example:
-      >>> sizes_of_line("data=2,tensor=4"), sizes_of_line("one device")
+      >>> mesh_sizes("data=2,tensor=4"), mesh_sizes("one device")
       ({'data': 2, 'tensor': 4}, {})
     """
     pairs = [part.partition("=") for part in text.split(",") if "=" in part]
     return {axis: int(size) for axis, _, size in pairs}
 
 
-def ranked(programs: Programs, whole: Work, slice_: Topology) -> list[tuple[dict[str, int], Cost]]:
-    """All meshes of a slice, the best first: what fits, then by the longest part of the step."""
-    found = [(s, cost(programs, whole, s)) for s in meshes(programs.run, slice_.devices)]
+class Estimator(NamedTuple):
+    """Costs of a run's step on the meshes of a slice.
 
-    def order(pair: tuple[dict[str, int], Cost]) -> tuple[bool, float, float]:
-        one = pair[1]
-        times = roofline(slice_.chip, flops=one.flops, traffic=one.traffic, wire=one.wire)
-        longest = max(times.values())
-        # Parts may overlap or not: their sum tells equals apart.
-        return one.held > slice_.chip.memory, longest, sum(times.values())
+    Attributes:
+      programs: of the run.
+      work: what its step does.
+      slice_: of chips.
+    """
 
-    return sorted(found, key=order)
+    programs: PlannedPrograms
+    work: StepWork
+    slice_: Topology
+
+    def cost(self, sizes: dict[str, int]) -> DeviceCost:
+        """`device_cost` on a mesh."""
+        return device_cost(self.programs, self.work, sizes)
+
+    def ranked(self) -> list[tuple[dict[str, int], DeviceCost]]:
+        """All meshes, the best first: what fits, then by the longest part of the step."""
+
+        def order(pair: tuple[dict[str, int], DeviceCost]) -> tuple[bool, float, float]:
+            times = pair[1].roofline(self.slice_.chip).values()
+            # Parts may overlap or not: their sum tells equals apart.
+            return pair[1].held > self.slice_.chip.memory, max(times), sum(times)
+
+        meshes = possible_meshes(self.programs.run, self.slice_.devices)
+        return sorted(((sizes, self.cost(sizes)) for sizes in meshes), key=order)

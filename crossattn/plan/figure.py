@@ -6,27 +6,32 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from crossattn.report.figures.sheet import COLOURS, DASHES, FONT, Sheet, as_it_stands, tidy
+from crossattn.report.figures.sheet import (
+    COLOURS,
+    DASHES,
+    FONT,
+    Sheet,
+    as_it_stands,
+    logarithmic,
+    tidy,
+)
 
 from .chips import GIB
 from .summary import MIB, PARTS
-
-__all__ = ["plan"]
 
 KINDS = ("parameters", "optimizer", "batch", "activations")
 UNITS = {GIB: "GiB", MIB: "MiB"}
 # Memory that is many times as large as what is held would leave no room for that.
 LOOK_UP = 8
-# From here on only powers of ten have room on an axis.
-MANY = 20
 # Those of the bars mean something else.
 STYLES = (("o", COLOURS[0]), ("s", COLOURS[6]), ("D", COLOURS[7]))
 
 
 @as_it_stands
-def plan(entries: Sequence[Mapping[str, Any]], memory: Collection[int], *, title: str) -> Figure:
+def plan_figure(
+    entries: Sequence[Mapping[str, Any]], memory: Collection[int], *, title: str
+) -> Figure:
     """Two panels side by side: what a device holds; what it sends, or a roofline estimate.
 
     Args:
@@ -59,15 +64,8 @@ def plan(entries: Sequence[Mapping[str, Any]], memory: Collection[int], *, title
         handles, labels = axes.get_legend_handles_labels()
         # Every row has the same.
         first = dict(zip(labels, handles, strict=True))
-        axes.legend(
-            first.values(),
-            first,
-            loc="lower center",
-            bbox_to_anchor=(0.5, 1),
-            ncols=2,
-            fontsize=FONT - 2,
-            frameon=False,
-        )
+        above: Any = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 2}
+        axes.legend(first.values(), first, fontsize=FONT - 2, frameon=False, **above)
     figure.suptitle(title, fontsize=FONT)
     return figure
 
@@ -92,11 +90,7 @@ def _times(axes: Any, entries: Sequence[Mapping[str, Any]]) -> None:
             marker, colour = STYLES[index]
             axes.plot(seconds * 1e3, place, marker, color=colour, markersize=5, label=PARTS[part])
     axes.set_xlabel("ms a training step, roofline estimate", fontsize=FONT)
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if high > MANY * low else (1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
+    logarithmic(axes, room=1 / 3)
 
 
 def _sent(entry: Mapping[str, Any]) -> dict[str, int | float]:

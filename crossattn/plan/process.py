@@ -1,27 +1,23 @@
-"""The other end of `worker.py`: starts some, hears what they find, survives their death."""
+"""Compiles programs in processes of `worker.py`, several at a time, and survives their death."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import itertools
-import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+from crossattn.processes import ModuleProcess
 from crossattn.train.record import RunRecord, library_versions, write_record
 
 from .chips import Topology
-from .programs import STEPS, Sizes
+from .programs import STEPS, ProgramSizes
 
-ROOT = Path(__file__).resolve().parents[2]
+WORKER = f"{__package__}.worker"
 # The compiler asks for none of this where no TPU is, but looks for a machine that has one.
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
@@ -49,7 +45,7 @@ def check_compiler() -> None:
 
 def compile_all(
     record: RunRecord,
-    sizes: Sizes,
+    sizes: ProgramSizes,
     slice_: Topology,
     meshes: Sequence[str | None],
     announce: Callable[[str], None],
@@ -69,7 +65,7 @@ def compile_all(
     Raises:
       CompilerError: the topology or a mesh is refused, or the compiler does not start.
     """
-    started: list[subprocess.Popen[str]] = []
+    started: list[ModuleProcess] = []
     pool = futures.ThreadPoolExecutor(os.cpu_count())
     with tempfile.TemporaryDirectory() as folder:
         write_record(Path(folder), record)
@@ -96,62 +92,29 @@ def _joined(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _ask(
-    request: dict[str, Any],
-    announce: Callable[[str], None],
-    started: list[subprocess.Popen[str]],
+    request: dict[str, Any], announce: Callable[[str], None], started: list[ModuleProcess]
 ) -> dict[str, Any]:
     """What is found of one program; {mesh, died} of one on which the compiler died."""
     mesh, found = request["mesh"], None
-    with tempfile.TemporaryFile("w+") as errors:
-        with subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.worker"],
-            env=_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        ) as process:
-            started.append(process)
-            assert process.stdin
-            assert process.stdout
-            # Where it dies before it has read, the exit code says how.
-            with contextlib.suppress(BrokenPipeError), process.stdin:
-                process.stdin.write(json.dumps(request))
-            for line in process.stdout:
-                message = json.loads(line)
-                if "refused" in message:
-                    raise CompilerError(message["refused"])
-                found = message.get("result")
-                if "stage" in message:
-                    mesh = message["mesh"]
-                    announce(message["stage"])
-        if found is not None:
-            return found
-        errors.seek(0)
-        reason = _reason(process.returncode, errors.read())
+    # Switches for the compiler of this machine's device are none of the TPU's.
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    process = ModuleProcess(WORKER, environment=environment | ENVIRONMENT, title="the compiler")
+    started.append(process)
+    process.send(**request)
+    for message in process.messages():
+        found = message.get("result")
+        if "refused" in message:
+            process.end()
+            raise CompilerError(message["refused"])
+        if "stage" in message:
+            mesh = message["mesh"]
+            announce(message["stage"])
+    reason = process.end()
+    if found is not None:
+        return found
     if mesh is None:
         raise CompilerError(f"the compiler does not start: {reason}")
     return {"mesh": mesh, "died": reason}
-
-
-def _environment() -> dict[str, str]:
-    # Switches for the compiler of this machine's device are none of the TPU's.
-    kept = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    path = os.pathsep.join(filter(None, (str(ROOT), kept.get("PYTHONPATH"))))
-    return kept | ENVIRONMENT | {"PYTHONPATH": path}
-
-
-def _reason(code: int, said: str) -> str:
-    """Why a process ended, in one line.
-
-    Example:
-      >>> _reason(1, "Traceback ...\\nValueError: no"), _reason(-6, "")
-      ('ValueError: no', 'the compiler was killed (SIGABRT)')
-    """
-    if code < 0:
-        return f"the compiler was killed ({signal.Signals(-code).name})"
-    lines = said.strip().splitlines()
-    return lines[-1] if lines else f"the compiler ended with code {code}"
 
 
 def record_of(suite: str, variant: str, run: Any) -> RunRecord:

@@ -27,7 +27,7 @@ ENOUGH_SCENES = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Sizes:
+class ProgramSizes:
     """What the shapes of a run's programs depend on beside its settings.
 
     Attributes:
@@ -45,8 +45,8 @@ class Sizes:
 
         Example:
           >>> leaf = jax.ShapeDtypeStruct((2, 3), "int32")
-          >>> sizes = Sizes(5, Batch(*[leaf] * 5), Batch(*[leaf] * 6))
-          >>> Sizes.from_json(sizes.to_json()) == sizes
+          >>> sizes = ProgramSizes(5, Batch(*[leaf] * 5), Batch(*[leaf] * 6))
+          >>> ProgramSizes.from_json(sizes.to_json()) == sizes
           True
         """
         said = lambda leaf: None if leaf is None else [list(leaf.shape), str(leaf.dtype)]
@@ -54,14 +54,14 @@ class Sizes:
         return {"words": self.words} | {n: [said(x) for x in b] for n, b in batches.items()}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Sizes:
+    def from_json(cls, content: dict[str, Any]) -> ProgramSizes:
         """What `to_json` made."""
         read = lambda leaf: None if leaf is None else jax.ShapeDtypeStruct(tuple(leaf[0]), leaf[1])
         batches = (Batch(*map(read, content[name])) for name in ("train", "evaluation"))
         return cls(content["words"], *batches)
 
 
-def sizes_of(run: Run) -> Sizes:
+def program_sizes(run: Run) -> ProgramSizes:
     """Read as little of a run's data as tells their shapes.
 
     Raises:
@@ -75,7 +75,7 @@ def sizes_of(run: Run) -> Sizes:
     texts = run.data.texts_per_image
     one = source.feed(replace(small, {"batch_size": texts}), 0).batch(0)
     row = Batch(**gather(source.splits[source.main], np.arange(1)))
-    return Sizes(
+    return ProgramSizes(
         len(source.vocabulary), _times(one, run.batch_size // texts), _times(row, ROWS_PER_BATCH)
     )
 
@@ -87,7 +87,7 @@ def _times(batch: Batch, count: int) -> Batch:
 
 
 class Lowering(Parallelism):
-    """Programs of a run on a mesh of devices that are not here: called, they are lowered.
+    """PlannedPrograms of a run on a mesh of devices that are not here: called, they are lowered.
 
     Arrays are shapes. All else is training's own: what a run would compile there is what is lowered
     here, letter for letter.
@@ -106,7 +106,7 @@ class Lowering(Parallelism):
         return lower
 
 
-class Programs:
+class PlannedPrograms:
     """The training step and the evaluation step of a run, not yet compiled.
 
     Attributes:
@@ -115,7 +115,7 @@ class Programs:
       step: the training step, of one device.
     """
 
-    def __init__(self, run: Run, sizes: Sizes):
+    def __init__(self, run: Run, sizes: ProgramSizes):
         self.run, self.sizes = run, sizes
         here = loop.TrainPrograms(run, sizes.words)
         self.model, self.step = here.model, here.step

@@ -10,29 +10,25 @@ from crossattn.report.render.blocks import DASH, Table
 from crossattn.train.run import Run
 
 from .chips import GIB, Topology
-from .estimate import Cost, Work, cost, line, roofline, sizes_of_line
-from .programs import STEPS, Programs
+from .estimate import DeviceCost, Estimator, StepWork, mesh_line, mesh_sizes
+from .programs import STEPS
 
 MIB = 2**20
 PARTS = {"products": "matrix products", "memory": "HBM", "wire": "interconnect"}
 
 
-def described(
-    found: dict[str, Any], programs: Programs, whole: Work, slice_: Topology
-) -> dict[str, Any]:
+def mesh_entry(found: dict[str, Any], estimator: Estimator) -> dict[str, Any]:
     """What was compiled for a mesh beside what formulas say: an entry of plan.json."""
-    by_formula = cost(programs, whole, sizes_of_line(found["mesh"]))
-    wire = by_formula.wire
+    by_formula = estimator.cost(mesh_sizes(found["mesh"]))
+    wire = None
     if found.get("train", {}).get("fits"):
         wire = float(sum(one["bytes"] for one in found["train"]["collectives"]))
     return {
         **found,
-        "topology": slice_.name,
-        "batch_size": programs.run.batch_size,
+        "topology": estimator.slice_.name,
+        "batch_size": estimator.programs.run.batch_size,
         "estimate": dataclasses.asdict(by_formula),
-        "roofline_estimate": roofline(
-            slice_.chip, flops=by_formula.flops, traffic=by_formula.traffic, wire=wire
-        ),
+        "roofline_estimate": by_formula.roofline(estimator.slice_.chip, wire),
     }
 
 
@@ -46,16 +42,16 @@ def verdict(entry: dict[str, Any], slice_: Topology) -> str:
     where = f"{slice_.name} ({slice_.devices} device{'s' * (slice_.devices > 1)}), {entry['mesh']}"
     if "died" in entry:
         return f"{where}: nobody knows whether it fits, {entry['died']}"
-    memory = size(slice_.chip.memory)
+    memory = _size(slice_.chip.memory)
     for name, title in STEPS.items():
         if not entry[name]["fits"]:
             over, needed = entry[name]["over"], entry[name]["needed"]
             return (
-                f"{where}: DOES NOT FIT. The {title} step needs {size(needed)} of {memory} a "
-                f"device, {size(over)} ({over:,} bytes) over what the compiler may use"
+                f"{where}: DOES NOT FIT. The {title} step needs {_size(needed)} of {memory} a "
+                f"device, {_size(over)} ({over:,} bytes) over what the compiler may use"
             )
     most = max(sum(entry[name]["bytes"].values()) for name in STEPS)
-    return f"{where}: fits, {size(most)} of {memory} a device"
+    return f"{where}: fits, {_size(most)} of {memory} a device"
 
 
 def memory_table(entry: dict[str, Any]) -> Table:
@@ -75,14 +71,14 @@ def memory_table(entry: dict[str, Any]) -> Table:
             "in all": sum(held.values()),
         }
     kinds = list(dict.fromkeys(kind for column in columns.values() for kind in column))
-    rows = [[kind, *(size(column.get(kind)) for column in columns.values())] for kind in kinds]
+    rows = [[kind, *(_size(column.get(kind)) for column in columns.values())] for kind in kinds]
     return ["bytes a device", *(STEPS[name] for name in columns)], rows
 
 
 def collective_table(entry: dict[str, Any]) -> Table:
     """What a device sends, by kind and axis of the mesh."""
     rows = [
-        [STEPS[name], one["kind"], one["axes"], str(one["times"]), size(one["bytes"])]
+        [STEPS[name], one["kind"], one["axes"], str(one["times"]), _size(one["bytes"])]
         for name in STEPS
         for one in entry[name].get("collectives", ())
     ]
@@ -93,20 +89,20 @@ def roofline_line(entry: dict[str, Any]) -> str:
     """The estimate in words."""
     times = entry["roofline_estimate"]
     slowest = max(times, key=lambda part: times[part])
-    said = ", ".join(f"{PARTS[part]} {milliseconds(times[part])}" for part in times)
+    said = ", ".join(f"{PARTS[part]} {_milliseconds(times[part])}" for part in times)
     return (
         f"Roofline estimate of a training step, not measured: {said}; at least "
-        f"{milliseconds(times[slowest])}, bound by {PARTS[slowest]}."
+        f"{_milliseconds(times[slowest])}, bound by {PARTS[slowest]}."
     )
 
 
-def work_line(entry: dict[str, Any], whole: Work) -> str:
+def work_line(entry: dict[str, Any], work: StepWork) -> str:
     """FLOPs and activations."""
     by_formula = entry["estimate"]
     return (
-        f"By formula: matrix products of a training step {whole.flops:.3g} FLOPs, "
+        f"By formula: matrix products of a training step {work.flops:.3g} FLOPs, "
         f"{by_formula['flops']:.3g} a device; activations kept for the backward pass up to "
-        f"{size(by_formula['activations'])}, gradients {size(by_formula['parameters'])}."
+        f"{_size(by_formula['activations'])}, gradients {_size(by_formula['parameters'])}."
     )
 
 
@@ -119,56 +115,50 @@ def time_line(entry: dict[str, Any]) -> str:
     )
 
 
-def advice(programs: Programs, whole: Work, slice_: Topology, sizes: dict[str, int]) -> list[str]:
+def advice(estimator: Estimator, sizes: dict[str, int]) -> list[str]:
     """What to change where it does not fit: each with what a device would then hold, by formula."""
-    memory, now = slice_.chip.memory, cost(programs, whole, sizes)
+    memory, now = estimator.slice_.chip.memory, estimator.cost(sizes)
     lines = []
     split = dict(sizes, data=1, fsdp=sizes.get("data", 1) * sizes.get("fsdp", 1))
-    if (
-        split != {"data": 1, "fsdp": 1} | sizes
-        and (c := cost(programs, whole, split)).held < memory
-    ):
-        lines.append(f"--mesh {line(_several(split))}: about {size(c.held)} a device")
+    if split != {"data": 1, "fsdp": 1} | sizes and (c := estimator.cost(split)).held < memory:
+        several = {axis: number for axis, number in split.items() if number > 1}
+        lines.append(f"--mesh {mesh_line(several)}: about {_size(c.held)} a device")
     larger = dict(split)
-    while (c := cost(programs, whole, larger)).held > 0.8 * memory and larger["fsdp"] < 4096:
+    while (c := estimator.cost(larger)).held > 0.8 * memory and larger["fsdp"] < 4096:
         larger["fsdp"] *= 2
     if larger["fsdp"] > split["fsdp"]:
         devices = larger["fsdp"] * sizes.get("tensor", 1)
         slices = f"a slice of {devices} devices or more with --mesh fsdp=-1"
-        lines.append(f"{slices}: about {size(c.held)} a device")
-    lines += _smaller_batch(programs.run, now, memory)
+        lines.append(f"{slices}: about {_size(c.held)} a device")
+    lines += _smaller_batch(estimator.programs.run, now, memory)
     lines.append(
         "a smaller --model.width or --model.layers; a run has no options for remat and bfloat16, "
         "which the stacks of crossattn.nn have as fields (remat=, dtype=)"
     )
-    return [f"Now about {size(now.held)} a device, by formula. To make it fit:", *lines]
+    return [f"Now about {_size(now.held)} a device, by formula. To make it fit:", *lines]
 
 
-def _smaller_batch(run: Run, now: Cost, memory: int) -> list[str]:
+def _smaller_batch(run: Run, now: DeviceCost, memory: int) -> list[str]:
     """The largest half, quarter and so on of the batch that fits; [] where none does."""
     batch = run.batch_size
     while batch % (2 * run.data.texts_per_image) == 0:
         batch //= 2
         held = now.held - int(now.activations * (1 - batch / run.batch_size))
         if held < memory:
-            return [f"--batch-size {batch}: about {size(held)} a device"]
+            return [f"--batch-size {batch}: about {_size(held)} a device"]
     return []
 
 
-def _several(sizes: dict[str, int]) -> dict[str, int]:
-    return {axis: number for axis, number in sizes.items() if number > 1}
-
-
 def sweep_table(
-    found: Sequence[tuple[dict[str, int], Cost]], entries: dict[str, Any], slice_: Topology
+    found: Sequence[tuple[dict[str, int], DeviceCost]], entries: dict[str, Any], slice_: Topology
 ) -> Table:
     """All meshes of a slice by the formula's rank, with what was compiled of some."""
     header = ["mesh", "held", "sent", "at least", "compiled: held", "sent", "fits"]
     rows = []
     for sizes, one in found:
-        times = roofline(slice_.chip, flops=one.flops, traffic=one.traffic, wire=one.wire)
-        row = [line(sizes), size(one.held), size(one.wire), milliseconds(max(times.values()))]
-        entry = entries.get(line(sizes))
+        longest = max(one.roofline(slice_.chip).values())
+        row = [mesh_line(sizes), _size(one.held), _size(one.wire), _milliseconds(longest)]
+        entry = entries.get(mesh_line(sizes))
         if entry is None:
             row += [DASH, DASH, "by formula" if one.held <= slice_.chip.memory else "hardly"]
         else:
@@ -184,7 +174,7 @@ def scaling_table(entries: Sequence[dict[str, Any]]) -> Table:
     for entry in entries:
         row = [entry["topology"], str(entry.get("devices", DASH)), entry["mesh"]]
         row += [str(entry["batch_size"]), *_compiled(entry)]
-        rows.append([*row[:-1], size(entry["estimate"]["wire"]), row[-1]])
+        rows.append([*row[:-1], _size(entry["estimate"]["wire"]), row[-1]])
     return header, rows
 
 
@@ -194,14 +184,14 @@ def _compiled(entry: dict[str, Any]) -> list[str]:
         return [DASH, DASH, "died" if "died" in entry else "no"]
     step = entry["train"]
     sent = sum(one["bytes"] for one in step["collectives"])
-    return [size(sum(step["bytes"].values())), size(sent), "yes"]
+    return [_size(sum(step["bytes"].values())), _size(sent), "yes"]
 
 
-def size(count: int | float | None) -> str:
+def _size(count: int | float | None) -> str:
     """Bytes for people.
 
     Example:
-      >>> size(20 * MIB), size(3.2 * GIB), size(None)
+      >>> _size(20 * MIB), _size(3.2 * GIB), _size(None)
       ('20.0 MiB', '3.20 GiB', '-')
     """
     if count is None:
@@ -209,11 +199,11 @@ def size(count: int | float | None) -> str:
     return f"{count / GIB:.2f} GiB" if count >= GIB else f"{count / MIB:.1f} MiB"
 
 
-def milliseconds(seconds: float) -> str:
+def _milliseconds(seconds: float) -> str:
     """A short time.
 
     Example:
-      >>> milliseconds(0.0123), milliseconds(0.000004)
+      >>> _milliseconds(0.0123), _milliseconds(0.000004)
       ('12.3 ms', '0.004 ms')
     """
     return f"{seconds * 1e3:.3g} ms"

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from concurrent import futures
@@ -25,13 +24,14 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
+from crossattn.processes import open_answers
 from crossattn.sharding import axes_of, make_mesh
 from crossattn.sharding.wire import COUNTABLE
 from crossattn.train.record import read_record
 
 from . import compiled
 from .chips import Topology, topology
-from .programs import STEPS, Programs, Sizes, check_mesh
+from .programs import STEPS, PlannedPrograms, ProgramSizes, check_mesh
 
 # Seconds between two looks at what the compiler has written.
 PATIENCE = 0.1
@@ -40,16 +40,10 @@ PATIENCE = 0.1
 SURELY_FITS = 0.9
 
 
-def main() -> None:
+def _serve() -> None:
     """Answer the request on standard input."""
-    # What libraries print must not come between the answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-
-    def send(**message: Any) -> None:
-        answers.write(json.dumps(message) + "\n")
-
-    request = json.load(sys.stdin)
+    send = open_answers()
+    request = json.loads(input())
     folder = Path(request["run"])
     run = read_record(folder).run
     slice_ = topology(request["topology"])
@@ -59,7 +53,7 @@ def main() -> None:
     except Exception as error:  # jax raises what it gets from the compiler
         send(refused=str(error).splitlines()[0])
         return
-    programs = Programs(run, Sizes.from_json(request["sizes"]))
+    programs = PlannedPrograms(run, ProgramSizes.from_json(request["sizes"]))
     plan, step = programs.plan(mesh), request["step"]
     axes = axes_of(mesh)
     notes = [f"no array is split over {axis}: its devices all do the same" for axis in plan.idle]
@@ -127,4 +121,4 @@ class _Compilation(NamedTuple):
 
 
 if __name__ == "__main__":
-    main()
+    _serve()

@@ -122,6 +122,16 @@ def test_decode_compares_equal_steps(tmp_path, capsys):
     assert "ms a step" in capsys.readouterr().out
 
 
+def test_generate_compares_equal_words(tmp_path, capsys):
+    options = ["--shapes", "2,1,7,2,4", "--steps", "3"]
+    (record,) = measured(tmp_path / "out", "generate", *options)["cases"]
+    assert list(record["contestants"]) == ["crossattn", "linen"]
+    check_times(record)
+    # All wrote the same words.
+    assert all(c["error"] == 0 for c in record["contestants"].values())
+    assert "ms a word" in capsys.readouterr().out
+
+
 def test_masks_are_beside_their_visible_keys(tmp_path):
     shapes = ["--shapes", "1,11,11,2,3", "3,2,17,2,3", "--pass", "forward"]
     square, ragged = measured(tmp_path / "out", "masks", *shapes)["cases"]
@@ -228,9 +238,8 @@ def test_nobody_waits_for_a_process_when_the_user_interrupts():
     done = []
 
     class Process:
-        stdin = stdout = None
         kill = lambda self: done.append("killed")
-        wait = lambda self, timeout=None: done.append("waited") or -9
+        end = lambda self: done.append("waited") or ""
 
     for ending, wanted in ((None, ["waited"]), (KeyboardInterrupt, ["killed", "waited"])):
         done.clear()

@@ -47,12 +47,12 @@ SEEN = ["tiny", "--topology", "v5e:2x4", "--batch-size", "16", "--out", "OUT"]
 
 @pytest.fixture(scope="module")
 def sized():
-    return programs.Programs(TINY, programs.sizes_of(TINY))
+    return programs.PlannedPrograms(TINY, programs.program_sizes(TINY))
 
 
 @pytest.fixture(scope="module")
 def work(sized):
-    return estimate.work(sized)
+    return estimate.step_work(sized)
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ def compiler(monkeypatch, sized, work):
 
     monkeypatch.setattr(plan, "check_compiler", lambda: None)
     # Tracing takes seconds, and what it finds is tested below.
-    monkeypatch.setattr(plan, "sizes_of", lambda run: sized.sizes)
-    monkeypatch.setattr(plan, "Programs", lambda run, sizes: sized)
-    monkeypatch.setattr(plan.estimate, "work", lambda programs: work)
+    monkeypatch.setattr(plan, "program_sizes", lambda run: sized.sizes)
+    monkeypatch.setattr(plan, "PlannedPrograms", lambda run, sizes: sized)
+    monkeypatch.setattr(plan.estimate, "step_work", lambda programs: work)
     monkeypatch.setattr(plan, "compile_all", answer)
     return answers, heard
 
@@ -198,7 +198,7 @@ def test_a_sweep_ranks_all_and_compiles_five(compiler, tmp_path, capsys):
 # The processes that are started are this script's: they read the request and answer or die.
 COMPILER = """
 import json, os, sys
-request = json.load(sys.stdin)
+request = json.loads(input())
 mesh, step = request["mesh"], request["step"]
 if mesh == "data=3":
     print(json.dumps({"refused": "no such mesh"}))
@@ -213,8 +213,8 @@ print(json.dumps({"result": {"mesh": mesh, step: request["dump"]}}), flush=True)
 def test_the_compiler_may_die_on_one_mesh(sized, tmp_path, monkeypatch):
     (tmp_path / "planner").mkdir()
     (tmp_path / "planner" / "worker.py").write_text(COMPILER)
-    monkeypatch.setattr(process, "__package__", "planner")
-    monkeypatch.setattr(process, "ROOT", tmp_path)
+    monkeypatch.setattr(process, "WORKER", "planner.worker")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     stages = []
     call = (process.record_of("tiny", "blind", TINY), sized.sizes, topology("v5e:2x4"))
     found = process.compile_all(*call, ["data=4", "data=8", "fsdp=8"], stages.append)
@@ -257,7 +257,7 @@ def test_the_formula_is_what_a_program_sends_and_the_devices_hold(sized, work):
     mesh = make_mesh("data=8")
     text = sized.lower_step(mesh).compile().as_text()
     (found,) = compiled.exchanged(text, mesh)
-    by_formula = estimate.cost(sized, work, {"data": 8})
+    by_formula = estimate.device_cost(sized, work, {"data": 8})
     assert (found["kind"], found["axes"]) == ("all-reduce", "data")
     # Metrics are summed as well: a few numbers.
     assert found["bytes"] == pytest.approx(by_formula.wire, rel=0.01)
@@ -276,7 +276,8 @@ def test_wire_stays_flat_from_16_to_256_devices(sized, work):
     """By formula, with the batch growing as the devices do: data and fsdp move the parameters."""
     held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(sized.state.params))
     sent = {
-        n: estimate.cost(sized, work, {"data": n // 4, "fsdp": 4}).wire for n in (4, 16, 64, 256)
+        n: estimate.device_cost(sized, work, {"data": n // 4, "fsdp": 4}).wire
+        for n in (4, 16, 64, 256)
     }
     assert sent[256] < 1.05 * sent[16] < 3.5 * held
     assert list(sent.values()) == sorted(sent.values())
@@ -302,7 +303,7 @@ def test_a_real_answer_of_the_compiler(sized, work, monkeypatch):
     slice_, stages = topology("v5e:2x4"), []
     call = (process.record_of("tiny", "mine", TINY), sized.sizes, slice_)
     (found,) = process.compile_all(*call, ["data=-1,fsdp=2"], stages.append)
-    entry = summary.described(found, sized, work, slice_)
+    entry = summary.mesh_entry(found, estimate.Estimator(sized, work, slice_))
     assert entry["train"]["fits"]
     assert entry["mesh"] == "data=4,fsdp=2"
     # Parameters, optimizer and rows of the batch, but for padding.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from crossattn.plan.process import ENVIRONMENT, ROOT
+from crossattn.plan.process import ENVIRONMENT
+from crossattn.processes import ROOT
 
 
 def compiled(script: Path, cases: list) -> dict:

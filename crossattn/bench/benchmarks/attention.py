@@ -21,8 +21,6 @@ from ..cases import Case
 from ..timing import Program, UnavailableError, jax_program
 from ..truth import Truth
 
-__all__ = ["OURS", "first_keys", "inputs", "normal", "prepare", "with_gradients"]
-
 OURS = "crossattn"
 
 
@@ -40,12 +38,12 @@ def prepare(case: Case) -> Callable[[str], Program]:
         program = jax_program(lambda *a: jax.tree.leaves(function(*a)), *arrays, error=truth.error)
         if name != OURS:
             return program
-        return dataclasses.replace(program, chosen=chosen(case, *arrays[:3]))
+        return dataclasses.replace(program, chosen=_chosen(case, *arrays[:3]))
 
     return build
 
 
-def chosen(case: Case, *arrays: Any) -> str:
+def _chosen(case: Case, *arrays: Any) -> str:
     """Which implementation of ours takes a call, for the device of the case.
 
     Its name stands at the beginning of a platform's line of `explain`, before the reason.
@@ -95,7 +93,7 @@ def _jax_function(name: str) -> Callable[..., jax.Array]:
         forced = name.removeprefix(OURS).strip("[]") or None
         return functools.partial(crossattn.attention, implementation=forced)
     if name == "tokamax":
-        return imported("tokamax").dot_product_attention
+        return _imported("tokamax").dot_product_attention
     functions: dict[str, Callable[..., jax.Array]] = {
         "jax.nn": functools.partial(jax.nn.dot_product_attention, implementation="xla"),
         "cudnn": functools.partial(jax.nn.dot_product_attention, implementation="cudnn"),
@@ -105,7 +103,7 @@ def _jax_function(name: str) -> Callable[..., jax.Array]:
     return functions[name]
 
 
-def imported(name: str) -> Any:
+def _imported(name: str) -> Any:
     """A module that need not be installed."""
     try:
         return importlib.import_module(name)
@@ -116,7 +114,7 @@ def imported(name: str) -> Any:
 
 
 def _torch(case: Case, arrays: list[jax.Array], truth: Truth) -> Program:
-    torch = imported("torch")
+    torch = _imported("torch")
     if case.device == "tpu":
         raise UnavailableError("runs on no TPU")
     if case.device == "gpu" and not torch.cuda.is_available():

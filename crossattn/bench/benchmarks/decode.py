@@ -17,11 +17,9 @@ from crossattn.nn import CrossAttention
 
 from ..cases import Case
 from ..timing import Program, jax_program
-from ..truth import Truth, attention
+from ..truth import Truth, attention64
 from .attention import OURS, normal
 from .module import apply_functions, by_heads, parameters, project
-
-__all__ = ["BESIDE", "CONTESTANTS", "SCANNED", "prepare"]
 
 FORMS = ("scanned", "jitted steps", "steps")
 CONTESTANTS = [f"{who}, {form}" for who in (OURS, "linen", "nnx") for form in FORMS]
@@ -64,14 +62,9 @@ def _step(who: str, case: Case, weights, context) -> tuple[Step, Any, Any]:
 
 
 def _nnx(case: Case, weights) -> tuple[Step, Any]:
-    width = case.shape.H * case.shape.D
-    module = flax.nnx.MultiHeadAttention(
-        num_heads=case.shape.H,
-        in_features=width,
-        decode=False,
-        dtype=case.dtype,
-        rngs=flax.nnx.Rngs(0),
-    )
+    H, width = case.shape.H, case.shape.H * case.shape.D
+    rest: Any = {"decode": False, "dtype": case.dtype, "rngs": flax.nnx.Rngs(0)}
+    module = flax.nnx.MultiHeadAttention(num_heads=H, in_features=width, **rest)
     definition, state = flax.nnx.split(module)
     flax.nnx.replace_by_pure_dict(state, by_heads(case, weights))
     return lambda s, x, context: flax.nnx.merge(definition, s)(x, context), state
@@ -109,5 +102,5 @@ def _truth(case: Case, weights, x: Any, context: Any) -> Truth:
     rows = np.arange(T)
     for _ in range(case.steps):
         q = project(weights["query"], x).reshape(B, T, H, D)
-        x = project(weights["out"], attention(q, k, v, rows=rows)["out"].reshape(B, T, H * D))
+        x = project(weights["out"], attention64(q, k, v, rows=rows)["out"].reshape(B, T, H * D))
     return Truth(rows, {"out": x}, float(np.abs(x).max()))

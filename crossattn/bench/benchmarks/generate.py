@@ -23,8 +23,7 @@ from crossattn.nn.stack import Stack
 from ..cases import Case
 from ..timing import Program, jax_program
 from .attention import OURS, normal
-
-__all__ = ["CONTESTANTS", "prepare"]
+from .module import by_heads
 
 CONTESTANTS = [OURS, "linen"]
 LAYERS, VOCABULARY, EPSILON = 2, 1000, 1e-5
@@ -43,7 +42,7 @@ def prepare(case: Case) -> Callable[[str], Program]:
         if name == OURS:
             write, tree = lambda p, c: _ours(model, p, c, case.steps), params
         else:
-            write, tree = _linen(case), _by_heads(case, params)
+            write, tree = _linen(case), _by_names(case, params)
         wrong = lambda tokens: float(np.mean(np.asarray(tokens) != truth))
         return jax_program(write, tree, context, error=wrong, units=case.steps)
 
@@ -138,24 +137,15 @@ def _linen(case: Case) -> Callable[[Any, Any], Any]:
     return write
 
 
-def _by_heads(case: Case, params: Any) -> Any:
-    """The same parameters under Flax's names, with heads as an axis of their own."""
-    H, D, M = case.shape.H, case.shape.D, case.shape.H * case.shape.D
+def _by_names(case: Case, params: Any) -> Any:
+    """The same parameters under the names of `_linen`, with heads as an axis of their own."""
     own = params["params"]
-    shapes = {name: {"kernel": (M, H, D), "bias": (H, D)} for name in ("query", "key", "value")}
-    shapes["out"] = {"kernel": (H, D, M), "bias": (M,)}
-
-    def heads(attention):
-        return {
-            name: {part: leaf.reshape(shapes[name][part]) for part, leaf in parts.items()}
-            for name, parts in attention.items()
-        }
 
     def block(layer):
         one = jax.tree.map(lambda leaf: leaf[layer], own["stack"]["blocks"])
         return {
-            "self": heads(one["self_attention"]),
-            "cross": heads(one["cross_attention"]),
+            "self": by_heads(case, one["self_attention"]),
+            "cross": by_heads(case, one["cross_attention"]),
             **{f"{name}_norm": one[f"{name}_join"]["norm"] for name in ("self", "cross", "feed")},
             **one["feed_forward"],
         }

@@ -15,8 +15,6 @@ from ..timing import Program, jax_program
 from ..truth import Truth
 from .attention import first_keys, inputs, with_gradients
 
-__all__ = ["LONGEST_BACKWARD", "SIZES", "prepare"]
-
 SIZES = (4096, 16384, 65536, 262144, 1048576)
 # Forward and backward of more keys than this would need 10 GB for keys, values and gradients.
 LONGEST_BACKWARD = 262144

@@ -18,8 +18,6 @@ from ..timing import Program, jax_program
 from ..truth import Truth
 from .attention import first_keys, inputs, with_gradients
 
-__all__ = ["EVERYTHING", "KINDS", "Kind", "contestants", "kind", "prepare"]
-
 EVERYTHING = "no mask"
 PARTS = 8
 SEGMENT = 3
@@ -55,23 +53,7 @@ def _keys(seen: np.ndarray) -> Kind:
     return Kind((seen[None],), Mask.keys, lambda rows, b: seen[None], float(seen.sum()))
 
 
-def _first_eighth(shape: Shape, rng: np.random.Generator) -> Kind:
-    return _lengths(np.array([shape.S // PARTS]), shape.S)
-
-
-def _first_half(shape: Shape, rng: np.random.Generator) -> Kind:
-    return _lengths(np.array([shape.S // 2]), shape.S)
-
-
-def _contiguous(shape: Shape, rng: np.random.Generator) -> Kind:
-    return _keys(np.arange(shape.S) < shape.S // 2)
-
-
-def _scattered(shape: Shape, rng: np.random.Generator) -> Kind:
-    return _keys(rng.permutation(shape.S) < shape.S // 2)
-
-
-def _window(shape: Shape, rng: np.random.Generator) -> Kind:
+def _window(shape: Shape) -> Kind:
     """Each query sees the S / 8 keys around its place, the queries stand in the middle."""
     T, S = shape.T, shape.S
     left = S // PARTS // 2
@@ -83,14 +65,6 @@ def _window(shape: Shape, rng: np.random.Generator) -> Kind:
 
     seen = visible(np.arange(T), 0).sum(1).mean()
     return Kind((), lambda: Mask.window(left, right, offset), visible, float(seen))
-
-
-def _one_segment(shape: Shape, rng: np.random.Generator) -> Kind:
-    return _segments(np.full(shape.T, SEGMENT), _packed(shape.S))
-
-
-def _all_segments(shape: Shape, rng: np.random.Generator) -> Kind:
-    return _segments(_packed(shape.T), _packed(shape.S))
 
 
 def _packed(n: int) -> np.ndarray:
@@ -106,7 +80,7 @@ def _segments(query: np.ndarray, key: np.ndarray) -> Kind:
     )
 
 
-def _causal(shape: Shape, rng: np.random.Generator) -> Kind:
+def _causal(shape: Shape) -> Kind:
     return Kind(
         (),
         lambda: Mask.causal(0),
@@ -115,22 +89,22 @@ def _causal(shape: Shape, rng: np.random.Generator) -> Kind:
     )
 
 
-def _ragged(shape: Shape, rng: np.random.Generator) -> Kind:
-    return _lengths(rng.integers(shape.S // PARTS, shape.S, shape.B, endpoint=True), shape.S)
-
-
-KINDS: dict[str, Callable[[Shape, np.random.Generator], Kind]] = {
-    "lengths, first 1/8": _first_eighth,
-    "lengths, first 1/2": _first_half,
-    "keys, first 1/2": _contiguous,
-    "keys, scattered 1/2": _scattered,
-    "window of 1/8": _window,
-    "segments, queries in 1 of 8": _one_segment,
-    "segments, 8 packed": _all_segments,
-    "causal": _causal,
-    "ragged lengths, 1/8 to 1": _ragged,
-}
 RAGGED = "ragged lengths, 1/8 to 1"
+KINDS: dict[str, Callable[[Shape, np.random.Generator], Kind]] = {
+    "lengths, first 1/8": lambda shape, rng: _lengths(np.array([shape.S // PARTS]), shape.S),
+    "lengths, first 1/2": lambda shape, rng: _lengths(np.array([shape.S // 2]), shape.S),
+    "keys, first 1/2": lambda shape, rng: _keys(np.arange(shape.S) < shape.S // 2),
+    "keys, scattered 1/2": lambda shape, rng: _keys(rng.permutation(shape.S) < shape.S // 2),
+    "window of 1/8": lambda shape, rng: _window(shape),
+    "segments, queries in 1 of 8": lambda shape, rng: _segments(
+        np.full(shape.T, SEGMENT), _packed(shape.S)
+    ),
+    "segments, 8 packed": lambda shape, rng: _segments(_packed(shape.T), _packed(shape.S)),
+    "causal": lambda shape, rng: _causal(shape),
+    RAGGED: lambda shape, rng: _lengths(
+        rng.integers(shape.S // PARTS, shape.S, shape.B, endpoint=True), shape.S
+    ),
+}
 SQUARE = ("causal",)
 NO_MASK = Kind((), Mask, lambda rows, b: np.array([[True]]), 0.0)
 

@@ -14,10 +14,8 @@ from crossattn.nn import CrossAttention
 
 from ..cases import Case
 from ..timing import Program, jax_program
-from ..truth import Truth, attention, checked_rows
+from ..truth import Truth, attention64, checked_rows
 from .attention import OURS, normal, with_gradients
-
-__all__ = ["apply_functions", "parameters", "prepare", "project"]
 
 PROJECTIONS = ("query", "key", "value", "out")
 
@@ -56,13 +54,15 @@ def parameters(case: Case) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-def by_heads(case: Case, weights: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
+def by_heads(case: Case, weights: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The same parameters with heads as an axis of their own, as Flax keeps them."""
     H, D, M = case.shape.H, case.shape.D, case.shape.H * case.shape.D
-    shapes = {name: {"kernel": (M, H, D), "bias": (H, D)} for name in PROJECTIONS}
-    shapes["out"] = {"kernel": (H, D, M), "bias": (M,)}
+    inner, outer = {"kernel": (M, H, D), "bias": (H, D)}, {"kernel": (H, D, M), "bias": (M,)}
     return {
-        name: {part: jnp.asarray(x.reshape(shapes[name][part])) for part, x in parts.items()}
+        name: {
+            part: jnp.asarray(x).reshape((outer if name == "out" else inner)[part])
+            for part, x in parts.items()
+        }
         for name, parts in weights.items()
     }
 
@@ -100,6 +100,6 @@ def _truth(case: Case, weights, x: Any, context: Any) -> Truth:
         for name, y in (("query", x), ("key", context), ("value", context))
     )
     rows = checked_rows(B, T, S, H)
-    out = attention(q, k, v, rows=rows)["out"].reshape(B, len(rows), H * D)
+    out = attention64(q, k, v, rows=rows)["out"].reshape(B, len(rows), H * D)
     out = project(weights["out"], out)
     return Truth(rows, {"out": out}, float(np.abs(out).max()))

@@ -7,6 +7,7 @@ a function under `as_it_stands`.
 
 import functools
 import io
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 WIDTH = 6.2
 AS_IT_STANDS: Any = {"text.parse_math": False, "text.usetex": False}
@@ -106,6 +108,24 @@ def tidy(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
+
+
+def logarithmic(axes: Any, *, room: float = 1.0) -> None:
+    """A logarithmic horizontal axis with plain numbers, as many as fit.
+
+    The default writes powers of ten, and none at all within one of them.
+
+    Args:
+      axes: with what is drawn already.
+      room: width of the axis, of a page's.
+    """
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    decades = math.log10(high / low) / room
+    steps = (1, 1.5, 2, 3, 5, 7) if decades < 1.5 else (1, 2, 5) if decades < 4 else (1,)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def legend(
