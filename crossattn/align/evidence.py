@@ -72,7 +72,8 @@ class Evidence:
         if values is None:
             return
         if np.ndim(values) == 0:
-            self.texts[name] = len(arrays)
+            # One number of all items, which every array has first.
+            self.texts[name] = len(next(iter(vars(arrays).values())))
         self._record(name, np.atleast_1d(values), _level(measure, arrays))
 
     def _record(self, name: str, values: np.ndarray, chance: float | None) -> None:

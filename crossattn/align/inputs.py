@@ -1,4 +1,4 @@
-"""What measures read: arrays of one trained model, whoever made them.
+"""What measures read: arrays of one trained model, whoever made them; items are their first axis.
 
 Letters: N items, E texts of T words, P patches of an image, H heads.
 """
@@ -51,9 +51,6 @@ class CaptionLikelihoods:
     log_likelihood: Float[np.ndarray, " E"]
     words: Int[np.ndarray, "E T"]
     target: Bool[np.ndarray, "E T"]
-
-    def __len__(self) -> int:
-        return len(self.log_likelihood)
 
 
 @dataclasses.dataclass(frozen=True)

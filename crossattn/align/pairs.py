@@ -44,7 +44,7 @@ def _register(name: str, chance: float, wins: str) -> None:
             "task",
             SwapPairs,
             lambda pairs: swap_scores(pairs.score)[name],
-            f"{name.capitalize()}: of pairs of scenes whose captions use the same words, {wins}.",
+            f"{name.capitalize()}: {wins}.",
             chance=chance,
             chance_meaning="Chance of pairs: scores that are random and independent (text and "
             "image 1/4, group 1/6); a scorer that ignores the image ties, and a tie counts as "

@@ -1,15 +1,14 @@
 """The report: what a suite found, how sure that is, and how to read every number."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crossattn.align.measures import MEASURES, Family
 from crossattn.files import write_atomically
 from crossattn.report import prose
-from crossattn.report.captions import attention_caption, knockout_caption, split_caption
-from crossattn.report.figures.attention import pointing_heat_maps, pointing_scatter
+from crossattn.report.figures.attention import head_heat_maps, pointing_scatter
 from crossattn.report.figures.gallery import Gallery, draw_gallery
 from crossattn.report.figures.learning import Curves, learning_curves
 from crossattn.report.figures.sheet import png
@@ -31,12 +30,12 @@ from crossattn.report.render.latex import latex_paragraph, latex_table
 from crossattn.report.render.markdown import code, fenced, markdown_text, to_markdown, without_html
 from crossattn.report.results.completeness import banner, conclusive
 from crossattn.report.results.counts import count, counts_table
+from crossattn.report.results.runs import metrics_in
 from crossattn.report.results.settings import changes_table, settings_of, shared_table
 from crossattn.report.stats.comparisons import judge_claims
 from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.summary import opening_paragraph
-from crossattn.report.tables.cells import metrics_of
 from crossattn.report.tables.main import (
     alignment_table,
     claim_table,
@@ -45,15 +44,19 @@ from crossattn.report.tables.main import (
     main_table,
 )
 from crossattn.report.tables.measures import (
-    ATTENTION,
-    attention_table,
     iqm_table,
-    knockout_table,
-    split_tables,
+    measure_blocks,
 )
 
 Results = Mapping[str, Any]
 
+# Kinds of evidence: the section of each, and its figures.
+SECTIONS: tuple[tuple[Family, str, tuple[str, ...]], ...] = (
+    ("task", "Splits and question types", ("accuracy",)),
+    ("attention", "Attention against truth", ("gallery", "heads")),
+    ("causal", "Knock-outs", ("knockout",)),
+    ("representation", "Representation", ()),
+)
 # A figure of splits beyond this many panels would be a poster.
 MOST_SPLITS = 18
 # Parts of the environment that have tables of their own.
@@ -104,13 +107,12 @@ def write_report(
         *(TextBlock(without_html(note)) for note in notes),
         Heading("Results"),
         TableBlock("main", prose.MAIN, main_table(results)),
-        *pictures["scatter"],
+        *pictures.get("scatter", []),
         TableBlock("alignment", prose.ALIGNMENT, alignment_table(results)),
         TextBlock(prose.TABLES),
         *_claims(results, claims),
         *_comparisons(results, pictures),
-        *_splits(results, pictures),
-        *_attention(results, pictures),
+        *_evidence(results, pictures),
         *_training(pictures),
         Heading("What the numbers mean"),
         *map(TextBlock, _meaning(results)),
@@ -149,25 +151,35 @@ def _write(out_dir: Path, results: Results, blocks: Sequence[Block]) -> None:
 
 
 def _draw(results, curves, shown) -> dict[str, list[FigureBlock]]:
-    """The figures by name: a list of one, or an empty one where there is nothing to draw."""
+    """The figures by the section that they stand in; a section without any is not there."""
     runs, chance = results["runs"], results["chance"]
-    splits = metrics_of(results, ATTENTION, without=True)[:MOST_SPLITS]
+    splits = [metric.name for metric in metrics_in(results, "task")][:MOST_SPLITS]
     drawn = {
         "scatter": pointing_scatter(runs, primary=results["primary"], chance=chance),
         "differences": results["comparisons"] and forest_plot(results["comparisons"]),
         "accuracy": splits and accuracy_by_split(runs, splits, chance=chance),
-        "heads": pointing_heat_maps(runs, chance=chance),
         "gallery": shown and draw_gallery(shown),
-        "knockout": metrics_of(results, ["knockout"]) and knockout_plot(runs, chance=chance),
+        "knockout": metrics_in(results, "causal") and knockout_plot(runs, chance=chance),
         "learning": curves and learning_curves(curves),
     }
     captions = dict(prose.FIGURES)
     if shown:
         captions["gallery"] += f" Shown: {markdown_text(shown.of)}."
-    return {
-        name: [FigureBlock(name, captions[name], png(figure))] if figure else []
+    pictures = {
+        name: [FigureBlock(name, captions[name], png(figure))]
         for name, figure in drawn.items()
+        if figure
     }
+    heads = head_heat_maps(runs, chance=chance)
+    pictures["heads"] = [
+        FigureBlock(
+            "heads" if name == "pointing" else f"heads-{name}",
+            f"{MEASURES[name].meaning} {captions['heads']}",
+            png(figure),
+        )
+        for name, figure in heads.items()
+    ]
+    return pictures
 
 
 def _settings(results: Results) -> Iterator[Block]:
@@ -202,44 +214,29 @@ def _comparisons(results: Results, pictures: Mapping[str, list[FigureBlock]]) ->
     if not results["comparisons"]:
         return
     yield Heading("Comparisons")
-    yield from pictures["differences"]
+    yield from pictures.get("differences", [])
     yield TableBlock("comparisons", prose.COMPARISONS, comparison_table(results))
 
 
-def _splits(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
-    yield Heading("Splits and question types")
-    yield from pictures["accuracy"]
-    for split, table in split_tables(results).items():
-        name = "split-" + re.sub(r"[^\w-]+", "-", split)
-        yield TableBlock(name, split_caption(split, table), table)
-    aggregate = iqm_table(results)
-    if aggregate:
-        yield TableBlock("interquartile-means", prose.INTERQUARTILE_MEAN, aggregate)
-
-
-def _attention(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
-    located = metrics_of(results, ("pointing", "mass"))
-    if located or pictures["gallery"]:
-        yield Heading("Attention against truth" if located else "Attention")
-        yield from pictures["gallery"]
-    if located:
-        yield from pictures["heads"]
-        for reading in prose.READINGS:
-            table = attention_table(results, reading)
-            if table:
-                yield TableBlock(f"attention-{reading}", attention_caption(reading, table), table)
+def _evidence(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
+    """A section for each kind of evidence: its figures, then the tables of its measures."""
+    for family, title, figures in SECTIONS:
+        drawn = [block for name in figures for block in pictures.get(name, [])]
+        tables = list(measure_blocks(results, family))
+        if drawn or tables:
+            yield Heading(title if tables else title.split(" against")[0])
+        yield from drawn
+        yield from tables
+        if family == "task" and (aggregate := iqm_table(results)):
+            yield TableBlock("interquartile-means", prose.INTERQUARTILE_MEAN, aggregate)
         fixed = [run["metrics"].get("pointing/fixed_patch") for run in results["runs"]]
-        if levels := [level for level in fixed if level is not None]:
+        levels = [level for level in fixed if level is not None]
+        if family == "attention" and levels:
             yield TextBlock(prose.FIXED_PATCH.format(level=levels[0]))
-    if metrics_of(results, ("knockout",)):
-        yield Heading("Knock-outs")
-        yield from pictures["knockout"]
-        table = knockout_table(results)
-        yield TableBlock("knockout", knockout_caption(table), table)
 
 
 def _training(pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
-    if pictures["learning"]:
+    if pictures.get("learning"):
         yield Heading("Training")
         yield from pictures["learning"]
 

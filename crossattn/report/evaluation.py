@@ -7,9 +7,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from crossattn.align.measures import MEASURES
 from crossattn.files import write_atomically
-from crossattn.report.captions import attention_caption, knockout_caption, split_caption
-from crossattn.report.figures.attention import pointing_by_head, pointing_heat_maps
+from crossattn.report.figures.attention import head_heat_maps
 from crossattn.report.figures.gallery import Gallery, draw_gallery
 from crossattn.report.figures.sheet import FONT, Sheet, as_it_stands, legend, png, style_of, tidy
 from crossattn.report.render.blocks import Block, FigureBlock, Heading, TableBlock, TextBlock
@@ -17,7 +17,7 @@ from crossattn.report.render.escaping import plain_names
 from crossattn.report.render.html_page import to_html
 from crossattn.report.render.markdown import code, to_markdown
 from crossattn.report.results.runs import chance_of
-from crossattn.report.tables.measures import attention_table, knockout_table, split_tables
+from crossattn.report.tables.measures import measure_blocks
 
 READINGS = ("answer", "consumed", "predicted")
 HIDDEN = {"truth": "true region hidden", "random": "random region hidden"}
@@ -38,22 +38,21 @@ def blocks(record: Mapping[str, Any], shown: Gallery | None) -> Iterator[Block]:
     yield Heading(f"{record['suite']}: {variant}, seed {record['seed']}, step {record['step']}", 1)
     yield TextBlock(f"Attention, knock-outs and captions are measured on the split {code(split)}.")
     yield Heading("Answers")
-    for name, table in split_tables(results).items():
-        yield TableBlock(name, split_caption(name, table), table)
-    if heads := pointing_by_head(runs, variant) is not None:
+    yield from measure_blocks(results, "task")
+    tables = list(measure_blocks(results, "attention"))
+    if tables:
         yield Heading("Attention against truth, by layer")
     if shown is not None:
         caption = "What single words look at, with the outline of the truth."
         yield FigureBlock("gallery", caption, png(draw_gallery(shown)))
-    for reading in READINGS:
-        if found := attention_table(results, reading):
-            yield TableBlock(f"attention-{reading}", attention_caption(reading, found), found)
-    if heads and (grid := pointing_heat_maps(runs, chance=chance)):
-        yield FigureBlock("heads", "Pointing at the answer by layer and head.", png(grid))
-    if any(name.startswith("knockout/") for name in metrics):
-        yield Heading("Knock-outs")
-        table = knockout_table(results)
-        yield TableBlock("knockout", knockout_caption(table), table)
+    yield from tables
+    for name, grid in head_heat_maps(runs, chance=chance).items():
+        caption = f"{MEASURES[name].meaning} By layer and head."
+        yield FigureBlock(f"heads-{name}", caption, png(grid))
+    for family, title in (("causal", "Knock-outs"), ("representation", "Representation")):
+        if found := list(measure_blocks(results, family)):
+            yield Heading(title)
+            yield from found
     if (figure := layers(metrics, chance)) is not None:
         caption = (
             "What single layers look at, and what hiding a region from one layer alone does to "

@@ -36,10 +36,9 @@ answers of the training data (of swap pairs: of random scores; of perplexity: of
 often each word occurs).
 """),
     "heads": _line("""
-Pointing by layer and head, mean over seeds: how often the patch that a head attends
-to most lies on the true region. Layers and heads count from 0, and the colour bar marks chance. A
-head that stands out here was not chosen on other data: it is no estimate of how well a chosen head
-points.
+By layer and head, mean over seeds. Layers and heads count from 0, and the colour bar marks chance.
+A head that stands out here was not chosen on other data: it is no estimate of how well a chosen
+head does.
 """),
     "learning": _line("""
 Learning curves: every seed (thin), their mean, and one standard deviation around it (band, which
@@ -90,29 +89,16 @@ COMPARISONS = "Every comparison of the primary metric."
 
 COST = "What was counted and timed of each variant."
 
-KNOCKOUT = _line("""
-Accuracy of answers that name a colour or shape, or where nothing is asked of such words of
-captions, with regions of the picture hidden from attention: nothing, the true region, a random
-region of equal size, all but the true region; in all layers at once, or in the one that the column
-names.
-""")
-
-SPLIT = "Accuracy on the split {split} by question type, or what its captions are judged by."
-
-# Groups of metrics that are no split of questions.
+# What tables of groups of metrics that are no splits hold, and those of places that attend.
 SPLITS = {
-    "swap": _line("""
-Pairs of scenes whose captions use the same words: how often the right caption (text), the right
-image (image) or both (group) score higher.
-"""),
-    "caption": "Captions written word by word: slots that name the right thing, and exact matches.",
+    "swap": "Pairs of scenes whose captions use the same words.",
+    "caption": "Captions of the main split.",
     "others": "Splits with one number each.",
 }
-
 READINGS = {
-    "answer": "Pointing and mass by layer where an answer is predicted, mean over heads.",
-    "consumed": "Pointing and mass by layer where a word is the input, mean over heads.",
-    "predicted": "Pointing and mass by layer where a caption's word is predicted, mean over heads.",
+    "answer": "By layer where an answer is predicted, mean over heads.",
+    "consumed": "By layer where a word is the input, mean over heads.",
+    "predicted": "By layer where a caption's word is predicted, mean over heads.",
 }
 
 CELLS = _line("""
@@ -120,26 +106,10 @@ Mean over seeds ± half the 95 % interval, or with the interval itself where the
 cuts it; ± 0.000 where all seeds gave the same, and no interval under three seeds.
 """)
 
-# What the first row of a table is, where there is one.
-CHANCE = {
-    "text": _line("""
-Chance, where it is known: the accuracy of the best predictor that reads only the text and has
-learnt the answers of the training data.
-"""),
-    "perplexity": "Chance of a perplexity: that of whoever knows how often each word occurs.",
-    "zero": _line("""
+ZERO_CHANCE = _line("""
 It is 0 where the right answers never follow such a text in training; a model that has learnt the
 text less well may exceed that without seeing the image, as a blind variant shows.
-"""),
-    "swap": _line("""
-Chance: scores that are random and independent (text and image 1/4, group 1/6); a scorer that
-ignores the image ties, and a tie counts as wrong, so that it gets 0.
-"""),
-    "attention": _line("""
-Chance, for pointing: the mean share of the patches that belong to the region, which is what a patch
-picked at random reaches.
-"""),
-}
+""")
 
 FIXED_PATCH = _line("""
 Whoever always points at the one patch that is right most often reaches {level:.3f}.

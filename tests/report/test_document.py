@@ -18,7 +18,7 @@ from crossattn.report.render.markdown import markdown_table
 from crossattn.report.results.runs import metric_values
 from crossattn.report.stats.comparisons import winner_of
 from crossattn.report.tables.main import alignment_table, attention_verdict, terminal_report
-from crossattn.report.tables.measures import attention_table, knockout_table, split_tables
+from crossattn.report.tables.measures import measure_tables
 
 COMMAND = "python -m experiments.ablate fusion"
 FIGURES = {"accuracy", "differences", "gallery", "heads", "knockout", "learning", "scatter"}
@@ -88,7 +88,7 @@ def test_pointing_stands_beside_its_chance_level(report, suite):
     rows, runs = rows_of(report[0]), suite[0]["runs"]
     mean = metric_values(runs, BASELINE, "pointing/answer").mean()
     assert rows[BASELINE][1][0] == f"{mean:.3f} (0.067)"
-    table = attention_table(suite[0], "predicted")
+    table = measure_tables(suite[0], "attention")["predicted"]
     header, (first, *variants) = table
     assert header == ["variant", "pointing 0", "pointing 1", "mass 0", "mass 1"]
     assert first == ["chance", "0.074", "0.074", "-", "-"]
@@ -100,7 +100,7 @@ def test_pointing_stands_beside_its_chance_level(report, suite):
 
 
 def test_every_split_has_a_table_of_its_question_types(headline):
-    found = split_tables(headline)
+    found = measure_tables(headline, "task")
     assert list(found) == ["iid", "pairs", "caption", "swap", "others"]
     header, rows = found["iid"]
     assert header == ["variant", "all", "colour", "shape", "count", "open", "exist", "relation"]
@@ -126,7 +126,7 @@ def test_knockouts_of_single_layers_have_columns(suite):
     for run in results["runs"]:
         if run["variant"] == BASELINE:
             run["metrics"] |= {"knockout/truth/layer1": 0.5, "knockout/random/layer1": 0.625}
-    header, rows = knockout_table(results)
+    header, rows = measure_tables(results, "causal")["knockout"]
     assert header[-2:] == ["truth, layer 1", "random, layer 1"]
     assert rows[0] == ["chance", *["0.310"] * 6]
     shown = {row[0]: row[-2:] for row in rows}

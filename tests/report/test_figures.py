@@ -9,17 +9,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from crossattn.report.figures.attention import (
-    pointing_by_head,
-    pointing_heat_maps,
+    head_heat_maps,
     pointing_scatter,
+    values_by_head,
 )
 from crossattn.report.figures.gallery import Gallery, draw_gallery, mass_inside
 from crossattn.report.figures.learning import learning_curves
 from crossattn.report.figures.sheet import style_of
 from crossattn.report.figures.variants import accuracy_by_split, forest_plot, knockout_plot
-from crossattn.report.results.runs import mean_with_interval, metric_values
+from crossattn.report.results.runs import mean_with_interval, metric_values, metrics_in
 from crossattn.report.stats.comparisons import winner_of
-from crossattn.report.tables.cells import metrics_of
 
 
 def texts_of(figure, monkeypatch):
@@ -49,10 +48,10 @@ def check_layout(figure, texts):
 
 def drawn(name, results, curves, shown):
     runs, chance = results["runs"], results["chance"]
-    splits = metrics_of(results, ("pairs", "relations", "caption"))
+    splits = [m.name for m in metrics_in(results) if m.where in ("pairs", "relations", "caption")]
     return {
         "scatter": lambda: pointing_scatter(runs, primary=PRIMARY, chance=chance),
-        "heads": lambda: pointing_heat_maps(runs, chance=chance),
+        "heads": lambda: head_heat_maps(runs, chance=chance)["pointing"],
         "accuracy": lambda: accuracy_by_split(runs, splits, chance=chance),
         "forest": lambda: forest_plot(results["comparisons"]),
         "knockout": lambda: knockout_plot(runs, chance=chance),
@@ -74,7 +73,7 @@ def test_texts_of_eight_variants_do_not_overlap(
 
 
 def test_texts_of_a_low_grid_do_not_overlap(suite, monkeypatch):
-    figure = pointing_heat_maps(suite[0]["runs"], chance=CHANCE)
+    figure = head_heat_maps(suite[0]["runs"], chance=CHANCE)["pointing"]
     check_layout(figure, texts_of(figure, monkeypatch))
 
 
@@ -112,12 +111,12 @@ def test_scatter_without_a_strip_or_without_points(headline):
     assert axes.get_ylabel() == PRIMARY
     none = [run for run in headline["runs"] if run["variant"] in NO_PATCHES]
     assert pointing_scatter(none, primary=PRIMARY, chance={}) is None
-    assert pointing_heat_maps(none, chance={}) is None
+    assert head_heat_maps(none, chance={}) == {}
 
 
 def test_grid_holds_the_mean_of_every_head(headline):
     runs = headline["runs"]
-    figure = pointing_heat_maps(runs, chance=CHANCE)
+    figure = head_heat_maps(runs, chance=CHANCE)["pointing"]
     panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
     assert list(panels) == [name for name in ALL_LEVELS if name not in NO_PATCHES]
     for variant, axes in panels.items():
@@ -137,10 +136,10 @@ def test_grid_holds_the_mean_of_every_head(headline):
 def test_grid_of_layers_with_different_heads():
     metrics = {f"pointing/answer/layer{i}/head{j}": 0.5 for i, j in ((0, 0), (1, 0), (1, 10))}
     runs = [{"variant": "a", "seed": 0, "metrics": metrics}]
-    grid = pointing_by_head(runs, "a")
+    grid = values_by_head(runs, "a")
     assert grid.shape == (2, 11)
     assert np.argwhere(~np.isnan(grid)).tolist() == [[0, 0], [1, 0], [1, 10]]
-    axes = pointing_heat_maps(runs, chance={}).axes[0]
+    axes = head_heat_maps(runs, chance={})["pointing"].axes[0]
     assert len(axes.texts) == 3
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from made_up import BASELINE, make_results
 
+from crossattn.align.inputs import Answers
+from crossattn.align.measures import MEASURES, Measure
 from crossattn.report.document import write_report
 from crossattn.report.figures.attention import pointing_scatter
 from crossattn.report.figures.variants import accuracy_by_split
@@ -16,7 +18,7 @@ from crossattn.report.stats.comparisons import compare_variants, winner_of
 from crossattn.report.stats.paired import compare_paired, t_interval
 from crossattn.report.stats.ranges import range_of
 from crossattn.report.tables.cells import with_interval
-from crossattn.report.tables.measures import split_tables
+from crossattn.report.tables.measures import measure_tables
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,9 @@ def test_shares_stay_between_zero_and_one(values):
         ([-3.0, 5.0, 1.0], "gap", -math.inf),
     ],
 )
-def test_other_metrics_have_ranges_of_their_own(values, metric, least):
+def test_other_metrics_have_ranges_of_their_own(values, metric, least, monkeypatch):
+    loss = Measure("loss", "task", Answers, len, "Loss.", limits=(0.0, math.inf))
+    monkeypatch.setitem(MEASURES, "loss", loss)
     values = np.array(values)
     assert range_of(values, metric)[0] == least
     mean, low, high = mean_with_interval(values, metric)
@@ -170,7 +174,7 @@ def test_a_cut_interval_has_no_half():
         {"variant": "a", "seed": s, "metrics": {"x/accuracy": a, "x/open": b}}
         for s, (a, b) in enumerate([(0.98, 0.5), (1.0, 0.51), (1.0, 0.52)])
     ]
-    _, rows = split_tables({"runs": runs, "chance": {}})["x"]
+    _, rows = measure_tables({"runs": runs, "chance": {}}, "task")["x"]
     assert rows == [["a", "0.993 [0.965, 1.000]", "0.510 ± 0.025"]]
     chance = {"x/a": 0.0, "x/b": 0.0}
     two = [

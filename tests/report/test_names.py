@@ -18,7 +18,7 @@ from matplotlib.text import Text
 
 from crossattn.report import evaluation
 from crossattn.report.document import write_report
-from crossattn.report.figures.attention import pointing_heat_maps, pointing_scatter
+from crossattn.report.figures.attention import head_heat_maps, pointing_scatter
 from crossattn.report.figures.gallery import draw_gallery
 from crossattn.report.figures.learning import learning_curves
 from crossattn.report.figures.sheet import WIDTH, Sheet
@@ -221,7 +221,7 @@ def test_no_figure_reads_mathematics(name, pair):
         forest_plot(results["comparisons"]),
         pointing_scatter(runs, primary="pairs/accuracy", chance=chance),
         accuracy_by_split(runs, metrics, chance=chance),
-        pointing_heat_maps(runs, chance=chance),
+        head_heat_maps(runs, chance=chance)["pointing"],
         knockout_plot(runs, chance=chance),
         learning_curves(curves),
         draw_gallery(nasty_gallery(visible(name))),

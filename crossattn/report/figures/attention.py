@@ -1,6 +1,5 @@
 """Figures of where variants look: accuracy against pointing, and pointing by layer and head."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from crossattn.align.measures import MEASURES, find_metric
 from crossattn.report.figures.sheet import (
     DASHES,
     FONT,
@@ -115,41 +115,54 @@ def _chance_lines(axes, side, pointing, primary):
         axes.text(1.01, primary, f"chance\n{primary:.3f}", **words)
 
 
-def pointing_by_head(runs: Runs, variant: str) -> Float[np.ndarray, "layers heads"] | None:
-    """Pointing by layer and head, mean over seeds; NaN where a layer has no such.
+def values_by_head(
+    runs: Runs, variant: str, measure: str = "pointing"
+) -> Float[np.ndarray, "layers heads"] | None:
+    """A measure by layer and head, mean over seeds; NaN where a layer has no such.
 
     None where the variant has no such numbers.
 
     Example:
         >>> names = [f"pointing/answer/layer0/head{h}" for h in range(2)]
         >>> runs = [{"variant": "a", "seed": 0, "metrics": dict(zip(names, [0.25, 0.75]))}]
-        >>> pointing_by_head(runs, "a")
+        >>> values_by_head(runs, "a")
         array([[0.25, 0.75]])
     """
     own = next(run["metrics"] for run in runs if run["variant"] == variant)
-    looked_at = f"pointing/{place_of(runs)}"
+    place = "predicted" if place_of(runs) == "caption" else "answer"
     found = {}
-    for metric in own:
-        if match := re.fullmatch(rf"{looked_at}/layer(\d+)/head(\d+)", metric):
-            found[int(match[1]), int(match[2])] = metric_values(runs, variant, metric).mean()
+    for metric in filter(None, map(find_metric, own)):
+        if (metric.measure.name, metric.where) == (measure, place) and metric.head is not None:
+            values = metric_values(runs, variant, metric.name)
+            found[metric.layer, metric.head] = values.mean()
     if not found:
         return None
     grid = np.full(np.array(list(found)).max(0) + 1, np.nan)
-    for place, value in found.items():
-        grid[place] = value
+    for where, value in found.items():
+        grid[where] = value
     return grid
 
 
-@as_it_stands
-def pointing_heat_maps(runs: Runs, *, chance: Mapping[str, float]) -> Figure | None:
-    """Pointing by layer and head: a heat map for each variant, on one scale.
+def head_heat_maps(runs: Runs, *, chance: Mapping[str, float]) -> dict[str, Figure]:
+    """For each measure of single heads a heat map for each variant, on one scale.
 
-    The colour bar marks chance. Variants without such numbers are left out; None without any.
+    The colour bar marks chance. Variants without such numbers are left out, and so are measures
+    that no variant has.
     """
-    grids = {name: pointing_by_head(runs, name) for name in variants_of(runs)}
+    names = (name for name, measure in MEASURES.items() if measure.by_head is not None)
+    drawn = {name: _heat_maps(runs, name, chance) for name in names}
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+@as_it_stands
+def _heat_maps(runs: Runs, measure: str, chance: Mapping[str, float]) -> Figure | None:
+    grids = {name: values_by_head(runs, name, measure) for name in variants_of(runs)}
     shown = {name: grid for name, grid in grids.items() if grid is not None}
     if not shown:
         return None
+    low, high = MEASURES[measure].limits
+    if not np.isfinite([low, high]).all():
+        low, high = (f([f(grid[~np.isnan(grid)]) for grid in shown.values()]) for f in (min, max))
     layers, heads = (max(grid.shape[axis] for grid in shown.values()) for axis in (0, 1))
     columns = min(len(shown), max(1, CELLS_ACROSS // heads))
     rows = -(-len(shown) // columns)
@@ -159,19 +172,21 @@ def pointing_heat_maps(runs: Runs, *, chance: Mapping[str, float]) -> Figure | N
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     image = None
     for axes, (name, grid) in zip(panels, shown.items(), strict=False):
-        image = _heat_map(axes, name, grid, font=min(FONT - 1, FONT_PER_INCH * cell))
+        font = min(FONT - 1, FONT_PER_INCH * cell)
+        image = _heat_map(axes, name, grid, Normalize(low, high), font=font)
     for axes in panels[len(shown) :]:
         axes.remove()
-    _colour_bar(figure, image, chance_of(chance, f"pointing/{place_of(runs)}"))
+    name = "pointing at the true region" if measure == "pointing" else MEASURES[measure].head
+    _colour_bar(figure, image, name, chance_of(chance, f"{measure}/{place_of(runs)}"))
     return figure
 
 
-def _heat_map(axes, name, grid, *, font):
-    image = axes.imshow(grid, cmap=COLOUR_MAP, norm=Normalize(0, 1), aspect="auto")
+def _heat_map(axes, name, grid, norm, *, font):
+    image = axes.imshow(grid, cmap=COLOUR_MAP, norm=norm, aspect="auto")
     for (layer, head), value in np.ndenumerate(grid):
         if not np.isnan(value):
             # White on the dark half of the map, black on the light one.
-            ink = "white" if value < 0.5 else "black"
+            ink = "white" if norm(value) < 0.5 else "black"
             axes.text(
                 head, layer, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=font
             )
@@ -184,13 +199,14 @@ def _heat_map(axes, name, grid, *, font):
     return image
 
 
-def _colour_bar(figure: Any, image: Any, level: float | None) -> None:
+def _colour_bar(figure: Any, image: Any, name: str, level: float | None) -> None:
     bar = figure.colorbar(image, ax=figure.axes, fraction=0.05, pad=0.02, aspect=15)
-    bar.set_label("pointing at the true region", fontsize=FONT)
+    bar.set_label(name, fontsize=FONT)
     bar.ax.tick_params(labelsize=FONT - 1)
     if level is None:
         return
     # The map is dark at both usual places of chance: white is seen, and the name stands beside it.
     bar.ax.axhline(level, color="white", linewidth=1.6)
-    ticks = [tick for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0) if abs(tick - level) > 0.1]
+    low, high = bar.mappable.get_clim()
+    ticks = [tick for tick in np.linspace(low, high, 6) if abs(tick - level) > 0.1 * (high - low)]
     bar.set_ticks([*ticks, level], labels=[*(f"{tick:.1f}" for tick in ticks), "chance"])

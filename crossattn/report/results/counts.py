@@ -7,12 +7,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from crossattn.align.measures import find_metric
 from crossattn.report.render.blocks import DASH, Table
 
 Results = Mapping[str, Any]
-
-# What the items of a metric are, by the first or second part of its name.
-THINGS = {"swap": "pair", "caption": "caption", "accuracy": "question", "perplexity": "text"}
 
 
 def count(number: int, thing: str) -> str:
@@ -32,8 +30,9 @@ def _items(results: Results) -> dict[str, int]:
 
 
 def _thing(metric: str) -> str:
-    parts = metric.split("/")
-    return next((THINGS[part] for part in parts[:2] if part in THINGS), "item")
+    """What the items of a metric are."""
+    found = find_metric(metric)
+    return getattr(found.measure.reads, "item", "item") if found else "item"
 
 
 def by_split(results: Results) -> list[str]:

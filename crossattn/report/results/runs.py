@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from crossattn.align.measures import Family, Metric, parse_metric
 from crossattn.report.stats.aggregate import iqm, iqm_interval
 from crossattn.report.stats.paired import FEWEST_SEEDS, t_interval
 from crossattn.report.stats.ranges import clip_interval, range_of
@@ -39,6 +40,22 @@ def metric_values(
     if found and len(found) != len(own):
         raise ValueError(f"{variant}: {len(found)} of {len(own)} seeds have the metric {metric!r}")
     return np.array(found, dtype=float)
+
+
+def metrics_in(results: Mapping[str, Any], *families: Family) -> list[Metric]:
+    """The metrics of some kinds of evidence, of all where none is named.
+
+    Raises:
+        ValueError: a metric is that of no registered measure.
+
+    Example:
+        >>> runs = [{"metrics": {"iid/accuracy": 1.0, "mass/answer": 0.5}}]
+        >>> [metric.name for metric in metrics_in({"runs": runs}, "attention")]
+        ['mass/answer']
+    """
+    names = dict.fromkeys(name for run in results["runs"] for name in run["metrics"])
+    found = map(parse_metric, names)
+    return [metric for metric in found if not families or metric.measure.family in families]
 
 
 def variants_with(runs: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:

@@ -8,20 +8,10 @@ import math
 
 import numpy as np
 
+from crossattn.align.measures import SHARE, find_metric
 from crossattn.shapes import Float
 
 Limits = tuple[float, float]
-
-# Accuracies, pointing, mass: shares of something.
-SHARE: Limits = (0.0, 1.0)
-# Metrics by the last word of their names; e^0 is the least perplexity.
-POSITIVE = {"perplexity": (1.0, math.inf), "loss": (0.0, math.inf)}
-
-
-def _word(metric: str) -> str | None:
-    """The word of `POSITIVE` that a metric's name has, as in "test/perplexity/captions"."""
-    parts = [word for part in metric.split("/") for word in part.split("_")]
-    return next((word for word in parts if word in POSITIVE), None)
 
 
 def lower_is_better(metric: str) -> bool:
@@ -31,11 +21,12 @@ def lower_is_better(metric: str) -> bool:
         >>> lower_is_better("test/perplexity"), lower_is_better("pairs/accuracy")
         (True, False)
     """
-    return _word(metric) is not None
+    found = find_metric(metric)
+    return found is not None and found.measure.lower_is_better
 
 
 def range_of(values: Float[np.ndarray, "..."], metric: str = "") -> Limits:
-    """The range of a metric, by its name or else by its values: shares, amounts, any numbers.
+    """The range of a metric: its measure's, or by its values: shares, amounts, any numbers.
 
     Example:
         >>> range_of(np.array([0.2, 1.0])), range_of(np.array([3.5]), "test/perplexity")
@@ -43,9 +34,9 @@ def range_of(values: Float[np.ndarray, "..."], metric: str = "") -> Limits:
         >>> range_of(np.array([100.0, 900.0])), range_of(np.array([-2.0]))
         ((0.0, inf), (-inf, inf))
     """
-    word = _word(metric)
+    found = find_metric(metric)
     # A value beyond the range that a name promises (a rounded one, say) is of the wider range.
-    ranges = [POSITIVE[word] if word else SHARE, (0.0, math.inf)]
+    ranges = [found.measure.limits if found else SHARE, (0.0, math.inf)]
     fitting = (r for r in ranges if values.size and r[0] <= values.min() and values.max() <= r[1])
     return next(fitting, (-math.inf, math.inf))
 

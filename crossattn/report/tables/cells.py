@@ -1,10 +1,11 @@
 """What single cells of tables hold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from crossattn.align.measures import find_metric
 from crossattn.report.render.blocks import DASH
 from crossattn.report.results.runs import mean_with_interval
 from crossattn.report.stats.paired import ALPHA
@@ -19,16 +20,15 @@ def baseline_of(results: Results) -> str | None:
     return comparisons[0]["baseline"] if comparisons else None
 
 
-def metrics_of(results: Results, families: Sequence[str], *, without: bool = False) -> list[str]:
-    """Names of the metrics whose first part is (or is not: `without`) one of `families`.
+def format_of(metric: str) -> str:
+    """How values of a metric are printed: as its measure says.
 
     Example:
-        >>> runs = [{"metrics": {"iid/accuracy": 1.0, "mass/answer": 0.5}}]
-        >>> metrics_of({"runs": runs}, ["mass"]), metrics_of({"runs": runs}, ["mass"], without=True)
-        (['mass/answer'], ['iid/accuracy'])
+        >>> format_of("iid/accuracy")
+        '.3f'
     """
-    names = dict.fromkeys(name for run in results["runs"] for name in run["metrics"])
-    return [name for name in names if (name.split("/")[0] in families) != without]
+    found = find_metric(metric)
+    return found.measure.format if found else ".3f"
 
 
 def signed_interval(found: Mapping[str, Any]) -> str:
@@ -68,9 +68,10 @@ def with_interval(values: Float[np.ndarray, " seeds"], metric: str = "") -> str:
     if not len(values):
         return DASH
     mean, low, high = mean_with_interval(values, metric)
-    return f"{mean:.3f}" if np.isnan(low) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    spec = format_of(metric)
+    return f"{mean:{spec}}" + ("" if np.isnan(low) else f" [{low:{spec}}, {high:{spec}}]")
 
 
-def plain_mean(values: Float[np.ndarray, " seeds"]) -> str:
+def plain_mean(values: Float[np.ndarray, " seeds"], metric: str = "") -> str:
     """Mean over seeds without its interval; a dash without values."""
-    return f"{values.mean():.3f}" if len(values) else DASH
+    return format(values.mean(), format_of(metric)) if len(values) else DASH

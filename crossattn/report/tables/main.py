@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from crossattn.align.measures import FAMILIES, MEASURES, metric_name
 from crossattn.report.render.blocks import DASH, Table
 from crossattn.report.render.escaping import plain_names
 from crossattn.report.render.terminal import terminal_table
@@ -16,6 +17,7 @@ from crossattn.report.results.completeness import banner, conclusive
 from crossattn.report.results.runs import (
     chance_of,
     metric_values,
+    metrics_in,
     place_of,
     variants_of,
 )
@@ -24,7 +26,6 @@ from crossattn.report.stats.paired import FEWEST_SEEDS, t_interval
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.tables.cells import (
     baseline_of,
-    metrics_of,
     p_value,
     plain_mean,
     signed_interval,
@@ -63,32 +64,28 @@ def main_table(results: Results) -> Table:
 
 
 def alignment_table(results: Results) -> Table:
-    """Pointing beside chance, knock-outs, captions, and whether attention is used.
+    """The headline of every measure that has one, and whether attention is used.
 
-    The share of the attention that falls on the image has a column where any variant's attention
-    may also fall on something else.
+    Attention stands beside its chance level. A measure that no variant has is left out.
     """
-    shared = metrics_of(results, ["image_mass"])
+    runs, there = results["runs"], {metric.name for metric in metrics_in(results)}
     columns = {
-        **({"image mass": f"image_mass/{place_of(results['runs'])}"} if shared else {}),
-        "intact": "knockout/intact",
-        "no truth": "knockout/truth",
-        "no random": "knockout/random",
-        "caption slots": "caption/slot_accuracy",
+        name: (measure, column)
+        for family in FAMILIES
+        for measure in MEASURES.values()
+        if measure.family == family
+        for place, column in measure.headline.items()
+        if (name := metric_name(measure, place_of(runs) if place == "*" else place)) in there
     }
-    header = ["variant", "pointing (chance)", *columns, "attention"]
-    rows = []
-    for variant in variants_of(results["runs"]):
-        name = f"pointing/{place_of(results['runs'])}"
-        pointing = plain_mean(metric_values(results["runs"], variant, name))
-        chance = chance_of(results["chance"], name)
-        if pointing != DASH and chance is not None:
-            pointing += f" ({chance:.3f})"
-        values = [metric_values(results["runs"], variant, name) for name in columns.values()]
-        rows.append(
-            [variant, pointing, *map(plain_mean, values), attention_verdict(results, variant)]
-        )
-    return header, rows
+    header, rows = ["variant"], [[variant] for variant in variants_of(runs)]
+    for name, (measure, column) in columns.items():
+        level = chance_of(results["chance"], name) if measure.family == "attention" else None
+        beside = "" if level is None else f" ({level:{measure.format}})"
+        header.append(column + (" (chance)" if beside else ""))
+        for row in rows:
+            mean = plain_mean(metric_values(runs, row[0], name), name)
+            row.append(mean if mean == DASH else mean + beside)
+    return [*header, "attention"], [[*row, attention_verdict(results, row[0])] for row in rows]
 
 
 def attention_verdict(results: Results, variant: str) -> str:

@@ -1,90 +1,107 @@
-"""The tables that go into detail: splits by question type, attention by layer, knock-outs.
+"""The tables of measures: a section of a report for each kind of evidence, whatever is registered.
 
-Rows are variants, columns are metrics, and the first row is chance: what a model reaches that sees
-no image. Cells are means over seeds ± half a 95 % interval, or with the interval itself where the
-range of the metric cuts it.
+Rows are variants, columns are metrics, and the first row is chance, where it is known. Cells are
+means over seeds ± half a 95 % interval, or with the interval itself where the range of the metric
+cuts it.
 """
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from crossattn.report.render.blocks import DASH, Table
+from crossattn.align.measures import MEASURES, Family, Metric
+from crossattn.report import prose
+from crossattn.report.render.blocks import DASH, Table, TableBlock
+from crossattn.report.render.markdown import code
 from crossattn.report.results.runs import (
     chance_of,
     mean_with_interval,
     metric_values,
+    metrics_in,
     normalised_iqm,
     tasks_of,
     variants_with,
 )
-from crossattn.report.tables.cells import metrics_of, with_interval
+from crossattn.report.tables.cells import format_of, with_interval
 
 Results = Mapping[str, Any]
 
-# What a model attends to and uses; all other metrics say what it can do.
-ATTENTION = ("pointing", "mass", "image_mass", "knockout")
 # The table of the splits that have one number each.
 OTHERS = "others"
 
 
-def split_tables(results: Results) -> dict[str, Table]:
-    """A table for each split, its columns the question types; splits of one metric share a table.
+def measure_tables(results: Results, family: Family) -> dict[str, Table]:
+    """The tables of one kind of evidence by split, place or measure.
 
     Example:
         >>> metrics = {"iid/accuracy": 0.5, "iid/accuracy/colour": 0.25, "count/accuracy": 0.3}
         >>> results = {"runs": [{"variant": "blind", "seed": 0, "metrics": metrics}],
         ...            "chance": {"iid/accuracy/colour": 0.2}}
-        >>> for name, (header, rows) in split_tables(results).items():
+        >>> for name, (header, rows) in measure_tables(results, "task").items():
         ...     print(name, header, *rows)
         iid ['variant', 'all', 'colour'] ['chance', '-', '0.200'] ['blind', '0.500', '0.250']
         others ['variant', 'count'] ['blind', '0.300']
     """
-    groups: dict[str, list[str]] = {}
-    for metric in metrics_of(results, ATTENTION, without=True):
-        groups.setdefault(metric.split("/")[0], []).append(metric)
-    tables = {
-        split: _table(results, {_question(metric): metric for metric in metrics})
-        for split, metrics in groups.items()
-        if len(metrics) > 1
-    }
-    singles = [metrics[0] for metrics in groups.values() if len(metrics) == 1]
-    if singles:
-        columns = {metric.removesuffix("/accuracy"): metric for metric in singles}
-        tables[OTHERS] = _table(results, columns)
-    return tables
+    groups = _groups(results, family)
+    return {name: _table(results, metrics, name) for name, metrics in groups.items()}
 
 
-def attention_table(results: Results, reading: str) -> Table | None:
-    """Pointing and mass at one kind of position in every layer, heads averaged; None without any.
-
-    Args:
-        results: the content of results.json.
-        reading: "answer", "consumed" or "predicted".
-    """
-    layered = [
-        metric
-        for metric in metrics_of(results, ("pointing", "mass"))
-        if re.fullmatch(rf"\w+/{reading}/layer\d+", metric)
-    ]
-    if not layered:
-        return None
-    # Pointing in all layers comes first: it is what the eye compares.
-    layered.sort(key=lambda metric: (not metric.startswith("pointing"), _layer(metric)))
-    columns = {f"{metric.split('/')[0]} {_layer(metric)}": metric for metric in layered}
-    return _table(results, columns)
+def measure_blocks(results: Results, family: Family) -> Iterator[TableBlock]:
+    """The same tables with their captions: what columns mean, and what chance is there."""
+    for name, metrics in _groups(results, family).items():
+        prefix = {"task": "split-", "attention": "attention-"}.get(family, "")
+        table = _table(results, metrics, name)
+        file = prefix + re.sub(r"[^\w-]+", "-", name)
+        yield TableBlock(file, _caption(name, metrics, table), table)
 
 
-def knockout_table(results: Results) -> Table:
-    """Accuracy with nothing hidden, and with a region hidden in all layers or in one."""
-    names = {"intact": "nothing", "truth": "truth", "random": "random", "rest": "all but truth"}
-    columns = {}
-    for metric in metrics_of(results, ("knockout",)):
-        _, kind, *layer = metric.split("/")
-        suffix = f", layer {_layer(metric)}" if layer else ""
-        columns[names.get(kind, kind) + suffix] = metric
-    return _table(results, columns)
+def _groups(results: Results, family: Family) -> dict[str, list[Metric]]:
+    """The metrics of each table."""
+    groups: dict[str, list[Metric]] = {}
+    for metric in metrics_in(results, family):
+        if family == "attention" and (metric.layer is None or metric.head is not None):
+            continue
+        name = metric.where if family in ("task", "attention") else metric.measure.name
+        groups.setdefault(name, []).append(metric)
+    if family == "attention":
+        # One measure in all layers: it is what the eye compares.
+        order = [*MEASURES.values()]
+        for metrics in groups.values():
+            metrics.sort(key=lambda metric: (order.index(metric.measure), metric.layer))
+        return {place: groups[place] for place in (*prose.READINGS, *groups) if place in groups}
+    if family == "task":
+        singles = [metrics[0] for metrics in groups.values() if len(metrics) == 1]
+        groups = {name: metrics for name, metrics in groups.items() if len(metrics) > 1}
+        groups |= {OTHERS: singles} if singles else {}
+    return groups
+
+
+def _column(metric: Metric, table: str) -> str:
+    """The head of a metric's column: what sets it apart from the others of its table."""
+    measure, layer = metric.measure, "" if metric.layer is None else f", layer {metric.layer}"
+    if table == OTHERS:
+        return metric.where if measure.by_kind else metric.name
+    if measure.family == "task":
+        kind = re.sub("[/_]", " ", metric.kind)
+        return kind if kind and measure.by_kind else f"{measure.head} {kind}".strip()
+    if measure.family == "attention":
+        return f"{measure.head} {metric.layer}"
+    return measure.places.get(metric.where, metric.where) + layer
+
+
+def _caption(name: str, metrics: Sequence[Metric], table: Table) -> str:
+    """What a table holds, and what its row of chance means, where it has one."""
+    measures = dict.fromkeys(metric.measure for metric in metrics)
+    lead = prose.READINGS.get(name) or prose.SPLITS.get(name, "")
+    if not lead and metrics[0].measure.family == "task":
+        lead = f"The split {code(name)}."
+    said = [lead, *(measure.meaning for measure in measures), prose.CELLS]
+    first = table[1][0] if table[1] else [""]
+    if first[0] == "chance":
+        said += dict.fromkeys(measure.chance_meaning for measure in measures)
+        said += [prose.ZERO_CHANCE] if "0.000" in first else []
+    return " ".join(filter(None, said))
 
 
 def iqm_table(results: Results) -> Table | None:
@@ -93,7 +110,7 @@ def iqm_table(results: Results) -> Table | None:
     None where no split has two question types with known chance levels.
     """
     runs, chance = results["runs"], results["chance"]
-    metrics = metrics_of(results, ATTENTION, without=True)
+    metrics = [metric.name for metric in metrics_in(results, "task")]
     splits = [metric for metric in metrics if len(tasks_of(runs, metric)) > 1]
     variants = variants_with(runs, splits)
     found = {
@@ -110,30 +127,19 @@ def iqm_table(results: Results) -> Table | None:
     return ["variant", *found], rows
 
 
-def _table(results: Results, columns: Mapping[str, str]) -> Table:
+def _table(results: Results, metrics: Sequence[Metric], table: str) -> Table:
     """A row for chance, where it is known, and one for each variant with any of the metrics."""
-    runs = results["runs"]
+    runs, names = results["runs"], [metric.name for metric in metrics]
     rows = []
-    levels = [chance_of(results["chance"], metric) for metric in columns.values()]
+    levels = [chance_of(results["chance"], name) for name in names]
     if any(level is not None for level in levels):
-        rows.append(["chance", *(DASH if level is None else f"{level:.3f}" for level in levels)])
-    for variant in variants_with(runs, list(columns.values())):
-        values = [metric_values(runs, variant, metric) for metric in columns.values()]
-        cells = [_cell(own, name) for own, name in zip(values, columns.values(), strict=True)]
-        rows.append([variant, *cells])
-    return ["variant", *columns], rows
-
-
-def _question(metric: str) -> str:
-    """What a column of a split's table holds: "all" questions, or those of a type."""
-    _, *rest = metric.split("/")
-    if rest == ["accuracy"]:
-        return "all"
-    return " ".join(rest[1:] if rest[:1] == ["accuracy"] else rest).replace("_", " ") or metric
-
-
-def _layer(metric: str) -> int:
-    return int(metric.split("/layer")[1].split("/")[0])
+        cells = zip(levels, names, strict=True)
+        rows.append(
+            ["chance", *(DASH if x is None else format(x, format_of(name)) for x, name in cells)]
+        )
+    for variant in variants_with(runs, names):
+        rows.append([variant, *(_cell(metric_values(runs, variant, n), n) for n in names)])
+    return ["variant", *(_column(metric, table) for metric in metrics)], rows
 
 
 def _cell(values: Any, metric: str) -> str:
@@ -141,10 +147,11 @@ def _cell(values: Any, metric: str) -> str:
     if not len(values):
         return DASH
     mean, low, high = mean_with_interval(values, metric)
+    spec = format_of(metric)
     if low != low:
-        return f"{mean:.3f}"
+        return format(mean, spec)
     whole = math.isclose(high - mean, mean - low, abs_tol=1e-9)
-    return f"{mean:.3f} ± {high - mean:.3f}" if whole else with_interval(values, metric)
+    return f"{mean:{spec}} ± {high - mean:{spec}}" if whole else with_interval(values, metric)
 
 
 def _interval(found: Sequence[float] | None) -> str:

@@ -1,0 +1,1 @@
+"""Reading results.json: runs, settings, counts, and what is missing."""
