@@ -41,7 +41,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "head_size": ("head_dim", "d_kv", "resampler_head_dim"),
     "M": ("d_model", "hidden_size", "n_embd", "embed_dim", "memory_attention_hidden_size"),
     "N": ("encoder_hidden_size",),
-    "F.feed_forward": ("{}_ffn_dim", "d_ff", "intermediate_size", "mlp_dim", "n_inner"),
+    "F.mlp": ("{}_ffn_dim", "d_ff", "intermediate_size", "mlp_dim", "n_inner"),
     "W": ("vocab_size",),
     "P": ("max_target_positions", "max_position_embeddings", "n_positions"),
     "T": ("resampler_n_latents", "latent_query_num"),
@@ -170,7 +170,7 @@ def misfits(config: Config, fit: Fit, module: Any = None, *, layers: bool = True
             if config.epsilon is None:
                 lines.append(Line("config", key, repr(value), "a number above 0 and below 1"))
         elif what == "activation":
-            if config.activation is None and "F.feed_forward" in sizes:
+            if config.activation is None and "F.mlp" in sizes:
                 lines.append(Line("config", key, repr(value), f"one of {', '.join(ACTIVATIONS)}"))
         elif not _whole(value):
             lines.append(Line("config", key, repr(value), "a whole number"))
@@ -209,8 +209,7 @@ def _of_module(config: Config, sizes: Mapping[str, int], inner: Any, module: Any
     """The fields of a module against what a config and tensors say."""
     says = {what: (one, f"as config.json has {key}") for what, (key, one) in config.found.items()}
     says |= {what: (size, "as the tensors have it") for what, size in sizes.items()}
-    design = getattr(inner, "design", None) or getattr(inner, "reading", None)
-    cross = dict(getattr(design, "cross", {}))
+    design = getattr(inner, "config", None) or getattr(inner, "reading", None)
     own: dict[str, Any] = {
         "heads": getattr(inner, "heads", None),
         "M": getattr(inner, "width", None),
@@ -218,7 +217,8 @@ def _of_module(config: Config, sizes: Mapping[str, int], inner: Any, module: Any
         "W": getattr(module, "vocab_size", None),
         "P": getattr(module, "length", None) if hasattr(module, "vocab_size") else None,
     }
-    shared = cross.get("key_value_heads") or getattr(inner, "key_value_heads", None)
+    cross = getattr(design, "cross_attention", inner)
+    shared = getattr(cross, "key_value_heads", None)
     own["key_value_heads"] = shared or own["heads"]
     lines = [
         Line("module", FIELDS.get(what, what), str(one), f"{says[what][0]}, {says[what][1]}")
@@ -227,11 +227,11 @@ def _of_module(config: Config, sizes: Mapping[str, int], inner: Any, module: Any
     ]
     numbers = {"epsilon": getattr(module, "epsilon", None)}
     if design is not None:
-        numbers["design.join.epsilon"] = design.join.epsilon
-        feed = design.feed.get("activation", "gelu-tanh")
-        if "F.feed_forward" in sizes and config.activation != feed and "activation" in says:
+        numbers["config.residual.epsilon"] = design.residual.epsilon
+        feed = design.mlp.activation
+        if "F.mlp" in sizes and config.activation != feed and "activation" in says:
             lines.append(
-                Line("module", "design.feed activation", feed, ", ".join(says["activation"]))
+                Line("module", "config.mlp.activation", feed, ", ".join(says["activation"]))
             )
     for field, one in numbers.items():
         wanted = config.epsilon

@@ -14,13 +14,13 @@ __all__ = [
     "attention",
     "bare_norm",
     "bert",
-    "bert_feed",
+    "bert_mlp",
     "dense",
-    "feed",
     "fused",
     "gated",
     "latents",
     "layer_norm",
+    "mlp",
     "norm",
     "separate",
     "within",
@@ -104,18 +104,16 @@ def separate(theirs: str, ours: str) -> Entries:
     return (*weights, Entry(f"{theirs}in_proj_bias", biases, f"3{axis}"), *out)
 
 
-def feed(
-    up: str, down: str, ours: str = "feed_forward", *, bias: bool = True, width: str = "M"
-) -> Entries:
+def mlp(up: str, down: str, ours: str = "mlp", *, bias: bool = True, width: str = "M") -> Entries:
     """Two maps."""
     first = dense(up, f"{ours}/up", f"F.{ours} {width}", bias=bias)
     return first + dense(down, f"{ours}/down", f"{width} F.{ours}", bias=bias)
 
 
-def gated(theirs: str, ours: str = "feed_forward") -> Entries:
+def gated(theirs: str, ours: str = "mlp") -> Entries:
     """A gated feed-forward layer of Llama's names: the activation is that of `gate_proj`."""
     times = dense(f"{theirs}up_proj", f"{ours}/times", f"F.{ours} M", bias=False)
-    return times + feed(f"{theirs}gate_proj", f"{theirs}down_proj", ours, bias=False)
+    return times + mlp(f"{theirs}gate_proj", f"{theirs}down_proj", ours, bias=False)
 
 
 def bert(
@@ -127,11 +125,9 @@ def bert(
     return maps + layer_norm(f"{theirs}output.LayerNorm", joined)
 
 
-def bert_feed(
-    up: str, down: str, joined: str, ours: str = "feed_forward", *, width: str = "M"
-) -> Entries:
+def bert_mlp(up: str, down: str, joined: str, ours: str = "mlp", *, width: str = "M") -> Entries:
     """BERT's feed-forward layer, and the layer norm behind it at `joined`."""
-    maps = feed(f"{up}.dense", f"{down}.dense", ours, width=width)
+    maps = mlp(f"{up}.dense", f"{down}.dense", ours, width=width)
     return maps + layer_norm(f"{down}.LayerNorm", joined, width=width)
 
 

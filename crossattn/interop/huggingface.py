@@ -101,10 +101,10 @@ def load(
     Returns:
       `{"params": tree}` of NumPy arrays with the dtypes of the source, of what the class has:
 
-      * a `Block` of the preset's design, without the sublayers that the class lacks (t5 is the
-        attention to the context alone: `Block(M, H, replace(DESIGNS["t5"], order=("cross",)))`),
-        and of the sizes that the tensors have. With `{i}` in the prefix, or `layers`, it is what a
-        `Stack` has under "blocks".
+      * a `Block` of the preset, without the sublayers that the class lacks (t5 is the attention to
+        the context alone, `replace(presets.config("t5"), order=("cross",))`), and of the sizes that
+        the tensors have. With `{i}` in the prefix, or `layers`, it is what a `Stack` has under
+        "blocks".
       * `Latents` over one, where the class has learned queries; `TextDecoder` for blip_decoder and
         whisper_decoder; a `QFormer`, to which its queries are added where the class is given them.
       * a `TwoStreams`, `Prefix` or `DecoupledAttention` for the presets that these are; meter is a

@@ -7,8 +7,7 @@ from typing import Any
 
 from crossattn.interop import config
 from crossattn.interop.table import Fit
-from crossattn.nn.design import Design
-from crossattn.nn.presets import DESIGNS
+from crossattn.nn import Logits, presets
 
 # Where what a printed program names is found.
 ROOMS = {
@@ -16,18 +15,17 @@ ROOMS = {
     "TextDecoder": "crossattn.models.text_decoder",
     "Block": "crossattn.nn.block",
     "Latents": "crossattn.nn.families.latents",
-    "DESIGNS": "crossattn.nn.presets",
-    "Join": "crossattn.nn.slots",
-    "Logits": "crossattn.nn.slots",
+    "presets": "crossattn.nn",
+    "ResidualConfig": "crossattn.nn.config",
+    "Logits": "crossattn.nn.config",
     "Stack": "crossattn.nn.stack",
-    "qformer": "crossattn.nn.presets.two_stream",
 }
 # What a sublayer's parameters stand under.
 PARTS = {
     "self": "self_attention",
     "cross": "cross_attention",
     "merged": "cross_attention",
-    "feed": "feed_forward",
+    "mlp": "mlp",
 }
 # The designs of text decoders' layers.
 BERT = ", first_norm=True, final_norm=False, transformed=True, epsilon=1e-12"
@@ -37,14 +35,14 @@ TEXTS = {"blip_decoder": "encoder_decoder_post", "whisper_decoder": "whisper"}
 def module(preset: str, fit: Fit, beside: config.Config | None = None) -> str:
     """Which module takes the parameters, as far as tensors tell; "" for two streams."""
     name, sizes = TEXTS.get(preset, preset), fit.sizes
-    if name not in DESIGNS and name != "qformer":
+    if name not in presets.names() or presets.get(name).family not in ("block", "qformer"):
         return ""
     paths = {p for place in fit.places for p in (*place.entry.ours, *place.entry.zeros)}
     changed = [one for one in (numbers(name, beside, paths), changes(name, fit, paths)) if one]
     known = heads_of(sizes) or (beside and beside.heads)
     heads = str(known or "heads")
     layers = len({place.layer for place in fit.places if place.entry.stacked})
-    base = "qformer(width=1, heads=1).design" if name == "qformer" else f"DESIGNS[{name!r}]"
+    base = f"presets.config({name!r})"
     fields = f"{sizes['M']}, {heads}, {'design' if changed else base})"
     made = f"Stack({layers}, {fields}" if layers else f"Block({fields}"
     takes = ""
@@ -74,14 +72,14 @@ def module(preset: str, fit: Fit, beside: config.Config | None = None) -> str:
 
 def numbers(name: str, beside: config.Config | None, paths: set[str]) -> dict[str, str]:
     """Fields of the design whose values are others in config.json."""
-    design, found = DESIGNS.get(name, Design()), {}
+    design, found = presets.config(name), {}
     if beside is None:
         return {}
-    if beside.epsilon is not None and not math.isclose(beside.epsilon, design.join.epsilon):
-        found["join"] = f"replace(design.join, epsilon={beside.epsilon:g})"
-    feeds = any("feed_forward" in path for path in paths)
-    if feeds and beside.activation not in (None, design.feed.get("activation", "gelu-tanh")):
-        found["feed"] = f"design.feed.copy({{'activation': {beside.activation!r}}})"
+    if beside.epsilon is not None and not math.isclose(beside.epsilon, design.residual.epsilon):
+        found["residual"] = f"replace(design.residual, epsilon={beside.epsilon:g})"
+    feeds = any("mlp" in path for path in paths)
+    if feeds and beside.activation not in (None, design.mlp.activation):
+        found["mlp"] = f"replace(design.mlp, activation={beside.activation!r})"
     return found
 
 
@@ -97,35 +95,37 @@ def asking(
     )
     every = reading[1] if len(reading) > 1 else len(layers)
     queries = sizes.get("R", "queries")
-    made = f"qformer(width={sizes['M']}, heads={heads}, layers={len(layers)}, queries={queries}"
+    made = f"presets.build('qformer', width={sizes['M']}, heads={heads}, "
+    made += f"layers={len(layers)}, queries={queries}"
     made += (f", every={every}" if every != 2 else "") + ")"
     takes = "" if "R" in sizes else " with params['params']['queries'], which are elsewhere,"
-    return made + (".clone(design=design)" if changed else ""), takes
+    return made + (".clone(config=design)" if changed else ""), takes
 
 
 def changes(name: str, fit: Fit, paths: set[str]) -> dict[str, str]:
     """Fields of the design that tensors show to be others than the preset's."""
-    design, sizes = DESIGNS.get(name, Design()), fit.sizes
+    design, sizes = presets.config(name), fit.sizes
     has = lambda part: any(f"/{part}/" in f"/{path}" for path in paths)
     found = {}
     order = tuple(one for one in design.order if has(PARTS[one]))
     if order != design.order:
         found["order"] = repr(order)
-    if not has("cross_join") and (design.cross_join or design.join).site != "none":
-        found["cross_join"] = "Join(site='none', residual=False)"
-    gates = [p.entry.target for p in fit.places if p.entry.ours[0].endswith("cross_join/gate")]
-    if ["M"] in gates and design.join.gate == "tanh":
-        found["join"] = "replace(design.join, gate='tanh-each')"
-    for field, site in (("own", "self"), ("cross", "cross")):
+    if not has("cross_residual") and (design.cross_residual or design.residual).norm != "none":
+        found["cross_residual"] = "ResidualConfig(norm='none', skip=False)"
+    gates = [p.entry.target for p in fit.places if p.entry.ours[0].endswith("cross_residual/gate")]
+    if ["M"] in gates and design.residual.gate == "tanh":
+        found["residual"] = "replace(design.residual, gate='tanh-each')"
+    for site in ("self", "cross"):
+        field = f"{site}_attention"
         new = attention_of(site, sizes)
-        if site == "cross" and has("query_norm") and "logits" not in design.cross:
+        if site == "cross" and has("query_norm") and design.cross_attention.logits == Logits():
             new["logits"] = "Logits(norm='rms')"
         if new:
-            fields = ", ".join(f"{one!r}: {value}" for one, value in new.items())
-            found[field] = f"design.{field}.copy({{{fields}}})"
-    hidden, width = sizes.get("F.feed_forward"), sizes["M"]
+            fields = ", ".join(f"{one}={value}" for one, value in new.items())
+            found[field] = f"replace(design.{field}, {fields})"
+    hidden, width = sizes.get("F.mlp"), sizes["M"]
     if hidden is not None and hidden != 4 * width:
-        found["feed"] = f"design.feed.copy({{'expansion': {hidden} / {width}}})"
+        found["mlp"] = f"replace(design.mlp, expansion={hidden} / {width})"
     return found
 
 

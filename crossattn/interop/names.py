@@ -6,13 +6,13 @@ from crossattn.interop.entries import (
     attention,
     bare_norm,
     bert,
-    bert_feed,
+    bert_mlp,
     dense,
-    feed,
     fused,
     gated,
     latents,
     layer_norm,
+    mlp,
     norm,
     separate,
     within,
@@ -23,17 +23,17 @@ from crossattn.interop.table import BUFFERS, Entry, Layout
 __all__ = ["CLASSES", "LAYOUTS"]
 
 POST = (
-    *bert("attention.", "self_attention", "self_join/norm"),
-    *bert("crossattention.", "cross_attention", "cross_join/norm", widths="MN"),
-    *bert_feed("intermediate", "output", "feed_join/norm"),
+    *bert("attention.", "self_attention", "self_residual/norm"),
+    *bert("crossattention.", "cross_attention", "cross_residual/norm", widths="MN"),
+    *bert_mlp("intermediate", "output", "mlp_residual/norm"),
 )
 WHISPER = (
     *attention("self_attn.", "self_attention", out="out_proj", biased="qvo", widths="MM"),
-    *layer_norm("self_attn_layer_norm", "self_join/norm"),
+    *layer_norm("self_attn_layer_norm", "self_residual/norm"),
     *attention("encoder_attn.", "cross_attention", out="out_proj", biased="qvo"),
-    *layer_norm("encoder_attn_layer_norm", "cross_join/norm"),
-    *feed("fc1", "fc2"),
-    *layer_norm("final_layer_norm", "feed_join/norm"),
+    *layer_norm("encoder_attn_layer_norm", "cross_residual/norm"),
+    *mlp("fc1", "fc2"),
+    *layer_norm("final_layer_norm", "mlp_residual/norm"),
 )
 
 
@@ -42,33 +42,33 @@ def torch(bias: bool) -> Entries:
     normed = layer_norm if bias else bare_norm
     return (
         *fused("self_attn.", "self_attention", bias=bias),
-        *normed("norm1", "self_join/norm"),
+        *normed("norm1", "self_residual/norm"),
         *fused("multihead_attn.", "cross_attention", bias=bias),
-        *normed("norm2", "cross_join/norm"),
-        *feed("linear1", "linear2", bias=bias),
-        *normed("norm3", "feed_join/norm"),
+        *normed("norm2", "cross_residual/norm"),
+        *mlp("linear1", "linear2", bias=bias),
+        *normed("norm3", "mlp_residual/norm"),
     )
 
 
 T5 = (
     *attention("EncDecAttention.", "cross_attention", names=("q", "k", "v"), out="o"),
-    *norm("layer_norm", "cross_join/norm"),
+    *norm("layer_norm", "cross_residual/norm"),
 )
 # Files of 2019 and 2020 have it; no version of the class reads it.
 T5_IGNORED = r"EncDecAttention\.relative_attention_bias\.weight"
 T5GEMMA_CROSS = (
     *attention("cross_attn.", "cross_attention"),
-    *norm("pre_cross_attn_layernorm", "cross_join/norm"),
-    *norm("post_cross_attn_layernorm", "cross_join/norm_after"),
+    *norm("pre_cross_attn_layernorm", "cross_residual/norm"),
+    *norm("post_cross_attn_layernorm", "cross_residual/norm_after"),
 )
 T5GEMMA = (
     *T5GEMMA_CROSS,
     *attention("self_attn.", "self_attention", widths="MM"),
-    *norm("pre_self_attn_layernorm", "self_join/norm"),
-    *norm("post_self_attn_layernorm", "self_join/norm_after"),
+    *norm("pre_self_attn_layernorm", "self_residual/norm"),
+    *norm("post_self_attn_layernorm", "self_residual/norm_after"),
     *gated("mlp."),
-    *norm("pre_feedforward_layernorm", "feed_join/norm"),
-    *norm("post_feedforward_layernorm", "feed_join/norm_after"),
+    *norm("pre_feedforward_layernorm", "mlp_residual/norm"),
+    *norm("post_feedforward_layernorm", "mlp_residual/norm_after"),
 )
 
 
@@ -84,11 +84,11 @@ MERGED = (*attention("", "cross_attention", widths="MM"), *head_norms("q_norm", 
 MLLAMA = (
     *attention("cross_attn.", "cross_attention"),
     *head_norms("cross_attn.q_norm", "cross_attn.k_norm"),
-    *norm("input_layernorm", "cross_join/norm"),
-    Entry("cross_attn_attn_gate", ("cross_join/gate",), "1"),
+    *norm("input_layernorm", "cross_residual/norm"),
+    Entry("cross_attn_attn_gate", ("cross_residual/gate",), "1"),
     *gated("mlp."),
-    *norm("post_attention_layernorm", "feed_join/norm"),
-    Entry("cross_attn_mlp_gate", ("feed_join/gate",), "1"),
+    *norm("post_attention_layernorm", "mlp_residual/norm"),
+    Entry("cross_attn_mlp_gate", ("mlp_residual/gate",), "1"),
 )
 
 
@@ -99,11 +99,11 @@ def idefics(norms: bool, gate: str) -> Entries:
     return (
         *attention("cross_attn.", "cross_attention"),
         *(heads if norms else ()),
-        *norm("input_layernorm", "cross_join/norm"),
-        Entry("alpha_cross_attn", ("cross_join/gate",), gate, becomes),
+        *norm("input_layernorm", "cross_residual/norm"),
+        Entry("alpha_cross_attn", ("cross_residual/gate",), gate, becomes),
         *gated("mlp."),
-        *norm("post_attention_layernorm", "feed_join/norm"),
-        Entry("alpha_dense", ("feed_join/gate",), gate, becomes),
+        *norm("post_attention_layernorm", "mlp_residual/norm"),
+        Entry("alpha_dense", ("mlp_residual/gate",), gate, becomes),
     )
 
 
@@ -115,48 +115,50 @@ def perceiver(ours: str, joined: str, widths: str) -> Entries:
         *attention(
             "attention.", ours, names=(q, k, v), out="output.dense", biased="qkvo", widths=widths
         ),
-        *layer_norm("layernorm", "feed_join/norm"),
-        *feed("mlp.dense1", "mlp.dense2"),
+        *layer_norm("layernorm", "mlp_residual/norm"),
+        *mlp("mlp.dense1", "mlp.dense2"),
     )
 
 
 PERCEIVER = (
-    *perceiver("cross_attention", "cross_join/norm", "MN"),
+    *perceiver("cross_attention", "cross_residual/norm", "MN"),
     *layer_norm("attention.self.layernorm2", "context_norm", width="N"),
 )
 PERCEIVER_ENCODER = (
     *within("cross_attention.", "read/", PERCEIVER),
-    *within("self_attends.{i}.", "blocks/", perceiver("self_attention", "self_join/norm", "MM")),
+    *within(
+        "self_attends.{i}.", "blocks/", perceiver("self_attention", "self_residual/norm", "MM")
+    ),
 )
 RESAMPLER = (
     *layer_norm("0.context_layer_norm", "context_norm"),
-    *layer_norm("0.latents_layer_norm", "cross_join/norm"),
+    *layer_norm("0.latents_layer_norm", "cross_residual/norm"),
     *attention("0.", "cross_attention", out="output_proj", widths="MM"),
-    *layer_norm("1.ln", "feed_join/norm"),
-    *feed("1.fc", "1.c_proj", bias=False),
+    *layer_norm("1.ln", "mlp_residual/norm"),
+    *mlp("1.fc", "1.c_proj", bias=False),
 )
 IDEFICS2 = (
-    *norm("input_latents_norm", "cross_join/norm"),
+    *norm("input_latents_norm", "cross_residual/norm"),
     *norm("input_context_norm", "context_norm"),
     *attention("self_attn.", "cross_attention", widths="MM"),
-    *norm("post_attention_layernorm", "feed_join/norm"),
+    *norm("post_attention_layernorm", "mlp_residual/norm"),
     *gated("mlp."),
 )
 COCA_NORMS = (
-    *layer_norm("ln_q", "cross_join/norm"),
+    *layer_norm("ln_q", "cross_residual/norm"),
     *layer_norm("ln_k", "context_norm", width="N"),
 )
 MAP_HEAD = (
     *fused("attention.", "cross_attention"),
-    *layer_norm("layernorm", "feed_join/norm"),
-    *feed("mlp.fc1", "mlp.fc2"),
+    *layer_norm("layernorm", "mlp_residual/norm"),
+    *mlp("mlp.fc1", "mlp.fc2"),
 )
 PROJECTOR = (
-    *dense("dense", "lift", "M N"),
+    *dense("dense", "context_projection", "M N"),
     *attention("x_attn.", "cross_attention", out="out_proj", biased="qkvo", widths="MM"),
 )
 NULL = tuple(
-    Entry(f"bias_{name[0]}", (f"cross_attention/null_{name}",), "1 1 Q.cross", "H D")
+    Entry(f"bias_{name[0]}", (f"cross_attention/bias_{name[0]}",), "1 1 Q.cross", "H D")
     for name in QKV[1:]
 )
 SINKS = (

@@ -4,10 +4,10 @@ from crossattn.interop.entries import (
     Entries,
     attention,
     bert,
-    bert_feed,
+    bert_mlp,
     dense,
-    feed,
     layer_norm,
+    mlp,
     within,
 )
 from crossattn.interop.table import Entry, Layout
@@ -17,18 +17,20 @@ __all__ = ["STREAMS", "STREAM_CLASSES"]
 
 def lxmert() -> Entries:
     """Both directions read with one set of weights; each stream has its own of everything else."""
-    entries = bert("visual_attention.", "x/cross_attention", "x/cross_join/norm", inner="att")
+    entries = bert("visual_attention.", "x/cross_attention", "x/cross_residual/norm", inner="att")
     for theirs, ours in (("lang", "x"), ("visn", "context")):
-        entries += bert(f"{theirs}_self_att.", f"{ours}/self_attention", f"{ours}/self_join/norm")
-        fed = f"{ours}/feed_join_0/norm", f"{ours}/feed_forward_0"
-        entries += bert_feed(f"{theirs}_inter", f"{theirs}_output", *fed)
+        entries += bert(
+            f"{theirs}_self_att.", f"{ours}/self_attention", f"{ours}/self_residual/norm"
+        )
+        fed = f"{ours}/mlp_residual_0/norm", f"{ours}/mlp_0"
+        entries += bert_mlp(f"{theirs}_inter", f"{theirs}_output", *fed)
     return entries
 
 
 STREAM = (
-    *bert("attention.", "self_attention", "self_join/norm"),
-    *bert("crossattention.", "cross_attention", "cross_join/norm"),
-    *bert_feed("intermediate", "output", "feed_join_0/norm", "feed_forward_0"),
+    *bert("attention.", "self_attention", "self_residual/norm"),
+    *bert("crossattention.", "cross_attention", "cross_residual/norm"),
+    *bert_mlp("intermediate", "output", "mlp_residual_0/norm", "mlp_0"),
 )
 
 
@@ -61,40 +63,40 @@ BIDIRECTIONAL = (
     *dense("attn.values_vision_proj", "exchange/context_value", "Q N"),
     *dense("attn.out_text_proj", "exchange/out", "M Q"),
     *dense("attn.out_vision_proj", "exchange/context_out", "N Q"),
-    Entry("text_param", ("x/cross_join/gate",), "M"),
-    Entry("vision_param", ("context/cross_join/gate",), "N"),
+    Entry("text_param", ("x/cross_residual/gate",), "M"),
+    Entry("vision_param", ("context/cross_residual/gate",), "N"),
 )
 
 
 def sam(theirs: str, ours: str, joined: str) -> Entries:
     """One of its three attentions, with the norm behind it."""
     maps = attention(theirs, ours, out="out_proj", biased="qkvo", widths="MM")
-    return maps + layer_norm(joined, f"{ours.replace('attention', 'join')}/norm")
+    return maps + layer_norm(joined, f"{ours.replace('attention', 'residual')}/norm")
 
 
 SAM = (
     *sam("self_attn.", "x/self_attention", "layer_norm1"),
     *sam("cross_attn_token_to_image.", "x/cross_attention", "layer_norm2"),
-    *feed("mlp.lin1", "mlp.lin2", "x/feed_forward_0"),
-    *layer_norm("layer_norm3", "x/feed_join_0/norm"),
+    *mlp("mlp.lin1", "mlp.lin2", "x/mlp_0"),
+    *layer_norm("layer_norm3", "x/mlp_residual_0/norm"),
     *sam("cross_attn_image_to_token.", "context/cross_attention", "layer_norm4"),
 )
 
 GIT = (
-    *bert("attention.", "self_attention", "self_join/norm"),
-    *bert_feed("intermediate", "output", "feed_join/norm"),
+    *bert("attention.", "self_attention", "self_residual/norm"),
+    *bert_mlp("intermediate", "output", "mlp_residual/norm"),
 )
 
 
 def qformer(theirs: str, text: bool) -> Entries:
     """BLIP-2's, inside a whole model where it has its queries, or alone; with words or without."""
-    own = bert("attention.", "self_attention", "self_join/norm", inner="attention")
-    own += bert_feed("intermediate_query", "output_query", "feed_join/norm")
+    own = bert("attention.", "self_attention", "self_residual/norm", inner="attention")
+    own += bert_mlp("intermediate_query", "output_query", "mlp_residual/norm")
     if text:
-        fed = "text_feed_join/norm", "text_feed_forward"
-        own += bert_feed("intermediate", "output", *fed)
+        fed = "text_mlp_residual/norm", "text_mlp"
+        own += bert_mlp("intermediate", "output", *fed)
     names = {"inner": "attention", "widths": "MN"}
-    read = bert("crossattention.", "cross_attention", "cross_join/norm", **names)
+    read = bert("crossattention.", "cross_attention", "cross_residual/norm", **names)
     entries = layer_norm(f"{theirs}layernorm", "norm")
     entries += within(f"{theirs}encoder.layer.{{i}}.", "layer_{i}/", own)
     entries += within(f"{theirs}encoder.layer.{{c}}.", "layer_{c}/", read)

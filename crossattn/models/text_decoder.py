@@ -40,12 +40,12 @@ class TextDecoder(Module):
       epsilon: of these norms.
 
     Raises:
-      ValueError: a design that adds vectors of places (`placing="add"`).
+      ValueError: a design that adds vectors of places (`positions="add"`).
 
     Example:
       >>> import jax
-      >>> from crossattn.nn.presets import DESIGNS
-      >>> stack = Stack(layers=2, width=8, heads=2, design=DESIGNS["whisper"])
+      >>> from crossattn.nn import presets
+      >>> stack = Stack(layers=2, width=8, heads=2, config=presets.config("whisper"))
       >>> model = TextDecoder(stack, vocab_size=11, length=6)
       >>> tokens, sound = jnp.ones((2, 5), int), jnp.ones((2, 7, 8))
       >>> (logits, _), params = jax.eval_shape(
@@ -178,12 +178,12 @@ class TextDecoder(Module):
 
 def _check(stack: Stack | Interleaved) -> None:
     """Refuse designs that add vectors of places to what attention reads: there are none."""
-    designs = [stack.design] if isinstance(stack, Stack) else [stack.reading, stack.text]
-    for fields in (fields for design in designs for fields in (design.own, design.cross)):
-        if fields.get("placing") == "add":
+    designs = [stack.config] if isinstance(stack, Stack) else [stack.reading, stack.text]
+    for config in designs:
+        if "add" in (config.self_attention.positions, config.cross_attention.positions):
             raise ValueError(
-                'a TextDecoder adds positions to its words, and has no others for placing="add": '
-                "write placing=Rotary(), or leave it out"
+                'a TextDecoder adds positions to its words, and has no others for positions="add": '
+                'write positions="rotary", or leave it out'
             )
 
 

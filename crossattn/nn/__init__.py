@@ -9,8 +9,17 @@ from crossattn.nn.attention import CrossAttention, SelfAttention
 from crossattn.nn.block import Block
 from crossattn.nn.blocks import DecoderBlock, DecoderStack
 from crossattn.nn.co_attention import CoAttention
+from crossattn.nn.config import (
+    AttentionConfig,
+    BlockConfig,
+    ExtraKeys,
+    Logits,
+    MLPConfig,
+    ResidualConfig,
+    Rotary,
+    TwoStreamConfig,
+)
 from crossattn.nn.context import ProjectedContext
-from crossattn.nn.design import Design
 from crossattn.nn.families.bidirectional import BidirectionalAttention
 from crossattn.nn.families.bottleneck import Bottleneck
 from crossattn.nn.families.coca import CocaDecoder
@@ -19,21 +28,22 @@ from crossattn.nn.families.ip_adapter import DecoupledAttention
 from crossattn.nn.families.latents import Latents
 from crossattn.nn.families.prefix import Prefix
 from crossattn.nn.families.qformer import QFormer
-from crossattn.nn.families.two_stream import TwoStreamDesign, TwoStreams
+from crossattn.nn.families.two_stream import TwoStreams
 from crossattn.nn.families.two_stream_stack import StreamStack
 from crossattn.nn.layers import low_rank
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.mlp import MLP
 from crossattn.nn.layers.patch_encoder import PatchEncoder
 from crossattn.nn.resampler import Resampler
-from crossattn.nn.slots import Join, Logits, Rotary, Spare
 from crossattn.nn.stack import Stack
 from crossattn.nn.streams import PrefixBlock, PrefixStack, TwoStreamBlock, TwoStreamStack
 
 __all__ = [
     "MLP",
+    "AttentionConfig",
     "BidirectionalAttention",
     "Block",
+    "BlockConfig",
     "Bottleneck",
     "CoAttention",
     "CocaDecoder",
@@ -42,11 +52,11 @@ __all__ = [
     "DecoderStack",
     "DecoupledAttention",
     "Dense",
-    "Design",
+    "ExtraKeys",
     "Interleaved",
-    "Join",
     "Latents",
     "Logits",
+    "MLPConfig",
     "PatchEncoder",
     "Prefix",
     "PrefixBlock",
@@ -54,13 +64,13 @@ __all__ = [
     "ProjectedContext",
     "QFormer",
     "Resampler",
+    "ResidualConfig",
     "Rotary",
     "SelfAttention",
-    "Spare",
     "Stack",
     "StreamStack",
     "TwoStreamBlock",
-    "TwoStreamDesign",
+    "TwoStreamConfig",
     "TwoStreamStack",
     "TwoStreams",
     "low_rank",

@@ -8,23 +8,22 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
+from crossattn.nn.config import ExtraKeys, Logits, Rotary
 from crossattn.nn.context import ProjectedContext, tokens, zero_masked
 from crossattn.nn.dtypes import common, promoted
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.layers.positions import check_places
-from crossattn.nn.module import Module
+from crossattn.nn.module import Module, PolicyModule
 from crossattn.nn.reading import join, read, talk
-from crossattn.nn.slots import Logits, Rotary, Spare
 from crossattn.ops import AttentionTrace, BlockSizes, Mask, attend
 from crossattn.ops.positions import rotate
 from crossattn.ops.reference import precision
 from crossattn.ops.sizes import all_known
 from crossattn.shapes import Array, Float
-from crossattn.sharding import ContextParallel
 
 
-class CrossAttention(Module):
+class CrossAttention(PolicyModule):
     """Queries from one modality read keys and values of another (Vaswani et al. 2017).
 
     The context is required, and is an array (B, S, N) of any width N or what `project` made of it.
@@ -38,16 +37,12 @@ class CrossAttention(Module):
       use_bias: whether the four projections have a bias, or the letters of those that have one, of
         "qkvo".
       logits: how a query meets a key.
-      spare: keys beside the context.
-      placing: how positions take part: `Rotary` turns queries and keys by coordinates, "add" adds
+      extra_keys: keys beside the context.
+      positions: how they take part: "rotary" turns queries and keys by coordinates, "add" adds
         vectors to what queries and keys are made of (but not values).
+      rotary: the rotations of "rotary".
       head_gate: tanh of a learned number for each head, 0 at the start, scales what it has read.
-      layout: how queries and keys lie over the devices of a mesh, see `attend_sharded`; None: as
-        the compiler has them.
-      dtype: in which all is computed; when None that to which x and the context are promoted.
-        Parameters are cast to it.
-      param_dtype: of parameters that are made: JAX's float, unless another one is given.
-      implementation: as that of `attend`; None chooses.
+      others: as those of `PolicyModule`; it has no dropout, that of its output is the block's.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -73,13 +68,10 @@ class CrossAttention(Module):
     value_size: int | None = None
     use_bias: bool | str = True
     logits: Logits = Logits()
-    spare: Spare = Spare()
-    placing: Rotary | Literal["add"] | None = None
+    extra_keys: ExtraKeys = ExtraKeys()
+    positions: Literal["rotary", "add"] | None = None
+    rotary: Rotary = Rotary()
     head_gate: bool = False
-    layout: ContextParallel | None = None
-    dtype: Any = None
-    param_dtype: Any = float
-    implementation: str | BlockSizes | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it
         if self.head_size is None and self.width % self.heads:
@@ -87,12 +79,14 @@ class CrossAttention(Module):
                 f"width {self.width} is not a multiple of heads {self.heads}: "
                 "choose another number of heads, or give head_size"
             )
-        if self.logits.talking and self.spare != Spare():
+        if self.logits.talking and self.extra_keys != ExtraKeys():
             raise ValueError("talking heads mix weights, which keys beside the context have not")
         H, K, D = self.heads, self.shared, self.size
         biased = "qkvo" if self.use_bias is True else self.use_bias or ""
+        if self.dropout:
+            raise ValueError("attention drops nothing itself: give dropout= to its block")
         made_in = self.param_dtype
-        dense = partial(Dense, flat=self.layout is None, dtype=self.dtype, param_dtype=made_in)
+        dense = partial(Dense, **self.dense_policy)
         self.query = dense(H * D, use_bias="q" in biased)
         self.key = dense(K * D, use_bias="k" in biased)
         self.value = dense(K * self.read, use_bias="v" in biased)
@@ -102,19 +96,19 @@ class CrossAttention(Module):
             self.key_norm = Norm(self.logits.norm, self.logits.epsilon, made_in)
         made = lambda name, start, shape: self.param(name, start, shape, made_in)
         start = nn.initializers.normal(0.02)
-        if self.spare.null:
-            self.null_key = made("null_key", start, (K, D))
-            self.null_value = made("null_value", start, (K, self.read))
-        if R := self.spare.registers:
+        if self.extra_keys.bias_kv:
+            self.bias_k = made("bias_k", start, (K, D))
+            self.bias_v = made("bias_v", start, (K, self.read))
+        if R := self.extra_keys.registers:
             self.register_keys = made("register_keys", start, (R, K, D))
             self.register_values = made("register_values", start, (R, K, self.read))
-        if self.spare.sink:
+        if self.extra_keys.sink:
             self.sink = made("sink", nn.initializers.zeros, (H,))
         if self.head_gate:
             self.gate = made("gate", nn.initializers.zeros, (H,))
         if self.logits.talking:
-            self.speak = made("speak", _identity, (H, H))
-            self.hear = made("hear", _identity, (H, H))
+            self.logits_mix = made("logits_mix", _identity, (H, H))
+            self.weights_mix = made("weights_mix", _identity, (H, H))
 
     @property
     def size(self) -> int:
@@ -170,7 +164,7 @@ class CrossAttention(Module):
           mask: what each query may see; a query that sees nothing gets the output bias only.
           bias: added to the logits, each of (B, H, T, S) full or 1.
           query_positions: of the queries, (B|1, T, A) coordinates or (B|1, T, M) vectors; required
-            where `placing` turns queries.
+            where queries are turned.
           key_positions: of the context; one that is projected has them already.
           extra_contexts: further keys under the same softmax, by `project`; the trace is that
             of the context alone, whose weights then sum to less than 1.
@@ -194,7 +188,7 @@ class CrossAttention(Module):
         if not isinstance(context, ProjectedContext):
             context = zero_masked(context, mask, x.shape[1])
             context = self.project(context, positions=key_positions)
-        if isinstance(self.placing, Rotary) and query_positions is None:
+        if self.positions == "rotary" and query_positions is None:
             raise ValueError("queries are turned by their coordinates: give query_positions")
         queries = self.query(self._placed(x, query_positions))
         queries = queries.reshape(*x.shape[:2], self.heads, self.size)
@@ -205,7 +199,7 @@ class CrossAttention(Module):
         context = dataclasses.replace(context, mask=_given(mask) & _given(context.mask))
         out, trace = self._read(queries, context, bias=bias, implementation=how)
         others = [self._read(queries, other, implementation=how) for other in extra_contexts]
-        out, trace = join(out, trace, [(o, t.lse) for o, t in others] + self._spare(queries))
+        out, trace = join(out, trace, [(o, t.lse) for o, t in others] + self._extra(queries))
         if self.head_gate:
             gate = jnp.tanh(self.gate.astype(common(out, self.gate)))
             out = out * gate.astype(out.dtype)[None, None, :, None]
@@ -213,30 +207,32 @@ class CrossAttention(Module):
 
     def _placed(self, tokens, positions):
         """What queries or keys are made of, where positions are vectors."""
-        if positions is not None and self.placing is None:
+        if positions is not None and self.positions is None:
             raise ValueError(
-                'positions were given, but nothing is done with them: placing=Rotary() or "add"'
+                'positions were given, but nothing is done with them: positions="rotary" or "add"'
             )
         if positions is None:
             return tokens
-        added = self.placing == "add"
+        added = self.positions == "add"
         check_places(tokens, positions, added=added)
         return tokens + positions.astype(tokens.dtype) if added else tokens
 
     def _turned(self, heads, positions):
         """Queries or keys (B, T, H, D), where positions are coordinates."""
-        if positions is None or not isinstance(self.placing, Rotary):
+        if positions is None or self.positions != "rotary":
             return heads
-        return rotate(heads, positions, **dataclasses.asdict(self.placing))
+        rotary = self.rotary
+        return rotate(heads, positions, longest=rotary.theta, neighbours=rotary.interleaved)
 
     def _read(self, queries, context, **how):
         keys, values = context.keys.transpose(0, 2, 1, 3), context.values.transpose(0, 2, 1, 3)
         how |= {"mask": _given(context.mask), "layout": self.layout}
         if self.logits.talking:
-            return talk(queries, keys, values, self.logits, self.speak, self.hear, **how)
+            mixes = self.logits_mix, self.weights_mix
+            return talk(queries, keys, values, self.logits, *mixes, **how)
         return read(queries, keys, values, self.logits, **how)
 
-    def _spare(self, queries):
+    def _extra(self, queries):
         """(out, lse) of the keys that are always there."""
         B, T, H, _ = queries.shape
         found = []
@@ -247,18 +243,18 @@ class CrossAttention(Module):
             found.append((out, trace.lse))
         nothing = jnp.zeros((B, T, H, self.read), queries.dtype)
         precise = precision(queries.dtype)
-        if self.spare.zero:
+        if self.extra_keys.zero_attn:
             found.append((nothing, jnp.zeros((B, H, T), precise)))
-        if self.spare.sink:
+        if self.extra_keys.sink:
             sink = self.sink.astype(precise)[None, :, None]
             found.append((nothing, jnp.broadcast_to(sink, (B, H, T))))
         return found
 
     def _learned(self):
         """Learned keys and values (R, K, D)."""
-        if self.spare.null:
-            yield self.null_key[None], self.null_value[None]
-        if self.spare.registers:
+        if self.extra_keys.bias_kv:
+            yield self.bias_k[None], self.bias_v[None]
+        if self.extra_keys.registers:
             yield self.register_keys, self.register_values
 
 

@@ -1,5 +1,6 @@
-"""The block that fills any `Design`."""
+"""The block of any `BlockConfig`."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -7,31 +8,32 @@ import jax.numpy as jnp
 
 from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.cache import KVCache, check_decode_step, from_position
+from crossattn.nn.config import BlockConfig, fields_of
 from crossattn.nn.context import check_shared, spread, tokens, zero_masked
-from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.mlp import MLP
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.layers.residual import Residual
-from crossattn.nn.module import Module
+from crossattn.nn.module import PolicyModule
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
 __all__ = ["Block"]
 
 
-class Block(Module):
+class Block(PolicyModule):
     """One layer of a design.
 
     Attributes:
       width: M.
       heads: H.
-      design: what it is made of.
+      config: what it is made of.
+      others: as those of `PolicyModule`.
 
     Example:
-      >>> from crossattn.nn.presets import DESIGNS
-      >>> block = Block(width=8, heads=2, design=DESIGNS["flamingo"])
+      >>> from crossattn.nn import presets
+      >>> block = Block(width=8, heads=2, config=presets.config("flamingo"))
       >>> words, patches = jnp.ones((3, 5, 8)), jnp.ones((3, 7, 4))
       >>> (y, trace), _ = block.init_with_output(jax.random.key(0), words, patches)
       >>> bool(jnp.all(y == words)), trace.weights().shape  # its gates are closed at the start
@@ -40,27 +42,25 @@ class Block(Module):
 
     width: int
     heads: int
-    design: Design = Design()
+    config: BlockConfig = BlockConfig()
 
     def setup(self):  # noqa: D102 - Linen calls it
-        design = self.design
-        if "self" in design.order:
-            self.self_join = Residual(design.join)
-            self.self_attention = CrossAttention(self.width, self.heads, **design.own)
-        if self._reads:
-            self.cross_join = Residual(design.cross_join or design.join)
-            self.cross_attention = CrossAttention(self.width, self.heads, **design.cross)
-            if design.lifted:
-                self.lift = Dense(self.width)
-            if design.context_norm is not None:
-                self.context_norm = Norm(design.context_norm, design.join.epsilon)
-        if "feed" in design.order:
-            self.feed_join = Residual(design.join)
-            self.feed_forward = MLP(**design.feed)
-
-    @property
-    def _reads(self) -> bool:
-        return "cross" in self.design.order or "merged" in self.design.order
+        config, policy = self.config, self.policy
+        attention = partial(CrossAttention, self.width, self.heads, **self.attention_policy)
+        if "self" in config.order:
+            self.self_residual = Residual(config.residual, **policy)
+            self.self_attention = attention(**fields_of(config.self_attention))
+        if config.reads:
+            self.cross_residual = Residual(config.cross_residual or config.residual, **policy)
+            self.cross_attention = attention(**fields_of(config.cross_attention))
+            if config.project_context:
+                self.context_projection = Dense(self.width, **self.dense_policy)
+            if config.context_norm is not None:
+                norm = config.context_norm, config.residual.epsilon, self.param_dtype
+                self.context_norm = Norm(*norm)
+        if "mlp" in config.order:
+            self.mlp_residual = Residual(config.residual, **policy)
+            self.mlp = MLP(**fields_of(config.mlp), **policy)
 
     def project(
         self,
@@ -71,8 +71,8 @@ class Block(Module):
     ) -> ProjectedContext:
         """Keys and values of the context, to be read in any number of steps."""
         context = zero_masked(context, mask, None)
-        context = self.lift(context) if self.design.lifted else context
-        context = self.context_norm(context) if self.design.context_norm is not None else context
+        context = self.context_projection(context) if self.config.project_context else context
+        context = self.context_norm(context) if self.config.context_norm is not None else context
         return self.cross_attention.project(context, mask=mask, positions=key_positions)
 
     def __call__(
@@ -104,9 +104,9 @@ class Block(Module):
           The new stream, and the trace of the attention to the context (None without one).
         """
         x = tokens("x", x, self.width)
-        x, context = promoted(None, x, context)
+        x, context = promoted(self.dtype, x, context)
         self._check(x, context)
-        if self._reads and context is not None and not isinstance(context, ProjectedContext):
+        if self.config.reads and context is not None and not isinstance(context, ProjectedContext):
             context = zero_masked(context, mask, x.shape[0] // context.shape[0] * x.shape[1])
             context = self.project(context, key_positions=key_positions)
         own = {"mask": self_mask, "bias": self_bias}
@@ -114,7 +114,7 @@ class Block(Module):
         return x, trace
 
     def _check(self, x, context):
-        if not self._reads:
+        if not self.config.reads:
             return
         if context is None:
             raise TypeError("context is required: an array (B, S, N) or block.project(context)")
@@ -134,39 +134,39 @@ class Block(Module):
         self_bias: Float[Array, "_ _ _ _"] | None = None,
     ) -> tuple[Float[Array, "B T M"], KVCache, AttentionTrace | None]:
         """The tokens of a causal stream from `position` on, and the cache with them."""
-        check_decode_step(self.design, context, cache)
+        check_decode_step(self.config, context, cache)
         x = tokens("x", x, self.width)
         self._check(x, context)
-        x, context = promoted(None, x, context)
+        x, context = promoted(self.dtype, x, context)
         own = {"mask": from_position(position), "bias": self_bias}
         return self._run(x, context, (cache, position), mask, own, query_positions)
 
     def _run(self, x, context, cache, mask, own, positions):
         (cache, position), trace, seeing = cache, None, None
-        for sublayer in self.design.order:
+        for sublayer in self.config.order:
             if sublayer == "self":
-                attention, y = self.self_attention, self.self_join.before(x)
+                attention, y = self.self_attention, self.self_residual.before(x)
                 keys, cache = self._own_keys(attention, y, cache, position, positions)
                 y, _ = attention(y, keys, **_placed(attention, positions), **own)
-                x = self.self_join(x, y)
-            elif sublayer == "feed":
-                y = self.feed_forward(self.feed_join.before(x))
-                if self.design.only_seeing and seeing is not None:
+                x = self.self_residual(x, y)
+            elif sublayer == "mlp":
+                y = self.mlp(self.mlp_residual.before(x))
+                if self.config.skip_mlp_without_context and seeing is not None:
                     y = jnp.where(seeing, y, 0)
-                x = self.feed_join(x, y)
+                x = self.mlp_residual(x, y)
             else:
-                attention, y = self.cross_attention, self.cross_join.before(x)
+                attention, y = self.cross_attention, self.cross_residual.before(x)
                 extra_contexts = []
                 if sublayer == "merged":
                     keys, cache = self._own_keys(attention, y, cache, position, positions)
                     extra_contexts = [keys.replace(mask=own["mask"])]
                 y, trace, seeing = self._read(y, context, mask, extra_contexts, positions)
-                x = self.cross_join(x, y)
+                x = self.cross_residual(x, y)
         return x, cache, trace
 
     def _own_keys(self, attention, y, cache, position, positions):
         """Keys and values of the queries themselves, and of those before them."""
-        keys = attention.project(y, positions=None if attention.placing is None else positions)
+        keys = attention.project(y, positions=None if attention.positions is None else positions)
         if cache is None:
             return keys, None
         cache = cache.extended(keys, position)
@@ -174,23 +174,25 @@ class Block(Module):
 
     def _read(self, y, context, mask, extra_contexts, positions):
         """Attention to the context; a query that sees nothing gets exactly nothing."""
-        attention, alone = self.cross_attention, self.design.latents or bool(extra_contexts)
+        attention, alone = self.cross_attention, self.config.concat_queries or bool(extra_contexts)
         if alone or attention.logits.competition == "queries":
             context, mask = spread(context, mask, y.shape[0])
         rows = y.reshape(context.keys.shape[0], -1, self.width)
         extra_contexts = (
-            [*extra_contexts, attention.project(rows)] if self.design.latents else extra_contexts
+            [*extra_contexts, attention.project(rows)]
+            if self.config.concat_queries
+            else extra_contexts
         )
         read, trace = attention(
             rows, context, mask=mask, extra_contexts=extra_contexts, **_placed(attention, positions)
         )
         read = read.reshape(y.shape)
         seeing = jnp.any(trace.valid, axis=1).reshape(*y.shape[:2], 1)
-        if not (extra_contexts or attention.spare.read):
+        if not (extra_contexts or attention.extra_keys.have_values):
             read = jnp.where(seeing, read, 0)
         return read, trace, seeing
 
 
 def _placed(attention: CrossAttention, positions: Any) -> dict[str, Any]:
     """Positions for those designs only that do something with them."""
-    return {} if attention.placing is None else {"query_positions": positions}
+    return {} if attention.positions is None else {"query_positions": positions}

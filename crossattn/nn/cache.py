@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from crossattn.nn.attention import CrossAttention, ProjectedContext
-from crossattn.nn.design import Design
+from crossattn.nn.config import BlockConfig
 from crossattn.nn.tables import concrete, exceeds
 from crossattn.ops import Mask
 from crossattn.ops.numbers import checked_integer, short_repr
@@ -98,13 +98,13 @@ def _signed(position: Array) -> Array:
     return position.astype(jnp.int64 if position.dtype.itemsize == 8 else jnp.int32)
 
 
-def check_decode_step(design: Design, context: Any, cache: Any) -> None:
+def check_decode_step(config: BlockConfig, context: Any, cache: Any) -> None:
     """Refuse a step without what it reads.
 
     Raises:
       TypeError: a cache that `init_cache` did not make, or a context that is not projected.
     """
-    order = design.order
+    order = config.order
     if not isinstance(cache, KVCache) and ("self" in order or "merged" in order):
         found = short_repr(cache)
         raise TypeError(f"cache is required: write init_cache(rows, length), got {found}")

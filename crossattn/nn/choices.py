@@ -10,16 +10,16 @@ from crossattn.ops.numbers import checked_finite, checked_integer, checked_posit
 __all__ = ["LINEN", "check_fields", "known"]
 
 LINEN = ("parent", "name")  # fields that every Linen module has
-ABOVE_ZERO = ("softcap", "longest", "expansion", "inner")
+ABOVE_ZERO = ("softcap", "theta", "expansion", "inner")
 OR_NONE = ("registers", "tokens", "pictures")  # counts that may be 0
 
 
 def known(what: str, value: Any, words: Sequence[Any]) -> None:
     """Refuse a word that is none of those that are known.
 
-    >>> known("Join.gate", "sigmoyd", ("tanh", "sigmoid", None))
+    >>> known("gate", "sigmoyd", ("tanh", "sigmoid", None))
     Traceback (most recent call last):
-    ValueError: unknown Join.gate 'sigmoyd', did you mean 'sigmoid'? One of 'tanh', 'sigmoid', None
+    ValueError: unknown gate 'sigmoyd', did you mean 'sigmoid'? One of 'tanh', 'sigmoid', None
     """
     if value in words:
         return
@@ -48,11 +48,23 @@ def check_fields(settings: Any) -> None:
             raise ValueError(f"{what} is a tuple of words: write ({value!r},), not {value!r}")
         if several and not isinstance(value, tuple | list):
             raise TypeError(f"{what} is a tuple, got {value!r}: write ({value!r},)")
+        made_of = [kind for kind in _kinds(field.type) if dataclasses.is_dataclass(kind)]
+        if made_of and not isinstance(value, _kinds(field.type)):
+            wanted = " or ".join(kind.__name__ for kind in made_of)
+            raise TypeError(
+                f"{what} is a {wanted}, got {value!r}: write {made_of[0].__name__}(...)"
+            )
         for one in value if several else (value,):
             if words:
                 known(what, one, words)
             else:
                 _check_number(what, one, field)
+
+
+def _kinds(kind: Any) -> tuple[Any, ...]:
+    """The classes that a type lists, () where it lists something else as well."""
+    kinds = get_args(kind) or (kind,)
+    return kinds if all(isinstance(one, type) for one in kinds) else ()
 
 
 def _check_number(what: str, value: Any, field: Any) -> None:
@@ -67,8 +79,10 @@ def _check_number(what: str, value: Any, field: Any) -> None:
         checked_integer(what, value, least=0 if field.name in OR_NONE else 1)
     elif field.name in ABOVE_ZERO:
         checked_positive(what, value)
-    elif checked_finite(what, value) < 0 and field.name == "epsilon":
+    elif checked_finite(what, value) < 0 and field.name in ("epsilon", "dropout"):
         raise ValueError(f"{what} is at least 0, got {value}")
+    elif field.name == "dropout" and value >= 1:
+        raise ValueError(f"{what} is a rate below 1, got {value}")
 
 
 def _words(kind: Any) -> tuple[Any, ...]:

@@ -1,11 +1,21 @@
 """What every module here is: a Linen module whose fields are checked when it is made."""
 
+from dataclasses import field
+from typing import Any
+
+import jax
 from flax import linen as nn
 from flax.core import meta
 
 from crossattn.nn.choices import check_fields
+from crossattn.ops import BlockSizes
+from crossattn.shapes import Array
+from crossattn.sharding import ContextParallel
 
-__all__ = ["Module"]
+__all__ = ["KERNEL_INIT", "Module", "PolicyModule"]
+
+# Flax's; one object, so that modules that do not name another one are equal.
+KERNEL_INIT = nn.initializers.lecun_normal()
 
 
 class Module(nn.Module):
@@ -28,3 +38,53 @@ class Module(nn.Module):
                 f"{'/'.join(self.path)}: an input of width {width}, but the parameters were made "
                 f"for width {made[axis]}: init the module with an input like this one"
             )
+
+
+class PolicyModule(Module):
+    """How a module computes, whatever it is made of; it hands all of it to its parts.
+
+    Attributes:
+      dtype: in which all is computed; when None that to which x and the context are promoted.
+        Parameters are cast to it; norms and softmax are taken in float32 at least.
+      param_dtype: of parameters that are made: JAX's float, unless another one is given.
+      kernel_init: initial values of kernels.
+      dropout: rate at which what a sublayer makes, and hidden units of the MLP, are set to 0; only
+        where `apply` is given `rngs={"dropout": key}`.
+      implementation: of all attention, as that of `attend`; None chooses.
+      layout: how queries and keys lie over the devices of a mesh, see `attend_sharded`; None: as
+        the compiler has them.
+    """
+
+    dtype: Any = field(default=None, kw_only=True)
+    param_dtype: Any = field(default=float, kw_only=True)
+    kernel_init: nn.initializers.Initializer = field(default=KERNEL_INIT, kw_only=True)
+    dropout: float = field(default=0.0, kw_only=True)
+    implementation: str | BlockSizes | None = field(default=None, kw_only=True)
+    layout: ContextParallel | None = field(default=None, kw_only=True)
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """All of it, for a part."""
+        return {name: getattr(self, name) for name in POLICY}
+
+    @property
+    def attention_policy(self) -> dict[str, Any]:
+        """For attention, which drops nothing."""
+        return self.policy | {"dropout": 0.0}
+
+    @property
+    def dense_policy(self) -> dict[str, Any]:
+        """For a `Dense`."""
+        names = ("dtype", "param_dtype", "kernel_init")
+        return {name: getattr(self, name) for name in names} | {"flat": self.layout is None}
+
+    @nn.compact
+    def dropped(self, x: Array) -> Array:
+        """x with some of its numbers set to 0 and the others scaled up, while training."""
+        if not (self.dropout and self.has_rng("dropout")):
+            return x
+        kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.dropout, x.shape)
+        return jax.numpy.where(kept, x / (1 - self.dropout), 0)
+
+
+POLICY = ("dtype", "param_dtype", "kernel_init", "dropout", "implementation", "layout")

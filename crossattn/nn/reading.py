@@ -6,8 +6,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from crossattn.nn.config import Logits
 from crossattn.nn.dtypes import promoted
-from crossattn.nn.slots import Logits
 from crossattn.ops import AttentionTrace, Mask, attend, merge_partials
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel, attend_sharded
@@ -79,24 +79,24 @@ def talk(
     keys: Float[Array, "B S H D"],
     values: Float[Array, "B S H V"],
     logits: Logits,
-    speak: Float[Array, "H H"],
-    hear: Float[Array, "H H"],
+    logits_mix: Float[Array, "H H"],
+    weights_mix: Float[Array, "H H"],
     **how: Any,
 ) -> tuple[Float[Array, "B T H V"], AttentionTrace]:
-    """Head h has the logits sum_g speak[h, g] s_g, and reads with sum_g hear[h, g] of the weights.
+    """Head h has the logits sum_g a[h, g] s_g, and reads with sum_g b[h, g] of the weights.
 
-    A query of all heads side by side, weighted by a row of `speak`, meets keys of all heads side by
-    side; every head reads the values of all heads (Shazeer et al. 2020, "Talking-Heads Attention").
-    The trace has the weights before `hear`.
+    a is `logits_mix`, b `weights_mix`. A query of all heads side by side, weighted by a row of a,
+    meets keys of all heads side by side; every head reads the values of all heads (Shazeer et al.
+    2020, "Talking-Heads Attention"). The trace has the weights before b.
     """
     (B, T, H, D), S, V = queries.shape, keys.shape[1], values.shape[-1]
-    speak, hear = speak.astype(queries.dtype), hear.astype(queries.dtype)
-    mixed = jnp.einsum("btgd,hg->bthgd", queries, speak).reshape(B, T, H, H * D)
+    logits_mix, weights_mix = (m.astype(queries.dtype) for m in (logits_mix, weights_mix))
+    mixed = jnp.einsum("btgd,hg->bthgd", queries, logits_mix).reshape(B, T, H, H * D)
     scale = D**-0.5 if logits.scale is None else logits.scale
     whole = dataclasses.replace(logits, scale=scale)
     side_by_side = lambda x: x.reshape(B, S, 1, -1)
     out, trace = read(mixed, side_by_side(keys), side_by_side(values), whole, **how)
-    return jnp.einsum("btghv,hg->bthv", out.reshape(B, T, H, H, V), hear), trace
+    return jnp.einsum("btghv,hg->bthv", out.reshape(B, T, H, H, V), weights_mix), trace
 
 
 def join(

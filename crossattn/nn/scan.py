@@ -61,7 +61,7 @@ def scan_layers(
     scanned = nn.scan(
         step,
         variable_axes={"params": 0},
-        split_rngs={"params": True},
+        split_rngs={"params": True, "dropout": True},
         in_axes=(nn.broadcast,) * len(shared) + (0,) * len(own),
         length=layers,
         unroll=2,

@@ -1,4 +1,4 @@
-"""A scanned stack of blocks of one design: compile time does not grow with depth."""
+"""A scanned stack of equal blocks: compile time does not grow with depth."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,9 @@ from crossattn import renamed
 from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.block import Block
 from crossattn.nn.cache import KVCache, check_decode_step, empty_cache
-from crossattn.nn.design import Design
+from crossattn.nn.config import BlockConfig, fields_of
 from crossattn.nn.dtypes import promoted
-from crossattn.nn.module import Module
+from crossattn.nn.module import PolicyModule
 from crossattn.nn.scan import Remat, scan_layers
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
@@ -17,24 +17,22 @@ from crossattn.shapes import Array, Float, Int
 __all__ = ["Stack"]
 
 
-class Stack(Module):
-    """`layers` blocks of one design under one `scan`; parameters carry a leading axis L.
+class Stack(PolicyModule):
+    """`layers` blocks of one configuration under one `scan`; parameters carry a leading axis L.
 
     Attributes:
       layers: L.
       width: M.
       heads: H.
-      design: of each block.
+      config: of each block.
       remat: what the backward pass computes again instead of keeping it; None: nothing.
-      dtype: of the streams, e.g. bfloat16; when None that to which x and the context are promoted.
-        Parameters keep theirs,
-        norms and softmax are taken in float32 at least.
+      others: as those of `PolicyModule`.
 
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
-      >>> from crossattn.nn.presets import DESIGNS
-      >>> stack = Stack(layers=3, width=8, heads=2, design=DESIGNS["whisper"])
+      >>> from crossattn.nn import presets
+      >>> stack = Stack(layers=3, width=8, heads=2, config=presets.config("whisper"))
       >>> words, sound = jnp.ones((2, 5, 8)), jnp.ones((2, 7, 8))
       >>> def run():
       ...     params = stack.init(jax.random.key(0), words, sound, self_mask=Mask.causal(0))
@@ -53,12 +51,11 @@ class Stack(Module):
     layers: int
     width: int
     heads: int
-    design: Design = Design()
+    config: BlockConfig = BlockConfig()
     remat: Remat = None
-    dtype: Any = None
 
     def setup(self):  # noqa: D102 - Linen calls it
-        self.blocks = Block(self.width, self.heads, self.design)
+        self.blocks = Block(self.width, self.heads, self.config, **self.policy)
 
     def __call__(
         self,
@@ -122,7 +119,8 @@ class Stack(Module):
 
     def init_cache(self, rows: int, length: int) -> KVCache:
         """An empty cache of `rows` streams of up to `length` tokens, with a leading axis L."""
-        own = self.design.cross if "merged" in self.design.order else self.design.own
+        config, merged = self.config, "merged" in self.config.order
+        own = fields_of(config.cross_attention if merged else config.self_attention)
         attention = CrossAttention(self.width, self.heads, **own, parent=None)
         return empty_cache(attention, (self.layers, rows), length, self.dtype)
 
@@ -169,7 +167,7 @@ class Stack(Module):
             "query_positions": query_positions,
             "self_bias": self_bias,
         }
-        check_decode_step(self.design, context, cache)
+        check_decode_step(self.config, context, cache)
         x, context = promoted(self.dtype, x, context)
         own = (context, cache)
         x, (cache, kept) = scan_layers(step, self.blocks, x, (where,), (own,), layers=self.layers)

@@ -70,10 +70,10 @@ def attend_or_zero(
     Positions reach those attentions only that do something with them.
     """
     placed: dict[str, Any] = {}
-    if attention.placing is not None:
+    if attention.positions is not None:
         placed = {"query_positions": x_positions, "key_positions": context_positions}
     y, trace = attention(x, context, mask=mask, extra_contexts=extra_contexts, **placed)
-    if attention.spare.read:
+    if attention.extra_keys.have_values:
         return y, trace
     return zero_unless_visible(y, trace.lse != -jnp.inf if extra_contexts else trace.valid), trace
 

@@ -116,7 +116,11 @@ def nan_from(x: Float[Array, "B T M"], there: Bool[Array, "#B T"]) -> Float[Arra
 
 
 def learned(
-    module: nn.Module, name: str, init: nn.initializers.Initializer, shape: tuple[int, int]
+    module: nn.Module,
+    name: str,
+    init: nn.initializers.Initializer,
+    shape: tuple[int, int],
+    dtype: Any = float,
 ) -> Array:
     """A parameter with one vector for each token: positions, latents.
 
@@ -130,4 +134,4 @@ def learned(
                 f"{type(module).__name__}: {shape[0]} vectors of width {shape[1]} are needed, the "
                 f"parameter {name!r} has {found[0]} of width {found[-1]}: they are made by init"
             )
-    return module.param(name, init, shape)
+    return module.param(name, init, shape, dtype)

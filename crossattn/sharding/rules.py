@@ -72,8 +72,8 @@ TABLES = r"(kernel|embedding|position|latents|queries|tokens)$"
 # Adafactor's factors of second moments, and Muon's coefficients.
 OF_OPTIMIZER = r"\bv_(row|col)/|\bns_coeffs$"
 SMALL = (
-    r"(bias|scale|gate|factor|sink|null_key|null_value|register_keys|register_values|speak|hear|"
-    r"table|axis\d+|(kernel|embedding)/(down|up))$"  # the last: of low rank
+    r"(bias|scale|gate|factor|sink|bias_k|bias_v|register_keys|register_values|logits_mix|"
+    r"weights_mix|table|axis\d+|(kernel|embedding)/(down|up))$"  # the last: of low rank
 )
 
 

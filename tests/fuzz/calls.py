@@ -221,7 +221,7 @@ def module_call(pick: random.Random) -> Call:
     kind = pick.choice([CrossAttention, SelfAttention, Block])
     fields = {"width": pick.choice(sizes), "heads": pick.choice([2, *sizes])}
     if kind is CrossAttention and pick.random() < 0.4:
-        name = pick.choice(["key_value_heads", "head_size", "value_size", "placing", "use_bias"])
+        name = pick.choice(["key_value_heads", "head_size", "value_size", "positions", "use_bias"])
         fields[name] = pick.choice(sizes)
     x, context = jnp.ones((2, 3, 4)), jnp.ones((2, 5, 6))
     streams = [x] if kind is SelfAttention else [x, context]

@@ -15,6 +15,7 @@ import pickle
 import signal
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -29,7 +30,7 @@ from damage import FOREIGN, HEADERS, INDICES, entry, numbers, packed
 from crossattn.interop import huggingface
 from crossattn.interop.table import ImportMismatchError
 from crossattn.models.text_decoder import TextDecoder
-from crossattn.nn import presets
+from crossattn.nn import Stack, presets
 from experiments import import_weights
 
 INDEX = "model.safetensors.index.json"
@@ -57,9 +58,9 @@ class Runs:
 
 
 def module(heads=HEADS):
-    design = presets.DESIGNS["whisper"]
-    design = design.__class__(**{**vars(design), "feed": design.feed.copy({"expansion": F / M})})
-    stack = presets.Stack(LAYERS, M, heads, design)
+    design = presets.config("whisper")
+    design = replace(design, mlp=replace(design.mlp, expansion=F / M))
+    stack = Stack(LAYERS, M, heads, design)
     return TextDecoder(stack, W, P)
 
 

@@ -15,16 +15,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.core import FrozenDict
 
 from crossattn import Mask
 from crossattn.interop.names import LAYOUTS
 from crossattn.models.text_decoder import TextDecoder
+from crossattn.nn import presets
 from crossattn.nn.block import Block
-from crossattn.nn.design import Design
+from crossattn.nn.config import BlockConfig, Logits, ResidualConfig
 from crossattn.nn.families.latents import Latents
-from crossattn.nn.presets import ALONE, DESIGNS
-from crossattn.nn.slots import Logits
 from crossattn.nn.stack import Stack
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "blocks"
@@ -82,7 +80,7 @@ class Case:
     run: Run
 
 
-def sized(design: Design, settings: dict, **other: Any) -> Design:
+def sized(config: BlockConfig, settings: dict, **other: Any) -> BlockConfig:
     """A design with the sizes of a file."""
     size = {name: settings[name] for name in ("key_value_heads", "head_size") if name in settings}
     for ours, theirs in (("head_size", "qk_channels"), ("value_size", "v_channels")):
@@ -90,15 +88,13 @@ def sized(design: Design, settings: dict, **other: Any) -> Design:
             size[ours] = settings[theirs] // settings["heads"]
     numbers = {name: settings[name] for name in ("scale", "softcap") if name in settings}
 
-    def attention(fields):
-        logits = replace(fields.get("logits", Logits()), **numbers)
-        return FrozenDict({**fields, **size, "logits": logits})
+    def attention(config):
+        return replace(config, logits=replace(config.logits, **numbers), **size)
 
-    feed = dict(design.feed)
     if "hidden" in settings:
-        feed["expansion"] = settings["hidden"] / settings["width"]
-    own, cross = attention(design.own), attention(design.cross)
-    return replace(design, own=own, cross=cross, feed=FrozenDict(feed), **other)
+        other["mlp"] = replace(config.mlp, expansion=settings["hidden"] / settings["width"])
+    own, cross = attention(config.self_attention), attention(config.cross_attention)
+    return replace(config, self_attention=own, cross_attention=cross, **other)
 
 
 def masks(inputs: dict, *names: str) -> dict[str, Mask]:
@@ -121,7 +117,7 @@ def block(preset: str, **other: Any) -> Run:
 
     def run(settings, params, inputs):
         module = Block(
-            settings["width"], settings["heads"], sized(DESIGNS[preset], settings, **other)
+            settings["width"], settings["heads"], sized(presets.config(preset), settings, **other)
         )
         given = masks(inputs, "mask", "self_mask") | places(inputs)
         return {"x": module.apply(params, inputs["x"], inputs["context"], **given)[0]}
@@ -130,11 +126,11 @@ def block(preset: str, **other: Any) -> Run:
 
 
 def idefics(settings: dict, params: Any, inputs: dict) -> dict:
-    design = DESIGNS["idefics"]
+    design = presets.config("idefics")
     gate = "tanh-each" if settings["gate"] == "vector" else "tanh"
     logits = Logits(norm="rms") if settings["query_key_norm"] else Logits()
-    cross = FrozenDict({**design.cross, "logits": logits})
-    design = replace(design, join=replace(design.join, gate=gate), cross=cross)
+    cross, residual = design.cross_attention, replace(design.residual, gate=gate)
+    design = replace(design, residual=residual, cross_attention=replace(cross, logits=logits))
     module = Block(settings["width"], settings["heads"], sized(design, settings))
     out = module.apply(params, inputs["x"], inputs["context"], **masks(inputs, "mask"))
     return {"x": out[0]}
@@ -144,7 +140,7 @@ def latents(preset: str, *, only_row: bool = False) -> Run:
     """Learned queries read through one block, or through a stack and a norm."""
 
     def run(settings, params, inputs):
-        size = settings["width"], settings["heads"], sized(DESIGNS[preset], settings)
+        size = settings["width"], settings["heads"], sized(presets.config(preset), settings)
         several = "layers" in settings
         reader = Stack(settings["layers"], *size) if several else Block(*size)
         count = params["params"]["latents"].shape[0]
@@ -164,11 +160,11 @@ def perceiver_decode(settings: dict, params: Any, inputs: dict) -> dict:
 def perceiver(settings: dict, params: Any, inputs: dict) -> dict:
     """Reads once, then takes the same layers `blocks` times."""
     width, heads, params = settings["width"], settings["heads"], params["params"]
-    design = sized(DESIGNS["perceiver_encode"], settings)
+    design = sized(presets.config("perceiver_encode"), settings)
     module = Block(width, heads, design)
     given = masks(inputs, "mask")
     x, _ = module.apply({"params": params["read"]}, inputs["x"], inputs["context"], **given)
-    design = replace(design, order=("self", "feed"), context_norm=None)
+    design = replace(design, order=("self", "mlp"), context_norm=None)
     layers = [
         jax.tree.map(lambda p, i=i: p[i], params["blocks"]) for i in range(settings["layers"])
     ]
@@ -182,7 +178,7 @@ def axial(settings: dict, params: Any, inputs: dict) -> dict:
     places = jnp.asarray(inputs["key_positions"], jnp.float64)
     places = jnp.pad(places, ((0, settings["excluded"]), (0, 0)))[None]
     own = jnp.asarray(inputs["query_positions"], jnp.float64)[None]
-    module = Block(settings["width"], settings["heads"], DESIGNS["axial_rope"])
+    module = Block(settings["width"], settings["heads"], presets.config("axial_rope"))
     given = {"query_positions": own, "key_positions": places}
     return {"x": module.apply(params, inputs["x"], inputs["context"], **given)[0]}
 
@@ -191,7 +187,7 @@ def decoder(preset: str, settings: dict) -> TextDecoder:
     """A whole one; that of BLIP is BERT."""
     bert = {"first_norm": True, "final_norm": False, "transformed": True}
     kind = bert if preset == "encoder_decoder_post" else {}
-    design = sized(DESIGNS[preset], settings)
+    design = sized(presets.config(preset), settings)
     stack = Stack(settings["layers"], settings["width"], settings["heads"], design)
     sizes = settings["vocabulary"], settings["places"]
     return TextDecoder(stack, *sizes, **kind, epsilon=settings["epsilon"])
@@ -207,20 +203,21 @@ def text(preset: str) -> Run:
     return run
 
 
-BRIDGETOWER = replace(DESIGNS["encoder_decoder_post"].join, epsilon=1e-5)
+BRIDGETOWER = replace(presets.config("encoder_decoder_post").residual, epsilon=1e-5)
+ALONE = ResidualConfig(norm="none", skip=False)
 ONLY = {"order": ("cross",)}
 
 SINGLE: dict[str, Case] = {
     "encoder_decoder_post": Case(*["encoder_decoder_post"] * 2, block("encoder_decoder_post")),
     "bridgetower_cross": Case(
-        *["encoder_decoder_post"] * 2, block("encoder_decoder_post", join=BRIDGETOWER)
+        *["encoder_decoder_post"] * 2, block("encoder_decoder_post", residual=BRIDGETOWER)
     ),
     "encoder_decoder_pre": Case("whisper", "whisper", block("whisper")),
     "t5": Case("t5", "t5", block("t5", **ONLY)),
     "t5_cross": Case("t5", "t5", block("t5", **ONLY)),
     "t5gemma": Case("t5gemma", "t5gemma", block("t5gemma", **ONLY)),
     "t5gemma_layer": Case("t5gemma", "t5gemma", block("t5gemma")),
-    "merged": Case("merged", "merged", block("merged", order=("merged",), cross_join=ALONE)),
+    "merged": Case("merged", "merged", block("merged", order=("merged",), cross_residual=ALONE)),
     "flamingo": Case("idefics", "idefics", idefics),
     "idefics_cross": Case("idefics", "idefics", idefics),
     "mllama": Case("mllama", "mllama", block("mllama")),

@@ -7,28 +7,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from fixtures import SINGLE, Case, Run, keys, masks, sized
-from flax.core import FrozenDict
 
+from crossattn.nn import presets
 from crossattn.nn.attention import CrossAttention
 from crossattn.nn.block import Block
+from crossattn.nn.config import ExtraKeys, TwoStreamConfig
 from crossattn.nn.families.ip_adapter import DecoupledAttention
 from crossattn.nn.families.prefix import Prefix
-from crossattn.nn.families.qformer import QFormer
-from crossattn.nn.families.two_stream import TwoStreamDesign, TwoStreams
+from crossattn.nn.families.two_stream import TwoStreams
 from crossattn.nn.layers.link import Link
-from crossattn.nn.presets import DESIGNS
-from crossattn.nn.presets.two_stream import PREFIX, STREAMS, qformer
-from crossattn.nn.slots import Spare
 
 
-def design_of(preset: str, settings: dict) -> TwoStreamDesign:
-    design = STREAMS[preset]
-    cross, feed = dict(design.cross), dict(design.feed)
+def design_of(preset: str, settings: dict) -> TwoStreamConfig:
+    design = presets.config(preset)
+    cross, mlp = design.cross_attention, design.mlp
     if preset == "bidirectional":
-        cross["head_size"] = settings["head_size"]
+        cross = replace(cross, head_size=settings["head_size"])
     if "hidden" in settings:
-        feed["expansion"] = settings["hidden"] / settings["width"]
-    return replace(design, cross=FrozenDict(cross), feed=FrozenDict(feed))
+        mlp = replace(mlp, expansion=settings["hidden"] / settings["width"])
+    return replace(design, cross_attention=cross, mlp=mlp)
 
 
 def layer(preset: str, settings: dict) -> TwoStreams:
@@ -77,24 +74,23 @@ def link(kind: str, name: str) -> Run:
 
 
 def parallel(settings: dict, params: Any, inputs: dict) -> dict:
-    design = sized(DESIGNS["cappa"], settings)
+    design = sized(presets.config("cappa"), settings)
     module = Block(settings["width"], settings["heads"], design)
     given = masks(inputs, "mask", "self_mask")
     return {"x": module.apply(params, inputs["x"], inputs["context"], **given)[0]}
 
 
 def prefix(settings: dict, params: Any, inputs: dict) -> dict:
-    module = Prefix(settings["width"], settings["heads"], PREFIX["prefix_lm"])
-    module = module.clone(design=sized(module.design, settings))
+    module = Prefix(settings["width"], settings["heads"], presets.config("prefix_lm"))
+    module = module.clone(config=sized(module.config, settings))
     given = keys(inputs, "context_mask") | masks(inputs, "self_mask")
     (x, context), _ = module.apply(params, (inputs["x"], inputs["context"]), **given)
     return {"x": x, "context": context}
 
 
 def queries(settings: dict, params: Any, inputs: dict) -> dict:
-    module = qformer(width=settings["width"], heads=settings["heads"], layers=settings["layers"])
-    design = sized(module.design, settings)
-    module = QFormer(module.layers, module.width, module.heads, settings["queries"], design=design)
+    size = {name: settings[name] for name in ("width", "heads", "layers", "queries")}
+    module = presets.build("qformer", config=sized(presets.config("qformer"), settings), **size)
     # The class is given its queries, and has none of its own.
     own = {"queries": jnp.zeros((settings["queries"], settings["width"]))}
     params = {"params": params["params"] | own}
@@ -113,8 +109,8 @@ def adapter(settings: dict, params: Any, inputs: dict) -> dict:
 
 
 def null(settings: dict, params: Any, inputs: dict) -> dict:
-    spare = Spare(null=True, zero=True)
-    module = CrossAttention(settings["width"], settings["heads"], spare=spare)
+    keys = ExtraKeys(bias_kv=True, zero_attn=True)
+    module = CrossAttention(settings["width"], settings["heads"], extra_keys=keys)
     params = {"params": params["params"]["cross_attention"]}
     given = masks(inputs, "mask")
     return {"x": module.apply(params, inputs["x"], inputs["context"], **given)[0]}
@@ -134,7 +130,7 @@ def sinks(settings: dict, params: Any, inputs: dict) -> dict:
         "sink": params["params"]["sinks"]
     }
     module = CrossAttention(
-        H * D, H, key_value_heads=K, use_bias=False, spare=Spare(sink=True), head_size=D
+        H * D, H, key_value_heads=K, use_bias=False, extra_keys=ExtraKeys(sink=True), head_size=D
     )
     context = jnp.concatenate([rows("key", K), rows("value", K)], axis=-1)
     y, _ = module.apply({"params": params}, rows("query", H), context, **masks(inputs, "mask"))

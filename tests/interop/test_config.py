@@ -12,8 +12,7 @@ from safetensors.numpy import save_file
 from crossattn.interop import ImportMismatchError, huggingface
 from crossattn.interop.config import Config
 from crossattn.interop.huggingface import Files, WeightsError
-from crossattn.nn import Block, CrossAttention
-from crossattn.nn.presets import DESIGNS
+from crossattn.nn import Block, CrossAttention, presets
 from experiments import import_weights
 
 
@@ -93,21 +92,21 @@ def test_a_module_of_other_heads_is_refused_with_both_numbers(peer, tmp_path):
 def test_other_fields_of_a_module_are_compared(peer, tmp_path):
     folder, module = written(tmp_path, peer.state, config_of(peer)), built(peer)
     stack, width = module.stack, peer.settings["width"]
-    relu = replace(stack.design, feed=stack.design.feed.copy({"activation": "relu"}))
+    relu = replace(stack.config, mlp=replace(stack.config.mlp, activation="relu"))
     wrong = {
         f"layers +{stack.layers + 1} +{stack.layers}": stack.clone(layers=stack.layers + 1),
         f"width +{2 * width} +{width}": stack.clone(width=2 * width),
-        "feed activation +relu +gelu": stack.clone(design=relu),
+        "mlp.activation +relu +gelu": stack.clone(config=relu),
     }
     modules = {said: module.clone(stack=one) for said, one in wrong.items()}
     modules["vocab_size +7 "] = module.clone(vocab_size=7)
     modules["length +5 "] = module.clone(length=5)
     if peer.name == "blip_decoder":
         modules["epsilon +0.5 +1e-12"] = module.clone(epsilon=0.5)
-        design = replace(stack.design, join=replace(stack.design.join, epsilon=1e-3))
-        modules["join.epsilon +0.001 +1e-12"] = module.clone(stack=stack.clone(design=design))
+        design = replace(stack.config, residual=replace(stack.config.residual, epsilon=1e-3))
+        modules["residual.epsilon +0.001 +1e-12"] = module.clone(stack=stack.clone(config=design))
     for said, one in modules.items():
-        with pytest.raises(ImportMismatchError, match=f"module +(design.)?{said}"):
+        with pytest.raises(ImportMismatchError, match=f"module +(config.)?{said}"):
             huggingface.load(folder, peer.name, module=one)
 
 
@@ -168,7 +167,7 @@ def test_a_damaged_config_is_said_in_one_line(content, said, tmp_path):
 def test_a_module_is_compared_with_tensors_where_there_is_no_config():
     peer = read("mllama")
     sizes = peer.settings["width"], peer.settings["heads"]
-    module = Block(*sizes, DESIGNS["mllama"])
+    module = Block(*sizes, presets.config("mllama"))
     huggingface.load(peer.state, "mllama", module=module)
     with pytest.raises(ImportMismatchError, match=r"module +width +24 +\d+, as the tensors"):
         huggingface.load(peer.state, "mllama", module=module.clone(width=24))
@@ -179,13 +178,15 @@ def test_shared_keys_are_compared(tmp_path):
     heads, shared = peer.settings["heads"], peer.settings["key_value_heads"]
     config = {"num_attention_heads": heads, "num_key_value_heads": shared, "rms_norm_eps": 1e-5}
     folder = written(tmp_path, peer.state, {"text_config": config})
-    design = DESIGNS["mllama"]
-    fitting = replace(design, cross=design.cross.copy({"key_value_heads": shared}))
+    design = presets.config("mllama")
+    fitting = replace(
+        design, cross_attention=replace(design.cross_attention, key_value_heads=shared)
+    )
     module = Block(peer.settings["width"], heads, fitting)
     huggingface.load(folder, "mllama", module=module)
     part = CrossAttention(module.width, heads, key_value_heads=shared)
     huggingface.load(folder, "mllama", parts="cross_attention", module=part)
-    for other in (module.clone(design=design), part.clone(key_value_heads=None)):
+    for other in (module.clone(config=design), part.clone(key_value_heads=None)):
         with pytest.raises(ImportMismatchError, match=f"key_value_heads +{heads} +{shared}"):
             huggingface.load(folder, "mllama", module=other)
     config["num_attention_heads"] = heads // 2
@@ -279,9 +280,9 @@ def test_the_printed_module_has_what_only_the_config_tells(tmp_path, capsys):
     exec("\n".join(lines), found)
     module = found["module"]
     assert module.heads == peer.settings["heads"]
-    assert module.design.join.epsilon == 1e-5
-    assert module.design.feed["activation"] == "relu"
+    assert module.config.residual.epsilon == 1e-5
+    assert module.config.mlp.activation == "relu"
     huggingface.load(folder, "encoder_decoder_post", module=module)
-    other = Block(module.width, module.heads, DESIGNS["encoder_decoder_post"])
+    other = Block(module.width, module.heads, presets.config("encoder_decoder_post"))
     with pytest.raises(ImportMismatchError, match="2 settings do not fit"):
         huggingface.load(folder, "encoder_decoder_post", module=other)

@@ -14,7 +14,7 @@ from crossattn.interop import ImportMismatchError, huggingface
 from crossattn.interop.names import CLASSES, LAYOUTS
 from crossattn.interop.table import Entry
 from crossattn.nn import CrossAttention, presets
-from crossattn.nn.slots import Spare
+from crossattn.nn.config import ExtraKeys
 
 # How many heads there are is not in the tensors of null_key.
 EVERY = [(name, k) for name in LAYOUTS if name != "null_key" for k in range(len(LAYOUTS[name]))]
@@ -59,7 +59,7 @@ def test_layers_are_stacked_in_the_order_of_their_numbers(tmp_path):
         own = {n.replace("cross_attn", "self_attn") if layer == 4 else n: t for n, t in own.items()}
         tensors |= under(prefix.replace("{i}", str(layer)), own)
     params = huggingface.load(tensors, "mllama", prefix=prefix)
-    gates = params["params"]["cross_join"]["gate"][:, 0]
+    gates = params["params"]["cross_residual"]["gate"][:, 0]
     expected = [
         tensors[f"{prefix.replace('{i}', str(i))}cross_attn_attn_gate"][0] for i in (3, 8, 13)
     ]
@@ -68,7 +68,7 @@ def test_layers_are_stacked_in_the_order_of_their_numbers(tmp_path):
     same(back, {name: tensors[name] for name in back})
     assert len(back) == 3 * len(one)
     chosen = huggingface.load(tensors, "mllama", prefix=prefix, layers=(8,))
-    np.testing.assert_array_equal(chosen["params"]["cross_join"]["gate"][:, 0], expected[1:2])
+    np.testing.assert_array_equal(chosen["params"]["cross_residual"]["gate"][:, 0], expected[1:2])
     with pytest.raises(
         ImportMismatchError, match=r"missing +language_model.model.layers.4.cross_att"
     ):
@@ -78,7 +78,7 @@ def test_layers_are_stacked_in_the_order_of_their_numbers(tmp_path):
 def test_a_part(tmp_path):
     tensors = drawn("whisper")
     del tensors["fc1.weight"]
-    parts = ("cross_attention", "cross_join")
+    parts = ("cross_attention", "cross_residual")
     params = huggingface.load(tensors, "whisper", parts=parts)
     assert params["params"].keys() == set(parts)
     back = huggingface.tensors(params, "whisper", parts=parts)
@@ -142,13 +142,13 @@ def test_sizes_of_our_module_are_met():
     like = jax.tree.map(lambda leaf: np.empty((leaf.shape[0] + 1, *leaf.shape[1:])), params)
     with pytest.raises(ImportMismatchError, match="5 tensors do not fit"):
         huggingface.load(tensors, "t5", like=like)
-    params["params"]["feed_join"] = {"norm": {"scale": np.ones(3)}}
-    with pytest.raises(ImportMismatchError, match=r"missing +feed_join/norm/scale +- +\(3\)"):
+    params["params"]["mlp_residual"] = {"norm": {"scale": np.ones(3)}}
+    with pytest.raises(ImportMismatchError, match=r"missing +mlp_residual/norm/scale +- +\(3\)"):
         huggingface.load(tensors, "t5", like=params)
 
 
 def test_heads_that_only_our_module_knows():
-    module = CrossAttention(width=6, heads=2, spare=Spare(null=True, zero=True))
+    module = CrossAttention(width=6, heads=2, extra_keys=ExtraKeys(bias_kv=True, zero_attn=True))
     like = jax.eval_shape(module.init, jax.random.key(0), jnp.ones((1, 2, 6)), jnp.ones((1, 2, 5)))
     like = {"params": {"cross_attention": like["params"]}}
     params = jax.tree.map(lambda p: np.random.default_rng(1).normal(0, 1, p.shape), like)
@@ -162,8 +162,8 @@ def test_heads_that_only_our_module_knows():
 
 def test_export_refuses_what_has_no_place():
     params = huggingface.load(drawn("cappa"), "cappa")
-    params["params"]["self_join"]["norm"]["bias"][0] = 1
-    with pytest.raises(ImportMismatchError, match=r"self_join/norm/bias +not 0"):
+    params["params"]["self_residual"]["norm"]["bias"][0] = 1
+    with pytest.raises(ImportMismatchError, match=r"self_residual/norm/bias +not 0"):
         huggingface.tensors(params, "cappa")
     params = huggingface.load(drawn("t5"), "t5")
     del params["params"]["cross_attention"]["key"]
@@ -173,9 +173,9 @@ def test_export_refuses_what_has_no_place():
     ):
         huggingface.tensors(params, "t5")
     params = huggingface.load(drawn("meter"), "meter")
-    leaf = params["params"]["x"]["cross_join"]["norm"]
+    leaf = params["params"]["x"]["cross_residual"]["norm"]
     leaf["scale"] = leaf["scale"][:1]
-    with pytest.raises(ImportMismatchError, match=r"x/cross_join/norm/scale .*2 layers"):
+    with pytest.raises(ImportMismatchError, match=r"x/cross_residual/norm/scale .*2 layers"):
         huggingface.tensors(params, "meter")
 
 

@@ -13,9 +13,8 @@ from stream_fixtures import CASES
 from crossattn.interop import huggingface
 from crossattn.interop.module_code import TEXTS
 from crossattn.models.text_decoder import TextDecoder
-from crossattn.nn import Design, QFormer, Stack
+from crossattn.nn import BlockConfig, QFormer, Stack, presets
 from crossattn.nn.families.latents import Latents
-from crossattn.nn.presets import DESIGNS
 from experiments import import_weights
 
 MAPS = [("q", (6, 4)), ("k", (6, 5)), ("v", (6, 5)), ("o", (4, 6))]
@@ -88,7 +87,15 @@ def test_where_to_look(checkpoint, capsys):
 FILES = {of.names: name for name, of in CASES.items() if of.names is not None}
 # Whose files are other layouts of these names, and "perceiver" has no module of its own.
 FILES |= {name: name for name in ("t5gemma_layer", "idefics_cross", "flamingo", "mllama_cross")}
-OURS = {of.names for of in CASES.values() if of.names in DESIGNS} | {"qformer"} | {*TEXTS}
+OURS = (
+    {
+        of.names
+        for of in CASES.values()
+        if of.names in presets.names() and presets.get(of.names).family == "block"
+    }
+    | {"qformer"}
+    | {*TEXTS}
+)
 
 
 @pytest.mark.parametrize("name", sorted({*FILES.values()}))
@@ -107,10 +114,11 @@ def test_the_module_that_it_prints_takes_the_parameters(name, tmp_path, capsys):
     if isinstance(found["module"], Stack):
         params = {"blocks": params}
     inputs, where = jax.tree.map(jnp.asarray, given(peer, found["module"])), {}
-    design = getattr(found["module"], "design", Design())
-    placed = {"query_positions": (design.own, design.cross), "key_positions": (design.cross,)}
-    for (name, fields), x in zip(placed.items(), inputs, strict=False):
-        if any("placing" in one for one in fields):
+    design = getattr(found["module"], "config", BlockConfig())
+    own, cross = design.self_attention.positions, design.cross_attention.positions
+    placed = {"query_positions": own or cross, "key_positions": cross}
+    for (name, used), x in zip(placed.items(), inputs, strict=False):
+        if used:
             where[name] = jnp.ones((1, x.shape[1], 1))
     run = lambda: found["module"].init(jax.random.key(0), *inputs, **where)
     needed = dict(jax.eval_shape(run)["params"])

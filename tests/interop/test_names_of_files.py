@@ -75,12 +75,12 @@ def test_parts_that_there_are_not_are_named():
     tensors = drawn("whisper")
     for parts in (("cross_atention",), "cross", ("cross_attention", "words")):
         with pytest.raises(
-            ValueError, match=r"whisper has no part .*: there are cross_attention, cross_join"
+            ValueError, match=r"whisper has no part .*: there are cross_attention, cross_residual"
         ):
             huggingface.load(tensors, "whisper", parts=parts)
     one = huggingface.load(tensors, "whisper", parts="cross_attention/key")
     assert one["params"]["cross_attention"].keys() == {"key"}
-    numbered = huggingface.load(drawn("qformer", 2), "qformer", parts=["layer_1/feed_join"])
+    numbered = huggingface.load(drawn("qformer", 2), "qformer", parts=["layer_1/mlp_residual"])
     assert numbered["params"].keys() == {"layer_1"}
 
 

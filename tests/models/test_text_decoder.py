@@ -9,15 +9,14 @@ import pytest
 
 from crossattn.models.generate import Beam, generate
 from crossattn.models.text_decoder import TextDecoder
-from crossattn.nn import Interleaved, Rotary, Stack
-from crossattn.nn.presets import DESIGNS, TEXT
+from crossattn.nn import AttentionConfig, Interleaved, Stack, presets
 
 B, S, M, H, V, PLACES = 2, 3, 8, 2, 11, 7
 SOUND = jnp.asarray(np.random.default_rng(0).normal(size=(B, S, M)), jnp.float32)
 
 
 def decoder(**own):
-    design = replace(DESIGNS["whisper"], own=own)
+    design = replace(presets.config("whisper"), self_attention=AttentionConfig(**own))
     return TextDecoder(Stack(1, M, H, design), vocab_size=V, length=PLACES)
 
 
@@ -126,13 +125,14 @@ def test_texts_longer_than_the_positions_are_refused(params):
 
 
 def test_designs_that_add_positions_are_refused():
-    added = {"own": {"placing": "add"}}, {"cross": {"placing": "add"}}
-    stacks = [Stack(1, M, H, replace(DESIGNS["whisper"], **fields)) for fields in added]
-    text = replace(TEXT, own={"placing": "add"})
-    stacks.append(Interleaved(1, 1, M, H, reading=DESIGNS["flamingo"], text=text))
+    placed = AttentionConfig(positions="add")
+    added = {"self_attention": placed}, {"cross_attention": placed}
+    stacks = [Stack(1, M, H, replace(presets.config("whisper"), **fields)) for fields in added]
+    text = replace(presets.TEXT, self_attention=placed)
+    stacks.append(Interleaved(1, 1, M, H, reading=presets.config("flamingo"), text=text))
     for stack in stacks:
         model = TextDecoder(stack, vocab_size=V, length=PLACES)
         with pytest.raises(ValueError, match="adds positions to its words"):
             jax.eval_shape(model.init, jax.random.key(0), jnp.ones((B, 2), int), SOUND)
-    rotary = decoder(placing=Rotary())
+    rotary = decoder(positions="rotary")
     jax.eval_shape(rotary.init, jax.random.key(0), jnp.ones((B, 2), int), SOUND)

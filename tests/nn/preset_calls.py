@@ -33,12 +33,12 @@ def arguments(module, x, context, keys):
     if isinstance(module.layer, Prefix):
         return pair, {"context_mask": seen}
     where = {"context_mask": seen, "self_mask": causal}
-    return pair, where | towers(module.layer.design, x, context, (module.layers,))
+    return pair, where | towers(module.layer.config, x, context, (module.layers,))
 
 
-def towers(design, x, context, leading=()):
+def towers(config, x, context, leading=()):
     """The streams once more, for a design that is joined by towers."""
-    if "link" not in design.order:
+    if "link" not in config.order:
         return {}
     each = [jnp.broadcast_to(stream, (*leading, *stream.shape)) for stream in (x, context)]
     return {"towers": tuple(each)}
@@ -81,13 +81,13 @@ def loop(module, params, x, context, keys):
     for number in range(module.layers):
         one = lambda tree, number=number: {"params": jax.tree.map(lambda p: p[number], tree)}
         if isinstance(module, Stack):
-            layer = Block(module.width, module.heads, module.design)
+            layer = Block(module.width, module.heads, module.config)
             carry = layer.apply(one(own["blocks"]), carry[0], context, **where)[0], context
         elif isinstance(module, Bottleneck):
-            layer = BottleneckLayer(module.width, module.heads, module.design)
+            layer = BottleneckLayer(module.width, module.heads, module.config)
             carry, shared, _ = layer.apply(one(own["layer"]), carry, shared, **where)
         else:
-            where |= towers(getattr(module.layer, "design", None), x, context)
+            where |= towers(module.layer.config, x, context)
             carry, _ = module.layer.apply(one(own["layer"]), carry, **where)
     out = carry[0] if isinstance(module, Stack) else carry
     return streams(module, (out,), keys)
@@ -97,7 +97,7 @@ def writes(module):
     """Whether the module makes a text word by word: nothing that x reads depends on x."""
     match module:
         case Stack():
-            return not module.design.latents
+            return not module.config.concat_queries
         case QFormer() | CocaDecoder():
             return True
     return hasattr(module, "layer") and isinstance(module.layer, Prefix)
@@ -140,18 +140,18 @@ def always_there(module):
     """Whether something besides the context is read under the same softmax."""
     if isinstance(module, Bottleneck):
         return True
-    design = getattr(module, "design", None)
     if not isinstance(module, Stack):
         return False
-    spare = design.cross.get("spare")
-    return "merged" in design.order or design.latents or (spare is not None and spare.read)
+    config = module.config
+    keys = config.cross_attention.extra_keys
+    return "merged" in config.order or config.concat_queries or keys.have_values
 
 
 def without_context(module, params, x):
     """The text of a prefix without a prefix."""
     own, x = params["params"]["layer"], jnp.asarray(x)
     for number in range(module.layers):
-        layer = Block(module.layer.width, module.layer.heads, module.layer.design)
+        layer = Block(module.layer.width, module.layer.heads, module.layer.config)
         one = {"params": jax.tree.map(lambda p, number=number: p[number], own)}
         x, _ = layer.apply(one, x, None, self_mask=Mask.causal(0))
     return np.asarray(x)

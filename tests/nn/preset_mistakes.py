@@ -8,7 +8,16 @@ import json
 import jax
 import jax.numpy as jnp
 
-from crossattn.nn import Design, Join, Logits, Rotary, Spare, TwoStreamDesign, presets
+from crossattn.nn import (
+    AttentionConfig,
+    BlockConfig,
+    ExtraKeys,
+    Logits,
+    ResidualConfig,
+    Rotary,
+    TwoStreamConfig,
+    presets,
+)
 from crossattn.nn.layers.link import Link
 from crossattn.nn.scan import policy_of
 
@@ -45,24 +54,25 @@ def half_projected():
 
 
 WORDS = {
-    "gate": lambda: Join(gate="sigmoyd"),
-    "site": lambda: Join(site="befor"),
-    "norm": lambda: Join(norm=None),
+    "gate": lambda: ResidualConfig(gate="sigmoyd"),
+    "norm": lambda: ResidualConfig(norm="por"),
+    "norm kind": lambda: ResidualConfig(norm_kind=None),
     "head norm": lambda: Logits(norm="rmsnorm"),
     "competition": lambda: Logits(competition="query"),
     "talking": lambda: Logits(talking="yes"),
-    "null": lambda: Spare(null=2),
-    "longest": lambda: Rotary(longest=0),
-    "neighbours": lambda: Rotary(neighbours="x"),
-    "order": lambda: Design(order=("cros",)),
-    "order as a word": lambda: Design(order="cross"),
-    "context norm": lambda: Design(context_norm="l"),
-    "placing": lambda: Design(own={"placing": "ad"}),
-    "order of two": lambda: TwoStreamDesign(order=("fort",)),
-    "exchange": lambda: TwoStreamDesign(exchange="share"),
-    "link": lambda: TwoStreamDesign(link="sum"),
+    "bias_kv": lambda: ExtraKeys(bias_kv=2),
+    "theta": lambda: Rotary(theta=0),
+    "interleaved": lambda: Rotary(interleaved="x"),
+    "order": lambda: BlockConfig(order=("cros",)),
+    "order as a word": lambda: BlockConfig(order="cross"),
+    "context norm": lambda: BlockConfig(context_norm="l"),
+    "positions": lambda: AttentionConfig(positions="ad"),
+    "dropout": lambda: build("t5", dropout=1.0),
+    "less dropout": lambda: build("t5", dropout=-0.5),
+    "order of two": lambda: TwoStreamConfig(order=("x_to_contex",)),
+    "exchange": lambda: TwoStreamConfig(exchange="share"),
+    "link": lambda: TwoStreamConfig(link="sum"),
     "link alone": lambda: Link("scale").init(jax.random.key(0), ones(T), ones(T)),
-    "placing of two": lambda: TwoStreamDesign(cross={"placing": 1}),
     "remat": lambda: policy_of("all"),
     "remat of a stack": lambda: build("t5", layers=2, remat="all"),
     "preset": lambda: build("zzz"),

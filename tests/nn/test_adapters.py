@@ -7,8 +7,7 @@ import pytest
 from formulas import attention, filled, ragged
 
 from crossattn import Mask
-from crossattn.nn import CrossAttention
-from crossattn.nn.presets.two_stream import ip_adapter
+from crossattn.nn import CrossAttention, presets
 
 B, T, S, P, Q, M, N, H = 3, 5, 7, 2, 4, 6, 11, 3
 TEXT, PICTURE = (7, 3, 0), (2, 1, 0)
@@ -27,7 +26,7 @@ def masks():
 
 @pytest.fixture(scope="module")
 def run(given):
-    module = ip_adapter(width=M, heads=H, pictures=2)
+    module = presets.build("ip_adapter", width=M, heads=H, pictures=2)
     x, *contexts = given
     params = filled(module, x, contexts, scales=(1.0, 1.0), masks=masks())
 

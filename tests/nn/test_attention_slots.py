@@ -7,9 +7,9 @@ import pytest
 
 from crossattn import Mask
 from crossattn.nn import CrossAttention
+from crossattn.nn.config import ExtraKeys, Logits
 from crossattn.nn.layers.dropout import context_dropout
 from crossattn.nn.layers.positions import RelativeBias
-from crossattn.nn.slots import Logits, Rotary, Spare
 
 B, T, S, M, H = 3, 5, 7, 6, 2
 TOLERANCE = {"atol": 2e-5, "rtol": 2e-5}
@@ -58,10 +58,16 @@ def softmax(x, axis=-1):
 
 
 @pytest.mark.parametrize(
-    "spare", [Spare(null=True), Spare(zero=True), Spare(sink=True), Spare(True, True, True, 3)]
+    "spare",
+    [
+        ExtraKeys(bias_kv=True),
+        ExtraKeys(zero_attn=True),
+        ExtraKeys(sink=True),
+        ExtraKeys(True, True, True, 3),
+    ],
 )
 def test_spare_keys_take_their_share(streams, spare):
-    y, trace, params = run(CrossAttention(M, H, spare=spare), streams)
+    y, trace, params = run(CrossAttention(M, H, extra_keys=spare), streams)
     q, k, v = projected(params, streams)
     columns, values = [logits(q, k)], [v]
     for row in range(spare.registers):
@@ -69,11 +75,11 @@ def test_spare_keys_take_their_share(streams, spare):
         columns.append(q @ null.swapaxes(2, 3) / np.sqrt(M // H))
         null = params["register_values"][row, None, :, None]
         values.append(np.broadcast_to(null, (B, H, 1, M // H)))
-    if spare.null:
-        null = np.broadcast_to(params["null_key"][None, :, None], (B, H, 1, M // H))
+    if spare.bias_kv:
+        null = np.broadcast_to(params["bias_k"][None, :, None], (B, H, 1, M // H))
         columns.append(q @ null.swapaxes(2, 3) / np.sqrt(M // H))
-        values.append(np.broadcast_to(params["null_value"][None, :, None], (B, H, 1, M // H)))
-    for extra, there in ((0.0, spare.zero), ("sink", spare.sink)):
+        values.append(np.broadcast_to(params["bias_v"][None, :, None], (B, H, 1, M // H)))
+    for extra, there in ((0.0, spare.zero_attn), ("sink", spare.sink)):
         if there:
             logit = params["sink"][None, :, None, None] if extra == "sink" else np.zeros(1)
             columns.append(np.broadcast_to(logit, (B, H, T, 1)))
@@ -98,9 +104,11 @@ def test_heads_talk_before_and_after_the_softmax(streams):
     y, _, params = run(CrossAttention(M, H, logits=Logits(talking=True)), streams)
     q, k, v = projected(params, streams)
     raw = q @ k.swapaxes(2, 3) / np.sqrt(M // H)
-    mixed = np.einsum("bgts,hg->bhts", raw, params["speak"])
+    mixed = np.einsum("bgts,hg->bhts", raw, params["logits_mix"])
     seen = np.arange(S) < LENGTHS[:, None, None, None]
-    weights = np.einsum("bgts,hg->bhts", softmax(np.where(seen, mixed, -np.inf)), params["hear"])
+    weights = np.einsum(
+        "bgts,hg->bhts", softmax(np.where(seen, mixed, -np.inf)), params["weights_mix"]
+    )
     np.testing.assert_allclose(y, out(params, weights @ v), **TOLERANCE)
 
 
@@ -114,7 +122,7 @@ def test_a_closed_head_reads_nothing(streams):
 def test_added_positions_reach_queries_and_keys_but_no_value(streams):
     x, context = streams
     places = jax.random.normal(jax.random.key(3), (1, S, M))
-    module = CrossAttention(M, H, placing="add")
+    module = CrossAttention(M, H, positions="add")
     y, _, params = run(module, streams, key_positions=places)
     q, _, v = projected(params, streams)
     _, k, _ = projected(params, (x, context + places))
@@ -123,7 +131,7 @@ def test_added_positions_reach_queries_and_keys_but_no_value(streams):
 
 def test_keys_at_the_origin_are_excluded_from_rotation(streams):
     x, context = streams
-    module = CrossAttention(M, 1, placing=Rotary())
+    module = CrossAttention(M, 1, positions="rotary")
     params = module.init(jax.random.key(0), x, context, query_positions=jnp.zeros((1, T, 1)))
     places = jnp.arange(S, dtype=jnp.float32)[None, :, None]
     keys = lambda p: module.apply(params, context, positions=p, method="project").keys
@@ -134,7 +142,7 @@ def test_keys_at_the_origin_are_excluded_from_rotation(streams):
 
 def test_positions_that_nobody_uses_are_an_error(streams):
     module = CrossAttention(M, H)
-    with pytest.raises(ValueError, match="placing"):
+    with pytest.raises(ValueError, match="positions="):
         module.init(jax.random.key(0), *streams, query_positions=jnp.zeros((1, T, 1)))
 
 

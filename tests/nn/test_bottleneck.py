@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.core import FrozenDict
 from formulas import attention, feed, filled, gelu, norm, ragged
 
 from crossattn import Mask
+from crossattn.nn import MLPConfig, presets
 from crossattn.nn.families.bottleneck import BottleneckLayer
-from crossattn.nn.presets.two_stream import bottleneck
 
 B, T, S, R, M, H, L = 3, 5, 7, 2, 6, 3, 2
 TEXT, IMAGE = (5, 2, 4), (3, 7, 0)
@@ -31,7 +30,7 @@ def masks():
 
 
 def built(**sizes):
-    return bottleneck(width=M, heads=H, **sizes)
+    return presets.build("bottleneck", width=M, heads=H, **sizes)
 
 
 def test_formula(x64):
@@ -56,9 +55,9 @@ def test_formula(x64):
         for side, name in enumerate(("x", "context")):
             p = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), params["params"]["layer"][name])
             y = np.concatenate([pair[side], z], 1)
-            read = norm(p["self_join"]["norm"], y, 1e-6)
+            read = norm(p["self_residual"]["norm"], y, 1e-6)
             y = y + attention(p["self_attention"], read, read, read, H, seen[side])
-            y = y + feed(p["feed_forward_0"], norm(p["feed_join_0"]["norm"], y, 1e-6), gelu)
+            y = y + feed(p["mlp_0"], norm(p["mlp_residual_0"]["norm"], y, 1e-6), gelu)
             pair[side], new = y[:, :-R], y[:, -R:]
             told.append(new)
         z = (told[0] + told[1]) / 2
@@ -73,7 +72,7 @@ def test_formula(x64):
 
 def test_the_shared_tokens_are_the_only_way(streams):
     module = built(layers=2, tokens=0)
-    module = module.clone(design=replace(module.design, feed=FrozenDict(expansion=0.5)))
+    module = module.clone(config=replace(module.config, mlp=MLPConfig(expansion=0.5)))
     params = filled(module, streams)
     heard = lambda context: jnp.sum(jnp.sin(module.apply(params, (streams[0], context))[0][0]))
     assert not jax.jit(jax.grad(heard))(streams[1]).any()

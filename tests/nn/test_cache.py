@@ -12,7 +12,6 @@ from crossattn.nn import presets
 from crossattn.nn.attention import ProjectedContext
 from crossattn.nn.cache import fits, kv_caches
 from crossattn.nn.families.interleaved import Interleaved
-from crossattn.nn.presets import DESIGNS, TEXT
 
 B, S, M, H, ROOM = 2, 3, 8, 2, 5
 NAMES = ("whisper", "merged", "prefix_lm", "qformer", "coca_decoder", "interleaved")
@@ -23,7 +22,7 @@ def built(name):
     x, context = drawn(B, 1, M), drawn(B, S, M)
     given, where = (x, context), lambda T: {}
     if name == "interleaved":
-        module = Interleaved(1, 1, M, H, reading=DESIGNS["flamingo"], text=TEXT)
+        module = Interleaved(1, 1, M, H, reading=presets.config("flamingo"), text=presets.TEXT)
         ones = lambda T: jnp.ones((B, T), int)
         return module, given, lambda T: {"mask": Mask.media(ones(T), ones(S))}
     module = presets.build(name, width=M, heads=H, layers=2 if name == "coca_decoder" else 1)

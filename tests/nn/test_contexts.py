@@ -6,14 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.core import FrozenDict
 from formulas import filled
 
 from crossattn import Mask
-from crossattn.nn import Block, CrossAttention, Logits, Spare, presets
+from crossattn.nn import AttentionConfig, Block, CrossAttention, ExtraKeys, Logits, presets
 from crossattn.nn.cache import KVCache
 from crossattn.nn.context import ProjectedContext, zero_masked
-from crossattn.nn.presets import DESIGNS
 
 B, T, S, M, H = 2, 4, 6, 8, 2
 
@@ -101,11 +99,14 @@ def test_a_projected_context_keeps_what_is_hidden_hidden():
     np.testing.assert_allclose(first, whole[:, :1], atol=1e-5)
 
 
-COMPETING = replace(DESIGNS["coca_pooler"], cross=FrozenDict(logits=Logits(competition="queries")))
+COMPETING = replace(
+    presets.config("coca_pooler"),
+    cross_attention=AttentionConfig(logits=Logits(competition="queries")),
+)
 
 
 @pytest.mark.parametrize(
-    "design", [DESIGNS["latent_projector"], COMPETING, DESIGNS["merged"]], ids=str
+    "design", [presets.config("latent_projector"), COMPETING, presets.config("merged")], ids=str
 )
 def test_rows_that_share_a_context_do_not_hear_each_other(design):
     block = Block(M, H, design)
@@ -135,7 +136,11 @@ def test_what_cannot_be_is_said():
     with pytest.raises(ValueError, match="give query_positions"):
         init(presets.build("axial_rope", width=M, heads=H), x[:2], context)
     with pytest.raises(ValueError, match="talking heads mix weights"):
-        init(CrossAttention(M, H, logits=Logits(talking=True), spare=Spare(null=True)), x, x)
+        init(
+            CrossAttention(M, H, logits=Logits(talking=True), extra_keys=ExtraKeys(bias_kv=True)),
+            x,
+            x,
+        )
     four = drawn(4, T, M)
     with pytest.raises(ValueError, match="take masks of keys"):
         init(Block(M, H, COMPETING), four, context, mask=Mask.causal(0))

@@ -1,7 +1,5 @@
 """Streams, contexts and parameters of different dtypes, where JAX is told to promote nothing."""
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,10 +24,9 @@ from crossattn.nn import (
     TwoStreamStack,
     presets,
 )
+from crossattn.nn.config import ExtraKeys, Logits
 from crossattn.nn.layers.dense import computing_dtype
 from crossattn.nn.layers.positions import LearnedPositions, RelativeBias
-from crossattn.nn.presets import DESIGNS
-from crossattn.nn.slots import Logits, Spare
 
 B, T, S, M, H = 2, 3, 5, 12, 2
 HALF, SINGLE, BRAIN = jnp.float16, jnp.float32, jnp.bfloat16
@@ -103,14 +100,14 @@ def test_a_module_computes_in_the_dtype_that_it_is_given():
     """And makes its parameters in the other one."""
     all_of_it = {
         "logits": Logits(norm="layer"),
-        "spare": Spare(null=True, zero=True, sink=True, registers=2),
+        "extra_keys": ExtraKeys(bias_kv=True, zero_attn=True, sink=True, registers=2),
         "head_gate": True,
         "use_bias": True,
     }
     x, context = jnp.ones((B, T, M)), jnp.ones((B, S, 5), HALF)
-    for fields in (all_of_it, {"logits": Logits(talking=True)}, {"placing": "add"}):
+    for fields in (all_of_it, {"logits": Logits(talking=True)}, {"positions": "add"}):
         module = CrossAttention(M, H, dtype=BRAIN, param_dtype=HALF, **fields)
-        where = {"query_positions": jnp.ones((1, T, M))} if "placing" in fields else {}
+        where = {"query_positions": jnp.ones((1, T, M))} if "positions" in fields else {}
         run = lambda module=module, where=where: module.init_with_output(
             jax.random.key(0), x, context, bias=jnp.ones((1, 1, T, S)), **where
         )
@@ -123,12 +120,11 @@ def test_a_module_computes_in_the_dtype_that_it_is_given():
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(HALF)}
 
 
-def test_a_design_may_compute_one_attention_in_another_dtype():
-    design = DESIGNS["whisper"]
-    design = replace(design, cross=design.cross.copy({"dtype": BRAIN}), feed={"dtype": HALF})
-    block, x = Block(M, H, design), jnp.ones((B, T, M))
-    (y, trace), _ = jax.eval_shape(lambda: block.init_with_output(jax.random.key(0), x, x))
-    assert (y.dtype, trace.k.dtype) == (SINGLE, BRAIN)
+def test_a_block_computes_in_the_dtype_that_it_is_given():
+    block, x = Block(M, H, dtype=BRAIN, param_dtype=HALF), jnp.ones((B, T, M))
+    (y, trace), params = jax.eval_shape(lambda: block.init_with_output(jax.random.key(0), x, x))
+    assert (y.dtype, trace.k.dtype) == (BRAIN, BRAIN)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(HALF)}
 
 
 def test_whole_numbers_do_not_make_whole_numbers_of_kernels():
@@ -209,13 +205,13 @@ SMALL = {
         presets.build("prefix_lm", width=M, heads=H),
         lambda x, c: (((x, c),), {}),
     ),
-    "latents": (Latents(3, Block(M, H, DESIGNS["map_head"])), lambda x, c: ((c,), {})),
+    "latents": (Latents(3, Block(M, H, presets.config("map_head"))), lambda x, c: ((c,), {})),
     "resampler": (Resampler(3, M, H), lambda x, c: ((c,), {})),
     "encoder": (PatchEncoder(M, "features"), lambda x, c: ((c,), {})),
     "pictures": (PatchEncoder(M, "window"), lambda x, c: ((PIXELS,), {})),
     "exchange": (
         BidirectionalAttention(M, H),
-        lambda x, c: ((x, c), {"mask": Mask(), "back": Mask()}),
+        lambda x, c: ((x, c), {"mask": Mask(), "context_to_x": Mask()}),
     ),
     "distance": (Biased(M, H), lambda x, c: ((x, c), {})),
     "slots compete": (

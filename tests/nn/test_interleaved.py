@@ -10,17 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.core import FrozenDict
 from formulas import filled
 
 from crossattn import Mask
+from crossattn.nn import AttentionConfig, presets
 from crossattn.nn.block import Block
 from crossattn.nn.families.interleaved import Interleaved
-from crossattn.nn.presets import DESIGNS, TEXT
-from crossattn.nn.slots import Rotary
 
 B, T, S, M, N, H = 3, 7, 11, 12, 5, 2
-ROTARY = dataclasses.replace(TEXT, own=FrozenDict(placing=Rotary()))
+ROTARY = dataclasses.replace(presets.TEXT, self_attention=AttentionConfig(positions="rotary"))
 # Compiling takes all the time: groups, and text blocks in each.
 SIZES = {"flamingo": (1, 2), "idefics": (1, 1), "mllama": (2, 1)}
 # In the first row no word sees the second image, which the third follows at once, nor the fourth,
@@ -46,7 +44,7 @@ PACKED = DATA | {"texts": TEXTS, "patch_texts": PATCH_TEXTS}
 
 
 def build(name, **policy):
-    return Interleaved(*SIZES[name], M, H, DESIGNS[name], ROTARY, **policy)
+    return Interleaved(*SIZES[name], M, H, presets.config(name), ROTARY, **policy)
 
 
 def seen_by(name, data):
@@ -265,11 +263,11 @@ def test_less_memory_and_half_precision_change_little():
 @pytest.mark.parametrize(
     ("design", "message"),
     [
-        ({"reading": DESIGNS["whisper"]}, "reading: words read images and not each other"),
-        ({"reading": DESIGNS["resampler"]}, "reading: .* latents=True"),
-        ({"reading": TEXT}, "reading: words read images"),
-        ({"text": DESIGNS["whisper"]}, "text: words read each other and no images"),
-        ({"text": DESIGNS["merged"]}, "text: .* take one like TEXT"),
+        ({"reading": presets.config("whisper")}, "reading: words read images and not each other"),
+        ({"reading": presets.config("resampler")}, "reading: .* concat_queries=True"),
+        ({"reading": presets.TEXT}, "reading: words read images"),
+        ({"text": presets.config("whisper")}, "text: words read each other and no images"),
+        ({"text": presets.config("merged")}, "text: .* take one like presets.TEXT"),
     ],
 )
 def test_designs_in_the_wrong_place_are_refused(design, message):

@@ -10,9 +10,9 @@ import pytest
 
 from crossattn import Mask
 from crossattn.interop import huggingface
+from crossattn.nn import presets
 from crossattn.nn.block import Block
 from crossattn.nn.families.latents import Latents
-from crossattn.nn.presets import DESIGNS
 from crossattn.nn.stack import Stack
 
 B, S, L, M, H, LAYERS = 3, 7, 5, 22, 2, 2
@@ -21,11 +21,11 @@ HIDDEN = np.arange(S)[None] >= LENGTHS[:, None]
 
 
 def pooler(preset):
-    return Latents(L, Block(M, H, DESIGNS[preset]))
+    return Latents(L, Block(M, H, presets.config(preset)))
 
 
 def resampler(preset, **settings):
-    return Latents(L, Stack(LAYERS, M, H, DESIGNS[preset], **settings), final_norm=True)
+    return Latents(L, Stack(LAYERS, M, H, presets.config(preset), **settings), final_norm=True)
 
 
 def shapes(module):

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from crossattn.models.text_decoder import TextDecoder
-from crossattn.nn import CrossAttention, Join, Logits, Rotary, SelfAttention, Spare, Stack, presets
+from crossattn.nn import (
+    CrossAttention,
+    ExtraKeys,
+    Logits,
+    ResidualConfig,
+    Rotary,
+    SelfAttention,
+    Stack,
+    presets,
+)
 from crossattn.nn.context import check_shared
 from crossattn.nn.families.coca import CocaDecoder
 from crossattn.nn.layers.mlp import MLP
@@ -78,10 +87,14 @@ def unchecked():
         (lambda: Logits(softcap=INF), ValueError, "Logits.softcap is finite, got inf"),
         (lambda: Logits(softcap=0), ValueError, "Logits.softcap must be positive, got 0"),
         (lambda: Logits(epsilon=-1.0), ValueError, "Logits.epsilon is at least 0, got -1.0"),
-        (lambda: Join(epsilon=None), TypeError, "Join.epsilon is a Python number, got None"),
-        (lambda: Spare(registers=-1), ValueError, "Spare.registers is at least 0, got -1"),
-        (lambda: Spare(registers=1.5), TypeError, "Spare.registers is an integer, got 1.5"),
-        (lambda: Rotary(longest=NAN), ValueError, "Rotary.longest is finite, got nan"),
+        (
+            lambda: ResidualConfig(epsilon=None),
+            TypeError,
+            "ResidualConfig.epsilon is a Python number, got None",
+        ),
+        (lambda: ExtraKeys(registers=-1), ValueError, "ExtraKeys.registers is at least 0, got -1"),
+        (lambda: ExtraKeys(registers=1.5), TypeError, "ExtraKeys.registers is an integer, got 1.5"),
+        (lambda: Rotary(theta=NAN), ValueError, "Rotary.theta is finite, got nan"),
         (lambda: Resampler(0, M, H), ValueError, "Resampler.latents is at least 1, got 0"),
         (lambda: RelativeBias(H, buckets=0), ValueError, "RelativeBias.buckets is at least 1"),
         (lambda: LearnedPositions(3, M), TypeError, r"sizes is a tuple, got 3: write \(3,\)"),
@@ -98,7 +111,7 @@ def test_a_field_of_another_kind_is_refused_when_the_module_is_made(made, error,
 def test_fields_may_be_numbers_of_numpy():
     assert CrossAttention(np.int64(M), np.int32(H), head_size=np.int8(4)).size == 4
     assert Logits(scale=np.float32(0.5), softcap=2) == Logits(scale=0.5, softcap=2.0)
-    assert Spare(registers=0) == Spare()
+    assert ExtraKeys(registers=0) == ExtraKeys()
 
 
 def ones(*sizes):

@@ -11,10 +11,9 @@ from formulas import filled
 from crossattn import Mask
 from crossattn.nn import presets
 from crossattn.nn.block import Block
+from crossattn.nn.config import ResidualConfig
 from crossattn.nn.families.cappa import parallel_or_causal
 from crossattn.nn.families.prefix import Prefix
-from crossattn.nn.presets.two_stream import PREFIX, coca_decoder
-from crossattn.nn.slots import Join
 
 B, T, S, M, H = 3, 5, 7, 6, 3
 WORDS, IMAGE = (5, 2, 4), (7, 3, 0)
@@ -28,7 +27,7 @@ def streams():
 
 def test_a_prefix_is_one_stream_under_one_mask(streams):
     x, context = streams
-    module = Prefix(M, H, replace(PREFIX["prefix_lm"], join=Join()))
+    module = Prefix(M, H, replace(presets.config("prefix_lm"), residual=ResidualConfig()))
     masks = {
         "x_mask": Mask.lengths(key=jnp.array(WORDS)),
         "context_mask": Mask.lengths(key=jnp.array(IMAGE)),
@@ -41,7 +40,7 @@ def test_a_prefix_is_one_stream_under_one_mask(streams):
     seen = (place < S) | ((place[:, None] >= place) & (place[:, None] >= S))
     lengths = np.array(IMAGE)[:, None], np.array(WORDS)[:, None] + S
     there = np.where(place < S, place < lengths[0], place < lengths[1])
-    one = Block(M, H, module.design)
+    one = Block(M, H, module.config)
     mask = Mask.dense(jnp.asarray(seen[None, None] & there[:, None, None]))
     whole = jax.jit(lambda y: one.apply(params, y, None, self_mask=mask)[0])
     shown = jnp.where(there[..., None], jnp.concatenate([context, x], axis=1), 0)
@@ -60,7 +59,7 @@ def test_a_prefix_is_one_stream_under_one_mask(streams):
 
 def test_the_lower_half_knows_the_text_only(streams):
     x, context = streams
-    decoder = coca_decoder(width=M, heads=H, layers=2)
+    decoder = presets.build("coca_decoder", width=M, heads=H, layers=2)
     mask = Mask.lengths(key=jnp.array(IMAGE))
     params = filled(decoder, x, context, mask=mask)
     observe = lambda trace: trace.weights()

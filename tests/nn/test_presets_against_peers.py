@@ -59,7 +59,7 @@ def null_key(peer):
     maps = {"query": (M, M), "key": (N, M), "value": (N, M), "out": (M, M)}
     shapes = {f"{name}/kernel": shape for name, shape in maps.items()}
     shapes |= {f"{name}/bias": (M,) for name in maps}
-    shapes |= {"null_key": (H, M // H), "null_value": (H, M // H)}
+    shapes |= {"bias_k": (H, M // H), "bias_v": (H, M // H)}
     like = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
     return {"params": {"cross_attention": unflatten_dict(like, sep="/")}}
 

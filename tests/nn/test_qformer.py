@@ -7,8 +7,8 @@ import pytest
 from formulas import filled
 
 from crossattn import Mask
+from crossattn.nn import presets
 from crossattn.nn.families.qformer import joint_mask
-from crossattn.nn.presets.two_stream import qformer
 
 B, R, T, S, M, N, H = 3, 2, 5, 7, 6, 11, 3
 LENGTHS = (7, 3, 0)
@@ -16,7 +16,7 @@ LENGTHS = (7, 3, 0)
 
 @pytest.fixture(scope="module")
 def module():
-    return qformer(width=M, heads=H, layers=2, queries=R)
+    return presets.build("qformer", width=M, heads=H, layers=2, queries=R)
 
 
 @pytest.fixture(scope="module")

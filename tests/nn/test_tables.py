@@ -7,8 +7,9 @@ import pytest
 
 from crossattn.models.decoder import VisionLanguageDecoder
 from crossattn.nn import (
+    AttentionConfig,
+    BlockConfig,
     Bottleneck,
-    Design,
     Latents,
     PatchEncoder,
     QFormer,
@@ -126,7 +127,7 @@ def test_a_word_outside_of_the_vocabulary_spoils_nothing_before_it():
 
 @pytest.mark.parametrize("shape", [(1, S, 1), (1, 1, M), (1, S + 1, M), (3, S, M), (S, M)])
 def test_added_positions_that_would_be_broadcast_are_refused(unchecked, shape):
-    block = Stack(1, M, H, Design(own={"placing": "add"}))
+    block = Stack(1, M, H, BlockConfig(self_attention=AttentionConfig(positions="add")))
     with pytest.raises(ValueError, match=r"positions .* for tokens .* takes vectors"):
         shaped(block, X, X, query_positions=jnp.ones(shape))
     shaped(block, X, X, query_positions=jnp.ones((1, S, M)))

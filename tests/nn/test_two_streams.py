@@ -7,17 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.core import FrozenDict
 from formulas import attention, feed, filled, gelu, norm, ragged
 
 from crossattn import Mask
-from crossattn.nn.families.two_stream import TwoStreamDesign, TwoStreams
+from crossattn.nn import MLPConfig, TwoStreamConfig, presets
+from crossattn.nn.families.two_stream import TwoStreams
 from crossattn.nn.layers.link import Link
-from crossattn.nn.presets.two_stream import STREAMS
 
 B, T, S, M, N, H = 3, 5, 7, 12, 18, 3
 TEXT, IMAGE = (5, 2, 4), (3, 7, 0)
-TINY = FrozenDict(expansion=0.5)
+TINY = 0.5
 
 
 def drawn(*shapes):
@@ -41,8 +40,8 @@ def poison(streams, value):
 @functools.cache
 def case(name):
     """(parameters, streams, a program) of a preset; the program gives streams and gradients."""
-    design = STREAMS[name]
-    layer = TwoStreams(M, H, replace(design, feed=FrozenDict({**design.feed, **TINY})))
+    design = presets.config(name)
+    layer = TwoStreams(M, H, replace(design, mlp=replace(design.mlp, expansion=TINY)))
     streams = drawn((B, T, M), (B, S, M))
     params = filled(layer, tuple(streams), **masks())
 
@@ -101,10 +100,10 @@ def test_shut_layer_scale_leaves_the_norms():
 
 
 def test_shared_weights_make_the_streams_exchangeable():
-    layer = TwoStreams(M, H, replace(STREAMS["lxmert"], feed=TINY))
+    layer = TwoStreams(M, H, replace(presets.config("lxmert"), mlp=MLPConfig(expansion=TINY)))
     pair = tuple(drawn((B, T, M), (B, T, M)))
     params = filled(layer, pair)["params"]
-    assert {"cross_attention", "cross_join"} <= set(params["x"])
+    assert {"cross_attention", "cross_residual"} <= set(params["x"])
     assert not any(name.startswith("cross") for name in params["context"])
     alike = {name: params["x"][name] for name in params["context"]}
     run = jax.jit(lambda pair: layer.apply({"params": params | {"context": alike}}, pair)[0])
@@ -114,7 +113,7 @@ def test_shared_weights_make_the_streams_exchangeable():
 
 
 def test_words_to_come_do_not_return_through_the_context():
-    layer = TwoStreams(M, H, replace(STREAMS["meter"], feed=TINY))
+    layer = TwoStreams(M, H, replace(presets.config("meter"), mlp=MLPConfig(expansion=TINY)))
     pair = tuple(drawn((B, T, M), (B, S, M)))
     several = [filled(layer, pair, seed=seed) for seed in (0, 1)]
 
@@ -133,22 +132,27 @@ def test_words_to_come_do_not_return_through_the_context():
 
 
 def test_vilbert_is_its_formula(x64):
-    layer = TwoStreams(M, H, replace(STREAMS["vilbert"], feed=FrozenDict(activation="gelu")), N)
+    layer = TwoStreams(
+        M, H, replace(presets.config("vilbert"), mlp=MLPConfig(activation="gelu")), N
+    )
     pair = tuple(drawn((B, T, M), (B, S, N)))
     params = filled(layer, pair)
     out, (trace, back) = jax.jit(lambda p, pair: layer.apply(p, pair, **masks()))(params, pair)
     own = params["params"]
-    streams, seen = [np.asarray(s) for s in poison(pair, 0.0)], [ragged(TEXT, T), ragged(IMAGE, S)]
+    streams, seen = (
+        [np.asarray(s) for s in poison(pair, 0.0)],
+        [ragged(TEXT, T), ragged(IMAGE, S)],
+    )
     ends = []
     for p, i in ((own["x"], 0), (own["context"], 1)):
         x, other = streams[i], streams[1 - i]
         after = lambda join, y, p=p: norm(p[join]["norm"], y, 1e-12)
         x = after(
-            "cross_join", x + attention(p["cross_attention"], x, other, other, H, seen[1 - i])
+            "cross_residual", x + attention(p["cross_attention"], x, other, other, H, seen[1 - i])
         )
-        x = after("feed_join_0", x + feed(p["feed_forward_0"], x, gelu))
-        x = after("self_join", x + attention(p["self_attention"], x, x, x, H, seen[i]))
-        ends.append(after("feed_join_1", x + feed(p["feed_forward_1"], x, gelu)))
+        x = after("mlp_residual_0", x + feed(p["mlp_0"], x, gelu))
+        x = after("self_residual", x + attention(p["self_attention"], x, x, x, H, seen[i]))
+        ends.append(after("mlp_residual_1", x + feed(p["mlp_1"], x, gelu)))
     for y, wanted in zip(out, ends, strict=True):
         np.testing.assert_allclose(y, wanted, atol=1e-12)
     assert trace.weights().shape == (B, H, T, S)
@@ -156,7 +160,7 @@ def test_vilbert_is_its_formula(x64):
 
 
 def test_sam_is_its_formula(x64):
-    layer = TwoStreams(M, H, STREAMS["sam_two_way"])
+    layer = TwoStreams(M, H, presets.config("sam_two_way"))
     x, m, here, there = drawn((B, T, M), (B, S, M), (1, T, M), (1, S, M))
     places = {"x_positions": here, "context_positions": there}
     params = filled(layer, (x, m), **places)
@@ -167,14 +171,14 @@ def test_sam_is_its_formula(x64):
     text, image = ragged(TEXT, T), ragged(IMAGE, S)
     after = lambda p, y: norm(p["norm"], y, 1e-6)
     y = attention(own["self_attention"], x + here, x + here, x, H, text)
-    x = after(own["self_join"], x + y)
+    x = after(own["self_residual"], x + y)
     y = attention(own["cross_attention"], x + here, m + there, m, H, image)
-    x = after(own["cross_join"], x + y)
+    x = after(own["cross_residual"], x + y)
     relu = lambda z: np.maximum(z, 0)
-    x = after(own["feed_join_0"], x + feed(own["feed_forward_0"], x, relu))
+    x = after(own["mlp_residual_0"], x + feed(own["mlp_0"], x, relu))
     y = attention(other["cross_attention"], m + there, x + here, x, H, text)
     np.testing.assert_allclose(got[0], x, atol=1e-12)
-    np.testing.assert_allclose(got[1], after(other["cross_join"], m + y), atol=1e-12)
+    np.testing.assert_allclose(got[1], after(other["cross_residual"], m + y), atol=1e-12)
     assert own["cross_attention"]["query"]["kernel"].shape == (M, M // 2)
 
 
@@ -202,14 +206,14 @@ def test_designs_refuse_what_they_would_ignore():
         lambda: TwoStreams(M, H, design).init(jax.random.key(0), pair, **more)
     )
     with pytest.raises(ValueError, match="positions were given"):
-        run(STREAMS["meter"], x_positions=pair[0])
+        run(presets.config("meter"), x_positions=pair[0])
     with pytest.raises(ValueError, match="towers are needed"):
-        run(STREAMS["bridgetower"])
+        run(presets.config("bridgetower"))
     with pytest.raises(ValueError, match="towers are needed"):
-        run(STREAMS["meter"], towers=pair)
+        run(presets.config("meter"), towers=pair)
     with pytest.raises(ValueError, match="no whole heads"):
-        run(TwoStreamDesign(inner=0.3))
-    unequal = TwoStreams(M, H, STREAMS["lxmert"], context_width=N)
+        run(TwoStreamConfig(inner=0.3))
+    unequal = TwoStreams(M, H, presets.config("lxmert"), context_width=N)
     other = pair[0], jnp.ones((B, S, N))
     with pytest.raises(ValueError, match="cannot share weights"):
         jax.eval_shape(lambda: unequal.init(jax.random.key(0), other))

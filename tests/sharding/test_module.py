@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from crossattn import Mask, attend
-from crossattn.nn import BidirectionalAttention, CrossAttention, Logits, Spare
+from crossattn.nn import BidirectionalAttention, CrossAttention, ExtraKeys, Logits
 from crossattn.nn.families.ip_adapter import DecoupledAttention
 from crossattn.ops.api import RefusalError
 from crossattn.sharding import ContextParallel, attend_sharded, explain_sharded
@@ -84,7 +84,7 @@ CASES = {
         {
             "key_value_heads": 2,
             "logits": Logits(softcap=1.7, norm="rms"),
-            "spare": Spare(null=True, zero=True, sink=True, registers=3),
+            "spare": ExtraKeys(bias_kv=True, zero_attn=True, sink=True, registers=3),
             "head_gate": True,
         },
         ("data",),
@@ -126,7 +126,7 @@ def test_other_modules_read_over_a_layout(streams):
     calls = {
         "bidirectional": (
             BidirectionalAttention(M, H, context_width=N),
-            {"mask": Mask.lengths(key=jnp.asarray(LENGTHS)), "back": Mask()},
+            {"mask": Mask.lengths(key=jnp.asarray(LENGTHS)), "context_to_x": Mask()},
             (x, context),
         ),
         "decoupled": (DecoupledAttention(M, H), {"scales": [0.5]}, (x, [context, context[:, :7]])),

@@ -14,9 +14,8 @@ from jax.sharding import PartitionSpec as P
 
 from crossattn.models.decoder import Fusion, VisionLanguageDecoder
 from crossattn.models.text_decoder import TextDecoder
-from crossattn.nn import Logits, Spare, low_rank, presets
+from crossattn.nn import AttentionConfig, BlockConfig, ExtraKeys, Logits, low_rank, presets
 from crossattn.nn.block import Block
-from crossattn.nn.design import Design
 from crossattn.sharding import PRESETS, Rule, make_mesh, partition
 from crossattn.train.step import Batch, create
 
@@ -118,15 +117,15 @@ def test_rules_know_every_preset(name):
         assert plan.notes == ()
         for leaf in plan.leaves:
             # Its output is read whole by two other products.
-            if leaf.path.endswith("kernel") and "/lift/" not in leaf.path:
+            if leaf.path.endswith("kernel") and "/context_projection/" not in leaf.path:
                 assert set(filter(None, leaf.spec)) == wanted, leaf
 
 
 def test_rules_know_every_slot_and_low_rank():
-    spare = Spare(null=True, sink=True, registers=3)
-    design = Design(
-        cross={"spare": spare, "logits": Logits(norm="rms"), "head_gate": True},
-        own={"logits": Logits(talking=True)},
+    keys = ExtraKeys(bias_kv=True, sink=True, registers=3)
+    design = BlockConfig(
+        cross_attention=AttentionConfig(extra_keys=keys, logits=Logits(norm="rms"), head_gate=True),
+        self_attention=AttentionConfig(logits=Logits(talking=True)),
     )
     x = jnp.ones((2, 3, WIDTH))
     block = Block(WIDTH, 4, design)

@@ -42,7 +42,7 @@ def test_only_what_is_not_frozen_moves(setting):
 
 
 def test_gated_layers_are_trained_among_frozen_ones():
-    designs = presets.DESIGNS["flamingo"], presets.TEXT
+    designs = presets.config("flamingo"), presets.TEXT
     model = Interleaved(2, 2, M, H, *designs)
     x, context = jnp.ones((B, T, M)), jnp.ones((B, S, M))
     params = jax.eval_shape(

@@ -17,7 +17,7 @@ from flax import linen
 
 from crossattn.models.generate import generate
 from crossattn.models.text_decoder import TextDecoder
-from crossattn.nn.presets import DESIGNS
+from crossattn.nn import presets
 from crossattn.nn.stack import Stack
 
 from ..cases import Case
@@ -51,7 +51,7 @@ def prepare(case: Case) -> Callable[[str], Program]:
 
 def _model(case: Case) -> TextDecoder:
     width = case.shape.H * case.shape.D
-    stack = Stack(LAYERS, width, case.shape.H, DESIGNS["encoder_decoder_pre"])
+    stack = Stack(LAYERS, width, case.shape.H, presets.config("encoder_decoder_pre"))
     return TextDecoder(stack, VOCABULARY, case.steps + 1)
 
 
@@ -146,8 +146,10 @@ def _by_names(case: Case, params: Any) -> Any:
         return {
             "self": by_heads(case, one["self_attention"]),
             "cross": by_heads(case, one["cross_attention"]),
-            **{f"{name}_norm": one[f"{name}_join"]["norm"] for name in ("self", "cross", "feed")},
-            **one["feed_forward"],
+            **{
+                f"{name}_norm": one[f"{name}_residual"]["norm"] for name in ("self", "cross", "mlp")
+            },
+            **one["mlp"],
         }
 
     blocks = {f"block{layer}": block(layer) for layer in range(LAYERS)}

@@ -4,16 +4,15 @@ from functools import partial
 
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.layers.dense import Dense
-from crossattn.nn.module import Module
+from crossattn.nn.module import PolicyModule
 from crossattn.nn.reading import attend_over
-from crossattn.ops import AttentionTrace, BlockSizes, Mask
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
-from crossattn.sharding import ContextParallel
 
 __all__ = ["BidirectionalAttention"]
 
 
-class BidirectionalAttention(Module):
+class BidirectionalAttention(PolicyModule):
     """Two streams read each other through one product of references (GLIP: Li et al. 2022).
 
     The logits of one direction are those of the other transposed; each direction takes its own
@@ -24,8 +23,7 @@ class BidirectionalAttention(Module):
       heads: H.
       head_size: D; M / H when None.
       context_width: N of the context; M when None.
-      layout: of queries and keys over devices, as in `CrossAttention`.
-      implementation: as that of `attend`; None chooses.
+      others: as those of `PolicyModule`; it has no dropout, that of its output is the layer's.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -42,12 +40,10 @@ class BidirectionalAttention(Module):
     heads: int
     head_size: int | None = None
     context_width: int | None = None
-    layout: ContextParallel | None = None
-    implementation: str | BlockSizes | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it
         inner = self.heads * (self.head_size or self.width // self.heads)
-        dense = partial(Dense, flat=self.layout is None)
+        dense = partial(Dense, **self.dense_policy)
         self.reference, self.context_reference = dense(inner), dense(inner)
         self.value, self.context_value = dense(inner), dense(inner)
         self.out, self.context_out = dense(self.width), dense(self.context_width or self.width)
@@ -78,7 +74,7 @@ class BidirectionalAttention(Module):
     ]:
         """The same with the traces of both directions."""
 
-        x, context = promoted(None, x, context)
+        x, context = promoted(self.dtype, x, context)
         size = self.head_size or self.width // self.heads
 
         def heads(projection, stream):

@@ -8,8 +8,8 @@ from flax import linen as nn
 
 from crossattn.nn.context import zero_masked
 from crossattn.nn.dtypes import promoted
-from crossattn.nn.families.two_stream import Stream, TwoStreamDesign
-from crossattn.nn.module import Module
+from crossattn.nn.families.two_stream import Stream, TwoStreamConfig
+from crossattn.nn.module import PolicyModule
 from crossattn.nn.scan import Remat, scan_layers
 from crossattn.nn.sublayers import both
 from crossattn.nn.tables import learned
@@ -22,22 +22,22 @@ Streams = tuple[Float[Array, "B T M"], Float[Array, "B S M"]]
 Traces = tuple[AttentionTrace, AttentionTrace]
 
 
-class BottleneckLayer(Module):
+class BottleneckLayer(PolicyModule):
     """[x ; z] and [context ; z] each run through a layer of their own; the two new z are averaged.
 
     Attributes:
       width: M.
       heads: H.
-      design: of the layers, "self" and "feed".
+      config: of the layers, "self" and "mlp".
     """
 
     width: int
     heads: int
-    design: TwoStreamDesign = TwoStreamDesign(order=("self", "feed"))
+    config: TwoStreamConfig = TwoStreamConfig(order=("self", "mlp"))
 
     def setup(self):  # noqa: D102 - Linen calls it
-        self.x = Stream(self.width, self.heads, self.design)
-        self.context = Stream(self.width, self.heads, self.design)
+        self.x = Stream(self.width, self.heads, self.config, **self.policy)
+        self.context = Stream(self.width, self.heads, self.config, **self.policy)
 
     def __call__(
         self,
@@ -68,7 +68,7 @@ class BottleneckLayer(Module):
         return stream, shared, trace
 
 
-class Bottleneck(Module):
+class Bottleneck(PolicyModule):
     """MBT (Nagrani et al. 2021): what one modality tells the other passes through R tokens.
 
     Attributes:
@@ -76,14 +76,14 @@ class Bottleneck(Module):
       width: M.
       heads: H.
       tokens: R.
-      design: of every layer.
+      config: of every layer.
       remat: as in `Stack`.
-      dtype: as in `Stack`.
+      others: as those of `PolicyModule`.
 
     Example:
       >>> import jax
-      >>> from crossattn.nn.presets.two_stream import bottleneck
-      >>> module = bottleneck(width=8, heads=2, layers=3, tokens=4)
+      >>> from crossattn.nn import presets
+      >>> module = presets.build("bottleneck", width=8, heads=2, layers=3)
       >>> sounds, frames = jnp.ones((2, 5, 8)), jnp.ones((2, 7, 8))
       >>> ((x, context), _), params = jax.eval_shape(
       ...     lambda: module.init_with_output(jax.random.key(0), (sounds, frames)))
@@ -95,9 +95,8 @@ class Bottleneck(Module):
     width: int
     heads: int
     tokens: int = 4
-    design: TwoStreamDesign = TwoStreamDesign(order=("self", "feed"))
+    config: TwoStreamConfig = TwoStreamConfig(order=("self", "mlp"))
     remat: Remat = None
-    dtype: Any = None
 
     @nn.compact
     def __call__(
@@ -131,14 +130,15 @@ class Bottleneck(Module):
             zero_masked(x, x_mask, x.shape[1]),
             zero_masked(context, context_mask, context.shape[1]),
         )
-        shared = learned(self, "tokens", start, (self.tokens, self.width)).astype(x.dtype)
+        shape = (self.tokens, self.width)
+        shared = learned(self, "tokens", start, shape, self.param_dtype).astype(x.dtype)
         shared = shared[None].repeat(x.shape[0], axis=0)
 
         def step(layer, carry, x_mask, context_mask):
             *carry, traces = layer(*carry, x_mask=x_mask, context_mask=context_mask)
             return tuple(carry), observe(traces)
 
-        layer = BottleneckLayer(self.width, self.heads, self.design, name="layer")
+        layer = BottleneckLayer(self.width, self.heads, self.config, **self.policy, name="layer")
         masks = x_mask, context_mask
         (streams, _), kept = scan_layers(
             step, layer, ((x, context), shared), masks, layers=self.layers, remat=self.remat

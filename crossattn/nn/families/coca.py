@@ -6,8 +6,8 @@ from typing import Any
 from crossattn import renamed
 from crossattn.nn.attention import ProjectedContext
 from crossattn.nn.cache import KVCache
-from crossattn.nn.design import Design
-from crossattn.nn.module import Module
+from crossattn.nn.config import BlockConfig
+from crossattn.nn.module import PolicyModule
 from crossattn.nn.scan import Remat
 from crossattn.nn.stack import Stack
 from crossattn.nn.sublayers import combine_masks
@@ -17,7 +17,7 @@ from crossattn.shapes import Array, Float, Int
 __all__ = ["CocaDecoder"]
 
 
-class CocaDecoder(Module):
+class CocaDecoder(PolicyModule):
     """Layers that read the text, then as many that read the image as well (CoCa: Yu et al. 2022).
 
     What the lower half makes of a text is compared with images; the upper half writes captions.
@@ -26,15 +26,15 @@ class CocaDecoder(Module):
       layers: L of both halves together; of an odd number the upper half has one more.
       width: M.
       heads: H.
-      lower: design of the layers without the image.
-      upper: design of those with it.
+      lower: of the layers without the image.
+      upper: of those with it.
       remat: as in `Stack`.
-      dtype: as in `Stack`.
+      others: as those of `PolicyModule`.
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from crossattn.nn.presets.two_stream import coca_decoder
-      >>> decoder = coca_decoder(width=8, heads=2, layers=4)
+      >>> from crossattn.nn import presets
+      >>> decoder = presets.build("coca_decoder", width=8, heads=2, layers=4)
       >>> words, patches = jnp.ones((3, 5, 8)), jnp.ones((3, 7, 8))
       >>> (y, text, kept), _ = jax.eval_shape(lambda: decoder.init_with_output(
       ...     jax.random.key(0), words, patches, observe=lambda trace: trace.entropy()))
@@ -45,10 +45,9 @@ class CocaDecoder(Module):
     layers: int
     width: int
     heads: int
-    lower: Design = Design(order=("self", "feed"))
-    upper: Design = Design()
+    lower: BlockConfig = BlockConfig(order=("self", "mlp"))
+    upper: BlockConfig = BlockConfig()
     remat: Remat = None
-    dtype: Any = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -57,7 +56,7 @@ class CocaDecoder(Module):
 
     def setup(self):  # noqa: D102 - Linen calls it
         below = self.layers // 2
-        policy = {"remat": self.remat, "dtype": self.dtype}
+        policy = {"remat": self.remat, **self.policy}
         self.text = Stack(below, self.width, self.heads, self.lower, **policy)
         self.joint = Stack(self.layers - below, self.width, self.heads, self.upper, **policy)
 

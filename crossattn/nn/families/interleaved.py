@@ -9,9 +9,9 @@ from crossattn import renamed
 from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.block import Block
 from crossattn.nn.cache import KVCache, empty_cache
-from crossattn.nn.design import Design
+from crossattn.nn.config import BlockConfig, fields_of
 from crossattn.nn.dtypes import promoted
-from crossattn.nn.module import Module
+from crossattn.nn.module import PolicyModule
 from crossattn.nn.scan import Remat, scan_layers
 from crossattn.nn.sublayers import combine_masks
 from crossattn.ops import AttentionTrace, Mask
@@ -20,7 +20,7 @@ from crossattn.shapes import Array, Float, Int
 __all__ = ["Interleaved"]
 
 
-class Interleaved(Module):
+class Interleaved(PolicyModule):
     """`groups` groups of one block that reads images and `every` blocks that read text alone.
 
     (Alayrac et al. 2022, "Flamingo".) Text sees images through `Mask.media`: the latest one, or all
@@ -31,8 +31,8 @@ class Interleaved(Module):
     * "flamingo", "idefics": the gated feed-forward layers of the reading blocks run for every word.
       Such a word is that of the text blocks alone only while these gates are closed, as they are at
       the start.
-    * "mllama" (`only_seeing`): these are left out as well. The reading blocks do nothing to such a
-      word: it is that of the text blocks alone, whatever the parameters are.
+    * "mllama" (`skip_mlp_without_context`): these are left out as well. The reading blocks do
+      nothing to such a word: it is that of the text blocks alone, whatever the parameters are.
 
     Packed texts, several in a row with their images: `Mask.segments` hides them from each other.
 
@@ -44,20 +44,21 @@ class Interleaved(Module):
       every: text blocks behind each block that reads images.
       width: M.
       heads: H.
-      reading: design of the blocks that read images ("flamingo", "idefics", "mllama"), in whose
+      reading: of the blocks that read images ("flamingo", "idefics", "mllama"), in whose
         order words do not read each other.
-      text: design of the others, whose order has no "cross".
+      text: of the others, whose order has no "cross".
       remat: what the backward pass computes again of each group instead of keeping it, as in
         `Stack`.
-      dtype: as in `Stack`.
+      others: as those of `PolicyModule`.
 
     Raises:
       ValueError: a design whose order does not fit its place.
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from crossattn.nn.presets import DESIGNS, TEXT
-      >>> model = Interleaved(2, 3, width=8, heads=2, reading=DESIGNS["flamingo"], text=TEXT)
+      >>> from crossattn.nn import presets
+      >>> designs = {"reading": presets.config("flamingo"), "text": presets.TEXT}
+      >>> model = Interleaved(2, 3, width=8, heads=2, **designs)
       >>> words, patches = jnp.ones((1, 5, 8)), jnp.ones((1, 6, 8))
       >>> begun = jnp.array([[0, 1, 1, 2, 2]])  # images that have begun at each word
       >>> image = jnp.array([[1, 1, 1, 2, 2, 2]])
@@ -80,15 +81,15 @@ class Interleaved(Module):
     every: int
     width: int
     heads: int
-    reading: Design
-    text: Design
+    reading: BlockConfig
+    text: BlockConfig
     remat: Remat = None
-    dtype: Any = None
 
     @nn.compact
     def _group(self) -> "Group":
         _check(self.reading, self.text)
-        return Group(self.every, self.width, self.heads, self.reading, self.text, name="groups")
+        fields = self.every, self.width, self.heads, self.reading, self.text
+        return Group(*fields, **self.policy, name="groups")
 
     def __call__(
         self,
@@ -148,7 +149,9 @@ class Interleaved(Module):
 
     def init_cache(self, rows: int, length: int) -> tuple[KVCache, ...]:
         """Empty caches of `rows` texts of up to `length` words: `every`, with a leading axis L."""
-        attention = CrossAttention(self.width, self.heads, **self.text.own, parent=None)
+        attention = CrossAttention(
+            self.width, self.heads, **fields_of(self.text.self_attention), parent=None
+        )
         leading = (self.groups, rows)
         return tuple(empty_cache(attention, leading, length, self.dtype) for _ in range(self.every))
 
@@ -195,7 +198,7 @@ class Interleaved(Module):
         return x, cache, kept
 
 
-class Group(Module):
+class Group(PolicyModule):
     """One block that reads images, and those behind it that read text alone.
 
     Attributes: as `Interleaved`, whose `reading` is `reads` here: "reading", "text0", "text1", ...
@@ -205,13 +208,13 @@ class Group(Module):
     every: int
     width: int
     heads: int
-    reads: Design
-    text: Design
+    reads: BlockConfig
+    text: BlockConfig
 
     def setup(self):
-        self.reading = Block(self.width, self.heads, self.reads)
+        self.reading = Block(self.width, self.heads, self.reads, **self.policy)
         for number in range(self.every):
-            setattr(self, f"text{number}", Block(self.width, self.heads, self.text))
+            setattr(self, f"text{number}", Block(self.width, self.heads, self.text, **self.policy))
 
     @property
     def _texts(self) -> list[Block]:
@@ -257,14 +260,19 @@ class Group(Module):
         return x, tuple(kept), trace
 
 
-def _check(reading: Design, text: Design) -> None:
+def _check(reading: BlockConfig, text: BlockConfig) -> None:
     """Words must meet in the causal text blocks only."""
-    if "cross" not in reading.order or {"self", "merged"} & {*reading.order} or reading.latents:
+    if (
+        "cross" not in reading.order
+        or {"self", "merged"} & {*reading.order}
+        or reading.concat_queries
+    ):
         raise ValueError(
             f"reading: words read images and not each other, got order={reading.order}, "
-            f'latents={reading.latents}: take one like DESIGNS["flamingo"]'
+            f'concat_queries={reading.concat_queries}: take one like presets.config("flamingo")'
         )
     if "self" not in text.order or {"cross", "merged"} & {*text.order}:
         raise ValueError(
-            f"text: words read each other and no images, got order={text.order}: take one like TEXT"
+            f"text: words read each other and no images, got order={text.order}: "
+            "take one like presets.TEXT"
         )

@@ -11,17 +11,16 @@ from crossattn.nn.attention import ProjectedContext
 from crossattn.nn.context import tokens, zero_masked
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.layers.dense import Dense
-from crossattn.nn.module import Module
+from crossattn.nn.module import PolicyModule
 from crossattn.nn.reading import attend_over
 from crossattn.nn.sublayers import combine_masks, required, zero_unless_visible
-from crossattn.ops import AttentionTrace, BlockSizes, Mask
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
-from crossattn.sharding import ContextParallel
 
 __all__ = ["DecoupledAttention"]
 
 
-class DecoupledAttention(Module):
+class DecoupledAttention(PolicyModule):
     """W_o(A(q; text) + sum_i s_i A(q; picture_i) region_i) (IP-Adapter: Ye et al. 2023).
 
     Text and pictures are read by the same queries, each under its own softmax and with its own keys
@@ -34,8 +33,7 @@ class DecoupledAttention(Module):
       pictures: how many kinds of pictures there are, each with its own keys and values.
       use_bias: of the projections of queries, of the text's keys and values and of the output: the
         letters of those that have one, of "qkvo". The pictures' have none.
-      layout: of queries and keys over devices, as in `CrossAttention`.
-      implementation: as that of `attend`; None chooses.
+      others: as those of `PolicyModule`; dropout is that of the output.
 
     Example:
       >>> import jax
@@ -51,13 +49,11 @@ class DecoupledAttention(Module):
     heads: int
     pictures: int = 1
     use_bias: str = "o"
-    layout: ContextParallel | None = None
-    implementation: str | BlockSizes | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        dense = partial(Dense, self.width, flat=self.layout is None)
+        dense = partial(Dense, self.width, **self.dense_policy)
         biased = (dense(use_bias=letter in self.use_bias) for letter in "qkvo")
         self.query, self.key, self.value, self.out = biased
         each = range(self.pictures)
@@ -110,7 +106,7 @@ class DecoupledAttention(Module):
         """
         x = tokens("x", x)
         self._check(contexts, scales=scales, masks=masks, regions=regions)
-        x, contexts = promoted(None, x, list(contexts))
+        x, contexts = promoted(self.dtype, x, list(contexts))
         masks = [None] * len(contexts) if masks is None else masks
         if not isinstance(contexts[0], ProjectedContext):
             given: Any = zip(contexts, masks, strict=True)
@@ -128,7 +124,7 @@ class DecoupledAttention(Module):
         total = reduce(add, [out * weight[..., None, None] for (out, _), weight in each])
         valid = [trace.valid & (weight != 0)[:, None] for (_, trace), weight in each]
         y = self.out(total.reshape(*x.shape[:2], self.width))
-        return zero_unless_visible(y, *valid), tuple(trace for _, trace in found)
+        return self.dropped(zero_unless_visible(y, *valid)), tuple(trace for _, trace in found)
 
     def _check(self, contexts: Any, *, masks: Any, **of_pictures: Any) -> None:
         """One of each for the text and the pictures, of some for the pictures alone."""

@@ -19,7 +19,7 @@ __all__ = ["Latents"]
 class Latents(Module):
     """L learned queries are the stream of a block or of a stack.
 
-    Which published module it is, is said by the reader's design: resamplers (Flamingo: Alayrac et
+    Which published module it is, the reader's configuration says: resamplers (Flamingo: Alayrac et
     al. 2022; Idefics2: Laurençon et al. 2024) are stacks with a final norm, the poolers of CoCa (Yu
     et al. 2022) and SigLIP (Zhai et al. 2023) and the projector of Kosmos-2 (Peng et al. 2023) are
     one block. The queries start at random; those of Idefics2 start at 1, all equal.
@@ -31,8 +31,8 @@ class Latents(Module):
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from crossattn.nn.presets import DESIGNS
-      >>> stack = Stack(layers=2, width=8, heads=2, design=DESIGNS["resampler"])
+      >>> from crossattn.nn import presets
+      >>> stack = Stack(layers=2, width=8, heads=2, config=presets.config("resampler"))
       >>> module = Latents(3, stack, final_norm=True)
       >>> (y, kept), _ = jax.eval_shape(lambda: module.init_with_output(jax.random.key(0),
       ...     jnp.ones((5, 7, 8)), observe=lambda trace: trace.entropy()))
@@ -65,7 +65,8 @@ class Latents(Module):
           one), and what was observed; of a stack with a leading axis of its layers.
         """
         start = nn.initializers.normal(1.0)
-        latents = learned(self, "latents", start, (self.count, self.reader.width))
+        made_in = self.reader.param_dtype
+        latents = learned(self, "latents", start, (self.count, self.reader.width), made_in)
         x = latents.astype(context.dtype)[None].repeat(context.shape[0], axis=0)
         if isinstance(self.reader, Stack):
             y, kept = self.reader(x, context, mask=mask, observe=observe)
@@ -75,5 +76,5 @@ class Latents(Module):
             kept = observe(trace)
         if not self.final_norm:
             return y, kept
-        join = self.reader.design.join
-        return Norm(join.norm, join.epsilon, name="norm")(y), kept
+        residual = self.reader.config.residual
+        return Norm(residual.norm_kind, residual.epsilon, made_in, name="norm")(y), kept

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.cache import KVCache, from_position
+from crossattn.nn.config import BlockConfig, fields_of
 from crossattn.nn.context import spread, zero_masked
-from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.layers.mlp import MLP
 from crossattn.nn.layers.residual import Residual
-from crossattn.nn.module import Module
+from crossattn.nn.module import PolicyModule
 from crossattn.nn.sublayers import attend_or_zero, both, combine_masks
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
@@ -17,7 +17,7 @@ from crossattn.shapes import Array, Float, Int
 __all__ = ["Prefix"]
 
 
-class Prefix(Module):
+class Prefix(PolicyModule):
     """Self-attention over [context ; x], then a feed-forward layer (GIT: Wang et al. 2022).
 
     The context stands first and reads itself; the words read both, under one softmax. Nothing of
@@ -26,7 +26,9 @@ class Prefix(Module):
     Attributes:
       width: M.
       heads: H.
-      design: its `join`, `own` and `feed`; what it says of the context does not apply.
+      config: its `residual`, `self_attention` and `mlp`; what it says of the context does not
+        apply.
+      others: as those of `PolicyModule`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -40,13 +42,15 @@ class Prefix(Module):
 
     width: int
     heads: int
-    design: Design = Design(order=("self", "feed"))
+    config: BlockConfig = BlockConfig(order=("self", "mlp"))
 
     def setup(self):  # noqa: D102 - Linen calls it
-        self.self_join = Residual(self.design.join)
-        self.self_attention = CrossAttention(self.width, self.heads, **self.design.own)
-        self.feed_join = Residual(self.design.join)
-        self.feed_forward = MLP(**self.design.feed)
+        config, policy = self.config, self.policy
+        self.self_residual = Residual(config.residual, **policy)
+        own = fields_of(config.self_attention) | self.attention_policy
+        self.self_attention = CrossAttention(self.width, self.heads, **own)
+        self.mlp_residual = Residual(config.residual, **policy)
+        self.mlp = MLP(**fields_of(config.mlp), **policy)
 
     def __call__(
         self,
@@ -78,14 +82,14 @@ class Prefix(Module):
         """
         advice = "a prefix has no context_width=, map the context to the width of the words first"
         x, context = both(streams, (self.width, self.width), otherwise=advice)
-        x, context = promoted(None, x, context)
+        x, context = promoted(self.dtype, x, context)
         seen = combine_masks(self_mask or Mask.causal(0), x_mask)
         x = zero_masked(x, x_mask, x.shape[1])
         context, there = self.project(
             context, context_mask=context_mask, context_positions=context_positions
         )
         there = replace(there, mask=context_mask)
-        words = self.self_join.before(x)
+        words = self.self_residual.before(x)
         here = self.self_attention.project(words, mask=seen, positions=x_positions)
         x, trace = self._reads(x, words, there, here, x_positions)
         return (x, context), trace
@@ -99,12 +103,12 @@ class Prefix(Module):
     ) -> tuple[Float[Array, "B S M"], ProjectedContext]:
         """The context behind this layer, and the keys and values that words read of it."""
         context = zero_masked(context, context_mask, context.shape[1])
-        tokens, attention = self.self_join.before(context), self.self_attention
+        tokens, attention = self.self_residual.before(context), self.self_attention
         there = attention.project(tokens, positions=context_positions)
         answer, _ = attend_or_zero(
             attention, tokens, there, mask=context_mask, x_positions=context_positions
         )
-        return self._fed(self.self_join(context, answer)), there
+        return self._fed(self.self_residual(context, answer)), there
 
     def decode_step(
         self,
@@ -117,8 +121,8 @@ class Prefix(Module):
         x_positions: Float[Array, "_ T _"] | None = None,
     ) -> tuple[Float[Array, "B T M"], KVCache, AttentionTrace]:
         """The words from `position` on, and the cache with them."""
-        x, context = promoted(None, x, context)
-        words = self.self_join.before(x)
+        x, context = promoted(self.dtype, x, context)
+        words = self.self_residual.before(x)
         cache = cache.extended(self.self_attention.project(words, positions=x_positions), position)
         (here,) = promoted(
             x.dtype, ProjectedContext(cache.keys, cache.values, from_position(position))
@@ -134,7 +138,7 @@ class Prefix(Module):
         read, trace = attend_or_zero(
             attention, words, there, x_positions=positions, extra_contexts=[here]
         )
-        return self._fed(self.self_join(x, read)), trace
+        return self._fed(self.self_residual(x, read)), trace
 
     def _fed(self, stream: Array) -> Array:
-        return self.feed_join(stream, self.feed_forward(self.feed_join.before(stream)))
+        return self.mlp_residual(stream, self.mlp(self.mlp_residual.before(stream)))

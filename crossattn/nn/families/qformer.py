@@ -1,6 +1,8 @@
 """Learned queries that read an image and talk to a text (Q-Former)."""
 
-from typing import Any, Literal
+from dataclasses import replace
+from functools import partial
+from typing import Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -8,13 +10,13 @@ from flax import linen as nn
 from crossattn import renamed
 from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.cache import KVCache, empty_cache, from_position
+from crossattn.nn.config import BlockConfig, fields_of
 from crossattn.nn.context import spread, tokens
-from crossattn.nn.design import Design
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.layers.mlp import MLP
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.layers.residual import Residual
-from crossattn.nn.module import Module
+from crossattn.nn.module import PolicyModule
 from crossattn.nn.scan import Remat, policy_of
 from crossattn.nn.sublayers import attend_or_zero, required
 from crossattn.nn.tables import learned
@@ -64,28 +66,29 @@ def joint_mask(talk: Talk, R: int, T: int, *, words: Bool[Array, "B T"] | None =
     return mask & Mask.keys(jnp.concatenate([queries, words], axis=1))
 
 
-class QFormerLayer(Module):
+class QFormerLayer(PolicyModule):
     """Attention over [queries ; words]; queries read the context; each has its feed-forward layer.
 
     Attributes:
       width: M.
       heads: H.
-      design: of the sublayers; without "cross" in its order the context is not read.
+      config: of the sublayers; without "cross" in its order the context is not read.
     """
 
     width: int
     heads: int
-    design: Design = Design()
+    config: BlockConfig = BlockConfig()
 
     def setup(self):  # noqa: D102 - Linen calls it
-        design = self.design
-        self.self_join = Residual(design.join)
-        self.self_attention = CrossAttention(self.width, self.heads, **design.own)
-        self.cross_join = Residual(design.cross_join or design.join)
-        self.cross_attention = CrossAttention(self.width, self.heads, **design.cross)
-        self.feed_join, self.text_feed_join = Residual(design.join), Residual(design.join)
-        self.feed_forward = MLP(**design.feed)
-        self.text_feed_forward = MLP(**design.feed)
+        config, policy = self.config, self.policy
+        attention = partial(CrossAttention, self.width, self.heads, **self.attention_policy)
+        residual, mlp = partial(Residual, **policy), partial(MLP, **fields_of(config.mlp), **policy)
+        self.self_residual = residual(config.residual)
+        self.self_attention = attention(**fields_of(config.self_attention))
+        self.cross_residual = residual(config.cross_residual or config.residual)
+        self.cross_attention = attention(**fields_of(config.cross_attention))
+        self.mlp_residual, self.text_mlp_residual = (residual(config.residual) for _ in range(2))
+        self.mlp, self.text_mlp = mlp(), mlp()
 
     def __call__(
         self,
@@ -98,23 +101,23 @@ class QFormerLayer(Module):
         """Returns queries and words, and the trace of the queries reading the context."""
         queries, text = streams
         joint = queries if text is None else jnp.concatenate([queries, text], axis=1)
-        read = self.self_join.before(joint)
+        read = self.self_residual.before(joint)
         y, _ = attend_or_zero(self.self_attention, read, read, mask=self_mask)
-        joint = self.self_join(joint, y)
+        joint = self.self_residual(joint, y)
         trace: AttentionTrace | None = None
         queries, words = jnp.split(joint, [queries.shape[1]], axis=1)
-        if "cross" in self.design.order:
-            read = self.cross_join.before(queries)
+        if "cross" in self.config.order:
+            read = self.cross_residual.before(queries)
             y, trace = attend_or_zero(self.cross_attention, read, context, mask=mask)
-            queries = self.cross_join(queries, y)
-        queries = self.feed_join(queries, self.feed_forward(self.feed_join.before(queries)))
+            queries = self.cross_residual(queries, y)
+        queries = self.mlp_residual(queries, self.mlp(self.mlp_residual.before(queries)))
         if text is None:
             return (queries, None), trace
         return (queries, self._feeds_words(words)), trace
 
     def project(self, queries: Float[Array, "B R M"]) -> ProjectedContext:
         """Keys and values of the queries, for words that read them."""
-        return self.self_attention.project(self.self_join.before(queries))
+        return self.self_attention.project(self.self_residual.before(queries))
 
     def decode_step(
         self,
@@ -124,21 +127,21 @@ class QFormerLayer(Module):
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "B T M"], KVCache]:
         """The words from `position` on, which read the queries and the words before them."""
-        read = self.self_join.before(x)
+        read = self.self_residual.before(x)
         cache = cache.extended(self.self_attention.project(read), position)
         (here,) = promoted(
             x.dtype, ProjectedContext(cache.keys, cache.values, from_position(position))
         )
         queries, _ = spread(queries, None, x.shape[0])
         y, _ = attend_or_zero(self.self_attention, read, queries, extra_contexts=[here])
-        return self._feeds_words(self.self_join(x, y)), cache
+        return self._feeds_words(self.self_residual(x, y)), cache
 
     def _feeds_words(self, words: Array) -> Array:
-        y = self.text_feed_forward(self.text_feed_join.before(words))
-        return self.text_feed_join(words, y)
+        y = self.text_mlp(self.text_mlp_residual.before(words))
+        return self.text_mlp_residual(words, y)
 
 
-class QFormer(Module):
+class QFormer(PolicyModule):
     """A Transformer whose first tokens are learned queries, which alone read the context.
 
     (BLIP-2: Li et al. 2023; with the words of an instruction, InstructBLIP: Dai et al. 2023.) The
@@ -150,14 +153,14 @@ class QFormer(Module):
       heads: H.
       queries: R.
       every: the context is read by layers 0, `every`, 2 `every`, ...
-      design: of the layers that read it.
+      config: of the layers that read it.
       remat: as in `Stack`.
-      dtype: as in `Stack`.
+      others: as those of `PolicyModule`.
 
     Example:
       >>> import jax
-      >>> from crossattn.nn.presets.two_stream import qformer
-      >>> module = qformer(width=8, heads=2, layers=2, queries=3)
+      >>> from crossattn.nn import presets
+      >>> module = presets.build("qformer", width=8, heads=2, layers=2, queries=3)
       >>> image, words = jnp.ones((2, 7, 5)), jnp.ones((2, 4, 8))
       >>> ((queries, text), traces), _ = jax.eval_shape(lambda: module.init_with_output(
       ...     jax.random.key(0), image, words, self_mask=joint_mask("causal", 3, 4)))
@@ -170,20 +173,18 @@ class QFormer(Module):
     heads: int
     queries: int = 32
     every: int = 2
-    design: Design = Design()
+    config: BlockConfig = BlockConfig()
     remat: Remat = None
-    dtype: Any = None
 
     def setup(self):  # noqa: D102 - Linen calls it
         layer = QFormerLayer
         if self.remat is not None:
             layer = nn.remat(layer, policy=policy_of(self.remat))
-        blind = Design(
-            ("self", "feed"), self.design.join, own=self.design.own, feed=self.design.feed
-        )
-        self.norm = Norm(self.design.join.norm, self.design.join.epsilon)
+        config = self.config
+        blind = replace(config, order=tuple(one for one in config.order if one != "cross"))
+        self.norm = Norm(config.residual.norm_kind, config.residual.epsilon, self.param_dtype)
         self.layer = [
-            layer(self.width, self.heads, blind if i % self.every else self.design)
+            layer(self.width, self.heads, blind if i % self.every else config, **self.policy)
             for i in range(self.layers)
         ]
 
@@ -206,8 +207,8 @@ class QFormer(Module):
     def _learned(self, context: Array) -> Array:
         required(context)
         context = tokens("context", context)
-        start = nn.initializers.normal(0.02)
-        queries = learned(self, "queries", start, (self.queries, self.width)).astype(context.dtype)
+        start, shape = nn.initializers.normal(0.02), (self.queries, self.width)
+        queries = learned(self, "queries", start, shape, self.param_dtype).astype(context.dtype)
         return queries[None].repeat(context.shape[0], axis=0)
 
     def encode(
@@ -258,7 +259,9 @@ class QFormer(Module):
 
     def init_cache(self, rows: int, length: int) -> tuple[KVCache, ...]:
         """An empty cache of every layer, of `rows` texts of up to `length` words."""
-        attention = CrossAttention(self.width, self.heads, **self.design.own, parent=None)
+        attention = CrossAttention(
+            self.width, self.heads, **fields_of(self.config.self_attention), parent=None
+        )
         return (empty_cache(attention, (rows,), length, self.dtype),) * self.layers
 
     def decode_step(

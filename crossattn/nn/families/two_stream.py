@@ -1,10 +1,12 @@
-"""Two streams that change each other: one module that fills any `TwoStreamDesign`."""
+"""Two streams that change each other: one module for any `TwoStreamConfig`."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from crossattn.nn.attention import CrossAttention
+from crossattn.nn.config import TwoStreamConfig, fields_of
 from crossattn.nn.context import zero_masked
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.families.bidirectional import BidirectionalAttention
@@ -12,44 +14,49 @@ from crossattn.nn.layers.link import Link
 from crossattn.nn.layers.mlp import MLP
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.layers.residual import Residual
-from crossattn.nn.module import Module
-from crossattn.nn.stream_design import TwoStreamDesign
+from crossattn.nn.module import PolicyModule
 from crossattn.nn.sublayers import attend_or_zero, both, combine_masks, zero_unless_visible
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
 
-__all__ = ["Stream", "TwoStreamDesign", "TwoStreams"]
+__all__ = ["Stream", "TwoStreams"]
 
 Pair = tuple[Array | None, Array | None]
 
 
-class Stream(Module):
-    """One of two streams: its sublayers, each joined as the design says.
+class Stream(PolicyModule):
+    """One of two streams: its sublayers, each joined as the configuration says.
 
     Attributes:
       width: its own.
       heads: H.
-      design: of both streams.
+      config: of both streams.
+      others: as those of `PolicyModule`.
     """
 
     width: int
     heads: int
-    design: TwoStreamDesign = TwoStreamDesign()
+    config: TwoStreamConfig = TwoStreamConfig()
 
     def setup(self):  # noqa: D102 - Linen calls it
-        design, width, heads = self.design, self.width, self.heads
-        inner = {} if design.inner == 1 else {"head_size": _head_size(design, width, heads)}
-        self.self_join = Residual(design.self_join or design.join)
-        self.self_attention = CrossAttention(width, heads, **design.own)
-        self.cross_join = Residual(design.cross_join or design.join)
-        self.cross_attention = CrossAttention(width, heads, **{**inner, **design.cross})
-        feeds = range(design.order.count("feed"))
-        self.feed_join = [Residual(design.join) for _ in feeds]
-        self.feed_forward = [MLP(**design.feed) for _ in feeds]
-        if "norm" in design.order:
-            self.norm = Norm(design.join.norm, design.join.epsilon)
-        if "link" in design.order:
-            self.link = Link(design.link, design.join.epsilon)
+        config, width, heads = self.config, self.width, self.heads
+        residual = partial(Residual, **self.policy)
+        attention = partial(CrossAttention, width, heads, **self.attention_policy)
+        self.self_residual = residual(config.self_residual or config.residual)
+        self.self_attention = attention(**fields_of(config.self_attention))
+        self.cross_residual = residual(config.cross_residual or config.residual)
+        cross = fields_of(config.cross_attention)
+        if config.inner != 1:
+            cross["head_size"] = _head_size(config, width, heads)
+        self.cross_attention = attention(**cross)
+        mlps = range(config.order.count("mlp"))
+        self.mlp_residual = [residual(config.residual) for _ in mlps]
+        self.mlp = [MLP(**fields_of(config.mlp), **self.policy) for _ in mlps]
+        norm = config.residual.norm_kind, config.residual.epsilon, self.param_dtype
+        if "norm" in config.order:
+            self.norm = Norm(*norm)
+        if "link" in config.order:
+            self.link = Link(config.link, *norm[1:])
 
     def reads_itself(
         self,
@@ -58,7 +65,7 @@ class Stream(Module):
         positions: Float[Array, "_ T _"] | None = None,
     ) -> tuple[Float[Array, "B T M"], AttentionTrace]:
         """The stream after attention within it, and the trace of that."""
-        read = self.self_join.before(x)
+        read = self.self_residual.before(x)
         y, trace = attend_or_zero(
             self.self_attention,
             read,
@@ -67,27 +74,28 @@ class Stream(Module):
             x_positions=positions,
             context_positions=positions,
         )
-        return self.self_join(x, y), trace
+        return self.self_residual(x, y), trace
 
     def feeds(self, x: Float[Array, "B T M"], turn: int = 0) -> Float[Array, "B T M"]:
         """The stream after the feed-forward layer, of which there may be several."""
-        join = self.feed_join[turn]
-        return join(x, self.feed_forward[turn](join.before(x)))
+        join = self.mlp_residual[turn]
+        return join(x, self.mlp[turn](join.before(x)))
 
 
-class TwoStreams(Module):
+class TwoStreams(PolicyModule):
     """One layer in which x and the context both change.
 
     Attributes:
       width: M of x.
       heads: H of all attentions.
-      design: what it is made of.
+      config: what it is made of.
       context_width: N of the context; M when None.
+      others: as those of `PolicyModule`.
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from crossattn.nn.presets.two_stream import STREAMS
-      >>> layer = TwoStreams(width=8, heads=2, design=STREAMS["vilbert"], context_width=6)
+      >>> from crossattn.nn import presets
+      >>> layer = TwoStreams(8, 2, presets.config("vilbert"), context_width=6)
       >>> words, regions = jnp.ones((3, 5, 8)), jnp.ones((3, 7, 6))
       >>> seen = Mask.lengths(key=jnp.array([7, 2, 0]))
       >>> ((x, context), (trace, back)), _ = jax.eval_shape(lambda: layer.init_with_output(
@@ -98,22 +106,22 @@ class TwoStreams(Module):
 
     width: int
     heads: int
-    design: TwoStreamDesign = TwoStreamDesign()
+    config: TwoStreamConfig = TwoStreamConfig()
     context_width: int | None = None
 
     def setup(self):  # noqa: D102 - Linen calls it
-        design, other = self.design, self.context_width or self.width
-        if design.exchange == "shared" and other != self.width:
+        config, other = self.config, self.context_width or self.width
+        if config.exchange == "shared" and other != self.width:
             raise ValueError(
                 f"streams of widths {self.width} and {other} cannot share weights: "
                 'choose equal widths or exchange="separate"'
             )
-        self.x = Stream(self.width, self.heads, design)
-        self.context = Stream(other, self.heads, design)
-        if design.exchange == "one-product":
-            size = _head_size(design, self.width, self.heads)
-            how = {"implementation": design.cross.get("implementation")}
-            self.exchange = BidirectionalAttention(self.width, self.heads, size, other, **how)
+        self.x = Stream(self.width, self.heads, config, **self.policy)
+        self.context = Stream(other, self.heads, config, **self.policy)
+        if config.exchange == "one-product":
+            size = _head_size(config, self.width, self.heads)
+            fields = self.width, self.heads, size, other
+            self.exchange = BidirectionalAttention(*fields, **self.attention_policy)
 
     def __call__(
         self,
@@ -154,7 +162,7 @@ class TwoStreams(Module):
             stream of another width.
         """
         streams = both(streams, self._widths, otherwise=self._advice(streams))
-        streams, towers = promoted(None, tuple(streams), towers)
+        streams, towers = promoted(self.dtype, tuple(streams), towers)
         self._check((x_positions, context_positions), towers)
         positions, sides = (x_positions, context_positions), self._sides
         seen = lambda pair: [
@@ -167,8 +175,8 @@ class TwoStreams(Module):
         own = combine_masks(here, self_mask), there
         others = there, combine_masks(here, back_mask)
         traces, turn = [None, None], 0
-        alone = sides[:1] if self.design.one_sided else sides
-        for sublayer in self.design.order:
+        alone = sides[:1] if self.config.one_sided else sides
+        for sublayer in self.config.order:
             if sublayer == "link":
                 pair = [side.link(*two) for side, *two in zip(sides, pair, joined, strict=True)]
             elif sublayer == "norm":
@@ -177,12 +185,12 @@ class TwoStreams(Module):
                 for i, side in enumerate(alone):
                     pair[i], _ = side.reads_itself(pair[i], own[i], positions[i])
                 continue
-            elif sublayer == "feed":
+            elif sublayer == "mlp":
                 for i, side in enumerate(alone):
                     pair[i] = side.feeds(pair[i], turn)
                 turn += 1
             else:
-                readers = {"cross": (0, 1), "forth": (0,), "back": (1,)}[sublayer]
+                readers = {"cross": (0, 1), "x_to_context": (0,), "context_to_x": (1,)}[sublayer]
                 read = old if sublayer == "cross" else list(pair)
                 self._exchange(readers, pair, read, traces, others, positions)
             old = list(pair)
@@ -194,7 +202,7 @@ class TwoStreams(Module):
 
     def _advice(self, streams: Any) -> str:
         """What to do about a context of another width."""
-        if self.design.exchange == "shared":
+        if self.config.exchange == "shared":
             return f"these share weights, map the context to width {self.width} first"
         width = next(reversed(np.shape(streams[1])), None)
         return f"give context_width={width}, as in layer.clone(context_width={width})"
@@ -204,21 +212,21 @@ class TwoStreams(Module):
         return self.x, self.context
 
     def _check(self, positions: Pair, towers: Any) -> None:
-        design = self.design
-        placing = [fields.get("placing") for fields in (design.own, design.cross)]
-        if any(p is not None for p in positions) and placing == [None, None]:
+        config = self.config
+        used = config.self_attention.positions or config.cross_attention.positions
+        if any(p is not None for p in positions) and not used:
             raise ValueError("positions were given, but this design does nothing with them")
-        if (towers is None) == ("link" in design.order):
+        if (towers is None) == ("link" in config.order):
             raise ValueError('towers are needed by designs with a "link", and by no other')
 
     def _exchange(self, readers, pair, other, traces, masks, positions):
         """Readers of `pair` read the streams `other`; pair and traces are changed in place."""
-        joins = [side.cross_join for side in self._sides]
-        if self.design.exchange == "shared":
+        joins = [side.cross_residual for side in self._sides]
+        if self.config.exchange == "shared":
             joins = [joins[0], joins[0]]
         given = [join.before(stream) for join, stream in zip(joins, pair, strict=True)]
         keys = [join.before(stream) for join, stream in zip(joins, other, strict=True)]
-        if self.design.exchange == "one-product":
+        if self.config.exchange == "one-product":
             found: Any
             *read, found = self.exchange.both(*given, mask=masks[0], back=masks[1])
             for i in readers:
@@ -226,7 +234,7 @@ class TwoStreams(Module):
                 pair[i], traces[i] = joins[i](pair[i], answer), found[i]
             return
         for i in readers:
-            side = self.x if self.design.exchange == "shared" else self._sides[i]
+            side = self.x if self.config.exchange == "shared" else self._sides[i]
             answer, traces[i] = attend_or_zero(
                 side.cross_attention,
                 given[i],
@@ -238,14 +246,14 @@ class TwoStreams(Module):
             pair[i] = joins[i](pair[i], answer)
 
 
-def _head_size(design: TwoStreamDesign, width: int, heads: int) -> int:
+def _head_size(config: TwoStreamConfig, width: int, heads: int) -> int:
     """D of the exchange, where the design does not give it."""
-    if "head_size" in design.cross:
-        return design.cross["head_size"]
-    size = design.inner * width / heads
+    if config.cross_attention.head_size is not None:
+        return config.cross_attention.head_size
+    size = config.inner * width / heads
     if not size.is_integer():
         raise ValueError(
-            f"an exchange of width {design.inner} x {width} has no whole heads, {heads} of them: "
-            "choose other heads, or give cross a head_size"
+            f"an exchange of width {config.inner} x {width} has no whole heads, {heads} of them: "
+            "choose other heads, or give cross_attention a head_size"
         )
     return int(size)

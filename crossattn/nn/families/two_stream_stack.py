@@ -8,6 +8,7 @@ from flax import linen as nn
 from crossattn import renamed
 from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.cache import KVCache, empty_cache
+from crossattn.nn.config import fields_of
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import Module
 from crossattn.nn.scan import Remat, scan_layers
@@ -26,8 +27,7 @@ class StreamStack(Module):
       layer: a `TwoStreams` or a `Prefix`.
       layers: L.
       remat: what the backward pass computes again instead of keeping it; None: nothing.
-      dtype: of the streams, e.g. bfloat16; that of the inputs when None. Parameters keep theirs,
-        norms and softmax are taken in float32 at least.
+      dtype: of the streams, e.g. bfloat16; that of the layer when None.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -44,6 +44,10 @@ class StreamStack(Module):
     layers: int
     remat: Remat = None
     dtype: Any = None
+
+    @property
+    def _dtype(self) -> Any:
+        return self.layer.dtype if self.dtype is None else self.dtype
 
     def __call__(
         self,
@@ -71,7 +75,7 @@ class StreamStack(Module):
             streams, traces = layer(streams, **where, **joined)
             return streams, observe(traces)
 
-        streams, towers = promoted(self.dtype, tuple(streams), towers)
+        streams, towers = promoted(self._dtype, tuple(streams), towers)
         return scan_layers(
             step, self.layer, streams, (where,), (towers,), layers=self.layers, remat=self.remat
         )
@@ -89,7 +93,7 @@ class StreamStack(Module):
             return layer.project(context, **where)
 
         where = {"context_mask": context_mask, "context_positions": context_positions}
-        (context,) = promoted(self.dtype, context)
+        (context,) = promoted(self._dtype, context)
         return scan_layers(step, self.layer, context, (where,), layers=self.layers)[1]
 
     start = renamed.method("start", "init_cache")
@@ -98,8 +102,10 @@ class StreamStack(Module):
     def init_cache(self, rows: int, length: int) -> KVCache:
         """An empty cache of `rows` texts of up to `length` words, with a leading axis L."""
         layer = self.layer
-        attention = CrossAttention(layer.width, layer.heads, **layer.design.own, parent=None)
-        return empty_cache(attention, (self.layers, rows), length, self.dtype)
+        attention = CrossAttention(
+            layer.width, layer.heads, **fields_of(layer.config.self_attention), parent=None
+        )
+        return empty_cache(attention, (self.layers, rows), length, self._dtype)
 
     def decode_step(
         self,
@@ -119,7 +125,7 @@ class StreamStack(Module):
             return x, (cache, observe(trace))
 
         where = {"position": position, "context_mask": context_mask, "x_positions": x_positions}
-        x, context = promoted(self.dtype, x, context)
+        x, context = promoted(self._dtype, x, context)
         own = (context, cache)
         x, (cache, kept) = scan_layers(step, self.layer, x, (where,), (own,), layers=self.layers)
         return x, cache, kept

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from crossattn.nn.module import Module
+from crossattn.nn.module import KERNEL_INIT, Module
 from crossattn.shapes import Array, Float
 
 
@@ -24,6 +24,7 @@ class Dense(Module):
         be gathered first.
       dtype: of the product; that of the inputs when None, to which the parameters are cast.
       param_dtype: of parameters that are made: JAX's float, unless another one is given.
+      kernel_init: initial values of the kernel.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -37,14 +38,14 @@ class Dense(Module):
     flat: bool = True
     dtype: Any = None
     param_dtype: Any = float
+    kernel_init: nn.initializers.Initializer = KERNEL_INIT
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "... M"]) -> Float[Array, "... N"]:
         """Map (..., M) to (..., features)."""
         shape = (inputs.shape[-1], self.features)
         self.made_for("kernel", -2, inputs.shape[-1])
-        start = nn.initializers.lecun_normal()
-        kernel = self.param("kernel", start, shape, self.param_dtype)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         inputs = inputs.astype(computing_dtype(self.dtype, inputs, kernel))
         rows = inputs.reshape(-1, inputs.shape[-1]) if self.flat else inputs
         y = rows @ kernel.astype(inputs.dtype)

@@ -1,17 +1,16 @@
 """A stream joined by the state of a tower."""
 
-from typing import Literal, get_args
+from typing import Any, get_args
 
 from flax import linen as nn
 
 from crossattn.nn.choices import known
+from crossattn.nn.config import LinkKind
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.module import Module
 from crossattn.shapes import Array, Float
 
-__all__ = ["Link", "LinkKind"]
-
-LinkKind = Literal["add", "scaled", "interpolated"]
+__all__ = ["Link"]
 
 
 class Link(Module):
@@ -21,6 +20,7 @@ class Link(Module):
       kind: "add": LN(h + x); "scaled": LN(a h + x) with a = 1 at the start; "interpolated":
         LN((1 - a) h + a x) with a = 0.5 at the start.
       epsilon: of the norm.
+      param_dtype: of parameters that are made.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -32,6 +32,7 @@ class Link(Module):
 
     kind: LinkKind = "add"
     epsilon: float = 1e-5
+    param_dtype: Any = float
 
     @nn.compact
     def __call__(
@@ -41,8 +42,8 @@ class Link(Module):
         known("Link.kind", self.kind, get_args(LinkKind))
         if self.kind != "add":
             start = nn.initializers.constant(1.0 if self.kind == "scaled" else 0.5)
-            factor = self.param("factor", start, ()).astype(x.dtype)
+            factor = self.param("factor", start, (), self.param_dtype).astype(x.dtype)
             scaled = self.kind == "scaled"
             tower = tower * (factor if scaled else 1 - factor)
             x = x if scaled else x * factor
-        return Norm("layer", self.epsilon, name="norm")(tower + x)
+        return Norm("layer", self.epsilon, self.param_dtype, name="norm")(tower + x)

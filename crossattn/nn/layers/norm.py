@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from crossattn.nn.config import NormKind
 from crossattn.nn.module import Module
-from crossattn.nn.slots import NormKind
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array, Float
 

@@ -27,13 +27,15 @@ def check_places(tokens: Array, positions: Array, *, added: bool) -> None:
 
     >>> check_places(jnp.ones((2, 3, 8)), jnp.ones((1, 3, 1)), added=True)
     Traceback (most recent call last):
-    ValueError: positions (1, 3, 1) for tokens (2, 3, 8): placing="add" takes vectors (1, 3, 8)
+    ValueError: positions (1, 3, 1) for tokens (2, 3, 8): positions="add" takes vectors (1, 3, 8)
     """
     (B, T, N), found = tokens.shape, jnp.shape(positions)
     whole = len(found) == 3 and found[0] in (1, B) and found[1] == T
     if whole and (not added or found[2] == N):
         return
-    kind, last = ('placing="add" takes vectors', N) if added else ("Rotary takes coordinates", "A")
+    kind, last = (
+        ('positions="add" takes vectors', N) if added else ("Rotary takes coordinates", "A")
+    )
     raise ValueError(
         f"positions {found} for tokens {tokens.shape}: {kind} (1, {T}, {last})"
         + (f" or ({B}, {T}, {last})" if B != 1 and len(found) == 3 and found[0] != 1 else "")

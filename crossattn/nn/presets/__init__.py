@@ -1,12 +1,9 @@
-"""The published designs by name: their configurations, the modules that they make, their papers."""
+"""The published designs by name: their entries, configurations and modules.
 
-from crossattn.nn.presets.registry import (
-    ALONE,
-    DESIGNS,
-    TEXT,
-    build,
-    differences,
-    names,
-)
+`published` has the entries; a preset of a known family is one more of them.
+"""
 
-__all__ = ["ALONE", "DESIGNS", "TEXT", "build", "differences", "names"]
+from crossattn.nn.presets.published import TEXT, Composed, Preset
+from crossattn.nn.presets.registry import build, config, differences, get, names
+
+__all__ = ["TEXT", "Composed", "Preset", "build", "config", "differences", "get", "names"]
