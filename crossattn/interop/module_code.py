@@ -77,7 +77,7 @@ def numbers(name: str, beside: config.Config | None, paths: set[str]) -> dict[st
         return {}
     if beside.epsilon is not None and not math.isclose(beside.epsilon, design.residual.epsilon):
         found["residual"] = f"replace(design.residual, epsilon={beside.epsilon:g})"
-    feeds = any("mlp" in path for path in paths)
+    feeds = any("mlp/" in path for path in paths)
     if feeds and beside.activation not in (None, design.mlp.activation):
         found["mlp"] = f"replace(design.mlp, activation={beside.activation!r})"
     return found
