@@ -1,17 +1,25 @@
 """What the fields of a description take: checked when it is made, and said in one line."""
 
 import dataclasses
+import difflib
 import math
 import numbers
 import os
 import reprlib
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-KINDS = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a text"}
+KINDS = {
+    int: "a whole number",
+    float: "a finite number",
+    bool: "True or False",
+    str: "a text",
+    type(None): "None",
+}
 
 
 def settle(described: Any, prefix: str = "") -> None:
@@ -49,12 +57,44 @@ def fitted(hint: Any, value: Any, name: str) -> Any:
     try:
         return _fit(hint, value)
     except TypeError:
-        said = reprlib.repr(value)
-        raise ValueError(f"{name} takes {_kind(hint)}, got {said}") from None
+        said = f"{name} takes {_kind(hint)}, got {reprlib.repr(value)}"
+        words = [word for word in _members(hint, typing.Literal) if isinstance(word, str)]
+        near = difflib.get_close_matches(str(value), words, n=1)
+        raise ValueError(f"{said}: did you mean {near[0]}?" if near else said) from None
+
+
+def options_of(hint: Any) -> tuple[Any, ...]:
+    """The annotations of a union, or the one annotation.
+
+    Example:
+      >>> options_of(int | None), options_of(int)
+      ((<class 'int'>, <class 'NoneType'>), (<class 'int'>,))
+    """
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if union else (hint,)
+
+
+def _members(hint: Any, origin: Any) -> list[Any]:
+    """What the annotations of an origin list."""
+    of = (one for one in options_of(hint) if typing.get_origin(one) is origin)
+    return [member for one in of for member in typing.get_args(one)]
+
+
+def described_by(hint: Any) -> list[type]:
+    """The dataclasses that a field may hold."""
+    return [one for one in options_of(hint) if dataclasses.is_dataclass(one)]  # type: ignore[misc]
 
 
 def _fit(hint: Any, value: Any) -> Any:
     """The value, or a TypeError."""
+    if len(several := options_of(hint)) > 1:
+        for one in several:
+            try:
+                return _fit(one, value)
+            except TypeError:
+                continue
+    if hint is type(None) and value is None:
+        return None
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple and isinstance(value, tuple | list):
         if arguments[-1] is Ellipsis:
@@ -81,6 +121,8 @@ def _fit(hint: Any, value: Any) -> Any:
 
 def _kind(hint: Any) -> str:
     """What a field of an annotation takes, in words."""
+    if len(several := options_of(hint)) > 1:
+        return " or ".join(map(_kind, several))
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple and arguments[-1] is Ellipsis:
         return f"a tuple of which each is {_kind(arguments[0])}"
@@ -103,6 +145,11 @@ def positive(prefix: str = "", **fields: int | float) -> None:
 def changed(node: Any, changes: Mapping[Any, Any], prefix: str = "") -> Any:
     """A dataclass with some fields changed, at once: named by dotted path, in whatever order.
 
+    A change below a field that is None starts from the field that it stands for: `cross_residual`
+    from `residual`, with the changes of that one, else from the defaults of its dataclass. A field
+    with the metadata `resets`, a function from its new value to other fields by name, sets these
+    when it is changed; what is changed of them at once comes on top.
+
     Args:
       node: the dataclass.
       changes: value by path.
@@ -111,6 +158,28 @@ def changed(node: Any, changes: Mapping[Any, Any], prefix: str = "") -> Any:
     Raises:
       ValueError: there is no such field, one is changed twice, or a value is not for it.
     """
+    whole, parts = _sorted(node, changes, prefix)
+    start = {
+        name: value
+        for field in dataclasses.fields(node)
+        if field.name in whole and "resets" in field.metadata
+        for name, value in field.metadata["resets"](whole[field.name]).items()
+    } | whole
+    for name in sorted(parts, key=lambda name: start.get(name, getattr(node, name)) is None):
+        within = start.get(name, getattr(node, name))
+        if within is None:
+            within = _instead(node, name, start)
+        start[name] = changed(within, parts[name], f"{prefix}{name}.")
+    try:
+        return dataclasses.replace(node, **start)
+    except TypeError as error:  # a dataclass that checks itself in its own words
+        raise ValueError(f"{prefix.rstrip('.')}: {error}".removeprefix(": ")) from None
+
+
+def _sorted(
+    node: Any, changes: Mapping[Any, Any], prefix: str
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """New values of whole fields, and changes below fields."""
     fields = {field.name: field.type for field in dataclasses.fields(node)}
     whole: dict[str, Any] = {}
     parts: dict[str, dict[str, Any]] = {}
@@ -119,20 +188,37 @@ def changed(node: Any, changes: Mapping[Any, Any], prefix: str = "") -> Any:
             raise ValueError(f"a field is named by a text like model.width, got {path!r}")
         name, dot, rest = path.partition(".")
         if name not in fields:
-            what = type(node).__name__
-            raise ValueError(f"{what} has no field {name!r}; it has {', '.join(fields)}")
+            raise ValueError(_unknown(node, path, prefix))
         if not dot:
             whole[name] = fitted(fields[name], value, prefix + name)
-        elif dataclasses.is_dataclass(fields[name]):
+        elif described_by(fields[name]):
             parts.setdefault(name, {})[rest] = value
         else:
             raise ValueError(f"{prefix}{name} is a value and has no field {rest!r}")
     if twice := whole.keys() & parts.keys():
         raise ValueError(f"{', '.join(sorted(twice))} is changed as a whole and in part")
-    inner = {
-        name: changed(getattr(node, name), part, f"{prefix}{name}.") for name, part in parts.items()
-    }
-    return dataclasses.replace(node, **whole, **inner)
+    return whole, parts
+
+
+def _instead(node: Any, name: str, start: Mapping[str, Any]) -> Any:
+    """What a field that is None begins with."""
+    fields = {field.name: field.type for field in dataclasses.fields(node)}
+    for other in fields:
+        if name.endswith(f"_{other}"):
+            return start.get(other, getattr(node, other))
+    return described_by(fields[name])[0]()
+
+
+def _unknown(node: Any, path: str, prefix: str) -> str:
+    """What is said of a field that there is not."""
+    name = path.partition(".")[0]
+    fields = [field.name for field in dataclasses.fields(node)]
+    deeper = [known for known in flat(dataclasses.asdict(node)) if known.endswith(f".{path}")]
+    said = f"{type(node).__name__} has no field {name!r}"
+    near = deeper[:1] or difflib.get_close_matches(name, fields, n=1, cutoff=0.7)
+    if near:
+        return f"{said}: did you mean {prefix}{near[0]}?"
+    return f"{said}; it has {', '.join(fields)}"
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

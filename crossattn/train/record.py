@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import platform
-import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 
 import crossattn
+from crossattn.fields import options_of
 from crossattn.files import contents, write_atomically
 from crossattn.train.run import Run
 
@@ -148,10 +148,8 @@ def _build(hint: Any, value: Any, name: str) -> Any:
         return value
     if origin is typing.Literal and value in arguments:
         return value
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        return _build(next(one for one in arguments if one is not type(None)), value, name)
+    if len(several := options_of(hint)) > 1:
+        return _build_one_of(several, value, name)
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and type(value) is int:
@@ -159,6 +157,17 @@ def _build(hint: Any, value: Any, name: str) -> Any:
     if isinstance(hint, type) and type(value) is hint:
         return value
     raise ValueError(f"{name} cannot be {value!r}")
+
+
+def _build_one_of(hints: tuple[Any, ...], value: Any, name: str) -> Any:
+    """A value as the first annotation that it fits; else what is wrong with it as the first."""
+    wrong = []
+    for hint in hints:
+        try:
+            return _build(hint, value, name)
+        except (TypeError, ValueError) as error:
+            wrong.append(error)
+    raise wrong[0]
 
 
 def _build_dataclass(hint: type, value: Any, name: str) -> Any:

@@ -1,12 +1,13 @@
 """A suite is data: a base run, variants that change a field, one primary metric, claims."""
 
 import dataclasses
+import itertools
 import json
 import re
 import reprlib
 import typing
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from crossattn.fields import flat, settle
@@ -167,6 +168,40 @@ class Suite:
             del found["optimizer.learning_rate"]
             found["learning_rates"] = list(self.learning_rates)
         return found
+
+
+def grid(fields: Mapping[str, Sequence[Any]]) -> dict[str, Changes]:
+    """The variants of a grid: every combination of the values of some fields, under its name.
+
+    A word stands for itself in a name, any other value beside the last word of its field.
+
+    Raises:
+      ValueError: a field has no values or two that are named alike.
+
+    Example:
+      >>> grid({"model.heads": (1, 4), "optimizer.name": ("adamw", "lion")})["heads 4, lion"]
+      {'model.heads': 4, 'optimizer.name': 'lion'}
+    """
+    named = [{_called(field, value): {field: value} for value in fields[field]} for field in fields]
+    for field, values in zip(fields, named, strict=True):
+        if not values or len(values) < len(fields[field]):
+            raise ValueError(f"grid: {field} takes different values, got {fields[field]!r}")
+    every = itertools.product(*(values.items() for values in named))
+    return {
+        ", ".join(name for name, _ in row): {k: v for _, change in row for k, v in change.items()}
+        for row in every
+    }
+
+
+def _called(field: str, value: Any) -> str:
+    """A value in the name of a variant."""
+    if isinstance(value, str) and value:
+        return value
+    last = field.rpartition(".")[2].replace("_", " ")
+    if isinstance(value, bool) or (not value and not isinstance(value, int | float)):
+        return last if value else f"no {last}"
+    several = "+".join(map(str, value)) if isinstance(value, tuple | list) else value
+    return f"{last} {several}"
 
 
 def _presented(changes: Any) -> Any:

@@ -10,7 +10,7 @@ import configs
 from crossattn.train import run as run_module
 from crossattn.train.folder import Folder, FolderError
 from crossattn.train.run import Data, Model, Optimizer, Run, replace
-from crossattn.train.suite import Suite
+from crossattn.train.suite import Suite, grid
 
 SUITES = [module.name for module in pkgutil.iter_modules(configs.__path__)]
 
@@ -199,6 +199,23 @@ def test_a_suite_that_cannot_be_is_refused(fields, message):
 def test_a_sweep_does_not_choose_what_a_variant_sets():
     with pytest.raises(ValueError, match=r"variant v: changes .*, which the s"):
         made(variants={"a": {}, "v": {"optimizer.learning_rate": 0.1}}, sweep=True)
+
+
+def test_a_grid_is_every_combination_under_its_name():
+    found = grid({"optimizer.name": ("adamw", "lion"), "model.heads": (1, 4)})
+    assert list(found) == ["adamw, heads 1", "adamw, heads 4", "lion, heads 1", "lion, heads 4"]
+    suite = made(variants=found, baseline="adamw, heads 4")
+    run = suite.run("lion, heads 1")
+    assert (run.optimizer.name, run.model.heads) == ("lion", 1)
+    names = grid({"data.flip": (True, False), "data.tasks": (("question", "caption"),)})
+    assert list(names) == ["flip, tasks question+caption", "no flip, tasks question+caption"]
+    assert list(grid({"model.block.head_gate": (None, "tanh")})) == ["no head gate", "tanh"]
+
+
+@pytest.mark.parametrize("values", [(), ("tanh", "tanh"), (None, False)])
+def test_a_grid_of_values_that_are_named_alike_is_refused(values):
+    with pytest.raises(ValueError, match=r"grid: model\.gate takes different values, got \("):
+        grid({"model.heads": (1, 2), "model.gate": values})
 
 
 @pytest.mark.parametrize("name", SUITES)
