@@ -146,9 +146,9 @@ def changed(node: Any, changes: Mapping[Any, Any], prefix: str = "") -> Any:
     """A dataclass with some fields changed, at once: named by dotted path, in whatever order.
 
     A change below a field that is None starts from the field that it stands for: `cross_residual`
-    from `residual`, with the changes of that one, else from the defaults of its dataclass. A field
-    with the metadata `resets`, a function from its new value to other fields by name, sets these
-    when it is changed; what is changed of them at once comes on top.
+    from `residual`, with the changes of that one, else from the defaults of its dataclass. A
+    dataclass with a method `implied(changes)` says which fields follow from new values of others;
+    what is changed of these at once comes on top.
 
     Args:
       node: the dataclass.
@@ -159,12 +159,7 @@ def changed(node: Any, changes: Mapping[Any, Any], prefix: str = "") -> Any:
       ValueError: there is no such field, one is changed twice, or a value is not for it.
     """
     whole, parts = _sorted(node, changes, prefix)
-    start = {
-        name: value
-        for field in dataclasses.fields(node)
-        if field.name in whole and "resets" in field.metadata
-        for name, value in field.metadata["resets"](whole[field.name]).items()
-    } | whole
+    start = {**(node.implied(whole) if hasattr(node, "implied") else {}), **whole}
     for name in sorted(parts, key=lambda name: start.get(name, getattr(node, name)) is None):
         within = start.get(name, getattr(node, name))
         if within is None:

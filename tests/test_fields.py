@@ -39,11 +39,12 @@ PRESETS = {"plain": Layer(), "gated": Layer(join=Join(gate="tanh")), "pair": Pai
 
 @dataclasses.dataclass(frozen=True)
 class Net:
-    preset: str = dataclasses.field(
-        default="plain", metadata={"resets": lambda name: {"layer": PRESETS[name]}}
-    )
+    preset: str = "plain"
     layer: Layer | Pair = Layer()
     depth: int = 2
+
+    def implied(self, changes):
+        return {"layer": PRESETS[changes["preset"]]} if "preset" in changes else {}
 
 
 @pytest.mark.parametrize(
