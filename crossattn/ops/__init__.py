@@ -7,8 +7,8 @@ and `trace` (weights and statistics, computed afterwards).
 
 from crossattn.ops.api import attend, attention, explain
 from crossattn.ops.kernels.block_sizes import BlockSizes
-from crossattn.ops.kernels.split_kv import merge_partials
 from crossattn.ops.masks.mask import Mask
+from crossattn.ops.partials import merge_partials
 from crossattn.ops.trace.trace import AttentionTrace
 from crossattn.renamed import names
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from crossattn.ops import dispatch, reference
+from crossattn.ops import dispatch
 from crossattn.ops.checks import (
     as_array,
     as_mask,
@@ -19,9 +20,12 @@ from crossattn.ops.checks import (
     checked_scale,
     checked_sinks,
 )
-from crossattn.ops.dispatch import IMPLEMENTATIONS, Choice, RefusalError
+from crossattn.ops.dispatch import IMPLEMENTATIONS, RefusalError
 from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.kernels.dense import KERNEL as DENSE
+from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Kernel
 from crossattn.ops.masks.mask import Mask
+from crossattn.ops.partials import add_sinks
 from crossattn.ops.trace.trace import AttentionTrace
 from crossattn.ops.varying import varying_like
 from crossattn.shapes import Array, Bool, Float
@@ -41,6 +45,7 @@ def attend(
     sinks: Float[Array, " H"] | None = None,
     dropout: tuple[float | int, Array] | None = None,
     implementation: str | BlockSizes | None = None,
+    heads_first: bool = False,
 ) -> tuple[Float[Array, "B T H V"], AttentionTrace]:
     """Attention of queries to a context, and the trace of what was looked at.
 
@@ -61,6 +66,8 @@ def attend(
         1 / (1 - rate). The trace shows the weights before.
       implementation: a name of `IMPLEMENTATIONS`, or `BlockSizes` for "chunked" with these; None
         chooses by platform and shape, as `explain` says.
+      heads_first: whether k and v are transposed views of arrays that lie (B, K, S, ...), as those
+        of a cache: few queries then read them without a copy.
 
     Returns:
       out (B, T, H, V) in v's dtype, and an `AttentionTrace`, whose `lse` (B, H, T) is in float32
@@ -89,24 +96,17 @@ def attend(
     scale, softcap = checked_scale(scale, softcap, D)
     dropout = checked_dropout(dropout)
     q, k, v, bias = varying_like((q, k, v, bias), q, k, v, bias, mask)
-    out, lse, q, k = _run(implementation, q, k, v, mask, bias, scale, softcap, dropout)
+    call = AttentionCall(q, k, v, mask, bias, dropout, scale, softcap, heads_first)
+    plan = dispatch.plan(call, implementation)
+    if plan[0].autodiff:
+        out, lse = plan[0].forward(call)
+    else:
+        fixed, call = _Fixed.of(call, plan)
+        out, lse, q, k = _attend(_Static(plan, fixed), call)
     if sinks is None:
         return out, AttentionTrace(q, k, mask, bias, lse, scale, softcap)
-    sinks = checked_sinks(sinks, q.shape[2], lse)
-    out, total = _with_sinks(out, lse, jnp.broadcast_to(sinks[None, :, None], lse.shape))
+    out, total = add_sinks(out, lse, checked_sinks(sinks, H, lse)[None, :, None])
     return out, AttentionTrace(q, k, mask, bias, total, scale, softcap, lse)
-
-
-def _with_sinks(out: Array, lse: Array, sinks: Array) -> tuple[Array, Array]:
-    """Join (0, sink) to (out, lse); no infinity meets another, neither here nor in gradients."""
-    valid = lse != -jnp.inf
-    keys = jnp.where(valid, lse, 0)
-    sinks = jnp.where(sinks == -jnp.inf, -jnp.inf, sinks)  # without a gradient there
-    total = jnp.where(valid, jnp.logaddexp(keys, sinks), sinks)
-    share = jnp.where(valid, jnp.exp(keys - jnp.where(valid, total, 0)), 0)
-    rows = lambda x: x.swapaxes(1, 2)[..., None]
-    joined = jnp.where(rows(valid), out.astype(share.dtype) * rows(share), 0)
-    return joined.astype(out.dtype), total
 
 
 def attention(
@@ -133,6 +133,7 @@ def explain(
     bias: Any = None,
     softcap: float | int | None = None,
     dropout: Any = None,
+    heads_first: bool = False,
 ) -> str:
     """What `attend` takes for this call on each platform, and why: a text to read.
 
@@ -144,26 +145,14 @@ def explain(
     cpu: chunked (otherwise)
     """
     check_arrays(q, k, v, bias)
-    call = (q, k, v, as_mask(mask), bias, *checked_scale(1.0, softcap, 1), checked_dropout(dropout))
+    given = q, k, v, as_mask(mask), bias, checked_dropout(dropout)
+    call = AttentionCall(*given, *checked_scale(1.0, softcap, 1), heads_first)
     lines = []
     for platform in dispatch.TABLE:
-        chosen, when, passed = dispatch.choose(platform, *call)
-        inner = f" around {chosen.inner}" if chosen.inner else ""
-        lines.append(f"{platform}: {chosen.implementation}{inner} ({when})")
-        lines += [f"  not {row.implementation}: {why} ({row.when})" for row, why in passed]
+        chosen, when, passed = dispatch.choose_kernel(platform, call)
+        lines.append(f"{platform}: {chosen.label} ({when})")
+        lines += [f"  not {row.found.name}: {why} ({row.when})" for row, why in passed]
     return "\n".join(lines)
-
-
-def _run(implementation: str | BlockSizes | None, *call: Any) -> tuple[Array, Array, Array, Array]:
-    q, k, v, mask, bias, scale, softcap, dropout = call
-    if implementation == "reference":
-        return (*reference.attend(*call), q, k)
-    if implementation is None:
-        plan = tuple(dispatch.choose(platform, *call)[0] for platform in dispatch.TABLE)
-    else:
-        plan = tuple(dispatch.forced(p, implementation, *call) for p in dispatch.TABLE)
-    fixed, traced = _Fixed.of(mask, plan)
-    return _call(_Static(plan, scale, softcap, fixed), q, k, v, traced, bias, dropout)
 
 
 class _Fixed(NamedTuple):
@@ -174,56 +163,52 @@ class _Fixed(NamedTuple):
     integers: tuple[int | None, ...]
 
     @classmethod
-    def of(cls, mask: Mask, plan: tuple[Choice, ...]) -> tuple[_Fixed, list[Array]]:
-        leaves, tree = jax.tree.flatten(mask)
-        fused = any(dispatch.FUSED & {c.implementation, c.inner} for c in plan)
+    def of(cls, call: AttentionCall, plan: tuple[Kernel, ...]) -> tuple[_Fixed, AttentionCall]:
+        """The call has what is left of its mask, a list of arrays."""
+        leaves, tree = jax.tree.flatten(call.mask)
+        fused = any(kernel.static_mask for kernel in plan)
         known = tuple(x if fused and isinstance(x, int) else None for x in leaves)
         traced = [jnp.asarray(x) for x, n in zip(leaves, known, strict=True) if n is None]
-        return cls(tree, known), traced
+        return cls(tree, known), dataclasses.replace(call, mask=traced)
 
-    def mask(self, traced: list[Array]) -> Mask:
-        rest = iter(traced)
-        return jax.tree.unflatten(
-            self.tree, [next(rest) if n is None else n for n in self.integers]
-        )
+    def whole(self, call: AttentionCall) -> AttentionCall:
+        """The call with its mask."""
+        rest = iter(call.mask)
+        leaves = [next(rest) if n is None else n for n in self.integers]
+        return dataclasses.replace(call, mask=jax.tree.unflatten(self.tree, leaves))
 
 
 class _Static(NamedTuple):
     """The part of a call that is compiled in."""
 
-    plan: tuple[Choice, ...]
-    scale: float
-    softcap: float | None
+    plan: tuple[Kernel, ...]
     fixed: _Fixed
-
-
-# jit so that a call outside of one compiles once, not operation by operation; inlined within one.
-@partial(jax.jit, static_argnums=0, inline=True)
-def _call(static: _Static, *arrays: Any) -> tuple[Array, ...]:
-    return _attend(static, *arrays)
 
 
 # q and k pass through: what a trace adds to their gradients then arrives in the backward rule,
 # which sums onto it. Added outside, an entropy loss would need two more copies of K, not none.
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(static: _Static, q, k, v, mask, bias, dropout) -> tuple[Array, ...]:
-    o, lse = _lowered(static, 0, (q, k, v, mask, bias), dropout)
-    return o, lse, q, k
+def _attend(static: _Static, call: AttentionCall) -> tuple[Array, ...]:
+    o, lse = _lowered(static, "forward", call)
+    return o, lse, call.q, call.k
 
 
-def _forward(static, *primals):
-    arrays = jax.tree.map(lambda x: x.value, primals, is_leaf=lambda x: hasattr(x, "perturbed"))
+def _forward(static, call):
+    call = jax.tree.map(lambda x: x.value, call, is_leaf=lambda x: hasattr(x, "perturbed"))
     # The custom rule itself is called, not its body, so that second derivatives use it too.
-    o, lse, q, k = _attend(static, *arrays)
-    return (o, lse, q, k), (arrays, o, lse)
+    o, lse, q, k = _attend(static, call)
+    return (o, lse, q, k), (call, o, lse)
 
 
 def _backward(static, residuals, cotangents):
-    arrays, o, lse = residuals
-    do, dlse, *onto = (None if isinstance(g, SymbolicZero) else g for g in cotangents)
+    call, o, lse = residuals
+    do, dlse, dq, dk = (None if isinstance(g, SymbolicZero) else g for g in cotangents)
     do = jnp.zeros_like(o) if do is None else do
-    dq, dk, dv, dbias = _gradients(static, arrays, (o, lse, do, dlse), tuple(onto))
-    return dq, dk, dv, None, dbias, None
+    return (_cotangent(call, *_gradients(static, call, BackwardInputs(o, lse, do, dlse, dq, dk))),)
+
+
+def _cotangent(call, dq, dk, dv, dbias):
+    return dataclasses.replace(call, q=dq, k=dk, v=dv, mask=None, bias=dbias, dropout=None)
 
 
 _attend.defvjp(_forward, _backward, symbolic_zeros=True)
@@ -231,9 +216,8 @@ _attend.defvjp(_forward, _backward, symbolic_zeros=True)
 
 # Kernels differentiate once. Second derivatives are those of the dense formulas, by autodiff.
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _gradients(static, arrays, results, onto):
-    *inputs, dropout = arrays
-    return _lowered(static, 1, inputs, dropout, results, onto)
+def _gradients(static, call, given):
+    return _lowered(static, "gradients", call, given)
 
 
 def _gradients_forward(*call):
@@ -241,36 +225,33 @@ def _gradients_forward(*call):
 
 
 def _gradients_backward(static, residuals, cotangents):
-    (q, k, v, mask, bias, dropout), results, onto = residuals
-    dense = static._replace(plan=(Choice("default", "xla"),))
+    call, given = residuals
+    dense = static._replace(plan=(DENSE,))
 
-    def gradients(q, k, v, bias, results, onto):
-        return _lowered(dense, 1, (q, k, v, mask, bias), dropout, results, onto)
+    def gradients(q, k, v, bias, given):
+        return _lowered(
+            dense, "gradients", dataclasses.replace(call, q=q, k=k, v=v, bias=bias), given
+        )
 
-    _, pull = jax.vjp(gradients, q, k, v, bias, results, onto)
-    dq, dk, dv, dbias, dresults, donto = pull(cotangents)
-    return (dq, dk, dv, None, dbias, None), dresults, donto
+    _, pull = jax.vjp(gradients, call.q, call.k, call.v, call.bias, given)
+    *inputs, dgiven = pull(cotangents)
+    return _cotangent(call, *inputs), dgiven
 
 
 _gradients.defvjp(_gradients_forward, _gradients_backward)
 
 
-def _lowered(static: _Static, direction: int, inputs, dropout, *more):
-    """Forward (0) or backward (1) of what the plan names for the platform that is compiled for."""
-    plan, scale, softcap, fixed = static
-    run = (dispatch.forward, dispatch.backward)[direction]
+# jit so that a call outside of one compiles once, not operation by operation; inlined within one.
+@partial(jax.jit, static_argnums=(0, 1), inline=True)
+def _lowered(static: _Static, method: str, call: AttentionCall, *given: Any) -> Any:
+    """What the plan names for the platform that is compiled for: "forward" or "gradients" of it."""
 
-    def branch(chosen: Choice):
-        def call(inputs, *rest):
-            q, k, v, traced, bias = inputs
-            mask = fixed.mask(traced)
-            kernel = dispatch.kernel(chosen, dispatch.sizes_of(q, k, mask), q.dtype)
-            return run(kernel, (q, k, v, mask, bias), scale, softcap, *rest)
+    def branch(kernel: Kernel):
+        return lambda call, *given: getattr(kernel, method)(static.fixed.whole(call), *given)
 
-        return call
-
-    *special, default = plan
-    branches = {c.platform: branch(c) for c in special if c.like != default.like}
+    *special, default = static.plan
+    named = zip(dispatch.TABLE, special, strict=False)
+    branches = {platform: branch(kernel) for platform, kernel in named if kernel != default}
     if not branches:
-        return branch(default)(inputs, dropout, *more)
-    return jax.lax.platform_dependent(inputs, dropout, *more, **branches, default=branch(default))
+        return branch(default)(call, *given)
+    return jax.lax.platform_dependent(call, *given, **branches, default=branch(default))

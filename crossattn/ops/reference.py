@@ -6,15 +6,16 @@ soft-cap: Gemma Team 2024, "Gemma 2"; the order scale, soft-cap, bias, mask is t
 Attention 23 and FlashAttention).
 """
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.masks.mask import Mask
+from crossattn.ops.kernels.protocol import AttentionCall, Kernel
 from crossattn.shapes import Array, Bool, Float
 
-__all__ = ["Dropout", "attend", "kept", "precision", "scores"]
+__all__ = ["KERNEL", "kept", "precision", "scores"]
 
 # (rate, key): each weight is dropped with probability `rate`, the others grow by 1 / (1 - rate).
 Dropout = tuple[Any, Any] | None
@@ -62,30 +63,37 @@ def scores(
     return jnp.where(visible, s, -jnp.inf), visible
 
 
-def attend(
-    q: Float[Array, "B T H D"],
-    k: Float[Array, "B S K D"],
-    v: Float[Array, "B S K V"],
-    mask: Mask,
-    bias: Float[Array, "#B #H #T #S"] | None,
-    scale: float,
-    softcap: float | None,
-    dropout: Dropout = None,
-) -> tuple[Float[Array, "B T H V"], Float[Array, "B H T"]]:
-    """(out in v.dtype, lse): the definition, differentiated by autodiff; keeps T x S arrays."""
-    (B, T, H, _), (_, S, K, _) = q.shape, k.shape
-    s, visible = scores(q, k, mask.visible(B, T, S), bias, scale, softcap)
-    seen = visible.reshape(B, K, H // K * T, S).any(2).transpose(0, 2, 1)
-    values = jnp.where(seen[..., None], v.astype(s.dtype), 0)
-    valid = visible.any(3)
-    # The maximum only keeps exp in range; its gradient is 0 and must not meet an empty row.
-    m = jnp.where(valid, jax.lax.stop_gradient(s.max(3, initial=-jnp.inf)), 0)[..., None]
-    p = jnp.exp(s - m)
-    z = jnp.where(valid[..., None], p.sum(3, keepdims=True), 1)
-    keep = kept(dropout, s.shape, s.dtype)
-    weights = p / z if keep is None else p / z * keep
-    out = jnp.einsum("BHTS,BSHV->BTHV", weights, jnp.repeat(values, H // K, 2), precision=HIGHEST)
-    lse = jnp.where(valid, (m + jnp.log(z))[..., 0], -jnp.inf)
-    # A cotangent at an empty row meets p = 0 and would leak if it were NaN.
-    out = jnp.where(valid.transpose(0, 2, 1)[..., None], out, 0)
-    return out.astype(v.dtype), lse
+@dataclasses.dataclass(frozen=True)
+class ReferenceKernel(Kernel):
+    """The formulas as they stand; keeps T x S arrays."""
+
+    name = "reference"
+    summary = "the definition, dense, differentiated by autodiff: for tests"
+    any_size = True
+    drops = True
+    autodiff = True
+
+    def forward(self, call: AttentionCall) -> tuple[Array, Array]:
+        """(out in v.dtype, lse)."""
+        q, k, v = call.q, call.k, call.v
+        B, T, S, H, K = call.sizes
+        visible = call.mask.visible(B, T, S)
+        s, visible = scores(q, k, visible, call.bias, call.scale, call.softcap)
+        seen = visible.reshape(B, K, H // K * T, S).any(2).transpose(0, 2, 1)
+        values = jnp.where(seen[..., None], v.astype(s.dtype), 0)
+        valid = visible.any(3)
+        # The maximum only keeps exp in range; its gradient is 0 and must not meet an empty row.
+        m = jnp.where(valid, jax.lax.stop_gradient(s.max(3, initial=-jnp.inf)), 0)[..., None]
+        p = jnp.exp(s - m)
+        z = jnp.where(valid[..., None], p.sum(3, keepdims=True), 1)
+        keep = kept(call.dropout, s.shape, s.dtype)
+        weights = p / z if keep is None else p / z * keep
+        values = jnp.repeat(values, H // K, 2)
+        out = jnp.einsum("BHTS,BSHV->BTHV", weights, values, precision=HIGHEST)
+        lse = jnp.where(valid, (m + jnp.log(z))[..., 0], -jnp.inf)
+        # A cotangent at an empty row meets p = 0 and would leak if it were NaN.
+        out = jnp.where(valid.transpose(0, 2, 1)[..., None], out, 0)
+        return out.astype(v.dtype), lse
+
+
+KERNEL = ReferenceKernel()

@@ -18,8 +18,8 @@ from crossattn.ops.checks import (
     checked_scale,
     checked_sinks,
 )
-from crossattn.ops.kernels.split_kv import merge_partials
 from crossattn.ops.masks.mask import Mask
+from crossattn.ops.partials import merge_partials
 from crossattn.shapes import Array, Bool, Float
 from crossattn.sharding.context_parallel import ContextParallel, Side, local, padded
 from crossattn.sharding.exchange import gathered, parts, swapped

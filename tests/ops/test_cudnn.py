@@ -12,9 +12,15 @@ import pytest
 from crossattn import Mask
 from crossattn.ops import reference
 from crossattn.ops.kernels import cudnn
+from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs
 
+KERNEL = cudnn.KERNEL
 SCALE, NONE = 0.3, Mask()
 NAMES = ("o", "lse", "dq", "dk", "dv")
+
+
+def called(q, k, v, mask, bias=None, softcap=None):
+    return AttentionCall(q, k, v, mask, bias, None, SCALE, softcap)
 
 
 def scores(q, k, call):
@@ -84,16 +90,17 @@ def poisoned(arrays, visible):
 
 @functools.partial(jax.jit, static_argnames="band")
 def ours(arrays, lengths, *, band=NONE):
-    call = (*(arrays[n] for n in "qkv"), built(lengths, band), None, SCALE, None)
-    o, lse = cudnn.forward(*call)
-    gradients = cudnn.backward(*call, o, lse, arrays["out"], arrays["lse"])[:3]
+    call = called(*(arrays[n] for n in "qkv"), built(lengths, band))
+    o, lse = KERNEL.forward(call)
+    given = BackwardInputs(o, lse, arrays["out"], arrays["lse"])
+    gradients = KERNEL.backward(call, given)[:3]
     return dict(zip(NAMES, (o, lse, *gradients), strict=True))
 
 
 @functools.partial(jax.jit, static_argnames="band")
 def definition(arrays, lengths, *, band=NONE):
     q, k, v, out = (arrays[n].astype(jnp.float32) for n in ("q", "k", "v", "out"))
-    results = lambda *x: reference.attend(*x, built(lengths, band), None, SCALE, None)
+    results = lambda *x: reference.KERNEL.forward(called(*x, built(lengths, band)))
     (o, lse), pull = jax.vjp(results, q, k, v)
     gradients = pull((out, jnp.where(lse == -jnp.inf, 0, arrays["lse"])))
     return dict(zip(NAMES, (o, lse, *gradients), strict=True))
@@ -134,9 +141,9 @@ def test_a_softmax_over_further_keys(stand_in):
     """Backward takes the global out and lse, here of twice the keys, of which these are half."""
     arrays = draw(2, 6, 8, 2, 2, 8, 8)
     arrays = {n: jnp.asarray(x) for n, x in arrays.items()}
-    call = (*(arrays[n] for n in "qkv"), NONE, None, SCALE, None)
-    o, lse = cudnn.forward(*call)
-    found = cudnn.backward(*call, o, lse + jnp.log(2.0), arrays["out"], None)[:3]
+    call = called(*(arrays[n] for n in "qkv"), NONE)
+    o, lse = KERNEL.forward(call)
+    found = KERNEL.backward(call, BackwardInputs(o, lse + jnp.log(2.0), arrays["out"]))[:3]
     wanted = definition(arrays | {"lse": jnp.zeros_like(arrays["lse"])}, {})
     for got, name in zip(found, ("dq", "dk", "dv"), strict=True):
         want = wanted[name] / 2
@@ -155,15 +162,15 @@ PROGRAMS = [
 @pytest.mark.parametrize(("lengths", "band", "options"), PROGRAMS)
 def test_the_program_calls_cudnn_as_jax_does(monkeypatch, lengths, band, options):
     """The two calls of cuDNN, with all that they are told, are those of jax.nn and its gradient."""
-    monkeypatch.setattr(cudnn.library, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(cudnn.library.module, "check_cudnn_version", lambda: 91000)
     arrays = draw(2, 4, 6, 4, 2, 16, 16) | {"lengths": np.array([3, 2], np.int32)}
     given = lambda x, names: {n: x[of] if of == "lengths" else of for n, of in names.items()}
 
     def ours(x):
         mask = built(given(x, lengths), band)
-        call = (x["q"], x["k"], x["v"], mask, None, SCALE, None)
-        o, lse = cudnn.forward(*call)
-        return o, lse, cudnn.backward(*call, o, lse, x["out"], None)[:3]
+        call = called(x["q"], x["k"], x["v"], mask)
+        o, lse = KERNEL.forward(call)
+        return o, lse, KERNEL.backward(call, BackwardInputs(o, lse, x["out"]))[:3]
 
     def theirs(x):
         attend = functools.partial(
@@ -186,7 +193,7 @@ def calls(f, arrays):
 
 def refused(*, q=(1, 4, 2, 8), k=(1, 6, 2, 8), dtype=jnp.bfloat16, mask=NONE, bias=None, cap=None):
     q, k = (jax.ShapeDtypeStruct(shape, dtype) for shape in (q, k))
-    return cudnn.refuse(q, k, k, mask, bias, SCALE, cap)
+    return KERNEL.unsupported(called(q, k, k, mask, bias, cap))
 
 
 LENGTHS = Mask.lengths(key=np.array([3]))
@@ -214,8 +221,8 @@ LENGTHS = Mask.lengths(key=np.array([3]))
     ],
 )
 def test_refusals_say_why(monkeypatch, call, reason):
-    monkeypatch.setattr(cudnn.library, "check_cudnn_version", lambda: 91000)
-    monkeypatch.setattr(cudnn.library, "check_compute_capability", lambda c: c == "8.0")
+    monkeypatch.setattr(cudnn.library.module, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(cudnn.library.module, "check_compute_capability", lambda c: c == "8.0")
     found = refused(**call)
     assert found == reason if reason is None else reason in found
 
@@ -224,7 +231,7 @@ def test_a_machine_without_a_gpu_is_a_refusal(monkeypatch):
     def missing():
         raise RuntimeError("cuDNN is not detected.")
 
-    monkeypatch.setattr(cudnn.library, "check_cudnn_version", missing)
+    monkeypatch.setattr(cudnn.library.module, "check_cudnn_version", missing)
     assert "pip install 'crossattn[cuda]'" in refused()
-    monkeypatch.setattr(cudnn.library, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(cudnn.library.module, "check_cudnn_version", lambda: 91000)
     assert "8.0" in refused()  # this process runs on a CPU

@@ -8,7 +8,7 @@ import pytest
 from crossattn import Mask, attend, attention, explain
 from crossattn.ops.api import RefusalError
 from crossattn.ops.kernels.block_sizes import BlockSizes
-from crossattn.ops.kernels.split_kv import merge_partials
+from crossattn.ops.partials import merge_partials
 
 
 def zeros(*shape, dtype=jnp.float32):

@@ -65,7 +65,7 @@ def test_entropy_loss_adds_to_its_gradients(x64):
 
 def test_chosen_for_many_queries_over_few_keys():
     q, k = (jax.ShapeDtypeStruct((1, n, 8, 64), "float32") for n in (65_536, 16))
-    assert "cpu: rows (T > 128 and S <= 128)" in explain(q, k, k)
+    assert "cpu: few_keys (T > 128 and S <= 128)" in explain(q, k, k)
     assert BlockSizes.for_few_keys(1, 65_536, 16, 8, 8) == BlockSizes(1, 8, 256, 16)
     sizes = [(c.B, c.T, c.S, c.H, c.K) for c in CALLS]
     assert [BlockSizes.for_few_keys(*n) for n in sizes] == [

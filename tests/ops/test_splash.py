@@ -11,25 +11,30 @@ import pytest
 from crossattn import Mask
 from crossattn.ops import reference
 from crossattn.ops.kernels import splash
+from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs
 from crossattn.ops.kernels.splash_schedule import PassSizes, schedule
 from crossattn.ops.masks import lowering
 
-BLOCKS = splash.KernelBlocks(query=16, key=128, interpret=True)
+KERNEL = splash.SplashKernel(splash.KernelBlocks(query=16, key=128, interpret=True))
 SCALE = 0.3
 NONE = Mask()
 
 
+def called(q, k, v, mask, bias=None, softcap=None):
+    return AttentionCall(q, k, v, mask, bias, None, SCALE, softcap)
+
+
 @functools.partial(jax.jit, static_argnames=("band", "softcap"))
 def forward(arrays, leaves, *, band=NONE, softcap=None):
-    call = (*(arrays[n] for n in "qkv"), build(leaves) & band, None, SCALE, softcap)
-    assert splash.refuse(*call) is None
-    return splash.forward(*call, blocks=BLOCKS)
+    call = called(*(arrays[n] for n in "qkv"), build(leaves) & band, softcap=softcap)
+    assert KERNEL.unsupported(call) is None
+    return KERNEL.forward(call)
 
 
 @functools.partial(jax.jit, static_argnames=("band", "softcap"))
 def backward(arrays, leaves, o, lse, *, band=NONE, softcap=None):
-    call = (*(arrays[n] for n in "qkv"), build(leaves) & band, None, SCALE, softcap)
-    return splash.backward(*call, o, lse, arrays["out"], arrays["lse"], blocks=BLOCKS)[:3]
+    call = called(*(arrays[n] for n in "qkv"), build(leaves) & band, softcap=softcap)
+    return KERNEL.backward(call, BackwardInputs(o, lse, arrays["out"], arrays["lse"]))[:3]
 
 
 def build(leaves):
@@ -89,7 +94,8 @@ def poisoned(arrays, visible):
 def definition(arrays, leaves, *, band=NONE, softcap=None):
     """{o, lse, dq, dk, dv} of the definition, the cotangent of an empty row's lse being 0."""
     q, k, v, out = (arrays[n].astype(jnp.float32) for n in ("q", "k", "v", "out"))
-    results = lambda *x: reference.attend(*x, build(leaves) & band, None, SCALE, softcap)
+    call = lambda *x: called(*x, build(leaves) & band, softcap=softcap)
+    results = lambda *x: reference.KERNEL.forward(call(*x))
     (o, lse), pull = jax.vjp(results, q, k, v)
     gradients = pull((out, jnp.where(lse == -jnp.inf, 0, arrays["lse"])))
     return dict(zip(("o", "lse", "dq", "dk", "dv"), (o, lse, *gradients), strict=True))
@@ -187,7 +193,7 @@ def test_products_are_as_precise_as_the_inputs():
 def test_long_context_leaves_little_in_the_program():
     """65536 x 65536: what is skipped is known in closed form, on the host as well."""
     mask, shape = Mask.window(900, 0), jax.ShapeDtypeStruct((1, 65536, 1, 64), jnp.bfloat16)
-    run = lambda q: splash.forward(q, q, q, mask, None, SCALE, None)
+    run = lambda q: splash.KERNEL.forward(called(q, q, q, mask))
     program = jax.make_jaxpr(run)(shape)
     assert sum(np.size(x) for x in program.consts) < 2**20
     found, _ = schedule(mask, 65536, 65536, PassSizes(512, 1024, 65536, 65536), None)
@@ -233,7 +239,7 @@ def test_blocks_are_checked():
 
 def refused(*, q=(1, 4, 2, 8), k=(1, 6, 2, 8), dtype=jnp.bfloat16, mask=NONE, bias=None):
     q, k = (jax.ShapeDtypeStruct(shape, dtype) for shape in (q, k))
-    return splash.refuse(q, k, k, mask, bias, SCALE, None)
+    return KERNEL.unsupported(called(q, k, k, mask, bias))
 
 
 def ids(n, dtype=np.int32):

@@ -6,6 +6,7 @@ from cases import IMPLEMENTATIONS, Call, inputs
 
 from crossattn import Mask, attend, attention
 from crossattn.ops.kernels import dense
+from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs
 
 
 def cost(f, *arrays):
@@ -17,7 +18,11 @@ def cost(f, *arrays):
 @jax.custom_vjp
 def bare(q, k, v, mask):
     """The kernels themselves, which have never heard of a trace."""
-    return dense.forward(q, k, v, mask, None, q.shape[3] ** -0.5, None)
+    return dense.KERNEL.forward(called(q, k, v, mask))
+
+
+def called(q, k, v, mask):
+    return AttentionCall(q, k, v, mask, None, None, q.shape[3] ** -0.5, None)
 
 
 def bare_forward(q, k, v, mask):
@@ -27,8 +32,8 @@ def bare_forward(q, k, v, mask):
 
 def bare_backward(residuals, cotangents):
     q, k, v, mask, out = residuals
-    call = q, k, v, mask, None, q.shape[3] ** -0.5, None, *out, cotangents[0], None
-    return *dense.backward(*call)[:3], None
+    given = BackwardInputs(*out, cotangents[0])
+    return *dense.KERNEL.backward(called(q, k, v, mask), given)[:3], None
 
 
 bare.defvjp(bare_forward, bare_backward)

@@ -13,39 +13,76 @@ turned keys first, because XLA's products are half as fast where the larger side
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from crossattn.ops.kernels.block_sizes import BlockSizes
-from crossattn.ops.kernels.blockwise.products import dot, inner
+from crossattn.ops.kernels.blockwise.filling import Filling
+from crossattn.ops.kernels.blockwise.products import dot, inner, masked_scores
 from crossattn.ops.kernels.blockwise.tiles import Grid, Tile
-from crossattn.ops.masks.mask import Mask
+from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Kernel
 from crossattn.ops.reference import precision
-from crossattn.shapes import Array, Float
+from crossattn.shapes import Array
 
-__all__ = ["backward", "block_scores", "forward", "gradients"]
+__all__ = ["KERNEL", "ChunkedKernel", "summed"]
+
+Gradients = tuple[Array, Array, Array, Array | None]
 
 
-# jit so that a call outside of one compiles once, not operation by operation; inlined within one.
-@partial(jax.jit, static_argnames=("scale", "softcap", "blocks"), inline=True)
-def forward(
-    q: Float[Array, "B T H D"],
-    k: Float[Array, "B S K D"],
-    v: Float[Array, "B S K V"],
-    mask: Mask,
-    bias: Float[Array, "#B #H #T #S"] | None,
-    scale: float,
-    softcap: float | None,
-    blocks: BlockSizes,
-) -> tuple[Float[Array, "B T H V"], Float[Array, "B H T"]]:
-    """(o in v.dtype, lse in float32 or float64)."""
-    (B, T, H, _), V = q.shape, v.shape[3]
-    grid = Grid.of(q, k, v, mask, bias, blocks)
-    of_scores = partial(block_scores, scale=scale, softcap=softcap)
+@dataclasses.dataclass(frozen=True)
+class ChunkedKernel(Kernel):
+    """Blocks are those that were given, or chosen for the platform and the sizes."""
+
+    blocks: BlockSizes | None = None
+
+    name = "chunked"
+    summary = "blocks of queries and keys, online softmax: memory does not grow with T x S"
+    any_size = True
+    adds = True
+
+    def fitted(self, platform: str, call: AttentionCall) -> Kernel:
+        """With blocks."""
+        B, T, S, H, K = call.sizes
+        if self.blocks is not None:
+            blocks = self.blocks.fitted(B, T, S, K)
+        elif not call.known:
+            blocks = BlockSizes.for_any_size(B, T, S, K)
+        elif platform == "cpu":
+            blocks = BlockSizes.for_cpu(B, T, S, H, K, call.mask.local)
+        else:
+            # Halves are multiplied exactly, into sums in float32; a CPU may not know how.
+            blocks = BlockSizes.for_accelerator(B, T, S, K, jnp.dtype(call.q.dtype).name)
+        return dataclasses.replace(self, blocks=blocks)
+
+    def forward(self, call: AttentionCall) -> tuple[Array, Array]:
+        """(o in v.dtype, lse in float32 or float64)."""
+        assert self.blocks is not None
+        to = Filling.of(call.T, call.S, self.blocks)
+        o, lse = _forward(to.call(call), self.blocks)
+        return to.cut_queries(o, 1), to.cut_queries(lse, 2)
+
+    def backward(self, call: AttentionCall, given: BackwardInputs) -> Gradients:
+        """(dq, dk, dv, dbias | None) for the global o and lse, added to what is given."""
+        assert self.blocks is not None
+        to = Filling.of(call.T, call.S, self.blocks)
+        o, do, dlse = to.queries(given.o), to.queries(given.do), to.queries(given.dlse, 2)
+        lse = to.queries(given.lse, 2, -jnp.inf)
+        given = BackwardInputs(o, lse, do, dlse, to.queries(given.dq), to.keys(given.dk))
+        dq, dk, dv, dbias = _backward(to.call(call), self.blocks, given)
+        dq, dk, dv = to.cut_queries(dq, 1), to.cut_keys(dk, 1), to.cut_keys(dv, 1)
+        return dq, dk, dv, to.cut_pairs(dbias)
+
+
+KERNEL = ChunkedKernel()
+
+
+def _forward(call: AttentionCall, blocks: BlockSizes) -> tuple[Array, Array]:
+    q, k, v, bias = call.q, call.k, call.v, call.bias
+    (B, T, H, _), V, dtype = q.shape, v.shape[3], precision(q.dtype)
+    grid = Grid.of(q, k, v, call.mask, bias, blocks)
 
     def queries(tile: Tile, results):
         qb = tile.queries(q)
@@ -57,14 +94,14 @@ def forward(
             if visible is not None:
                 seen = tile.seen_keys(visible)
                 kb, vb = jnp.where(seen, kb, 0), jnp.where(seen, vb, 0)
-            s, _ = of_scores(dot(qb, kb, 3, 3), visible, added)
+            s, _ = masked_scores(dot(qb, kb, 3, 3), visible, added, call.scale, call.softcap)
             m = jnp.maximum(m_old, s.max(3, keepdims=True))
             base = jnp.where(m == -jnp.inf, 0, m) if masked else m
             p, shrink = jnp.exp(s - base), jnp.exp(m_old - base)
             z = z * shrink + p.sum(3, keepdims=True)
             return m, z, o * shrink + dot(p.astype(vb.dtype), vb, 3, 2)
 
-        shape, dtype = qb.shape[:3], precision(q.dtype)
+        shape = qb.shape[:3]
         start = (
             jnp.full((*shape, 1), -jnp.inf, dtype),
             jnp.zeros((*shape, 1), dtype),
@@ -76,37 +113,20 @@ def forward(
         out, all_lse = results
         return tile.write_queries(out, o), tile.write_rows(all_lse, lse[..., 0])
 
-    results = jnp.zeros((B, T, H, V), v.dtype), jnp.zeros((B, H, T), precision(q.dtype))
+    results = jnp.zeros((B, T, H, V), v.dtype), jnp.zeros((B, H, T), dtype)
     return grid.over_queries(queries, grid.alike(results))
 
 
-@partial(jax.jit, static_argnames=("scale", "softcap", "blocks"), inline=True)
-def backward(
-    q: Float[Array, "B T H D"],
-    k: Float[Array, "B S K D"],
-    v: Float[Array, "B S K V"],
-    mask: Mask,
-    bias: Float[Array, "#B #H #T #S"] | None,
-    scale: float,
-    softcap: float | None,
-    o: Float[Array, "B T H V"],
-    lse: Float[Array, "B H T"],
-    do: Float[Array, "B T H V"],
-    dlse: Float[Array, "B H T"] | None,
-    blocks: BlockSizes,
-    onto: tuple[Array | None, Array | None] = (None, None),
-) -> tuple[Array, Array, Array, Array | None]:
-    """(dq, dk, dv, dbias | None) for the global o and lse; dq and dk are summed `onto` arrays."""
-    grid = Grid.of(q, k, v, mask, bias, blocks)
-    dtype = precision(q.dtype)
-    of_scores = partial(block_scores, scale=scale, softcap=softcap)
+def _backward(call: AttentionCall, blocks: BlockSizes, given: BackwardInputs) -> Gradients:
+    q, k, v, bias = call.q, call.k, call.v, call.bias
+    grid, dtype = Grid.of(q, k, v, call.mask, bias, blocks), precision(q.dtype)
 
     def queries(tile: Tile, results):
-        qb, dob = tile.queries(q), tile.queries(do)
-        lse_row = tile.rows(lse)[:, :, None]
+        qb, dob = tile.queries(q), tile.queries(given.do)
+        lse_row = tile.rows(given.lse)[:, :, None]
         empty = lse_row == -jnp.inf
-        delta_row = inner(dob, tile.queries(o))
-        delta_row = delta_row if dlse is None else delta_row - tile.rows(dlse)
+        delta_row = inner(dob, tile.queries(given.o))
+        delta_row = delta_row if given.dlse is None else delta_row - tile.rows(given.dlse)
         safe_lse, delta_row = (jnp.where(empty, 0, x) for x in (lse_row, delta_row[:, :, None]))
 
         def keys(tile: Tile, masked: bool, carry):
@@ -119,56 +139,35 @@ def backward(
                 qs, dos = jnp.where(read, qb, 0), jnp.where(read, dob, 0)
                 visible, added = (None if x is None else x.swapaxes(2, 3) for x in (visible, added))
             # Keys first from here on: (.., keys, queries).
-            s, slope = of_scores(dot(kb, qs, 3, 3), visible, added)
+            s, slope = masked_scores(dot(kb, qs, 3, 3), visible, added, call.scale, call.softcap)
             p = jnp.exp(s - safe_lse)
             ds = p * (dot(vb, dos, 3, 3) - delta_row)
             dv = tile.add_keys(dv, dot(p.astype(dos.dtype), dos, 3, 2))
             if dbias is not None:
                 dbias = tile.add_pairs(dbias, ds.swapaxes(2, 3))
-            ds = ((ds if slope is None else ds * slope) * scale).astype(qs.dtype)
-            dk = tile.add_keys(dk, dot(ds, qs, 3, 2), onto[1] is not None)
+            ds = ((ds if slope is None else ds * slope) * call.scale).astype(qs.dtype)
+            dk = tile.add_keys(dk, dot(ds, qs, 3, 2), given.dk is not None)
             return dq + dot(ds.swapaxes(2, 3), kb, 3, 2), dk, dv, dbias
 
         dq_all, *sums = results
         dq, *sums = tile.over_keys(keys, (grid.alike(jnp.zeros(qb.shape, dtype)), *sums))
-        return (tile.write_queries(dq_all, dq, onto[0] is not None), *sums)
+        return (tile.write_queries(dq_all, dq, given.dq is not None), *sums)
 
-    return gradients(grid, queries, onto)
+    return summed(grid, queries, given)
 
 
-def gradients(
-    grid: Grid,
-    queries: Callable[[Tile, Any], Any],
-    onto: tuple[Array | None, Array | None],
-) -> tuple[Array, Array, Array, Array | None]:
-    """(dq, dk, dv, dbias | None) that `queries` sums up, tile by tile, `onto` arrays or zeros."""
+def summed(grid: Grid, queries: Callable[[Tile, Any], Any], given: BackwardInputs) -> Gradients:
+    """(dq, dk, dv, dbias | None) that `queries` sums up, tile by tile, from what is given or 0."""
     q, k, v, _, bias = grid.inputs
     first = lambda x, dtype, start=None: (
         jnp.zeros(x.shape, dtype) if start is None else start.astype(dtype)
     )
     results = (
-        first(q, q.dtype, onto[0]),
-        first(k, grid.sum_dtype(k.dtype), onto[1]),
+        first(q, q.dtype, given.dq),
+        first(k, grid.sum_dtype(k.dtype), given.dk),
         first(v, grid.sum_dtype(v.dtype)),
         None if bias is None else first(bias, precision(q.dtype)),
     )
     dq, dk, dv, dbias = grid.over_queries(queries, grid.alike(results))
-    return (
-        dq,
-        dk.astype(k.dtype),
-        dv.astype(v.dtype),
-        None if bias is None else dbias.astype(bias.dtype),
-    )
-
-
-def block_scores(
-    s: Array, visible: Array | None, bias: Array | None, *, scale: float, softcap: float | None
-) -> tuple[Array, Array | None]:
-    """Scores, -inf where invisible, and the slope of the soft-cap (None without one)."""
-    s, slope = s * scale, None
-    if softcap is not None:
-        capped = jnp.tanh(s / softcap)
-        s, slope = softcap * capped, 1 - capped * capped
-    if bias is not None:
-        s = s + bias.astype(s.dtype)
-    return (s if visible is None else jnp.where(visible, s, -jnp.inf)), slope
+    dbias = None if bias is None else dbias.astype(bias.dtype)
+    return dq, dk.astype(k.dtype), dv.astype(v.dtype), dbias

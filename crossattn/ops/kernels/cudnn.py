@@ -13,43 +13,111 @@ keys; a cotangent of lse takes it a second time, see `_of_lse`.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax._src.cudnn import fused_attention_stablehlo as library
 
+from crossattn.ops.kernels.protocol import (
+    AttentionCall,
+    BackwardInputs,
+    Kernel,
+    PrivateModule,
+    no_axis,
+)
 from crossattn.ops.masks import lowering
 from crossattn.ops.masks.mask import Mask
 from crossattn.ops.masks.terms import Band, Lengths
 from crossattn.ops.varying import varying_like
-from crossattn.shapes import Array, Float
+from crossattn.shapes import Array
 
-__all__ = ["backward", "forward", "refuse"]
+__all__ = ["KERNEL"]
+
+library = PrivateModule("jax._src.cudnn.fused_attention_stablehlo")
+CALLED = "dot_product_attention", "_dot_product_attention_bwd_p_wrapper", "MaskType"
 
 LANES = 8  # head sizes are multiples of it
 EVEN = 2  # and T and S of this: jax refuses the gradient of odd ones
 
 
-def refuse(
-    q: Any, k: Any, v: Any, mask: Mask, bias: Any, scale: float, softcap: float | None
-) -> str | None:
-    """Why cuDNN cannot take this call, from its static side and what is installed; else None.
+@dataclasses.dataclass(frozen=True)
+class CudnnKernel(Kernel):
+    """Both kernels, with what surrounds them.
 
-    >>> x = jax.ShapeDtypeStruct((1, 64, 8, 64), jnp.float32)
-    >>> refuse(x, x, x, Mask(), None, 0.125, None)
+    >>> x = jnp.zeros((1, 64, 8, 64), jnp.float32)
+    >>> KERNEL.unsupported(AttentionCall(x, x, x, Mask(), None, None, 0.125, None))
     'float32: cuDNN computes in bfloat16 and float16'
     """
-    if 0 in (*q.shape, *k.shape, *v.shape):
-        return "an axis of size 0"
-    if q.dtype not in (jnp.bfloat16, jnp.float16):
-        return f"{q.dtype}: cuDNN computes in bfloat16 and float16"
-    if softcap is not None:
-        return "a soft-cap: cuDNN has none"
-    if bias is not None:
-        return "a bias: cuDNN wants it written out for T x S, and not for all shapes its gradient"
-    return _refuse_mask(mask, q.shape[1], k.shape[1]) or _refuse_machine(q, k, v)
+
+    name = "cudnn"
+    summary = "cuDNN's fused attention on NVIDIA GPUs, through jax.nn"
+
+    @property
+    def static_mask(self) -> bool:
+        """A band is one of its options."""
+        return True
+
+    def unsupported(self, call: AttentionCall) -> str | None:
+        """Why cuDNN cannot take this call."""
+        reason = super().unsupported(call) or library.lacks(*CALLED) or no_axis(call)
+        if reason is not None:
+            return reason
+        if call.q.dtype not in (jnp.bfloat16, jnp.float16):
+            return f"{call.q.dtype}: cuDNN computes in bfloat16 and float16"
+        if call.softcap is not None:
+            return "a soft-cap: cuDNN has none"
+        if call.bias is not None:
+            return (
+                "a bias: cuDNN wants it written out for T x S, and not for all shapes its gradient"
+            )
+        return _refuse_mask(call.mask, call.T, call.S) or _refuse_machine(call.q, call.k, call.v)
+
+    def forward(self, call: AttentionCall) -> tuple[Array, Array]:
+        """(out in v.dtype, lse in float32)."""
+        q, k, v = call.q, call.k, call.v
+        options, rows, keys = _given(call)
+        T, V, width = call.T, v.shape[3], _width(q, v)
+        k, v = (_padded(_only(keys, x), width) for x in (k, v))
+        o, lse = _forward(_padded(q, width), k, v, options)
+        o, lse = varying_like((o[:, :T, :, :V], lse[:, :, :T]), q, k, v)
+        if rows is None:
+            return o, lse
+        return _only(rows, o), jnp.where(rows[:, None], lse, -jnp.inf)
+
+    def backward(
+        self, call: AttentionCall, given: BackwardInputs
+    ) -> tuple[Array, Array, Array, None]:
+        """(dq, dk, dv, None) in the dtypes of q, k and v.
+
+        Exact also where o and lse are those of a softmax over these and further keys. A cotangent
+        of lse (not None) costs the kernel once more.
+        """
+        inputs = call.q, call.k, call.v
+        o, lse, do, dlse, *_ = given
+        options, rows, keys = _given(call)
+        seen = ~(lse == -jnp.inf)
+        seen = seen if rows is None else seen & rows[:, None]
+        by_query = seen.swapaxes(1, 2)
+        width = _width(call.q, call.v)
+        q, o, do = (_padded(jnp.where(by_query[..., None], x, 0), width) for x in (call.q, o, do))
+        k, v = (_padded(_only(keys, x), width) for x in (call.k, call.v))
+        lse = jnp.pad(jnp.where(seen, lse, 0), [(0, 0), (0, 0), (0, q.shape[1] - lse.shape[2])])
+        dq, dk, dv = _backward(q, k, v, o, lse, do, options)
+        if dlse is not None:
+            more = _of_lse(q, k, lse, jnp.where(seen, dlse, 0), options)
+            dq, dk = (_sum(x, y) for x, y in zip((dq, dk), more, strict=True))
+        dq, dk, dv = (
+            x[:, : like.shape[1], :, : like.shape[3]]
+            for x, like in zip((dq, dk, dv), inputs, strict=True)
+        )
+        # What is beyond a length is not promised to be 0.
+        dq = jnp.where(by_query[..., None], dq, 0)
+        return (*varying_like((dq, _only(keys, dk), _only(keys, dv)), *inputs, given.do), None)
+
+
+KERNEL = CudnnKernel()
 
 
 def _refuse_mask(mask: Mask, T: int, S: int) -> str | None:
@@ -84,66 +152,7 @@ def _refuse_machine(q: Any, k: Any, v: Any) -> str | None:
     return None
 
 
-def forward(
-    q: Float[Array, "B T H D"],
-    k: Float[Array, "B S K D"],
-    v: Float[Array, "B S K V"],
-    mask: Mask,
-    bias: None,
-    scale: float,
-    softcap: None,
-) -> tuple[Float[Array, "B T H V"], Float[Array, "B H T"]]:
-    """(out in v.dtype, lse in float32) of a call that is not refused."""
-    call, rows, keys = _given(mask, q, k, scale)
-    T, V, width = q.shape[1], v.shape[3], _width(q, v)
-    k, v = (_padded(_only(keys, x), width) for x in (k, v))
-    o, lse = _forward(_padded(q, width), k, v, call)
-    o, lse = varying_like((o[:, :T, :, :V], lse[:, :, :T]), q, k, v)
-    if rows is None:
-        return o, lse
-    return _only(rows, o), jnp.where(rows[:, None], lse, -jnp.inf)
-
-
-def backward(
-    q: Float[Array, "B T H D"],
-    k: Float[Array, "B S K D"],
-    v: Float[Array, "B S K V"],
-    mask: Mask,
-    bias: None,
-    scale: float,
-    softcap: None,
-    o: Float[Array, "B T H V"],
-    lse: Float[Array, "B H T"],
-    do: Float[Array, "B T H V"],
-    dlse: Float[Array, "B H T"] | None,
-) -> tuple[Array, Array, Array, None]:
-    """(dq, dk, dv, None) in the dtypes of q, k and v.
-
-    Exact also where o and lse are those of a softmax over these and further keys. A cotangent of
-    lse (not None) costs the kernel once more.
-    """
-    call, rows, keys = _given(mask, q, k, scale)
-    seen = ~(lse == -jnp.inf)
-    seen = seen if rows is None else seen & rows[:, None]
-    by_query = seen.swapaxes(1, 2)
-    width, given = _width(q, v), (q, k, v)
-    q, o, do = (_padded(jnp.where(by_query[..., None], x, 0), width) for x in (q, o, do))
-    k, v = (_padded(_only(keys, x), width) for x in (k, v))
-    lse = jnp.pad(jnp.where(seen, lse, 0), [(0, 0), (0, 0), (0, q.shape[1] - lse.shape[2])])
-    dq, dk, dv = _backward(q, k, v, o, lse, do, call)
-    if dlse is not None:
-        more = _of_lse(q, k, lse, jnp.where(seen, dlse, 0), call)
-        dq, dk = (_sum(x, y) for x, y in zip((dq, dk), more, strict=True))
-    dq, dk, dv = (
-        x[:, : like.shape[1], :, : like.shape[3]]
-        for x, like in zip((dq, dk, dv), given, strict=True)
-    )
-    # What is beyond a length is not promised to be 0.
-    dq = jnp.where(by_query[..., None], dq, 0)
-    return (*varying_like((dq, _only(keys, dk), _only(keys, dv)), *given, do), None)
-
-
-class _Call(NamedTuple):
+class _Options(NamedTuple):
     """What the kernels are told beside the arrays."""
 
     scale: float
@@ -152,7 +161,7 @@ class _Call(NamedTuple):
     lengths: tuple[Array, Array] | None  # int32 (B,) of queries and keys, at least 1
 
     @classmethod
-    def of(cls, mask: Mask, B: int, T: int, S: int, scale: float) -> _Call:
+    def of(cls, mask: Mask, B: int, T: int, S: int, scale: float) -> _Options:
         window, real = lowering.static_band(mask, T, S), lowering.padding(mask, T, S)
         left = None if window is None or window.low <= 1 - T else 1 - window.low
         # The key that makes S even is hidden by lengths, or by causal(0) where T <= S.
@@ -167,14 +176,15 @@ class _Call(NamedTuple):
         return cls(scale, window is not None, left, (query, key))
 
     @property
-    def mask_type(self) -> library.MaskType:
+    def mask_type(self) -> Any:
+        """A `MaskType`."""
         kinds = library.MaskType
         if self.lengths is None:
             return kinds.CAUSAL if self.causal else kinds.NO_MASK
         return kinds.PADDING_CAUSAL if self.causal else kinds.PADDING
 
 
-def _forward(q: Array, k: Array, v: Array, call: _Call) -> tuple[Array, Array]:
+def _forward(q: Array, k: Array, v: Array, call: _Options) -> tuple[Array, Array]:
     query, key = call.lengths or (None, None)
     return library.dot_product_attention(
         q,
@@ -190,7 +200,7 @@ def _forward(q: Array, k: Array, v: Array, call: _Call) -> tuple[Array, Array]:
 
 
 def _backward(
-    q: Array, k: Array, v: Array, o: Array, lse: Array, do: Array, call: _Call
+    q: Array, k: Array, v: Array, o: Array, lse: Array, do: Array, call: _Options
 ) -> list[Array]:
     """[dq, dk, dv] for p = exp(s - lse) and delta = rowsum(do * o), whatever lse and o are."""
     unused = jnp.zeros(0, q.dtype)
@@ -210,7 +220,7 @@ def _backward(
     )
 
 
-def _of_lse(q: Array, k: Array, lse: Array, dlse: Array, call: _Call) -> list[Array]:
+def _of_lse(q: Array, k: Array, lse: Array, dlse: Array, call: _Options) -> list[Array]:
     """[dq, dk] of a cotangent of lse (B, H, T), ds = p * dlse, by the same kernel.
 
     With o = 0 the kernel computes ds = p * (do v): v is 1 in two columns and do holds dlse in them,
@@ -234,14 +244,15 @@ def _padded(x: Array, width: int) -> Array:
     return jnp.pad(x, [(0, 0), (0, x.shape[1] % EVEN), (0, 0), (0, width - x.shape[3])])
 
 
-def _given(mask: Mask, q: Array, k: Array, scale: float) -> tuple[_Call, Any, Any]:
-    """The call, the queries that see a key (B, T), the keys that are seen (B|1, S); None: all."""
-    B, T, S = q.shape[0], q.shape[1], k.shape[1]
+def _given(call: AttentionCall) -> tuple[_Options, Any, Any]:
+    """Options, the queries that see a key (B, T), the keys that are seen (B|1, S); None: all."""
+    (B, T, S, *_), mask = call.sizes, call.mask
     rows, keys = lowering.padding(mask, T, S)
     if keys is not None:  # causal(0) leaves no query without a key
         some = jnp.broadcast_to(keys.any(1)[:, None], (B, T))
         rows = some if rows is None else rows & some
-    return _Call.of(mask, B, T, S, scale), rows, lowering.seen_keys(mask, B, T, S)
+    options = _Options.of(mask, B, T, S, call.scale)
+    return options, rows, lowering.seen_keys(mask, B, T, S)
 
 
 def _only(seen: Array | None, x: Array) -> Array:

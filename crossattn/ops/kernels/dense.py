@@ -10,18 +10,17 @@ platforms keeps the result independent of where it is lowered.
 
 from __future__ import annotations
 
-from functools import partial
+import dataclasses
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
-from crossattn.ops.kernels.blockwise.products import dot, inner
-from crossattn.ops.masks.mask import Mask
-from crossattn.ops.reference import Dropout, kept, precision
-from crossattn.shapes import Array, Float
+from crossattn.ops.kernels.blockwise.products import dot, inner, masked_scores
+from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Kernel
+from crossattn.ops.reference import kept, precision
+from crossattn.shapes import Array
 
-__all__ = ["backward", "forward"]
+__all__ = ["KERNEL"]
 
 
 class _Seen(NamedTuple):
@@ -32,82 +31,72 @@ class _Seen(NamedTuple):
     keys: Array  # (B|1, K|1, S|1, 1)
 
 
-# jit so that a call outside of one compiles once, not operation by operation; inlined within one.
-@partial(jax.jit, static_argnames=("scale", "softcap"), inline=True)
-def forward(
-    q: Float[Array, "B T H D"],
-    k: Float[Array, "B S K D"],
-    v: Float[Array, "B S K V"],
-    mask: Mask,
-    bias: Float[Array, "#B #H #T #S"] | None,
-    scale: float,
-    softcap: float | None,
-    dropout: Dropout = None,
-) -> tuple[Float[Array, "B T H V"], Float[Array, "B H T"]]:
-    """(o in v.dtype, lse in float32 or float64)."""
-    seen = _seen(q, k, mask, bias)
-    qh, kh, vh = _heads_first(q, k, v, seen)
-    s, _ = _scores(qh, kh, bias, scale, softcap, seen)
-    m = s.max(3, keepdims=True, initial=-jnp.inf)
-    if seen is not None or k.shape[1] == 0:
-        m = jnp.where(m == -jnp.inf, 0, m)
-    p = jnp.exp(s - m)
-    z = p.sum(3, keepdims=True)
-    lse = (m + jnp.log(z))[..., 0]  # log 0 = -inf is an empty row's lse
-    keep = kept(dropout, s.shape, s.dtype)
-    o = _values(p if keep is None else p * keep, vh) / jnp.where(z == 0, 1, z)
-    return o.swapaxes(1, 2).astype(v.dtype), lse
+@dataclasses.dataclass(frozen=True)
+class DenseKernel(Kernel):
+    """Takes any call."""
+
+    name = "xla"
+    summary = "dense, plain XLA operations; any call; the one that can drop weights"
+    any_size = True
+    drops = True
+
+    def forward(self, call: AttentionCall) -> tuple[Array, Array]:
+        """(o in v.dtype, lse in float32 or float64)."""
+        seen = _seen(call)
+        qh, kh, vh = _heads_first(call, seen)
+        s, _ = _scores(qh, kh, call, seen)
+        m = s.max(3, keepdims=True, initial=-jnp.inf)
+        if seen is not None or kh.shape[2] == 0:
+            m = jnp.where(m == -jnp.inf, 0, m)
+        p = jnp.exp(s - m)
+        z = p.sum(3, keepdims=True)
+        lse = (m + jnp.log(z))[..., 0]  # log 0 = -inf is an empty row's lse
+        keep = kept(call.dropout, s.shape, s.dtype)
+        o = _values(p if keep is None else p * keep, vh) / jnp.where(z == 0, 1, z)
+        return o.swapaxes(1, 2).astype(call.v.dtype), lse
+
+    def backward(
+        self, call: AttentionCall, given: BackwardInputs
+    ) -> tuple[Array, Array, Array, Array | None]:
+        """(dq, dk, dv, dbias | None) for the lse of these keys and the cotangents of o and lse.
+
+        It needs no `o`: where all keys are at hand, p dp sums to what o do does, without reading
+        two arrays of queries, and took 0.6 to 0.9 of the time on a CPU.
+        """
+        bias, scale, lse, dlse = call.bias, call.scale, given.lse, given.dlse
+        seen = _seen(call)
+        qh, kh, vh = _heads_first(call, seen)
+        s, slope = _scores(qh, kh, call, seen)
+        do = given.do.swapaxes(1, 2).astype(s.dtype)
+        if seen is not None or kh.shape[2] == 0:
+            valid = lse != -jnp.inf
+            do = jnp.where(valid[..., None], do, 0)
+            dlse = None if dlse is None else jnp.where(valid, dlse, 0)
+            lse = jnp.where(valid, lse, 0)
+        p, dp = jnp.exp(s - lse[..., None]), _scores_of(do, vh)
+        keep = kept(call.dropout, s.shape, s.dtype)
+        dv = _per_key(p if keep is None else p * keep, do, vh.shape[1])
+        dp = dp if keep is None else dp * keep
+        delta = inner(p, dp)
+        delta = delta if dlse is None else delta - dlse
+        ds = p * (dp - delta[..., None])
+        dbias = None if bias is None else _sum_to(ds, bias.shape).astype(bias.dtype)
+        ds = (ds if slope is None else ds * slope) * scale
+        dq, dk = _values(ds, kh), _per_key(ds, qh, kh.shape[1])
+        pairs = (dq, call.q), (dk, call.k), (dv, call.v)
+        dq, dk, dv = (g.swapaxes(1, 2).astype(x.dtype) for g, x in pairs)
+        return dq, dk, dv, dbias
 
 
-@partial(jax.jit, static_argnames=("scale", "softcap"), inline=True)
-def backward(
-    q: Float[Array, "B T H D"],
-    k: Float[Array, "B S K D"],
-    v: Float[Array, "B S K V"],
-    mask: Mask,
-    bias: Float[Array, "#B #H #T #S"] | None,
-    scale: float,
-    softcap: float | None,
-    o: Float[Array, "B T H V"],
-    lse: Float[Array, "B H T"],
-    do: Float[Array, "B T H V"],
-    dlse: Float[Array, "B H T"] | None,
-    dropout: Dropout = None,
-) -> tuple[Array, Array, Array, Array | None]:
-    """(dq, dk, dv, dbias | None) for the lse of these keys and the cotangents of o and lse.
-
-    It needs no `o`: where all keys are at hand, p dp sums to what o do does, without reading two
-    arrays of queries, and took 0.6 to 0.9 of the time on a CPU.
-    """
-    seen = _seen(q, k, mask, bias)
-    qh, kh, vh = _heads_first(q, k, v, seen)
-    s, slope = _scores(qh, kh, bias, scale, softcap, seen)
-    do = do.swapaxes(1, 2).astype(s.dtype)
-    if seen is not None or k.shape[1] == 0:
-        valid = lse != -jnp.inf
-        do = jnp.where(valid[..., None], do, 0)
-        dlse = None if dlse is None else jnp.where(valid, dlse, 0)
-        lse = jnp.where(valid, lse, 0)
-    p, dp = jnp.exp(s - lse[..., None]), _scores_of(do, vh)
-    keep = kept(dropout, s.shape, s.dtype)
-    dv = _per_key(p if keep is None else p * keep, do, vh.shape[1])
-    dp = dp if keep is None else dp * keep
-    delta = inner(p, dp)
-    delta = delta if dlse is None else delta - dlse
-    ds = p * (dp - delta[..., None])
-    dbias = None if bias is None else _sum_to(ds, bias.shape).astype(bias.dtype)
-    ds = (ds if slope is None else ds * slope) * scale
-    dq, dk = _values(ds, kh), _per_key(ds, qh, kh.shape[1])
-    dq, dk, dv = (g.swapaxes(1, 2).astype(x.dtype) for g, x in ((dq, q), (dk, k), (dv, v)))
-    return dq, dk, dv, dbias
+KERNEL = DenseKernel()
 
 
-def _seen(q, k, mask: Mask, bias) -> _Seen | None:
+def _seen(call: AttentionCall) -> _Seen | None:
     """None where everything is visible."""
-    (B, T, H, _), (_, S, K, _) = q.shape, k.shape
-    if not mask.terms and bias is None:
+    (B, T, S, H, K), bias = call.sizes, call.bias
+    if not call.mask.terms and bias is None:
         return None
-    pairs = mask.visible(B, T, S)
+    pairs = call.mask.visible(B, T, S)
     if bias is not None:
         pairs = pairs & (bias != -jnp.inf)
     keys = pairs.any(2)
@@ -116,28 +105,22 @@ def _seen(q, k, mask: Mask, bias) -> _Seen | None:
     return _Seen(pairs, pairs.any(3, keepdims=True), keys[..., None])
 
 
-def _heads_first(q, k, v, seen: _Seen | None):
+def _heads_first(call: AttentionCall, seen: _Seen | None) -> tuple[Array, Array, Array]:
     """(B,H,T,D), (B,K,S,D), (B,K,S,V): one transpose each, then plain batched products.
 
     What nobody sees becomes 0 here: it may hold NaN, and 0 * NaN is NaN.
     """
-    dtype = precision(q.dtype)
-    q, k, v = (x.swapaxes(1, 2).astype(dtype) for x in (q, k, v))
+    dtype = precision(call.q.dtype)
+    q, k, v = (x.swapaxes(1, 2).astype(dtype) for x in (call.q, call.k, call.v))
     if seen is None:
         return q, k, v
     return jnp.where(seen.queries, q, 0), jnp.where(seen.keys, k, 0), jnp.where(seen.keys, v, 0)
 
 
-def _scores(q, k, bias, scale, softcap, seen: _Seen | None) -> tuple[Array, Any]:
+def _scores(q: Array, k: Array, call: AttentionCall, seen: _Seen | None) -> tuple[Array, Any]:
     """Scores (B,H,T,S), -inf where invisible, and the slope of the soft-cap (None without one)."""
-    s = _scores_of(q, k) * scale
-    slope = None
-    if softcap is not None:
-        capped = jnp.tanh(s / softcap)
-        s, slope = softcap * capped, 1 - capped * capped
-    if bias is not None:
-        s = s + bias.astype(s.dtype)
-    return (s if seen is None else jnp.where(seen.pairs, s, -jnp.inf)), slope
+    visible = None if seen is None else seen.pairs
+    return masked_scores(_scores_of(q, k), visible, call.bias, call.scale, call.softcap)
 
 
 def _grouped(x: Array, K: int) -> Array:

@@ -17,51 +17,145 @@ bfloat16 and summed in float32, and `scale * q` is rounded to bfloat16 once (exa
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax._src import config
-from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 
+from crossattn.ops.kernels.protocol import (
+    AttentionCall,
+    BackwardInputs,
+    Kernel,
+    PrivateModule,
+    no_axis,
+)
 from crossattn.ops.kernels.splash_schedule import LANES, ROWS, KernelBlocks, PassSizes, schedule
 from crossattn.ops.masks import lowering
 from crossattn.ops.masks.mask import Mask
 from crossattn.ops.varying import varying_like
-from crossattn.shapes import Array, Float
+from crossattn.shapes import Array
 
-__all__ = ["KernelBlocks", "backward", "forward", "refuse"]
+__all__ = ["KERNEL", "KernelBlocks", "SplashKernel"]
 
-# What the kernels give a hidden score. The lse of a row without a visible key is near it, or less.
-HIDDEN = kernels.DEFAULT_MASK_VALUE
-NOTHING_SEEN = 0.5 * HIDDEN
+kernels = PrivateModule("jax.experimental.pallas.ops.tpu.splash_attention.splash_attention_kernel")
+CALLED = "_splash_attention_forward", "_splash_attention_bwd_dq", "_splash_attention_bwd_dkv"
 
+BLOCKS = KernelBlocks()
 # Larger heads need more memory for a block than the compilers of v5e allow it.
 LARGEST_HEAD = 256
 
 
-BLOCKS = KernelBlocks()
+@dataclasses.dataclass(frozen=True)
+class SplashKernel(Kernel):
+    """The three kernels, with what surrounds them.
 
-
-def refuse(
-    q: Any, k: Any, v: Any, mask: Mask, bias: Any, scale: float, softcap: float | None
-) -> str | None:
-    """Why the kernels cannot take this call, from its static side and the mesh; else None.
-
-    >>> x = jax.ShapeDtypeStruct((1, 64, 8, 64), jnp.float16)
-    >>> refuse(x, x, x, Mask(), None, 0.125, None)
+    >>> x = jnp.zeros((1, 64, 8, 64), jnp.float16)
+    >>> KERNEL.unsupported(AttentionCall(x, x, x, Mask(), None, None, 0.125, None))
     'float16: splash computes in bfloat16 and float32'
     """
-    if 0 in (*q.shape, *k.shape, *v.shape):
-        return "an axis of size 0"
-    if q.dtype not in (jnp.float32, jnp.bfloat16):
-        return f"{q.dtype}: splash computes in bfloat16 and float32"
-    if bias is not None:
-        return "a bias: splash adds none to its scores"
-    if max(q.shape[3], v.shape[3]) > LARGEST_HEAD:
-        return f"heads of more than {LARGEST_HEAD}: a block of scores and keys exceeds the memory"
-    return lowering.reason(mask) or _refuse_mesh()
+
+    blocks: KernelBlocks = BLOCKS
+
+    name = "splash"
+    summary = "splash attention's Pallas kernels on TPUs"
+
+    @property
+    def static_mask(self) -> bool:
+        """Which blocks of a band are skipped is part of the program."""
+        return True
+
+    def unsupported(self, call: AttentionCall) -> str | None:
+        """Why the kernels cannot take this call, from its static side and the mesh."""
+        reason = super().unsupported(call) or kernels.lacks(*CALLED) or no_axis(call)
+        if reason is not None:
+            return reason
+        if call.q.dtype not in (jnp.float32, jnp.bfloat16):
+            return f"{call.q.dtype}: splash computes in bfloat16 and float32"
+        if call.bias is not None:
+            return "a bias: splash adds none to its scores"
+        if max(call.q.shape[3], call.v.shape[3]) > LARGEST_HEAD:
+            return (
+                f"heads of more than {LARGEST_HEAD}: a block of scores and keys exceeds the memory"
+            )
+        return lowering.reason(call.mask) or _refuse_mesh()
+
+    def forward(self, call: AttentionCall) -> tuple[Array, Array]:
+        """(out in v.dtype, lse in float32)."""
+        (B, T, S, *_), mask, blocks = call.sizes, call.mask, self.blocks
+        cut = PassSizes.of(T, S, blocks, ROWS)
+        matched = lowering.matched_ids(mask, B, T, S, cut.S)
+        info, function = schedule(mask, T, S, cut, matched)
+        q = _heads_first(_scaled(call.q, call.scale), cut.T)
+        k, v = _keys(call, cut.S)
+        sizes = kernels.BlockSizes(block_q=cut.query, block_kv=cut.key, **_layouts(k, v))
+        options: Any = _options(call, blocks) | {"mask_function": function, "block_sizes": sizes}
+        options |= {"save_residuals": True, "residual_checkpoint_name": None}
+
+        def kernel(q, k, v, ids):
+            out, (lse,) = kernels._splash_attention_forward(info, q, k, v, ids, None, **options)
+            return out, lse
+
+        o, lse = _each(kernel, q, k, v, _segments(matched, cut.T))
+        o, lse = o[:, :, :T], lse[:, :, :T]
+        # The lse of a row without a visible key is near a hidden score, or less. Not `lse >
+        # nothing`: a NaN that was seen is passed on.
+        nothing = 0.5 * kernels.DEFAULT_MASK_VALUE
+        seen = _real(~(lse <= nothing), mask, T, S)
+        o = jnp.where(seen[..., None], o, 0).swapaxes(1, 2)
+        return o, jnp.where(seen, lse, -jnp.inf)
+
+    def backward(
+        self, call: AttentionCall, given: BackwardInputs
+    ) -> tuple[Array, Array, Array, None]:
+        """(dq, dk, dv, None) in the dtypes of q, k and v.
+
+        Exact also where o and lse are those of a softmax over these and further keys.
+        """
+        (B, T, S, *_), mask, blocks = call.sizes, call.mask, self.blocks
+        o, lse, do, dlse, *_ = given
+        # One row of lse a block lies along the lanes.
+        cut = PassSizes.of(T, S, blocks, LANES)
+        matched = lowering.matched_ids(mask, B, T, S, cut.S)
+        seen = _real(~(lse == -jnp.inf), mask, T, S)
+        do, o, scaled = (
+            jnp.where(seen[..., None], x.swapaxes(1, 2), 0)
+            for x in (do, o, _scaled(call.q, call.scale))
+        )
+        delta = (do.astype(jnp.float32) * o.astype(jnp.float32)).sum(3)
+        if dlse is not None:
+            delta = delta - jnp.where(seen, dlse, 0)
+        scaled, do, delta, lse = (
+            _pad(x, 2, cut.T) for x in (scaled, do, delta, jnp.where(seen, lse, 0))
+        )
+        k, v = _keys(call, cut.S)
+        options = _options(call, blocks) | {"bq": cut.query, "bkv": cut.key} | _layouts(k, v)
+        info, function = schedule(mask, T, S, cut, matched)
+        info_dkv, function_dkv = schedule(mask, T, S, cut, matched, by_keys=True)
+
+        def kernel(q, k, v, ids, lse, do, delta):
+            inputs = (q, k, v, ids, None, lse, do, delta)
+            dq = kernels._splash_attention_bwd_dq(
+                *inputs, mask_info=info, mask_function=function, **options
+            )
+            _, dk, dv = kernels._splash_attention_bwd_dkv(
+                *inputs,
+                mask_info=info_dkv,
+                mask_function=function_dkv,
+                bkv_compute=cut.key,
+                use_fused_bwd_kernel=False,
+                **options,
+            )
+            return dq, dk, dv
+
+        dq, dk, dv = _each(kernel, scaled, k, v, _segments(matched, cut.T), lse, do, delta)
+        dq = _scaled(dq[:, :, :T].swapaxes(1, 2), call.scale)
+        return dq, dk[:, :, :S].swapaxes(1, 2), dv[:, :, :S].swapaxes(1, 2), None
+
+
+KERNEL = SplashKernel()
 
 
 def _refuse_mesh() -> str | None:
@@ -77,98 +171,6 @@ def _refuse_mesh() -> str | None:
     return None
 
 
-def forward(
-    q: Float[Array, "B T H D"],
-    k: Float[Array, "B S K D"],
-    v: Float[Array, "B S K V"],
-    mask: Mask,
-    bias: None,
-    scale: float,
-    softcap: float | None,
-    *,
-    blocks: KernelBlocks = BLOCKS,
-) -> tuple[Float[Array, "B T H V"], Float[Array, "B H T"]]:
-    """(out in v.dtype, lse in float32) of a call that is not refused."""
-    T, S = q.shape[1], k.shape[1]
-    cut = PassSizes.of(T, S, blocks, ROWS)
-    matched = lowering.matched_ids(mask, q.shape[0], T, S, cut.S)
-    info, function = schedule(mask, T, S, cut, matched)
-    q = _heads_first(_scaled(q, scale), cut.T)
-    k, v = _keys(mask, q.shape[0], T, k, v, cut.S)
-    sizes = kernels.BlockSizes(block_q=cut.query, block_kv=cut.key, **_layouts(k, v))
-    options: Any = _options(softcap, blocks) | {"mask_function": function, "block_sizes": sizes}
-    options |= {"save_residuals": True, "residual_checkpoint_name": None}
-
-    def kernel(q, k, v, ids):
-        out, (lse,) = kernels._splash_attention_forward(info, q, k, v, ids, None, **options)
-        return out, lse
-
-    o, lse = _each(kernel, q, k, v, _segments(matched, cut.T))
-    o, lse = o[:, :, :T], lse[:, :, :T]
-    # Not `lse > NOTHING_SEEN`: a NaN that was seen is passed on.
-    seen = _real(~(lse <= NOTHING_SEEN), mask, T, S)
-    o = jnp.where(seen[..., None], o, 0).swapaxes(1, 2)
-    return o, jnp.where(seen, lse, -jnp.inf)
-
-
-def backward(
-    q: Float[Array, "B T H D"],
-    k: Float[Array, "B S K D"],
-    v: Float[Array, "B S K V"],
-    mask: Mask,
-    bias: None,
-    scale: float,
-    softcap: float | None,
-    o: Float[Array, "B T H V"],
-    lse: Float[Array, "B H T"],
-    do: Float[Array, "B T H V"],
-    dlse: Float[Array, "B H T"] | None,
-    *,
-    blocks: KernelBlocks = BLOCKS,
-) -> tuple[Array, Array, Array, None]:
-    """(dq, dk, dv, None) in the dtypes of q, k and v.
-
-    Exact also where o and lse are those of a softmax over these and further keys.
-    """
-    T, S = q.shape[1], k.shape[1]
-    # One row of lse a block lies along the lanes.
-    cut = PassSizes.of(T, S, blocks, LANES)
-    matched = lowering.matched_ids(mask, q.shape[0], T, S, cut.S)
-    seen = _real(~(lse == -jnp.inf), mask, T, S)
-    do, o, scaled = (
-        jnp.where(seen[..., None], x.swapaxes(1, 2), 0) for x in (do, o, _scaled(q, scale))
-    )
-    delta = (do.astype(jnp.float32) * o.astype(jnp.float32)).sum(3)
-    if dlse is not None:
-        delta = delta - jnp.where(seen, dlse, 0)
-    scaled, do, delta, lse = (
-        _pad(x, 2, cut.T) for x in (scaled, do, delta, jnp.where(seen, lse, 0))
-    )
-    k, v = _keys(mask, q.shape[0], T, k, v, cut.S)
-    options = _options(softcap, blocks) | {"bq": cut.query, "bkv": cut.key} | _layouts(k, v)
-    info, function = schedule(mask, T, S, cut, matched)
-    info_dkv, function_dkv = schedule(mask, T, S, cut, matched, by_keys=True)
-
-    def kernel(q, k, v, ids, lse, do, delta):
-        given = (q, k, v, ids, None, lse, do, delta)
-        dq = kernels._splash_attention_bwd_dq(
-            *given, mask_info=info, mask_function=function, **options
-        )
-        _, dk, dv = kernels._splash_attention_bwd_dkv(
-            *given,
-            mask_info=info_dkv,
-            mask_function=function_dkv,
-            bkv_compute=cut.key,
-            use_fused_bwd_kernel=False,
-            **options,
-        )
-        return dq, dk, dv
-
-    dq, dk, dv = _each(kernel, scaled, k, v, _segments(matched, cut.T), lse, do, delta)
-    dq = _scaled(dq[:, :, :T].swapaxes(1, 2), scale)
-    return dq, dk[:, :, :S].swapaxes(1, 2), dv[:, :, :S].swapaxes(1, 2), None
-
-
 def _scaled(x: Array, scale: float) -> Array:
     return (x.astype(jnp.float32) * scale).astype(x.dtype)
 
@@ -181,20 +183,20 @@ def _heads_first(x: Array, n: int) -> Array:
     return _pad(x.swapaxes(1, 2), 2, n)
 
 
-def _keys(mask: Mask, B: int, T: int, k: Array, v: Array, S_to: int) -> tuple[Array, Array]:
+def _keys(call: AttentionCall, S_to: int) -> tuple[Array, Array]:
     """(B,K,S_to,D), (B,K,S_to,V): what nobody sees becomes 0, since it may hold NaN."""
-    seen = lowering.seen_keys(mask, B, T, k.shape[1])
+    seen, k, v = lowering.seen_keys(call.mask, *call.sizes[:3]), call.k, call.v
     if seen is not None:
         k, v = (jnp.where(seen[:, :, None, None], x, 0) for x in (k, v))
     return _heads_first(k, S_to), _heads_first(v, S_to)
 
 
-def _options(softcap: float | None, blocks: KernelBlocks) -> dict[str, Any]:
+def _options(call: AttentionCall, blocks: KernelBlocks) -> dict[str, Any]:
     """What all three kernels are told."""
     return {
         "is_mqa": False,
-        "mask_value": HIDDEN,
-        "attn_logits_soft_cap": softcap,
+        "mask_value": kernels.DEFAULT_MASK_VALUE,
+        "attn_logits_soft_cap": call.softcap,
         "interpret": blocks.interpret,
     }
 
@@ -212,7 +214,7 @@ def _layouts(k: Array, v: Array) -> dict[str, Any]:
     )
 
 
-def _segments(ids: tuple[Array, Array] | None, T_to: int) -> kernels.SegmentIds | None:
+def _segments(ids: tuple[Array, Array] | None, T_to: int) -> Any:
     return None if ids is None else kernels.SegmentIds(_pad(ids[0], 1, T_to), ids[1])
 
 

@@ -8,13 +8,16 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as library
 
+from crossattn.ops.kernels.protocol import PrivateModule
 from crossattn.ops.masks import lowering
 from crossattn.ops.masks.mask import Mask
 
 __all__ = ["LANES", "ROWS", "KernelBlocks", "PassSizes", "schedule"]
 
+library = PrivateModule(
+    "jax.experimental.pallas.ops.tpu.splash_attention.splash_attention_mask_info"
+)
 LANES = 128  # of a TPU's vector registers: blocks of keys are multiples of it
 ROWS = 16  # of a bfloat16 tile: blocks of queries are multiples of it
 # Blocks of a call whose order fits beside everything else into a TPU's memory for scalars, 1 MiB.
@@ -70,7 +73,7 @@ def _even(n: int, most: int, step: int) -> tuple[int, int]:
 
 def schedule(
     mask: Mask, T: int, S: int, cut: PassSizes, matched: Any, by_keys: bool = False
-) -> tuple[library.MaskInfo, Callable[..., Any] | None]:
+) -> tuple[Any, Callable[..., Any] | None]:
     """Which blocks a kernel visits in which order, and the function that masks within a block.
 
     `by_keys` is the order of the kernel of dk and dv: for each block of keys, blocks of queries.

@@ -85,7 +85,7 @@ def sums(
     )
     if "visible" not in parts or mask.terms or bias is not None:
         found = _sums(_Call(scale, softcap, parts, plan), q, k, mask, bias, shift, columns)
-        return jax.tree.map(to.cut, found)
+        return jax.tree.map(lambda x: to.cut_queries(x, 2), found)
     # Nothing is hidden: no count is carried.
     rest = tuple(part for part in parts if part != "visible")
     found = _sums(_Call(scale, softcap, rest, plan), q, k, mask, bias, shift, columns)

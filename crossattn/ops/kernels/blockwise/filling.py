@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.kernels.protocol import AttentionCall
 from crossattn.ops.masks.mask import Mask
 from crossattn.ops.sizes import all_known, up_to_blocks
 from crossattn.shapes import Array
@@ -30,6 +32,12 @@ class Filling(NamedTuple):
         """Whole blocks of what is not known."""
         return cls(T, S, up_to_blocks(T, blocks.queries), up_to_blocks(S, blocks.keys))
 
+    def call(self, call: AttentionCall) -> AttentionCall:
+        """A call, filled."""
+        mask, bias = self.mask(call.mask, call.q.shape[0]), self.pairs(call.bias)
+        q, k, v = self.queries(call.q), self.keys(call.k), self.keys(call.v)
+        return dataclasses.replace(call, q=q, k=k, v=v, mask=mask, bias=bias)
+
     def queries(self, x: Array | None, axis: int = 1, value: float = 0.0) -> Any:
         """An array with T entries on an axis, with more of `value`."""
         return None if x is None else _grown(x, axis, self.T_to - self.T, value)
@@ -51,16 +59,24 @@ class Filling(NamedTuple):
             return mask
         return mask.padded(B, self.T, self.S, self.T_to, self.S_to)
 
-    def cut(self, x: Array) -> Array:
-        """Results (B, H, T, ...) of the queries that there are."""
-        return x if all_known(self.T) else x[:, :, : self.T]
+    def cut_queries(self, x: Array, axis: int) -> Array:
+        """Results of the queries that there are."""
+        return _cut(x, axis, self.T)
+
+    def cut_keys(self, x: Array, axis: int) -> Array:
+        """Results of the keys that there are."""
+        return _cut(x, axis, self.S)
 
     def cut_pairs(self, x: Array | None) -> Any:
         """A bias as it was."""
         if x is None:
             return None
-        x = x if x.shape[2] == 1 else x[:, :, : self.T]
-        return x if x.shape[3] == 1 else x[:, :, :, : self.S]
+        x = x if x.shape[2] == 1 else self.cut_queries(x, 2)
+        return x if x.shape[3] == 1 else self.cut_keys(x, 3)
+
+
+def _cut(x: Array, axis: int, n: Any) -> Array:
+    return x if all_known(n) else x[(slice(None),) * axis + (slice(n),)]
 
 
 def _grown(x: Array, axis: int, by: Any, value: float) -> Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array
 
-__all__ = ["dot", "inner"]
+__all__ = ["dot", "inner", "masked_scores"]
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -36,3 +36,16 @@ def inner(a: Array, b: Array) -> Array:
     dtype = precision(a.dtype)
     a, b = a.astype(dtype), b.astype(dtype)
     return jnp.einsum("bkrx,bkrx->bkr", a, b, precision=_HIGHEST)
+
+
+def masked_scores(
+    s: Array, visible: Array | None, bias: Array | None, scale: float, softcap: float | None
+) -> tuple[Array, Array | None]:
+    """Scores of products, -inf where invisible; and the slope of the soft-cap, None without one."""
+    s, slope = s * scale, None
+    if softcap is not None:
+        capped = jnp.tanh(s / softcap)
+        s, slope = softcap * capped, 1 - capped * capped
+    if bias is not None:
+        s = s + bias.astype(s.dtype)
+    return (s if visible is None else jnp.where(visible, s, -jnp.inf)), slope
