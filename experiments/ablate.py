@@ -30,6 +30,7 @@ from crossattn.launch.interrupts import gently, standing
 from crossattn.launch.launcher import check_changed, check_free, going_on, launch_suite, planned
 from crossattn.launch.options import Launch, LaunchError
 from crossattn.launch.progress import Bar
+from crossattn.launch.results import asked, left_out, write_results
 from crossattn.plan import dry_run
 from crossattn.report.document import write_report
 from crossattn.report.tables.main import terminal_report
@@ -50,7 +51,6 @@ from . import suites
 from .command_line import fail, manual, parse, plain_errors, present, typed
 from .entry import start
 from .exhibition import gallery_of
-from .results import asked, left_out, write_results
 
 COMMAND = "ablate"
 QUICK_SEEDS = 3

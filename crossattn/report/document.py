@@ -32,7 +32,6 @@ from crossattn.report.results.completeness import banner, conclusive
 from crossattn.report.results.counts import count, counts_table
 from crossattn.report.results.runs import metrics_in
 from crossattn.report.results.settings import changes_table, settings_of, shared_table
-from crossattn.report.stats.comparisons import judge_claims
 from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.summary import opening_paragraph
@@ -42,6 +41,7 @@ from crossattn.report.tables.main import (
     comparison_table,
     cost_table,
     main_table,
+    verdicts_on,
 )
 from crossattn.report.tables.measures import (
     iqm_table,
@@ -196,10 +196,10 @@ def _claims(results: Results, claims: Sequence[Sequence[str]]) -> Iterator[Block
     if not claims:
         return
     yield Heading("Claims")
-    verdicts = [verdict.verdict for verdict in judge_claims(claims, results["comparisons"])]
+    verdicts = [verdict.verdict for verdict in verdicts_on(claims, results)]
     said = [
         f"{verdicts.count(verdict)} {verdict}"
-        for verdict in ("supported", "not supported", "inconclusive")
+        for verdict in ("supported", "not supported", "inconclusive", "open")
         if verdict in verdicts
     ]
     yield TextBlock(

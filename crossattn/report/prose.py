@@ -139,6 +139,7 @@ VERDICTS = _line("""
 Supported: the variant on the left is better, its corrected interval above 0 and its Holm p-value
 below 0.05. Not supported: the opposite was found, by the same rule. Inconclusive: neither; the
 difference may be 0, or go either way within its interval, or there are fewer than three seeds.
+Open: not all of its runs are there.
 """)
 
 NO_CONCLUSION = _line("""

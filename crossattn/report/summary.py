@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crossattn.report.render.markdown import code, markdown_text
-from crossattn.report.results.completeness import conclusive
+from crossattn.report.results.completeness import conclusive, missing_runs
 from crossattn.report.results.counts import count
 from crossattn.report.results.runs import metric_values, variants_of
 from crossattn.report.stats.comparisons import winner_of
@@ -24,9 +24,15 @@ def opening_paragraph(results: Results) -> str:
     runs, primary, baseline = results["runs"], results["primary"], baseline_of(results)
     variants = variants_of(runs)
     seeds = len({run["seed"] for run in runs})
+    missing = len(missing_runs(results))
     said = f"{count(len(variants), 'variant')}, {count(seeds, 'seed')} each"
+    if missing:
+        said = f"{len(runs)} of {len(runs) + missing} runs finished"
     better = " (lower is better)" if lower_is_better(primary) else ""
     text = [f"{said}; primary metric {code(primary)}{better}."]
+    if baseline is None and missing:
+        later = "Variants are compared when the baseline and they have all their seeds."
+        return " ".join([*text, later])
     if baseline is None:
         return " ".join([*text, "There is one variant, so there is nothing to compare."])
     reached = with_interval(metric_values(runs, baseline, primary), primary)

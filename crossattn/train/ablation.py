@@ -216,11 +216,13 @@ class Finished:
 
 
 def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
-    """Read back the runs of all variants and seeds, which are finished (see `Folder.finished`)."""
+    """Read back the runs that are finished (see `Folder.finished`), variants in their order."""
     finished = Finished([], {}, {}, {}, {}, {}, [])
     for variant in suite.variants:
         items, paces, parameters = [], [], 0
         for seed in range(seeds):
+            if not folder.finished(variant, seed):
+                continue
             where = folder.run(variant, seed)
             record = json.loads((where / "metrics.json").read_text())
             finished.runs.append({name: record[name] for name in ("variant", "seed", "metrics")})
@@ -232,6 +234,8 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
             if record["versions"] not in finished.versions:
                 finished.versions.append(record["versions"])
             _counted(finished, record)
+        if not items:
+            continue
         finished.items[variant] = np.stack(items)
         finished.timings[variant] = {"parameters": parameters}
         if measured := [pace for pace in paces if pace is not None]:

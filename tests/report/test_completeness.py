@@ -17,8 +17,8 @@ def changed(results, **asked):
     return {**results, "asked": {**results["asked"], **asked}}
 
 
-def written(results, folder):
-    path = write_report(results, folder, title="four ways", claims=CLAIMS, command="make")
+def written(results, folder, claims=CLAIMS):
+    path = write_report(results, folder, title="four ways", claims=claims, command="make")
     methods = (folder / "tables" / "methods.tex").read_text()
     return path.read_text(), (folder / "report.html").read_text(), methods
 
@@ -86,3 +86,8 @@ def test_results_of_older_runs_have_no_banner(suite):
     older = {name: value for name, value in suite[0].items() if name != "asked"}
     assert banner(older) == []
     assert conclusive(older)
+
+
+def test_a_claim_that_was_not_compared_is_an_error_when_all_runs_are_there(suite, tmp_path):
+    with pytest.raises(ValueError, match="were not compared"):
+        written(suite[0], tmp_path, claims=[("mean-pool", "oracle-attention")])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from made_up import BASELINE, PRIMARY, make_results
 
+from crossattn.launch.results import asked, write_results
 from crossattn.report.document import write_report
 from crossattn.report.methods import methods_section
 from crossattn.report.results.settings import changes_table
@@ -15,7 +16,6 @@ from crossattn.train.ablation import Finished
 from crossattn.train.folder import Folder
 from crossattn.train.run import Data, Model, Optimizer, Run, replace
 from crossattn.train.suite import Suite
-from experiments.results import asked, write_results
 
 BASE = Run(
     data=Data(images=700, evaluation_images=1_300, texts_per_image=2, noise=0.31),
@@ -47,7 +47,7 @@ COUNTS = {
 }
 
 
-def made(folder, *, sweep=None, suite=SUITE, devices=("cpu",)):
+def made(folder, *, sweep=None, suite=SUITE, devices=("cpu",), there=None):
     """Results of a real suite, written as the command writes them; all numbers are made up."""
     rng = np.random.default_rng(0)
     items = {name: rng.random((3, 19)) for name in suite.variants}
@@ -55,11 +55,13 @@ def made(folder, *, sweep=None, suite=SUITE, devices=("cpu",)):
         {"variant": name, "seed": seed, "metrics": {"iid/accuracy": float(own[seed].mean())}}
         for name, own in items.items()
         for seed in range(3)
+        if there is None or (name, seed) in there
     ]
+    items = {name: own[: sum(r["variant"] == name for r in runs)] for name, own in items.items()}
     finished = Finished(
         runs=runs,
         chance={"iid/accuracy": 0.291},
-        items=items,
+        items={name: own for name, own in items.items() if len(own)},
         curves={},
         timings={"base": {"parameters": 1_201, "step_seconds": 0.0141}},
         sweep=sweep or {},
@@ -195,3 +197,33 @@ def test_what_is_not_the_default_of_training_is_said(tmp_path):
         "of these paths are not trained: words.",
     ):
         assert part in said
+
+
+CLAIMS = (("base", "depth"), ("base", "heads"))
+
+
+@pytest.mark.parametrize(
+    ("there", "compared", "claims"),
+    [
+        ([("lr", 0)], [], "2 open"),
+        ([("base", 0), ("base", 1)], [], "2 open"),
+        ([*(("base", seed) for seed in range(3)), ("depth", 0)], [], "2 open"),
+        (
+            [(name, seed) for name in ("base", "depth") for seed in range(3)],
+            ["depth"],
+            "1 inconclusive, 1 open",
+        ),
+    ],
+)
+def test_a_report_may_come_early(there, compared, claims, tmp_path, undrawn):
+    """Of the variants and seeds that are there; a claim is open until all of its runs are."""
+    suite = dataclasses.replace(SUITE, claims=CLAIMS)
+    results = json.loads(json.dumps(made(tmp_path, suite=suite, there=there)))
+    assert [found["variant"] for found in results["comparisons"]] == compared
+    report = write_report(results, tmp_path, title="x", claims=CLAIMS, command="make").read_text()
+    assert f"\n\n{len(there)} of 15 runs finished; primary metric" in report
+    assert f"UNFINISHED: {15 - len(there)} of 15 runs are missing" in report
+    assert f"before it ran: {claims}, which concludes nothing." in report
+    assert "| base > heads | open | - | - |" in report
+    assert ("| base > depth | open |" in report) == (not compared)
+    assert "is better than" not in report

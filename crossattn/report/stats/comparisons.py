@@ -14,15 +14,18 @@ from crossattn.report.stats.ranges import lower_is_better, range_of, span_of
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What the comparisons say of one claim: supported, not supported or inconclusive."""
+    """What the comparisons say of one claim: supported, not supported, inconclusive, or open.
+
+    An open claim is one whose runs are not all there: it has no numbers.
+    """
 
     better: str
     worse: str
     verdict: str
-    difference: float
-    low: float | None
-    high: float | None
-    p_holm: float
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_holm: float | None = None
 
 
 def pairs_to_compare(
@@ -179,11 +182,18 @@ def winner_of(comparison: Mapping[str, Any]) -> str | None:
 
 
 def judge_claims(
-    claims: Sequence[Sequence[str]], comparisons: Sequence[Mapping[str, Any]]
+    claims: Sequence[Sequence[str]],
+    comparisons: Sequence[Mapping[str, Any]],
+    *,
+    unfinished: bool = False,
 ) -> list[Verdict]:
     """What the comparisons say of each claim (better, worse).
 
     Supported: `better` is the winner. Not supported: `worse` is. Inconclusive: no winner is named.
+    Open: the two were not compared, while runs are still `unfinished`.
+
+    Raises:
+        ValueError: the two were not compared, and all runs are there.
 
     Example:
         >>> found = {"variant": "b", "baseline": "a", "difference": -0.2, "low": -0.3,
@@ -191,10 +201,10 @@ def judge_claims(
         >>> [judge_claims([claim], [found])[0].verdict for claim in (("a", "b"), ("b", "a"))]
         ['supported', 'not supported']
     """
-    return [_judge(better, worse, comparisons) for better, worse in claims]
+    return [_judge(better, worse, comparisons, unfinished) for better, worse in claims]
 
 
-def _judge(better, worse, comparisons):
+def _judge(better, worse, comparisons, unfinished):
     for found in comparisons:
         if {found["variant"], found["baseline"]} != {better, worse}:
             continue
@@ -211,6 +221,8 @@ def _judge(better, worse, comparisons):
             high=high,
             p_holm=found["p_holm"],
         )
+    if unfinished:
+        return Verdict(better, worse, "open")
     raise ValueError(f"{better!r} and {worse!r} were not compared")
 
 

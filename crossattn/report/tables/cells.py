@@ -38,6 +38,8 @@ def signed_interval(found: Mapping[str, Any]) -> str:
         >>> signed_interval({"difference": 0.1, "low": None, "high": None})
         '+0.100'
     """
+    if found["difference"] is None:
+        return DASH
     if found["low"] is None:
         return f"{found['difference']:+.3f}"
     return f"{found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"

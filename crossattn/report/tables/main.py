@@ -13,7 +13,7 @@ from crossattn.align.measures import FAMILIES, MEASURES, metric_name
 from crossattn.report.render.blocks import DASH, Table
 from crossattn.report.render.escaping import plain_names
 from crossattn.report.render.terminal import terminal_table
-from crossattn.report.results.completeness import banner, conclusive
+from crossattn.report.results.completeness import banner, conclusive, missing_runs
 from crossattn.report.results.runs import (
     chance_of,
     metric_values,
@@ -21,7 +21,7 @@ from crossattn.report.results.runs import (
     place_of,
     variants_of,
 )
-from crossattn.report.stats.comparisons import judge_claims, winner_of
+from crossattn.report.stats.comparisons import Verdict, judge_claims, winner_of
 from crossattn.report.stats.paired import FEWEST_SEEDS, t_interval
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.tables.cells import (
@@ -148,6 +148,12 @@ def cost_table(results: Results) -> Table:
     return ["variant", *names], rows
 
 
+def verdicts_on(claims: Sequence[Sequence[str]], results: Results) -> list[Verdict]:
+    """What the results say of each claim; it is open until all of its runs are there."""
+    unfinished = bool(missing_runs(results))
+    return judge_claims(claims, results["comparisons"], unfinished=unfinished)
+
+
 def claim_table(claims: Sequence[Sequence[str]], results: Results) -> Table:
     """The verdict on every claim, its difference with the corrected interval, and its p-value.
 
@@ -162,7 +168,7 @@ def claim_table(claims: Sequence[Sequence[str]], results: Results) -> Table:
             signed_interval(dataclasses.asdict(verdict)),
             p_value(verdict.p_holm),
         ]
-        for verdict in judge_claims(claims, results["comparisons"])
+        for verdict in verdicts_on(claims, results)
     ]
     return ["claim", verdict_of, "difference [corrected]", "Holm p"], rows
 

@@ -56,6 +56,9 @@ def write_results(
 ) -> dict[str, Any]:
     """Write results.json: runs, comparisons, chance levels, settings, counts, environment.
 
+    Runs may be missing, as in a report that is written while others run: what is compared are the
+    variants that have all their seeds.
+
     Args:
       suite: with the variants that the report covers.
       folder: of the results.
@@ -64,18 +67,26 @@ def write_results(
       seeds: how seeds lay over the devices.
       wanted: what `asked` says of the command.
     """
+    runs = finished.runs
+    ran = [run["variant"] for run in runs]
+    whole = [name for name in suite.variants if ran.count(name) == wanted["seeds"]]
+    comparisons = (
+        compare_variants(
+            [run for run in runs if run["variant"] in whole],
+            finished.items,
+            primary=suite.primary,
+            baseline=suite.baseline,
+            claims=[claim for claim in suite.claims if {*claim} <= {*whole}],
+        )
+        if suite.baseline in whole
+        else []
+    )
     results = {
         "suite": suite.name,
         "primary": suite.primary,
         "asked": wanted,
-        "runs": finished.runs,
-        "comparisons": compare_variants(
-            finished.runs,
-            finished.items,
-            primary=suite.primary,
-            baseline=suite.baseline,
-            claims=suite.claims,
-        ),
+        "runs": runs,
+        "comparisons": comparisons,
         "chance": finished.chance,
         "counts": finished.counts,
         "settings": _settings(suite, finished),
