@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["arguments", "method", "names"]
+__all__ = ["arguments", "method", "names", "warn"]
 
 Called = TypeVar("Called", bound=Callable[..., Any])
 
@@ -25,7 +25,7 @@ def names(module: str, **new: str) -> Callable[[str], Any]:
     def find(name: str) -> Any:
         if name not in new:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        _warn(f"{module}.{name}", f"{module}.{new[name]}")
+        warn(f"{module}.{name}", f"{module}.{new[name]}")
         return getattr(sys.modules[module], new[name])
 
     return find
@@ -54,7 +54,7 @@ def arguments(**new: str) -> Callable[[Called], Called]:
             for former in new.keys() & kwargs.keys():
                 if new[former] in kwargs:
                     raise TypeError(f"{former} is the former name of {new[former]}: give one")
-                _warn(f"{called.__name__}({former}=)", f"{new[former]}=")
+                warn(f"{called.__name__}({former}=)", f"{new[former]}=")
                 kwargs[new[former]] = kwargs.pop(former)
             return function(*args, **kwargs)
 
@@ -81,11 +81,12 @@ def method(former: str, present: str) -> Callable[..., Any]:
 
     def renaming(self: Any, *args: Any, **kwargs: Any) -> Any:
         # Behind the frames of Linen's wrapper.
-        _warn(f"{type(self).__name__}.{former}", present, stacklevel=5)
+        warn(f"{type(self).__name__}.{former}", present, stacklevel=5)
         return getattr(self, present)(*args, **kwargs)
 
     return renaming
 
 
-def _warn(former: str, present: str, stacklevel: int = 3) -> None:
+def warn(former: str, present: str, stacklevel: int = 3) -> None:
+    """Say what a former name is now, to the caller of who calls this."""
     warnings.warn(f"{former} is now {present}", DeprecationWarning, stacklevel)

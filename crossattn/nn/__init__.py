@@ -4,6 +4,8 @@ attention, block, stack: one stream that reads a context; config: what they are 
 parts; families: designs of several streams; presets: the published designs by name.
 """
 
+from typing import Any
+
 from crossattn import renamed
 from crossattn.nn.attention import CrossAttention, SelfAttention
 from crossattn.nn.block import Block
@@ -30,6 +32,7 @@ from crossattn.nn.families.prefix import Prefix
 from crossattn.nn.families.qformer import QFormer
 from crossattn.nn.families.two_stream import TwoStreams
 from crossattn.nn.families.two_stream_stack import StreamStack
+from crossattn.nn.former import FORMER
 from crossattn.nn.layers import low_rank
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.mlp import MLP
@@ -76,4 +79,12 @@ __all__ = [
     "low_rank",
 ]
 
-__getattr__ = renamed.names(__name__, FeedForward="MLP", Projected="ProjectedContext")
+_present = renamed.names(__name__, FeedForward="MLP", Projected="ProjectedContext")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in FORMER:
+        return _present(name)
+    present, made = FORMER[name]
+    renamed.warn(f"{__name__}.{name}", f"{__name__}.{present}")
+    return made

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
+from crossattn import renamed
 from crossattn.nn.config import ExtraKeys, Logits, Rotary
 from crossattn.nn.context import ProjectedContext, tokens, zero_masked
 from crossattn.nn.dtypes import common, promoted
@@ -23,6 +24,7 @@ from crossattn.ops.sizes import all_known
 from crossattn.shapes import Array, Float
 
 
+@renamed.arguments(spare="extra_keys", placing="positions")
 class CrossAttention(PolicyModule):
     """Queries from one modality read keys and values of another (Vaswani et al. 2017).
 
@@ -72,6 +74,12 @@ class CrossAttention(PolicyModule):
     positions: Literal["rotary", "add"] | None = None
     rotary: Rotary = Rotary()
     head_gate: bool = False
+
+    def __post_init__(self):
+        if isinstance(self.positions, Rotary):  # as the former argument, placing, had it
+            object.__setattr__(self, "rotary", self.positions)
+            object.__setattr__(self, "positions", "rotary")
+        super().__post_init__()
 
     def setup(self):  # noqa: D102 - Linen calls it
         if self.head_size is None and self.width % self.heads:
@@ -145,6 +153,7 @@ class CrossAttention(PolicyModule):
         values = self.value(context).reshape(*context.shape[:2], self.shared, self.read)
         return ProjectedContext(keys.transpose(0, 2, 1, 3), values.transpose(0, 2, 1, 3), mask)
 
+    @renamed.arguments(beside="extra_contexts")
     def __call__(
         self,
         x: Float[Array, "B T M"],

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from crossattn import renamed
 from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.cache import KVCache, check_decode_step, from_position
 from crossattn.nn.config import BlockConfig, fields_of
@@ -22,6 +23,7 @@ from crossattn.shapes import Array, Float, Int
 __all__ = ["Block"]
 
 
+@renamed.arguments(design="config")
 class Block(PolicyModule):
     """One layer of a design.
 

@@ -33,15 +33,15 @@ class CoAttention(Module):
         context: Float[Array, "B S M"],
         *,
         mask: Mask,
-        back: Mask | None,
+        context_to_x: Mask | None,
     ) -> tuple[Float[Array, "B T M"], Float[Array, "B S M"] | None, AttentionTrace]:
-        """What x reads under `mask`, what the context reads of x under `back`, the former's trace.
+        """What x reads under `mask`, what the context reads of x, the former's trace.
 
-        Both read the other as it came in. Without `back` the context reads nothing (None).
+        Both read the other as it came in. Without `context_to_x` the context reads nothing (None).
         """
         attention = partial(CrossAttention, self.width, self.heads, layout=self.layout)
         read, trace = attention(name="forth")(x, context, mask=mask)
-        if back is None:
+        if context_to_x is None:
             return read, None, trace
-        answer, _ = attention(name="back")(context, x, mask=back)
+        answer, _ = attention(name="back")(context, x, mask=context_to_x)
         return read, answer, trace

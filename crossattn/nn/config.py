@@ -7,6 +7,7 @@ A published design differs from its neighbour by the fields that differ here; se
 import dataclasses
 from typing import Any, Literal
 
+from crossattn import renamed
 from crossattn.nn.choices import check_fields
 
 __all__ = [
@@ -82,6 +83,7 @@ class ExtraKeys(_Checked):
         return self.bias_kv or self.registers > 0
 
 
+@renamed.arguments(longest="theta", neighbours="interleaved")
 @dataclasses.dataclass(frozen=True)
 class Rotary(_Checked):
     """Rotations by coordinates, see `crossattn.ops.positions.rotate`.

@@ -17,6 +17,7 @@ from crossattn.shapes import Array, Float, Int
 __all__ = ["Stack"]
 
 
+@renamed.arguments(design="config")
 class Stack(PolicyModule):
     """`layers` blocks of one configuration under one `scan`; parameters carry a leading axis L.
 

@@ -52,7 +52,7 @@ class TwoStreamBlock(Module):
 
     @nn.compact
     def __call__(
-        self, streams: Streams, *, self_mask: Mask, mask: Mask, back: Mask
+        self, streams: Streams, *, self_mask: Mask, mask: Mask, context_to_x: Mask
     ) -> tuple[Streams, AttentionTrace]:
         """Returns both streams and the trace of x reading the context."""
         x, context = promoted(None, *streams)
@@ -64,7 +64,7 @@ class TwoStreamBlock(Module):
             LayerNorm(name="cross_norm")(x),
             LayerNorm(name="context_norm")(context),
             mask=mask,
-            back=None if self.final else back,
+            context_to_x=None if self.final else context_to_x,
         )
         x = self._fed(x + read, "")
         return (x, context if self.final else self._fed(context + answer, "context_")), trace
@@ -115,7 +115,7 @@ class TwoStreamStack(Module):
         def step(block, streams, prompt, mask, seen):
             mask = mask & Mask.keys(seen)
             back = Mask.keys(prompt)
-            streams, trace = block(streams, self_mask=Mask.causal(0), mask=mask, back=back)
+            streams, trace = block(streams, self_mask=Mask.causal(0), mask=mask, context_to_x=back)
             return streams, observe(trace)
 
         x, context = promoted(None, x, context)

@@ -31,7 +31,7 @@ def streams():
 
 @pytest.fixture(scope="module")
 def masks():
-    return {"mask": Mask.lengths(key=jnp.array([7, 2, 0])), "back": Mask.keys(words())}
+    return {"mask": Mask.lengths(key=jnp.array([7, 2, 0])), "context_to_x": Mask.keys(words())}
 
 
 def words():
@@ -85,7 +85,9 @@ def test_co_attention_is_two_cross_attentions(streams, masks):
     x, context = streams
     one = CrossAttention(M, H)
     forth, _ = one.apply({"params": params["params"]["forth"]}, x, context, mask=masks["mask"])
-    back, _ = one.apply({"params": params["params"]["back"]}, context, x, mask=masks["back"])
+    back, _ = one.apply(
+        {"params": params["params"]["back"]}, context, x, mask=masks["context_to_x"]
+    )
     np.testing.assert_allclose(read, forth, **TOLERANCE)
     np.testing.assert_allclose(answer, back, **TOLERANCE)
 

@@ -121,7 +121,9 @@ def test_words_to_come_do_not_return_through_the_context():
     def run(x, back):
         streams = x, pair[1]
         for params in several:
-            streams, _ = layer.apply(params, streams, self_mask=Mask.causal(0), back_mask=back)
+            streams, _ = layer.apply(
+                params, streams, self_mask=Mask.causal(0), context_to_x_mask=back
+            )
         return streams[0]
 
     changed = pair[0].at[:, 3].add(1.0)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from crossattn import renamed
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.module import PolicyModule
@@ -31,7 +32,7 @@ class BidirectionalAttention(PolicyModule):
       >>> x, context = jnp.ones((2, 3, 8)), jnp.ones((2, 5, 8))
       >>> module = BidirectionalAttention(width=8, heads=2)
       >>> (read, answer, _), _ = module.init_with_output(
-      ...     jax.random.key(0), x, context, mask=Mask(), back=Mask())
+      ...     jax.random.key(0), x, context, mask=Mask(), context_to_x=Mask())
       >>> read.shape, answer.shape
       ((2, 3, 8), (2, 5, 8))
     """
@@ -48,25 +49,27 @@ class BidirectionalAttention(PolicyModule):
         self.value, self.context_value = dense(inner), dense(inner)
         self.out, self.context_out = dense(self.width), dense(self.context_width or self.width)
 
+    @renamed.arguments(back="context_to_x")
     def __call__(
         self,
         x: Float[Array, "B T M"],
         context: Float[Array, "B S N"],
         *,
         mask: Mask,
-        back: Mask | None,
+        context_to_x: Mask | None,
     ) -> tuple[Float[Array, "B T M"], Float[Array, "B S N"] | None, AttentionTrace]:
         """As `CoAttention`."""
-        read, answer, (trace, _) = self.both(x, context, mask=mask, back=back)
+        read, answer, (trace, _) = self.both(x, context, mask=mask, context_to_x=context_to_x)
         return read, answer, trace
 
+    @renamed.arguments(back="context_to_x")
     def both(
         self,
         x: Float[Array, "B T M"],
         context: Float[Array, "B S N"],
         *,
         mask: Mask,
-        back: Mask | None,
+        context_to_x: Mask | None,
     ) -> tuple[
         Float[Array, "B T M"],
         Float[Array, "B S N"] | None,
@@ -85,7 +88,7 @@ class BidirectionalAttention(PolicyModule):
         attend = partial(attend_over, self.layout, implementation=self.implementation)
         read, trace = attend(here, there, heads(self.context_value, context), mask=mask)
         read = self.out(flat(read))
-        if back is None:
+        if context_to_x is None:
             return read, None, (trace, None)
-        answer, trace_back = attend(there, here, heads(self.value, x), mask=back)
+        answer, trace_back = attend(there, here, heads(self.value, x), mask=context_to_x)
         return read, self.context_out(flat(answer)), (trace, trace_back)

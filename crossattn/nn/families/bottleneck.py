@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from crossattn import renamed
 from crossattn.nn.context import zero_masked
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.families.two_stream import Stream, TwoStreamConfig
@@ -68,6 +69,7 @@ class BottleneckLayer(PolicyModule):
         return stream, shared, trace
 
 
+@renamed.arguments(design="config")
 class Bottleneck(PolicyModule):
     """MBT (Nagrani et al. 2021): what one modality tells the other passes through R tokens.
 

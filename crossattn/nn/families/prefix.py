@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from crossattn import renamed
 from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.cache import KVCache, from_position
 from crossattn.nn.config import BlockConfig, fields_of
@@ -17,6 +18,7 @@ from crossattn.shapes import Array, Float, Int
 __all__ = ["Prefix"]
 
 
+@renamed.arguments(design="config")
 class Prefix(PolicyModule):
     """Self-attention over [context ; x], then a feed-forward layer (GIT: Wang et al. 2022).
 

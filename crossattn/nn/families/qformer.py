@@ -141,6 +141,7 @@ class QFormerLayer(PolicyModule):
         return self.text_mlp_residual(words, y)
 
 
+@renamed.arguments(design="config")
 class QFormer(PolicyModule):
     """A Transformer whose first tokens are learned queries, which alone read the context.
 

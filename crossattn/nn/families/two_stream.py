@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from crossattn import renamed
 from crossattn.nn.attention import CrossAttention
 from crossattn.nn.config import TwoStreamConfig, fields_of
 from crossattn.nn.context import zero_masked
@@ -82,6 +83,7 @@ class Stream(PolicyModule):
         return join(x, self.mlp[turn](join.before(x)))
 
 
+@renamed.arguments(design="config")
 class TwoStreams(PolicyModule):
     """One layer in which x and the context both change.
 
@@ -123,6 +125,7 @@ class TwoStreams(PolicyModule):
             fields = self.width, self.heads, size, other
             self.exchange = BidirectionalAttention(*fields, **self.attention_policy)
 
+    @renamed.arguments(back_mask="context_to_x_mask")
     def __call__(
         self,
         streams: tuple[Float[Array, "B T M"], Float[Array, "B S N"]],
@@ -130,7 +133,7 @@ class TwoStreams(PolicyModule):
         x_mask: Mask | None = None,
         context_mask: Mask | None = None,
         self_mask: Mask | None = None,
-        back_mask: Mask | None = None,
+        context_to_x_mask: Mask | None = None,
         x_positions: Float[Array, "_ T _"] | None = None,
         context_positions: Float[Array, "_ S _"] | None = None,
         towers: tuple[Float[Array, "B T M"], Float[Array, "B S N"]] | None = None,
@@ -145,8 +148,8 @@ class TwoStreams(PolicyModule):
           x_mask: which tokens of x are there, for whoever reads them.
           context_mask: which tokens of the context are there.
           self_mask: what tokens of x may see of x besides.
-          back_mask: what the context may see of x besides. Where x is causal, a word must not be
-            among it that x is to predict: the next layer would read it in the context.
+          context_to_x_mask: what the context may see of x besides. Where x is causal, a word must
+            not be among it that x is to predict: the next layer would read it in the context.
           x_positions: of x, where the design places it.
           context_positions: of the context, likewise.
           towers: states of the towers, for a design with a "link".
@@ -173,7 +176,7 @@ class TwoStreams(PolicyModule):
         old = list(pair)
         here, there = combine_masks(x_mask), combine_masks(context_mask)
         own = combine_masks(here, self_mask), there
-        others = there, combine_masks(here, back_mask)
+        others = there, combine_masks(here, context_to_x_mask)
         traces, turn = [None, None], 0
         alone = sides[:1] if self.config.one_sided else sides
         for sublayer in self.config.order:
@@ -228,7 +231,7 @@ class TwoStreams(PolicyModule):
         keys = [join.before(stream) for join, stream in zip(joins, other, strict=True)]
         if self.config.exchange == "one-product":
             found: Any
-            *read, found = self.exchange.both(*given, mask=masks[0], back=masks[1])
+            *read, found = self.exchange.both(*given, mask=masks[0], context_to_x=masks[1])
             for i in readers:
                 answer = zero_unless_visible(read[i], found[i].valid)
                 pair[i], traces[i] = joins[i](pair[i], answer), found[i]
