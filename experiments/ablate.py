@@ -25,7 +25,13 @@ from tqdm import tqdm
 
 from crossattn.data.tfds.records import DataError
 from crossattn.files import printable
-from crossattn.launch.devices import Devices, described, each, held, left
+from crossattn.launch.devices import (
+    Devices,
+    describe_parallelism,
+    hold_folder,
+    left_to_run,
+    train_each,
+)
 from crossattn.launch.interrupts import gently, standing
 from crossattn.launch.launcher import check_changed, check_free, going_on, launch_suite, planned
 from crossattn.launch.options import Launch, LaunchError
@@ -132,7 +138,7 @@ def main(arguments: list[str]) -> None:
             check_changed(folder, {one.variant for one in folder.stale(whole)})
             folder.check_room(sum(len(more) for _, more in pending(suite, folder, options.seeds)))
 
-        with held(folder, command, prepare):
+        with hold_folder(folder, command, prepare):
             if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
                 jax.config.update("jax_compilation_cache_dir", str(CACHE))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -145,7 +151,9 @@ def main(arguments: list[str]) -> None:
                 return
             finished = ablation.collect(suite, folder, options.seeds)
             wanted = asked(whole, suite, seeds=options.seeds, quick=options.quick)
-            results = write_results(suite, folder, finished, device, described(parallel), wanted)
+            results = write_results(
+                suite, folder, finished, device, describe_parallelism(parallel), wanted
+            )
             report(suite, source, folder, results, finished, command, left_out(whole, suite))
 
 
@@ -157,7 +165,7 @@ def _say_changes(whole: Suite, folder: Folder) -> None:
 def _dry_run(whole: Suite, suite: Suite, folder: Folder, options: Options) -> None:
     if is_writer():
         _say_changes(whole, folder)
-        dry_run.show(suite, _source(suite), folder, options.seeds)
+        dry_run.print_dry_run(suite, _source(suite), folder, options.seeds)
         print(planned(suite, folder, options.seeds, options.launch), end="")
 
 
@@ -209,7 +217,7 @@ def work(
     suite: Suite, source: Dataset, folder: Folder, options: Options, parallel: Parallelism
 ) -> str:
     """Run what is not finished, a variant per device or as jobs; returns what it ran on."""
-    todo = left(suite, folder, options.seeds)
+    todo = left_to_run(suite, folder, options.seeds)
     runs = sum(len(seeds) for _, seeds in todo)
     if is_writer() and (done := len(suite.variants) * options.seeds - runs):
         print(f"{done} runs are finished, {runs} to go", file=sys.stderr)
@@ -231,7 +239,7 @@ def work(
                 suite, variant, seeds, source, folder, listener=listener, parallel=parallel
             )
 
-        each(train, todo, parallel)
+        train_each(train, todo, parallel)
     return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
 
 

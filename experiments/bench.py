@@ -52,7 +52,7 @@ COMMAND = "bench"
 
 def main(arguments: list[str]) -> None:
     """Parse, measure, write, print."""
-    name, given = configure(arguments)
+    name, given = configure_benchmark(arguments)
     folder = given.out or Path("results") / "bench" / name
     records: list[dict[str, Any]] = []
     about: dict[str, Any] = {
@@ -76,10 +76,10 @@ def main(arguments: list[str]) -> None:
             said = safe if records else "nothing was measured"
             print(f"\n{COMMAND}: interrupted; {said}", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
-        report(BENCHMARKS[name], folder, about, records)
+        write_tables(BENCHMARKS[name], folder, about, records)
 
 
-def configure(arguments: list[str]) -> tuple[str, BenchOptions]:
+def configure_benchmark(arguments: list[str]) -> tuple[str, BenchOptions]:
     """The benchmark's name and its options."""
     if not arguments or arguments[0] in ("-h", "--help"):
         known = "\n".join(
@@ -119,7 +119,7 @@ def measure(given: BenchOptions, workers: list[dict[str, Any]]) -> Iterator[dict
                     yield summarise(case, worker.measure(case, budget, announce))
 
 
-def report(
+def write_tables(
     benchmark: type[BenchOptions],
     folder: Path,
     about: dict[str, Any],

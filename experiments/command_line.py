@@ -60,6 +60,12 @@ def manual(documentation: str | None) -> str:
     return text.replace("python -m experiments.", "crossattn ") if INSTALLED else text
 
 
+def takes(metavar: str, default: str = "") -> Any:
+    """How --help shows an option: what it takes, and in words what holds without it."""
+    hint = f"(default: {default})" if default else ""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+
+
 def fail(command: str, message: str) -> NoReturn:
     """Say in one line what was wrong, and end with exit code 2; names in it are escaped."""
     print(f"{command}: {printable(' '.join(message.split()))}", file=sys.stderr)
@@ -167,7 +173,7 @@ def _one_line(box: str) -> str:
             takes = line
         if not takes and not line.startswith(("For full", "Argument help", "Perhaps", "Default")):
             said.append(line)
-    message = re.sub(r"^Error parsing (Options|run[.\w]*): ", "", " ".join(said))
+    message = re.sub(r"^Error parsing (\w*Options|run[.\w]*): ", "", " ".join(said))
     message = message.removeprefix("Error parsing ").rstrip(".")
     if takes and "Unrecognized" in message:
         message += f"; did you mean {takes}?"

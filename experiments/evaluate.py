@@ -21,7 +21,7 @@ from tqdm import tqdm
 from crossattn.align.evidence import Evidence
 from crossattn.data.tfds.records import DataError
 from crossattn.files import printable, write_atomically
-from crossattn.launch.devices import mesh_of, show
+from crossattn.launch.devices import mesh_of, show_devices
 from crossattn.launch.interrupts import gently
 from crossattn.nn import PatchEncoder
 from crossattn.report import evaluation
@@ -45,7 +45,7 @@ from crossattn.train.record import RecordError, RunRecord
 from crossattn.train.source import Dataset, load_dataset
 from crossattn.train.texts import captions, questions
 
-from .command_line import fail, manual, parse, plain_errors
+from .command_line import fail, manual, parse, plain_errors, takes
 from .entry import start
 from .exhibition import build_gallery
 
@@ -55,7 +55,7 @@ NOTHING_LOST = "interrupted; the run is as it was, and nothing was written"
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class EvaluateOptions:
     """Measure a checkpoint of any run, and write metrics.json, report.md and report.html.
 
     The run itself is only read: its model and its data are rebuilt from its run.json.
@@ -63,27 +63,18 @@ class Options:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run, of a suite (with --variant and --seed), or of one checkpoint."""
-    on: Annotated[
-        str | None, tyro.conf.arg(metavar="SPLIT", help_behavior_hint="(default: the main split)")
-    ] = None
+    on: Annotated[str | None, takes("SPLIT", "the main split")] = None
     """The split on which attention, knock-outs and captions are measured."""
-    variant: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
+    variant: Annotated[str | None, takes("NAME")] = None
     """Which variant of a suite's folder."""
-    seed: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    seed: Annotated[int | None, takes("INT")] = None
     """Which seed of a suite's folder."""
-    out: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: RUN/evaluation/SPLIT)"),
-    ] = None
+    out: Annotated[Path | None, takes("FOLDER", "RUN/evaluation/SPLIT")] = None
     """Where the results go."""
-    features: Annotated[
-        Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: none)")
-    ] = None
+    features: Annotated[Path | None, takes("FOLDER", "none")] = None
     """Write what the run's encoder makes of every image instead, as context for other runs
     (--model.image-encoder features --data.features FOLDER)."""
-    mesh: Annotated[
-        str | None, tyro.conf.arg(metavar="AXES", help_behavior_hint="(default: one device)")
-    ] = None
+    mesh: Annotated[str | None, takes("AXES", "one device")] = None
     """Measure over the devices, whatever the run was trained on, as data=4,context=2 says;
     axes: data, fsdp, context, tensor; -1 takes the rest."""
 
@@ -92,7 +83,7 @@ def main(arguments: list[str]) -> None:
     """Parse, restore, measure, write, print."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"{manual(__doc__)}", flush=True)
-    options = parse(COMMAND, Options(tyro.MISSING), arguments or ["--help"])
+    options = parse(COMMAND, EvaluateOptions(tyro.MISSING), arguments or ["--help"])
     safe = lambda: NOTHING_LOST
     with gently(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
         folder, step = resolve(options)
@@ -107,7 +98,7 @@ def main(arguments: list[str]) -> None:
         restored = restore(folder, step, programs, source, of, parallel)
         params = restored.state.evaluated
         if options.features is not None:
-            write_features(options.features, programs, params, source, of)
+            export_features(options.features, programs, params, source, of)
             return
         model = steps.model_of(of.run, len(source.vocabulary), layout=parallel.layout(of.run))
         evaluator = Evaluator(model, parallel)
@@ -116,8 +107,8 @@ def main(arguments: list[str]) -> None:
         out = options.out or folder / "evaluation" / name
         out.mkdir(parents=True, exist_ok=True)
         shown = pictures(evaluator, params, source, split, evidence, out)
-        content = described(of, restored.step, split, evidence)
-        tables = evaluation.write(out, content, shown)
+        content = metrics_content(of, restored.step, split, evidence)
+        tables = evaluation.write_evaluation(out, content, shown)
         write_atomically(out / "metrics.json", json.dumps(content, indent=1) + "\n")
         for table in tables:
             print(f"{table.caption}\n\n{terminal_table(table.table)}\n")
@@ -127,11 +118,11 @@ def main(arguments: list[str]) -> None:
 def _parallel(axes: str | None) -> Parallelism:
     if axes is None:
         return Parallelism()
-    show(axes)
+    show_devices(axes)
     return Parallelism(mesh_of(axes))
 
 
-def resolve(options: Options) -> tuple[Path, int | None]:
+def resolve(options: EvaluateOptions) -> tuple[Path, int | None]:
     """The folder of the run, and the step where one checkpoint is meant."""
     folder, step = options.run, None
     if not folder.is_dir():
@@ -153,7 +144,7 @@ def resolve(options: Options) -> tuple[Path, int | None]:
     return folder, step
 
 
-def _of_suite(folder: Path, options: Options) -> Path:
+def _of_suite(folder: Path, options: EvaluateOptions) -> Path:
     variants = sorted(path.name for path in (folder / "runs").iterdir() if path.is_dir())
     if options.variant is None:
         fail(COMMAND, f"{folder} holds a suite: add --variant ({', '.join(variants)}) and --seed")
@@ -211,7 +202,7 @@ def restore(
     return restored
 
 
-def write_features(
+def export_features(
     folder: Path, programs: TrainPrograms, params: Any, source: Dataset, of: RunRecord
 ) -> None:
     """TRAIN and every split as the run's encoder sees them."""
@@ -242,7 +233,7 @@ def pictures(
     return build_gallery(source, out / "maps.npz")
 
 
-def described(of: RunRecord, step: int, split: str, evidence: Evidence) -> dict[str, Any]:
+def metrics_content(of: RunRecord, step: int, split: str, evidence: Evidence) -> dict[str, Any]:
     """The content of metrics.json."""
     return {
         "suite": of.suite,

@@ -20,7 +20,7 @@ from crossattn.interop.names import CLASSES
 from crossattn.interop.table import Fit, aligned, misfits
 from crossattn.spelling import nearest
 
-from .command_line import fail, manual, parse, plain_errors, typed
+from .command_line import fail, manual, parse, plain_errors, takes, typed
 from .entry import start
 
 COMMAND = "import_weights"
@@ -31,7 +31,7 @@ ELSEWHERE = {"flamingo": "published models of its kind are idefics and mllama"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class ImportOptions:
     """List what would be imported of safetensors files; only their headers are read, and pairs of
     tensors that ought to be the same.
 
@@ -43,9 +43,9 @@ class Options:
     """A safetensors file, or a folder with one or with several and their index."""
     preset: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="(required)")] = ""
     """The preset or model whose parameters they are."""
-    prefix: Annotated[str, tyro.conf.arg(metavar="PREFIX", help_behavior_hint="")] = ""
+    prefix: Annotated[str, takes("PREFIX")] = ""
     """What stands before the names; {i} in it is the number of a layer."""
-    parts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PART ...", help_behavior_hint="")] = ()
+    parts: Annotated[tuple[str, ...], takes("PART ...")] = ()
     """Only these parts of the parameters, such as cross_attention, or stack/blocks."""
 
 
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         presets = "\n".join(aligned([["preset", "parameters of"], *CLASSES.items()]))
         print(f"{manual(__doc__)}\n{presets}\n", flush=True)
-    options = parse(COMMAND, Options(tyro.MISSING), arguments or ["--help"])
+    options = parse(COMMAND, ImportOptions(tyro.MISSING), arguments or ["--help"])
     if options.preset not in huggingface.names():
         hint = ELSEWHERE.get(options.preset) or nearest(options.preset, huggingface.names())
         what = f"no preset {options.preset!r} to import" if options.preset else "no --preset given"
@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> None:
 
 
 def said(
-    options: Options, files: huggingface.Files, fit: Fit, beside: config.Config | None
+    options: ImportOptions, files: huggingface.Files, fit: Fit, beside: config.Config | None
 ) -> list[str]:
     """The tables, the totals, and what was compared with the config.json beside them."""
     if prefixes := huggingface.elsewhere(fit, files, options.preset):
@@ -112,7 +112,7 @@ def heads_said(files: huggingface.Files, beside: config.Config | None) -> str:
     return f"heads: {beside.heads}, as {beside.found['heads'][0]} in config.json"
 
 
-def program(options: Options, fit: Fit, compared: str) -> str:
+def program(options: ImportOptions, fit: Fit, compared: str) -> str:
     """The line that reads the parameters; null keys are cut into heads as the module has them.
 
     The module above it is compared with config.json where there is one.
@@ -147,7 +147,7 @@ def mapped(files: huggingface.Files, fit: Fit) -> list[list[str]]:
     return [["tensor", "shape", "dtype", "becomes"], *rows.values()]
 
 
-def totals(options: Options, files: huggingface.Files, fit: Fit) -> str:
+def totals(options: ImportOptions, files: huggingface.Files, fit: Fit) -> str:
     """How many tensors and parameters."""
     fine = [line.name for line in fit.lines if not line.problem and line.name in files]
     count = {

@@ -36,7 +36,7 @@ from crossattn.train.record import RecordError, RunRecord
 from crossattn.train.run import Run
 
 from . import suites
-from .command_line import fail, manual, parse, plain_errors, typed
+from .command_line import fail, manual, parse, plain_errors, takes, typed
 from .entry import start
 
 COMMAND = "plan"
@@ -47,7 +47,7 @@ SAFE = "interrupted; nothing was written"
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class PlanOptions:
     """Compile the training and the evaluation step of a run for a TPU slice, on this machine.
 
     Says whether they fit, the bytes of a device by kind, what devices send to each other, FLOPs,
@@ -59,32 +59,20 @@ class Options:
     """The run, as experiments.ablate takes it."""
     topology: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CHIP:SHAPE ...")] = tyro.MISSING
     """The slice, such as v5e:2x4 or tpu7x:2x2x1; of several, each has as many texts a device."""
-    mesh: Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar="AXIS=SIZE,...", help_behavior_hint="(default: data over all, fsdp in a host)"
-        ),
-    ] = None
+    mesh: Annotated[str | None, takes("AXIS=SIZE,...", "data over all, fsdp in a host")] = None
     """How the run is spread: sizes of data, fsdp, context and tensor; one may be -1, the rest."""
-    sweep: Annotated[
-        Literal["meshes"] | None, tyro.conf.arg(help_behavior_hint="(default: one mesh)")
-    ] = None
+    sweep: Annotated[Literal["meshes"] | None, takes("meshes", "one mesh")] = None
     """Rank all meshes of the slice by formula, and compile the best 5."""
-    variant: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the baseline)")
-    ] = None
+    variant: Annotated[str | None, takes("NAME", "the baseline")] = None
     """Which variant of a suite."""
-    out: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: results/plan/RUN-TOPOLOGY)"),
-    ] = None
+    out: Annotated[Path | None, takes("FOLDER", "results/plan/RUN-TOPOLOGY")] = None
     """Where plan.json and plan.png go."""
 
 
 def main(arguments: list[str]) -> None:
     """Parse, compile, print, write."""
     with plain_errors(COMMAND, EXPECTED, safe=lambda: SAFE):
-        of, slices, options = configure(arguments)
+        of, slices, options = configure_plan(arguments)
         check_compiler()
         # Only shapes are computed here, and the compiler is no TPU.
         jax.config.update("jax_platforms", "cpu")
@@ -95,9 +83,9 @@ def main(arguments: list[str]) -> None:
         else:
             estimator = traced(of, slices[0])
             entries = compiled(of, estimator, [options.mesh])
-            show(entries[0], estimator)
-        write(of, slices, entries, options.out, typed(COMMAND, arguments))
-    if not any(summary.fits(entry) for entry in entries):
+            print_mesh(entries[0], estimator)
+        write_plan(of, slices, entries, options.out, typed(COMMAND, arguments))
+    if not any(summary.mesh_fits(entry) for entry in entries):
         raise SystemExit(1)
 
 
@@ -106,7 +94,7 @@ def say(stage: str) -> None:
     print(f"{COMMAND}: {stage} ...", file=sys.stderr, flush=True)
 
 
-def configure(arguments: list[str]) -> tuple[RunRecord, list[Topology], Options]:
+def configure_plan(arguments: list[str]) -> tuple[RunRecord, list[Topology], PlanOptions]:
     """The run, the slices, and the options."""
     if not arguments or arguments[0] in ("-h", "--help"):
         known = "\n".join(
@@ -122,7 +110,7 @@ def configure(arguments: list[str]) -> tuple[RunRecord, list[Topology], Options]
         raise SystemExit(0)
     name, *rest = arguments
     named, variant = _begun(name, rest)
-    default = Options(run=named.run)
+    default = PlanOptions(run=named.run)
     options = parse(COMMAND, default, rest, subject=[name])
     suites.refuse_foreign(COMMAND, rest, options.run)
     if options.mesh and options.sweep:
@@ -219,12 +207,12 @@ def _no_mesh(run: Run, slice_: Topology) -> str:
     )
 
 
-def show(entry: dict[str, Any], estimator: Estimator) -> None:
+def print_mesh(entry: dict[str, Any], estimator: Estimator) -> None:
     """Print what is known of one mesh."""
     print(summary.verdict(entry, estimator.slice_))
     if "died" in entry:
         return
-    if not summary.fits(entry):
+    if not summary.mesh_fits(entry):
         sizes = estimate.mesh_sizes(entry["mesh"])
         first, *lines = summary.advice(estimator, sizes)
         print("\n".join((first, *(f"* {line}" for line in lines))))
@@ -240,7 +228,7 @@ def show(entry: dict[str, Any], estimator: Estimator) -> None:
         print(f"Note: {note}")
 
 
-def write(
+def write_plan(
     of: RunRecord,
     slices: Sequence[Topology],
     entries: list[dict[str, Any]],

@@ -44,7 +44,7 @@ class Devices:
           ParallelismError: the other processes cannot be found.
         """
         if self.distributed is None:
-            show(self.mesh)
+            show_devices(self.mesh)
             return
         try:
             multihost.initialize("ablate", self.distributed)
@@ -67,11 +67,11 @@ class Devices:
         return parallel
 
 
-def show(axes: str | None) -> None:
+def show_devices(axes: str | None) -> None:
     """Let a CPU show the devices of a mesh; one for each core where the line does not say."""
     sizes = [int(size) for size in re.findall(r"=\s*(\d+)", axes or "")]
     known = sizes and "-1" not in str(axes)
-    lanes.prepare(math.prod(sizes) if known else None)
+    lanes.prepare_cpu(math.prod(sizes) if known else None)
 
 
 def mesh_of(axes: str | None) -> Mesh:
@@ -86,20 +86,20 @@ def mesh_of(axes: str | None) -> Mesh:
         raise ParallelismError(f"--mesh: {error}") from None
 
 
-def each(
+def train_each(
     train: Callable[[str, list[int], Callable[[], None]], None],
     todo: list[tuple[str, list[int]]],
     parallel: Parallelism,
 ) -> None:
     """Train every variant: one per device, or one after the other over the whole mesh."""
     if parallel.mesh is None:
-        lanes.spread(train, todo)
+        lanes.run_lanes(train, todo)
         return
     for variant, seeds in todo:
         train(variant, seeds, lambda: None)
 
 
-def left(suite: Suite, folder: Folder, seeds: int) -> list[tuple[str, list[int]]]:
+def left_to_run(suite: Suite, folder: Folder, seeds: int) -> list[tuple[str, list[int]]]:
     """`pending`, as process 0 sees it."""
     there = dict(pending(suite, folder, seeds))
     every = [(variant, seed) for variant in suite.variants for seed in range(seeds)]
@@ -112,7 +112,7 @@ def left(suite: Suite, folder: Folder, seeds: int) -> list[tuple[str, list[int]]
 
 
 @contextlib.contextmanager
-def held(folder: Folder, command: str, prepare: Callable[[], None]) -> Iterator[None]:
+def hold_folder(folder: Folder, command: str, prepare: Callable[[], None]) -> Iterator[None]:
     """The folder belongs to this command's processes, and `prepare` was called by the writer."""
     with (
         multihost.fail_together(folder.path / ".processes", "ablate"),
@@ -125,7 +125,7 @@ def held(folder: Folder, command: str, prepare: Callable[[], None]) -> Iterator[
         yield
 
 
-def described(parallel: Parallelism) -> str:
+def describe_parallelism(parallel: Parallelism) -> str:
     """How seeds were trained, for a report."""
     if parallel.mesh is None:
         return "one at a time, through one compiled program per variant"

@@ -17,7 +17,7 @@ from crossattn.train.loop import NonFiniteLossError
 from crossattn.train.source import load_dataset
 from crossattn.train.suite import Suite
 
-from .tickets import Status, Ticket, held, read_status
+from .tickets import Status, Ticket, hold_job, read_status
 
 # Seconds between two words on how far a job is.
 WORD_EVERY = 1.0
@@ -44,7 +44,7 @@ class Job:
     def __call__(self) -> None:
         """Do what is not finished, from the newest checkpoint on."""
         where = self.ticket.where(Folder(self.folder))
-        with held(where):
+        with hold_job(where):
             before = read_status(where, self.ticket.number)
             starts = before.starts + 1 if before else 1
             report = _Report(where, Status(self.ticket.number, starts))

@@ -1,7 +1,6 @@
 """Independent jobs side by side, one per device."""
 
 import contextlib
-import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 import jax
 
+from crossattn.processes import available_cores
 from crossattn.train.checkpoint import saving
 
 # More lanes than this do not help a CPU: each step already uses a thread or two.
@@ -22,20 +22,15 @@ class StoppedError(RuntimeError):
     """Another lane failed, or the user interrupted."""
 
 
-def prepare(devices: int | None = None) -> None:
+def prepare_cpu(devices: int | None = None) -> None:
     """Let a CPU show so many devices, or one per core, before JAX looks at its devices."""
     with contextlib.suppress(RuntimeError):  # the devices are known already
-        jax.config.update("jax_num_cpu_devices", devices or min(cores(), MOST_CPU_LANES))
+        jax.config.update(
+            "jax_num_cpu_devices", devices or min(len(available_cores()), MOST_CPU_LANES)
+        )
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def spread(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
+def run_lanes(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
     """Call `job(*arguments[i], check)` for every i, each device taking the next that is left.
 
     What a job computes does not depend on the device or on its neighbours. `check` raises in a job

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from crossattn.processes import available_cores
 from crossattn.train.folder import Folder
 
 from .job import Job
-from .lanes import cores
 from .options import Launch, LaunchError
 from .tickets import Ticket, runs
 
@@ -84,7 +84,7 @@ class Processes(Queue):
 
     def room(self, busy: int) -> bool:
         """One job for so many cores, and at least one."""
-        return busy < max(1, cores() // self.launch.cpus)
+        return busy < max(1, len(available_cores()) // self.launch.cpus)
 
     def submit(self, job: Job) -> str:
         """Start a process that looks after the job's."""

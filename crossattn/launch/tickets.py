@@ -117,7 +117,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def held(where: Path) -> Iterator[None]:
+def hold_job(where: Path) -> Iterator[None]:
     """Within, no other process runs the same job; waits until it has ended."""
     with (where / "lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -31,10 +31,12 @@ class Chip:
 
 
 def _chip(
-    teraflops: float, gibibytes: int, gigabytes: float, ports: tuple[int, int], devices: int = 1
+    name: str, teraflops: float, gibibytes: int, gigabytes: float, ports: tuple[int, int]
 ) -> Chip:
     """From the units of the vendor's pages: interconnect in GB/s both ways, over so many links."""
     interconnect, links = ports
+    # A TPU7x chip is two devices to JAX; the two cores of a v5p are one.
+    devices = 2 if name == "tpu7x" else 1
     return Chip(
         flops=teraflops * 1e12 / devices,
         memory=gibibytes * GIB // devices,
@@ -42,20 +44,15 @@ def _chip(
         # Of a link half is what goes out, and an axis has two links.
         link=interconnect / links * 1e9 / devices,
         devices=devices,
-        source="",
+        source=f"docs.cloud.google.com/tpu/docs/{name}",
     )
 
 
-def _named(name: str, chip: Chip) -> Chip:
-    return dataclasses.replace(chip, source=f"docs.cloud.google.com/tpu/docs/{name}")
-
-
-# A TPU7x chip is two devices to JAX; the two cores of a v5p are one.
 CHIPS = {
-    "v5e": _named("v5e", _chip(197.0, 16, 819.0, (400, 4))),
-    "v5p": _named("v5p", _chip(459.0, 95, 2765.0, (1200, 6))),
-    "v6e": _named("v6e", _chip(918.0, 32, 1638.0, (800, 4))),
-    "tpu7x": _named("tpu7x", _chip(2307.0, 192, 7380.0, (1200, 6), devices=2)),
+    "v5e": _chip("v5e", 197.0, 16, 819.0, (400, 4)),
+    "v5p": _chip("v5p", 459.0, 95, 2765.0, (1200, 6)),
+    "v6e": _chip("v6e", 918.0, 32, 1638.0, (800, 4)),
+    "tpu7x": _chip("tpu7x", 2307.0, 192, 7380.0, (1200, 6)),
 }
 
 
@@ -74,11 +71,6 @@ class Topology:
     shape: tuple[int, ...]
 
     @property
-    def chips(self) -> int:
-        """How many chips."""
-        return math.prod(self.shape)
-
-    @property
     def host(self) -> tuple[int, int, int]:
         """Chips of one machine along each axis: 2 x 2, or fewer where the slice has no more."""
         return (2 - self.shape[0] % 2, 2 - self.shape[1] % 2, 1)
@@ -86,7 +78,7 @@ class Topology:
     @property
     def devices(self) -> int:
         """Devices as JAX counts them."""
-        return self.chips * self.chip.devices
+        return math.prod(self.shape) * self.chip.devices
 
 
 def topology(name: str) -> Topology:
@@ -105,11 +97,7 @@ def topology(name: str) -> Topology:
     if kind not in CHIPS:
         known = ", ".join(CHIPS)
         raise ValueError(f"unknown topology {name!r}: choose one of {known}, as in v5e:2x4")
-    if (
-        not colon
-        or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape)
-        or shape.count("x") != axes - 1
-    ):
+    if not colon or not re.fullmatch(rf"[1-9]\d*(x[1-9]\d*){{{axes - 1}}}", shape):
         raise ValueError(
             f"unknown topology {name!r}: a slice of {kind} has {axes} axes, as in {kind}:{example}"
         )

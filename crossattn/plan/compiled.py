@@ -20,7 +20,7 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 ALLOCATION = re.compile(r"^allocation \d+: size (\d+)(.*):$", re.MULTILINE)
 
 
-def whole(program: Any, mesh: Mesh) -> dict[str, Any]:
+def read_program(program: Any, mesh: Mesh) -> dict[str, Any]:
     """Of a program that was compiled to the end."""
     memory = program.memory_analysis()
     held = {

@@ -30,7 +30,7 @@ MAIN_PASSES = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
+class VariantCost:
     """What one variant costs.
 
     Attributes:
@@ -46,17 +46,17 @@ class Cost:
     run: float
 
 
-def show(suite: Suite, source: Dataset, folder: Folder, seeds: int) -> None:
+def print_dry_run(suite: Suite, source: Dataset, folder: Folder, seeds: int) -> None:
     """Print what the suite would run; neither trains nor writes."""
     # A compiled program in a cache would be something written.
     cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     jax.config.update("jax_enable_compilation_cache", False)
     try:
-        costs, basis = estimate(suite, source, folder, seeds)
+        costs, basis = estimate_costs(suite, source, folder, seeds)
     finally:
         jax.config.update("jax_enable_compilation_cache", cached)
     left = {variant: len(some) for variant, some in pending(suite, folder, seeds)}
-    print(terminal_table(table(suite, costs, left, seeds)))
+    print(terminal_table(_cost_table(suite, costs, left, seeds)))
     jobs = [costs[v].compilation + runs * costs[v].run for v, runs in left.items()]
     lanes = min(jax.local_device_count(), max(1, len(jobs)))
     side = f", {lanes} variants side by side" if lanes > 1 else ""
@@ -68,13 +68,15 @@ def show(suite: Suite, source: Dataset, folder: Folder, seeds: int) -> None:
     steps = " to ".join(map(str, dict.fromkeys((lengths[0], lengths[-1]))))
     print(
         f"\n{sum(left.values())} runs of {steps} steps to do, about "
-        f"{duration(together(jobs, lanes))}{side}."
+        f"{duration(makespan(jobs, lanes))}{side}."
         f"\nTimes are an estimate, {basis}."
         f"\nResults go to {printable(folder.path)}. Nothing was written."
     )
 
 
-def table(suite: Suite, costs: dict[str, Cost], left: dict[str, int], seeds: int) -> Table:
+def _cost_table(
+    suite: Suite, costs: dict[str, VariantCost], left: dict[str, int], seeds: int
+) -> Table:
     """A row for each variant."""
     header = ["variant", "to do", "finished", "parameters", "FLOPs of a step", "a run", "in all"]
     baseline = costs[suite.baseline].flops
@@ -87,9 +89,9 @@ def table(suite: Suite, costs: dict[str, Cost], left: dict[str, int], seeds: int
     return header, rows
 
 
-def estimate(
+def estimate_costs(
     suite: Suite, source: Dataset, folder: Folder, seeds: int
-) -> tuple[dict[str, Cost], str]:
+) -> tuple[dict[str, VariantCost], str]:
     """The cost of every variant, and what the times are based on.
 
     A variant's own finished runs come first; then the nearest that was measured, scaled by FLOPs.
@@ -109,7 +111,7 @@ def estimate(
     for variant, (parameters, flops) in sizes.items():
         compilation, seconds = measured.get(variant, measured[first])
         scale = 1.0 if variant in measured else flops / sizes[first][1]
-        costs[variant] = Cost(parameters, flops, compilation, seconds * scale)
+        costs[variant] = VariantCost(parameters, flops, compilation, seconds * scale)
     return costs, basis
 
 
@@ -183,11 +185,11 @@ def _programs(parameters: dict[str, Any]) -> Iterator[Any]:
                 yield one
 
 
-def together(jobs: list[float], lanes: int) -> float:
+def makespan(jobs: list[float], lanes: int) -> float:
     """Seconds until all jobs are done, each lane taking the next that is left.
 
     Example:
-      >>> together([3.0, 1.0, 1.0, 2.0], 2)
+      >>> makespan([3.0, 1.0, 1.0, 2.0], 2)
       4.0
     """
     busy = [0.0] * lanes

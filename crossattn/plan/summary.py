@@ -32,7 +32,7 @@ def mesh_entry(found: dict[str, Any], estimator: Estimator) -> dict[str, Any]:
     }
 
 
-def fits(entry: dict[str, Any]) -> bool:
+def mesh_fits(entry: dict[str, Any]) -> bool:
     """Whether both programs of a mesh were compiled within the memory."""
     return all(entry.get(name, {}).get("fits", False) for name in STEPS)
 
@@ -180,7 +180,7 @@ def scaling_table(entries: Sequence[dict[str, Any]]) -> Table:
 
 def _compiled(entry: dict[str, Any]) -> list[str]:
     """What a device holds and sends in training, and whether that fits."""
-    if not fits(entry):
+    if not mesh_fits(entry):
         return [DASH, DASH, "died" if "died" in entry else "no"]
     step = entry["train"]
     sent = sum(one["bytes"] for one in step["collectives"])

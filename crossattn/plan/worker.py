@@ -17,8 +17,9 @@ import os
 import time
 from collections.abc import Callable
 from concurrent import futures
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -30,7 +31,7 @@ from crossattn.sharding.wire import COUNTABLE
 from crossattn.train.record import read_record
 
 from . import compiled
-from .chips import Topology, topology
+from .chips import topology
 from .programs import STEPS, PlannedPrograms, ProgramSizes, check_mesh
 
 # Seconds between two looks at what the compiler has written.
@@ -48,7 +49,9 @@ def _serve() -> None:
     run = read_record(folder).run
     slice_ = topology(request["topology"])
     try:
-        mesh = _mesh(slice_, request["mesh"])
+        host = {"chips_per_host_bounds": slice_.host}
+        there = topologies.get_topology_desc(slice_.name, "tpu", **host)
+        mesh = make_mesh(request["mesh"], devices=there.devices)
         check_mesh(run, mesh.shape)
     except Exception as error:  # jax raises what it gets from the compiler
         send(refused=str(error).splitlines()[0])
@@ -65,59 +68,49 @@ def _serve() -> None:
         send(stage=f"{slice_.name}, {axes}: {doing} the {STEPS[step]} step", mesh=axes)
 
     announce("compiling")
-    lower = {"train": programs.lower_step, "evaluation": programs.lower_evaluation}
-    compilation = _Compilation(slice_, folder / request["dump"], announce)
-    send(result=found | {step: compilation.of(lower[step], mesh)})
+    lower = {"train": programs.lower_step, "evaluation": programs.lower_evaluation}[step]
+    times = [time.perf_counter()]
+    lowered = lower(mesh)
+    times.append(time.perf_counter())
+    answer = _compile(lowered, mesh, slice_.chip.memory, folder / request["dump"], announce)
+    times.append(time.perf_counter())
+    tracing, compilation = (round(end - start, 2) for start, end in pairwise(times))
+    answer["seconds"] = {"tracing": tracing, "compilation": compilation}
+    send(result=found | {step: answer})
     # The compiler has threads that know no end.
     os._exit(0)
 
 
-def _mesh(slice_: Topology, axes: str | None) -> Mesh:
-    found = topologies.get_topology_desc(slice_.name, "tpu", chips_per_host_bounds=slice_.host)
-    return make_mesh(axes, devices=found.devices)
+def _compile(
+    lowered: Any, mesh: Mesh, memory: int, dump: Path, announce: Callable[[str], None]
+) -> dict[str, Any]:
+    """What a program needs of each device, or by how much it does not fit.
 
-
-class _Compilation(NamedTuple):
-    """How programs are compiled for a slice.
-
-    Attributes:
-      slice_: of chips that are not here.
+    Args:
+      lowered: the program.
+      mesh: that it is for.
+      memory: bytes of a device.
       dump: an empty folder, for what the compiler writes on its way.
       announce: hears what else is done.
     """
-
-    slice_: Topology
-    dump: Path
-    announce: Callable[[str], None]
-
-    def of(self, lower: Callable[[Mesh], Any], mesh: Mesh) -> dict[str, Any]:
-        """What a program needs of each device, or by how much it does not fit."""
-        start = time.perf_counter()
-        lowered = lower(mesh)
-        middle = time.perf_counter()
-        found = self._compiled(lowered, mesh)
-        times = {"tracing": middle - start, "compilation": time.perf_counter() - middle}
-        return {**found, "seconds": {name: round(spent, 2) for name, spent in times.items()}}
-
-    def _compiled(self, lowered: Any, mesh: Mesh) -> dict[str, Any]:
-        options = COUNTABLE | {"xla_dump_to": str(self.dump), "xla_dump_hlo_as_text": True}
-        compilation = futures.ThreadPoolExecutor(1).submit(lowered.compile, options)
-        while not compilation.done():
-            futures.wait([compilation], timeout=PATIENCE)
-            found = compiled.early(self.dump, mesh)
-            if found and sum(found["bytes"].values()) < SURELY_FITS * self.slice_.chip.memory:
-                return found
-            if found:
-                self.announce("little memory is left, so minutes for the machine code of")
-                futures.wait([compilation])
-        try:
-            program = compilation.result()
-        except jax.errors.JaxRuntimeError as error:
-            if (over := compiled.exceeded(str(error))) is None:
-                raise
-            return {"fits": False, **over}
-        # A program that was in a cache leaves no papers.
-        return compiled.early(self.dump, mesh) or compiled.whole(program, mesh)
+    options = COUNTABLE | {"xla_dump_to": str(dump), "xla_dump_hlo_as_text": True}
+    compilation = futures.ThreadPoolExecutor(1).submit(lowered.compile, options)
+    while not compilation.done():
+        futures.wait([compilation], timeout=PATIENCE)
+        found = compiled.early(dump, mesh)
+        if found and sum(found["bytes"].values()) < SURELY_FITS * memory:
+            return found
+        if found:
+            announce("little memory is left, so minutes for the machine code of")
+            futures.wait([compilation])
+    try:
+        program = compilation.result()
+    except jax.errors.JaxRuntimeError as error:
+        if (over := compiled.exceeded(str(error))) is None:
+            raise
+        return {"fits": False, **over}
+    # A program that was in a cache leaves no papers.
+    return compiled.early(dump, mesh) or compiled.read_program(program, mesh)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,9 @@ def blocks(record: Mapping[str, Any], shown: Gallery | None) -> Iterator[Block]:
         yield FigureBlock("layers", caption, png(figure))
 
 
-def write(folder: Path, record: Mapping[str, Any], shown: Gallery | None) -> list[TableBlock]:
+def write_evaluation(
+    folder: Path, record: Mapping[str, Any], shown: Gallery | None
+) -> list[TableBlock]:
     """Write report.md, report.html and figures/ into a folder; returns the tables."""
     made = list(blocks(record, shown))
     (folder / "figures").mkdir(parents=True, exist_ok=True)

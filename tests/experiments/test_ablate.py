@@ -473,7 +473,7 @@ def test_evaluate_over_a_mesh_measures_the_same(measured, tmp_path, monkeypatch)
     run, out, _ = measured
     two = lambda axes: make_mesh(axes, devices=jax.devices()[:2])
     monkeypatch.setattr("crossattn.launch.devices.make_mesh", two)
-    monkeypatch.setattr("crossattn.report.evaluation.write", lambda *_: [])
+    monkeypatch.setattr("crossattn.report.evaluation.write_evaluation", lambda *_: [])
     evaluate.main([str(run), "--out", str(tmp_path), "--mesh", "context=2"])
     wanted, found = (
         json.loads((folder / "metrics.json").read_text())["metrics"] for folder in (out, tmp_path)

@@ -75,7 +75,7 @@ def launched(here, tmp_path_factory):
     out = tmp_path_factory.mktemp("launched") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launcher, "Job", fatal_job.FatalJob)
-        patch.setattr(queues, "cores", lambda: 4)
+        patch.setattr(queues, "available_cores", lambda: [0, 1, 2, 3])
         code, said = typed("--seeds", 1, "--launcher", "processes", "--out", out)
     assert code == 0, said
     return out, said

@@ -246,7 +246,7 @@ def test_what_the_compiler_writes_is_read_once_it_is_whole(tmp_path):
 def test_a_folder_with_a_run_is_planned_as_it_is(tmp_path):
     process.write_record(tmp_path, process.record_of("suite", "mine", TINY))
     arguments = [str(tmp_path), "--topology", "tpu7x:2x2x1", "--model.layers", "5"]
-    of, (slice_,), _ = plan.configure(arguments)
+    of, (slice_,), _ = plan.configure_plan(arguments)
     assert read_record(tmp_path).run == TINY
     assert (of.suite, of.variant, of.run.model.layers, of.run.steps) == ("suite", "mine", 5, 23)
     assert slice_.devices == 8

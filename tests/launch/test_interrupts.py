@@ -112,7 +112,7 @@ def test_an_interrupted_command_does_not_wait_for_jobs_that_do_not_look(monkeypa
     monkeypatch.setattr(lanes, "PATIENCE", 0.001)
     monkeypatch.setattr(lanes, "wait", press)
     with pytest.raises(SystemExit) as end, gently("ablate", str), plain_errors("ablate", ()):
-        lanes.spread(job, [()])
+        lanes.run_lanes(job, [()])
     assert end.value.code == 130
     (lane,) = (one for one in threading.enumerate() if one.name.startswith("lane"))
     over.set()

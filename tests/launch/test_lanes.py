@@ -5,7 +5,7 @@ import threading
 import jax
 import pytest
 
-from crossattn.launch.lanes import spread
+from crossattn.launch.lanes import run_lanes
 
 
 def test_every_job_runs_once_each_device_one_at_a_time():
@@ -19,7 +19,7 @@ def test_every_job_runs_once_each_device_one_at_a_time():
         seen.append(number)
         busy.remove(device)
 
-    spread(job, [(number,) for number in range(23)])
+    run_lanes(job, [(number,) for number in range(23)])
     assert sorted(seen) == list(range(23))
 
 
@@ -37,7 +37,7 @@ def test_an_error_stops_the_others_and_comes_out():
             check()
 
     with pytest.raises(ValueError, match="broken"):
-        spread(job, [("good",), ("bad",)])
+        run_lanes(job, [("good",), ("bad",)])
 
 
 def test_an_error_does_not_wait_for_a_lane_that_does_not_look(monkeypatch):
@@ -53,5 +53,5 @@ def test_an_error_does_not_wait_for_a_lane_that_does_not_look(monkeypatch):
         assert released.wait(60)
 
     with pytest.raises(ValueError, match="broken"):
-        spread(job, [("good",), ("bad",)])
+        run_lanes(job, [("good",), ("bad",)])
     released.set()
