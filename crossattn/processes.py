@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 CAN_LIMIT = hasattr(os, "sched_setaffinity")
 # Seconds in which a process that gets no more requests ends by itself.
-PATIENCE = 10
+END_TIMEOUT = 10
 
 
 def available_cores() -> list[int]:
@@ -75,7 +75,7 @@ class ModuleProcess:
                 if pipe:
                     pipe.close()
         try:
-            code = self._process.wait(PATIENCE)
+            code = self._process.wait(END_TIMEOUT)
         except subprocess.TimeoutExpired:
             self.kill()
             code = self._process.wait()

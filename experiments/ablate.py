@@ -13,6 +13,7 @@ python -m experiments.ablate ./mine.py                               (a suite of
 """
 
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -32,8 +33,14 @@ from crossattn.launch.devices import (
     left_to_run,
     train_each,
 )
-from crossattn.launch.interrupts import gently, standing
-from crossattn.launch.launcher import check_changed, check_free, going_on, launch_suite, planned
+from crossattn.launch.interrupts import describe_progress, graceful_interrupt
+from crossattn.launch.launcher import (
+    check_changed,
+    check_free,
+    describe_active,
+    describe_jobs,
+    launch_suite,
+)
 from crossattn.launch.options import Launch, LaunchError
 from crossattn.launch.progress import Bar
 from crossattn.launch.results import asked, left_out, write_results
@@ -120,8 +127,9 @@ def main(arguments: list[str]) -> None:
     name = f"{suite.name}-quick" if options.quick else suite.name
     folder = Folder(options.out or Path("results") / name)
     command = typed(COMMAND, arguments)
-    safe = lambda: f"{standing(suite, folder, options.seeds, command)}\n{going_on(folder)}".strip()
-    with gently(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
+    progress = functools.partial(describe_progress, suite, folder, options.seeds, command)
+    safe = lambda: f"{progress()}\n{describe_active(folder)}".strip()
+    with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
         options.launch.check()
         if options.launch.elsewhere and options.devices != Devices():
             fail(COMMAND, "--mesh, --accumulate and --distributed are not for --launcher")
@@ -166,7 +174,7 @@ def _dry_run(whole: Suite, suite: Suite, folder: Folder, options: Options) -> No
     if is_writer():
         _say_changes(whole, folder)
         dry_run.print_dry_run(suite, _source(suite), folder, options.seeds)
-        print(planned(suite, folder, options.seeds, options.launch), end="")
+        print(describe_jobs(suite, folder, options.seeds, options.launch), end="")
 
 
 def _source(suite: Suite) -> Dataset:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from .command_line import BAD_INPUT, INTERRUPTED
 
-# As a process that the system ends because nobody reads what it prints.
+# Exit code of a process that the system ends because its output is not read.
 UNREAD = 141
 
 

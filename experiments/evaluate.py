@@ -22,7 +22,7 @@ from crossattn.align.evidence import Evidence
 from crossattn.data.tfds.records import DataError
 from crossattn.files import printable, write_atomically
 from crossattn.launch.devices import mesh_of, show_devices
-from crossattn.launch.interrupts import gently
+from crossattn.launch.interrupts import graceful_interrupt
 from crossattn.nn import PatchEncoder
 from crossattn.report import evaluation
 from crossattn.report.figures.gallery import Gallery
@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> None:
         print(f"{manual(__doc__)}", flush=True)
     options = parse(COMMAND, EvaluateOptions(tyro.MISSING), arguments or ["--help"])
     safe = lambda: NOTHING_LOST
-    with gently(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
+    with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
         folder, step = resolve(options)
         of = record.read_record(folder)
         parallel = _parallel(options.mesh)

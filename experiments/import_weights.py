@@ -99,7 +99,7 @@ def said(
 
 
 def heads_said(files: huggingface.Files, beside: config.Config | None) -> str:
-    """How many heads there are, or why nobody knows.
+    """How many heads there are, or why that is not known.
 
     >>> from types import SimpleNamespace
     >>> heads_said(SimpleNamespace(folder="weights"), None)

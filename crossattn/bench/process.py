@@ -41,13 +41,13 @@ class Worker:
 
     def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         if kind is not None and self.process is not None:
-            self.process.kill()  # nobody waits for what it is in the middle of
+            self.process.kill()  # it may be in the middle of a long call
         self._end()
 
     def measure(
         self, case: Case, budget: Budget, announce: Callable[[str], None]
     ) -> dict[str, Any]:
-        """What `contest` returns. Who kills the process is left out, and the others start anew."""
+        """What `contest` returns. Contestants that kill the process are left out."""
         excluded: dict[str, str] = {}
         request = {"case": dataclasses.asdict(case), "budget": dataclasses.asdict(budget)}
         while True:
@@ -61,12 +61,12 @@ class Worker:
                 last = message["about"]
                 announce(last)
             reason = self._end()
-            # Nobody in particular is to blame for a death over the inputs or between the calls.
-            guilty = [last] if last in case.contestants else list(case.contestants)
-            if set(guilty) <= excluded.keys():
+            # A death while inputs are made or between calls is not one contestant's.
+            failed = [last] if last in case.contestants else list(case.contestants)
+            if set(failed) <= excluded.keys():
                 raise WorkerError(f"{case.shape}: {reason}")
-            excluded |= dict.fromkeys(guilty, reason)
-            if len(guilty) == len(case.contestants):
+            excluded |= dict.fromkeys(failed, reason)
+            if len(failed) == len(case.contestants):
                 alone = {name: {"reason": reason} for name in case.contestants}
                 return {"rounds": 0, "contestants": alone}
 

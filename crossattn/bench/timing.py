@@ -1,4 +1,4 @@
-"""Honest timing: everyone compiled and warm, one call each in turn, raw times kept."""
+"""Timing: all contestants compiled and warmed up, one call each in turn, raw times kept."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _interleave(programs, found, budget, order) -> int:
     while programs and done < budget.most:
         if done >= budget.fewest and time.perf_counter() - start > budget.seconds:
             break
-        # In a new order each round, so that nobody always runs in the caches of the same other.
+        # In a new order each round, so that none always finds the caches of the same other.
         for name in order.sample(list(programs), len(programs)):
             before = time.perf_counter()
             programs[name].run()

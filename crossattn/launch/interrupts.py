@@ -14,17 +14,17 @@ from crossattn.train.suite import Suite
 
 # Exit code of a process that Ctrl-C ended, as shells have it.
 INTERRUPTED = 128 + signal.SIGINT
-# Seconds in which the main thread hears of a signal, unless it is in native code.
-PATIENCE = 1.0
+# Seconds in which the main thread handles a signal, unless it is in native code.
+SIGNAL_TIMEOUT = 1.0
 # Seconds after which an interruption that Python has dropped comes again.
-AGAIN = 0.05
+REPEAT_AFTER = 0.05
 
 
 @contextlib.contextmanager
-def gently(command: str, safe: Callable[[], str]) -> Iterator[None]:
+def graceful_interrupt(command: str, safe: Callable[[], str]) -> Iterator[None]:
     """Within, Ctrl-C raises KeyboardInterrupt once; the next one ends the process.
 
-    Python hears of a signal between two of its own instructions only, and a compilation is one that
+    Python handles a signal between two of its own instructions only, and a compilation is one that
     takes a minute. So a thread listens as well: it answers at once, and where the main thread is
     in native code and no checkpoint is being written, it says what is `safe` and ends the process.
     """
@@ -79,7 +79,7 @@ class _Listener:
         self.handled.clear()
         signal.signal(signal.SIGINT, self.handle)
         main = threading.main_thread().ident
-        again = threading.Timer(AGAIN, signal.pthread_kill, (main, signal.SIGINT))
+        again = threading.Timer(REPEAT_AFTER, signal.pthread_kill, (main, signal.SIGINT))
         again.daemon = True
         again.start()
         self.again = again
@@ -89,7 +89,7 @@ class _Listener:
         pressed = 0
         while True:
             waiting = pressed and not self.handled.is_set()
-            ready, _, _ = select.select([self.reading], [], [], PATIENCE if waiting else None)
+            ready, _, _ = select.select([self.reading], [], [], SIGNAL_TIMEOUT if waiting else None)
             if ready:
                 number = os.read(self.reading, 1)
                 if not number:
@@ -117,7 +117,7 @@ class _Listener:
         os.write(2, f"\n{self.command}: {words}\n".encode(errors="backslashreplace"))
 
 
-def standing(suite: Suite, folder: Folder, seeds: int, command: str) -> str:
+def describe_progress(suite: Suite, folder: Folder, seeds: int, command: str) -> str:
     """What is safe in a folder after an interruption, and how to go on."""
     left = [(variant, seed) for variant, some in pending(suite, folder, seeds) for seed in some]
     every = [(variant, seed) for variant in suite.variants for seed in range(seeds)]

@@ -19,10 +19,10 @@ from crossattn.train.suite import Suite
 
 from .tickets import Status, Ticket, hold_job, read_status
 
-# Seconds between two words on how far a job is.
-WORD_EVERY = 1.0
-# These fail again wherever and whenever they run.
-HOPELESS = (NonFiniteLossError, CheckpointError, DataError, ModuleNotFoundError)
+# Seconds between two writes of a job's progress.
+REPORT_INTERVAL = 1.0
+# Errors that every further attempt would raise again.
+PERMANENT = (NonFiniteLossError, CheckpointError, DataError, ModuleNotFoundError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Job:
                 self._train(report)
             except Exception as error:
                 said = " ".join(str(error).split())[:500]
-                known = isinstance(error, HOPELESS)
+                known = isinstance(error, PERMANENT)
                 report.say(
                     state="failed",
                     error=said if known else f"{type(error).__name__}: {said}",
@@ -115,5 +115,5 @@ class _Report:
             self.earlier += self.step
             self.run = run
         self.step = step
-        if time.monotonic() - self.said > WORD_EVERY:
+        if time.monotonic() - self.said > REPORT_INTERVAL:
             self.say(steps=self.earlier + step)

@@ -15,7 +15,7 @@ from crossattn.train.checkpoint import saving
 # More lanes than this do not help a CPU: each step already uses a thread or two.
 MOST_CPU_LANES = 4
 # Seconds in which jobs that have to stop end by themselves, unless they compile or evaluate.
-PATIENCE = 1.0
+STOP_TIMEOUT = 1.0
 
 
 class StoppedError(RuntimeError):
@@ -39,7 +39,7 @@ def run_lanes(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) ->
     Raises:
       KeyboardInterrupt: the user interrupted; no checkpoint is being written, but jobs that do not
         call `check` for a while, such as those that compile, may still be under way.
-      The first error of a job, once all others have stopped, or have not within `PATIENCE`.
+      The first error of a job, once all others have stopped, or have not within `STOP_TIMEOUT`.
     """
     waiting: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
     for item in arguments:
@@ -72,10 +72,10 @@ def run_lanes(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) ->
     except BaseException:
         stop.set()
         pool.shutdown(wait=False)
-        while wait(lanes, timeout=PATIENCE).not_done and saving():
+        while wait(lanes, timeout=STOP_TIMEOUT).not_done and saving():
             pass
         raise
-    ended, late = wait(lanes, timeout=PATIENCE)
+    ended, late = wait(lanes, timeout=STOP_TIMEOUT)
     pool.shutdown(wait=not late)
     errors = [lane.exception() for lane in ended]
     failed = [error for error in errors if error is not None]

@@ -20,9 +20,9 @@ from .tickets import Status, Ticket, read_status, read_tickets
 MOST_SUBMISSIONS = 3
 
 
-def groups(suite: Suite, folder: Folder, seeds: int, launch: Launch) -> list[Ticket]:
+def job_groups(suite: Suite, folder: Folder, seeds: int, launch: Launch) -> list[Ticket]:
     """What has to be submitted, first seeds first: later ones find their programs compiled."""
-    busy = {(one.variant, seed) for one in alive(folder) for seed in one.seeds}
+    busy = {(one.variant, seed) for one in active_jobs(folder) for seed in one.seeds}
     found = []
     for variant, some in pending(suite, folder, seeds):
         left = [seed for seed in some if (variant, seed) not in busy]
@@ -31,7 +31,7 @@ def groups(suite: Suite, folder: Folder, seeds: int, launch: Launch) -> list[Tic
     return sorted(found, key=lambda ticket: ticket.seeds[0])
 
 
-def alive(folder: Folder) -> list[Ticket]:
+def active_jobs(folder: Folder) -> list[Ticket]:
     """Jobs of earlier commands that still wait or run."""
     found = []
     for queue, tickets in _queues(folder):
@@ -52,9 +52,9 @@ def _finished(folder: Folder, ticket: Ticket) -> bool:
     return all(folder.finished(ticket.variant, seed) for seed in ticket.seeds)
 
 
-def going_on(folder: Folder) -> str:
+def describe_active(folder: Folder) -> str:
     """A line on the jobs that live without a launcher; empty where there are none."""
-    living = alive(folder)
+    living = active_jobs(folder)
     lines = []
     for queue, tickets in _queues(folder):
         if some := [ticket for ticket in tickets if ticket in living]:
@@ -73,10 +73,10 @@ def check_free(folder: Folder, launch: Launch) -> None:
     Raises:
       LaunchError: names the jobs and how to cancel them.
     """
-    others = {ticket.launcher for ticket in alive(folder)} - {launch.launcher}
+    others = {ticket.launcher for ticket in active_jobs(folder)} - {launch.launcher}
     if others:
         raise LaunchError(
-            f"{folder.path} is in use, {going_on(folder)}; "
+            f"{folder.path} is in use, {describe_active(folder)}; "
             f"to attach to them: --launcher {others.pop()}"
         )
 
@@ -87,18 +87,18 @@ def check_changed(folder: Folder, variants: Collection[str]) -> None:
     Raises:
       LaunchError: names the jobs and how to cancel them.
     """
-    if any(ticket.variant in variants for ticket in alive(folder)):
+    if any(ticket.variant in variants for ticket in active_jobs(folder)):
         raise LaunchError(
             f"{', '.join(sorted(variants))} has changed, and jobs still run it as it was: "
-            f"{going_on(folder)}"
+            f"{describe_active(folder)}"
         )
 
 
-def planned(suite: Suite, folder: Folder, seeds: int, launch: Launch) -> str:
+def describe_jobs(suite: Suite, folder: Folder, seeds: int, launch: Launch) -> str:
     """A line on the jobs that a suite would be; empty where it would run here."""
     if not launch.elsewhere:
         return ""
-    jobs = len(groups(suite, folder, seeds, launch))
+    jobs = len(job_groups(suite, folder, seeds, launch))
     return f"As {jobs} jobs of at most {launch.minutes} minutes, with {launch.cpus} cores each.\n"
 
 
@@ -109,8 +109,8 @@ def launch_suite(suite: Suite, folder: Folder, seeds: int, launch: Launch, comma
       LaunchError: some jobs ended without a result, after all others have ended.
     """
     queue = open_queue(launch, folder)
-    there = [one for one in alive(folder) if one.variant in suite.variants]
-    todo = groups(suite, folder, seeds, launch)
+    there = [one for one in active_jobs(folder) if one.variant in suite.variants]
+    todo = job_groups(suite, folder, seeds, launch)
     steps = sum(suite.steps(ticket.variant, len(ticket.seeds)) for ticket in (*there, *todo))
     interval = 0.2 if sys.stderr.isatty() else 10.0
     with tqdm(total=steps, unit="step", desc="submitting", mininterval=interval) as bar:

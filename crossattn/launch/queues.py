@@ -1,4 +1,4 @@
-"""Where jobs are submitted and how one hears of them: processes of this machine, or Slurm."""
+"""Where jobs are submitted and their states asked for: processes of this machine, or Slurm."""
 
 import abc
 import contextlib
@@ -87,7 +87,7 @@ class Processes(Queue):
         return busy < max(1, len(available_cores()) // self.launch.cpus)
 
     def submit(self, job: Job) -> str:
-        """Start a process that looks after the job's."""
+        """Start submitit's process, which starts and restarts the job's."""
         import submitit
 
         log = job.ticket.log(Folder(job.folder))
@@ -115,19 +115,19 @@ class Processes(Queue):
         self.close()
 
     def close(self) -> None:
-        """Wait for the processes that look after the jobs: they take a second to end them."""
+        """Wait for the processes of submitit: they take a second to end the jobs."""
         deadline = time.monotonic() + PROCESS_ENDS
         while time.monotonic() < deadline and not all(job.done() for job in self.jobs.values()):
             time.sleep(0.05)
 
     def cancelling(self, tickets: Sequence[Ticket]) -> str:
-        """End the processes that look after the jobs, and they end the jobs."""
+        """End the processes of submitit, which start the jobs, and they end the jobs."""
         return " ".join(["kill -INT", *(ticket.id for ticket in tickets)])
 
 
 @contextlib.contextmanager
 def _stderr_into(path: Path) -> Iterator[None]:
-    """Within, new processes write their errors into a file: an interrupt is no news to a user."""
+    """Within, new processes write their errors into a file: users see no interrupt's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = os.dup(2)
     try:

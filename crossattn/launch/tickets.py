@@ -27,7 +27,7 @@ class Ticket:
       seeds: of the variant.
       launcher: processes or slurm.
       number: counts the submissions of this job from 1.
-      id: Slurm's number of it, or the process that looks after it.
+      id: Slurm's number of it, or the number of submitit's process.
     """
 
     variant: str

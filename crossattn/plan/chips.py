@@ -14,7 +14,7 @@ class Chip:
     """Peaks of one device, as JAX counts devices.
 
     Attributes:
-      flops: bfloat16 products a second; float32 products take this way too unless told otherwise.
+      flops: bfloat16 products a second; float32 products run so too by default.
       memory: bytes of HBM.
       bandwidth: bytes a second between HBM and the chip.
       link: bytes a second that leave it along one axis of the torus, both directions together.

@@ -1,6 +1,6 @@
-"""What a compiled program holds and sends: from the program, or from the compiler's own papers.
+"""What a compiled program holds and sends: from the program, or from files that the compiler dumps.
 
-The papers are what XLA writes into `xla_dump_to`: the last text of the program, which has all of
+The files are what XLA writes into `xla_dump_to`: the last text of the program, which has all of
 its collectives, and the assignment of buffers. Both are those of the whole compilation, which goes
 on for ten times as long with machine code that changes neither.
 """

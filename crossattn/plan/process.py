@@ -34,7 +34,7 @@ class CompilerError(RuntimeError):
 
 
 def check_compiler() -> None:
-    """Make sure that there is one.
+    """Make sure that the TPU compiler is installed.
 
     Raises:
       CompilerError: says what to install.
@@ -60,7 +60,7 @@ def compile_all(
       sizes: what its data decide.
       slice_: the slice.
       meshes: as `crossattn.sharding.make_mesh` takes them.
-      announce: hears what is being done.
+      announce: is told what is being done.
 
     Raises:
       CompilerError: the topology or a mesh is refused, or the compiler does not start.

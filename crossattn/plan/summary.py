@@ -41,7 +41,7 @@ def verdict(entry: dict[str, Any], slice_: Topology) -> str:
     """One line: fits or not, and by how much."""
     where = f"{slice_.name} ({slice_.devices} device{'s' * (slice_.devices > 1)}), {entry['mesh']}"
     if "died" in entry:
-        return f"{where}: nobody knows whether it fits, {entry['died']}"
+        return f"{where}: it is not known whether it fits, {entry['died']}"
     memory = _size(slice_.chip.memory)
     for name, title in STEPS.items():
         if not entry[name]["fits"]:

@@ -1,9 +1,8 @@
 """The process in which one program is compiled for TPUs that are not here.
 
 It is a process of its own because the compiler ends it when it fails, because the environment must
-be set before jax is imported (see `process.py`, which starts it), and because nobody waits for its
-end: what a plan needs is known when the compiler has assigned the buffers, after a fiftieth of its
-time. Machine code for chips that are not here is not waited for.
+be set before jax is imported (see `process.py`, which starts it), and because it is ended early:
+what a plan needs is known when the compiler has assigned the buffers, after a fiftieth of its time.
 
 A request comes in as one JSON object {run, dump, mesh, step, topology, sizes}; `run` is a folder
 with a run.json, `dump` the name of one to be made in it. Lines go out, JSON objects too: {stage},
@@ -35,7 +34,7 @@ from .chips import topology
 from .programs import STEPS, PlannedPrograms, ProgramSizes, check_mesh
 
 # Seconds between two looks at what the compiler has written.
-PATIENCE = 0.1
+POLL_INTERVAL = 0.1
 # Of the memory. What needs more is compiled to the end: code needs room, and by how much a program
 # is too large is for the compiler to say.
 SURELY_FITS = 0.9
@@ -91,12 +90,12 @@ def _compile(
       mesh: that it is for.
       memory: bytes of a device.
       dump: an empty folder, for what the compiler writes on its way.
-      announce: hears what else is done.
+      announce: is told what else is done.
     """
     options = COUNTABLE | {"xla_dump_to": str(dump), "xla_dump_hlo_as_text": True}
     compilation = futures.ThreadPoolExecutor(1).submit(lowered.compile, options)
     while not compilation.done():
-        futures.wait([compilation], timeout=PATIENCE)
+        futures.wait([compilation], timeout=POLL_INTERVAL)
         found = compiled.early(dump, mesh)
         if found and sum(found["bytes"].values()) < SURELY_FITS * memory:
             return found
@@ -109,7 +108,7 @@ def _compile(
         if (over := compiled.exceeded(str(error))) is None:
             raise
         return {"fits": False, **over}
-    # A program that was in a cache leaves no papers.
+    # A program that was in a cache leaves no files.
     return compiled.early(dump, mesh) or compiled.read_program(program, mesh)
 
 

@@ -335,8 +335,8 @@ def ended_by(bar, *options):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()) as err:
         patch.setattr(ablate, "Bar", bar)
         # What an interrupted command leaves behind would end these tests.
-        patch.setattr(lanes, "PATIENCE", 600)
-        patch.setattr(interrupts, "PATIENCE", 600)
+        patch.setattr(lanes, "STOP_TIMEOUT", 600)
+        patch.setattr(interrupts, "SIGNAL_TIMEOUT", 600)
         patch.setattr("jax.local_devices", driver.two_lanes)
         with pytest.raises(SystemExit) as end:
             ablate.main(["tiny", *options])

@@ -165,7 +165,7 @@ def test_a_run_that_does_not_fit_is_refused_with_the_bytes_and_what_to_change(
 def test_a_dead_compiler_is_said(compiler, tmp_path, capsys):
     compiler[0]["died"] = "the compiler was killed (SIGSEGV)"
     shown, _ = run(SEEN, tmp_path, capsys, code=1)
-    assert "nobody knows whether it fits, the compiler was killed (SIGSEGV)" in shown.out
+    assert "it is not known whether it fits, the compiler was killed (SIGSEGV)" in shown.out
 
 
 def test_slices_of_several_sizes_have_as_many_texts_a_device(compiler, tmp_path, capsys):

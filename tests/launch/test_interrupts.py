@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from crossattn.launch import interrupts, lanes
-from crossattn.launch.interrupts import gently
+from crossattn.launch.interrupts import graceful_interrupt
 from experiments.command_line import plain_errors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ def ended(monkeypatch):
 @ENDING
 def test_the_second_interrupt_ends_at_once(ended, capfd):
     before = signal.getsignal(signal.SIGINT)
-    with gently("ablate", lambda: "safe"):
+    with graceful_interrupt("ablate", lambda: "safe"):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert "Ctrl-C again ends at once" in capfd.readouterr().err
@@ -68,7 +68,7 @@ def test_an_interrupt_that_met_a_destructor_comes_again(ended, capfd):
         Met()
         threading.Event().wait(60)
 
-    with gently("ablate", lambda: "safe"), pytest.raises(KeyboardInterrupt):
+    with graceful_interrupt("ablate", lambda: "safe"), pytest.raises(KeyboardInterrupt):
         work()
     assert ended == []
     assert capfd.readouterr().err.count("stopping") == 1
@@ -78,8 +78,8 @@ def test_an_interrupt_that_met_a_destructor_comes_again(ended, capfd):
 def test_an_interrupt_waits_for_checkpoints_but_not_for_native_code(ended, monkeypatch, capfd):
     written = [True, True, False]
     monkeypatch.setattr(interrupts, "saving", lambda: written.pop(0))
-    monkeypatch.setattr(interrupts, "PATIENCE", 0.001)
-    with gently("ablate", lambda: "a\udcff is safe"):
+    monkeypatch.setattr(interrupts, "SIGNAL_TIMEOUT", 0.001)
+    with graceful_interrupt("ablate", lambda: "a\udcff is safe"):
         # A signal is heard of in two ways, of which the other waits until native code returns.
         heard = signal.set_wakeup_fd(-1)
         os.write(heard, bytes([signal.SIGUSR1, signal.SIGINT]))
@@ -109,9 +109,13 @@ def test_an_interrupted_command_does_not_wait_for_jobs_that_do_not_look(monkeypa
         begun.wait(60)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lanes, "PATIENCE", 0.001)
+    monkeypatch.setattr(lanes, "STOP_TIMEOUT", 0.001)
     monkeypatch.setattr(lanes, "wait", press)
-    with pytest.raises(SystemExit) as end, gently("ablate", str), plain_errors("ablate", ()):
+    with (
+        pytest.raises(SystemExit) as end,
+        graceful_interrupt("ablate", str),
+        plain_errors("ablate", ()),
+    ):
         lanes.run_lanes(job, [()])
     assert end.value.code == 130
     (lane,) = (one for one in threading.enumerate() if one.name.startswith("lane"))

@@ -42,7 +42,7 @@ def test_an_error_stops_the_others_and_comes_out():
 
 def test_an_error_does_not_wait_for_a_lane_that_does_not_look(monkeypatch):
     """It compiles, which cannot be stopped."""
-    monkeypatch.setattr("crossattn.launch.lanes.PATIENCE", 0.0)
+    monkeypatch.setattr("crossattn.launch.lanes.STOP_TIMEOUT", 0.0)
     begun, released = threading.Event(), threading.Event()
 
     def job(name, check):

@@ -1,4 +1,4 @@
-"""Benchmark `attention`: the operation alone, ours and everybody's."""
+"""Benchmark `attention`: the operation alone, ours and other libraries'."""
 
 from __future__ import annotations
 
