@@ -8,7 +8,7 @@ from typing import Any
 from crossattn.files import write_atomically
 from crossattn.report.stats.comparisons import compare_variants
 from crossattn.train.ablation import Finished
-from crossattn.train.folder import Folder
+from crossattn.train.folder import Folder, FolderError
 from crossattn.train.record import processor
 from crossattn.train.run import replace
 from crossattn.train.suite import Suite
@@ -68,6 +68,7 @@ def write_results(
       wanted: what `asked` says of the command.
     """
     runs = finished.runs
+    _check_metrics(folder, runs)
     ran = [run["variant"] for run in runs]
     whole = [name for name in suite.variants if ran.count(name) == wanted["seeds"]]
     comparisons = (
@@ -105,6 +106,20 @@ def write_results(
         folder.path / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n"
     )
     return results
+
+
+def _check_metrics(folder: Folder, runs: list[dict[str, Any]]) -> None:
+    """Make sure that all seeds of a variant have the same metrics, or they would not be paired."""
+    for variant in dict.fromkeys(run["variant"] for run in runs):
+        own = {run["seed"]: run["metrics"].keys() for run in runs if run["variant"] == variant}
+        every = set().union(*own.values())
+        if lacking := [seed for seed, names in own.items() if every - names]:
+            names = ", ".join(sorted(every - own[lacking[0]])[:3])
+            where = " ".join(str(folder.run(variant, n) / "metrics.json") for n in lacking)
+            raise FolderError(
+                f"only some seeds of {variant} have {names}: a measure was registered between "
+                f"runs; remove {where}, and the same command measures them again"
+            )
 
 
 def left_out(whole: Suite, suite: Suite) -> list[str]:

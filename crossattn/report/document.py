@@ -3,12 +3,10 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from crossattn.align.measures import MEASURES, Family
 from crossattn.files import write_atomically
 from crossattn.report import prose
-from crossattn.report.figures.attention import head_heat_maps, pointing_scatter
+from crossattn.report.figures.attention import pointing_scatter
 from crossattn.report.figures.gallery import Gallery, draw_gallery
 from crossattn.report.figures.learning import Curves, learning_curves
 from crossattn.report.figures.sheet import png
@@ -23,15 +21,15 @@ from crossattn.report.render.blocks import (
     TableBlock,
     TextBlock,
 )
-from crossattn.report.render.csv_files import runs_csv, table_csv
+from crossattn.report.render.csv_files import runs_csv
 from crossattn.report.render.escaping import plain_names
-from crossattn.report.render.html_page import to_html
-from crossattn.report.render.latex import latex_paragraph, latex_table
-from crossattn.report.render.markdown import code, fenced, markdown_text, to_markdown, without_html
+from crossattn.report.render.latex import latex_paragraph
+from crossattn.report.render.markdown import code, fenced, markdown_text, without_html
 from crossattn.report.results.completeness import banner, conclusive
 from crossattn.report.results.counts import count, counts_table
-from crossattn.report.results.runs import metrics_in
+from crossattn.report.results.runs import Results, metrics_in
 from crossattn.report.results.settings import changes_table, settings_of, shared_table
+from crossattn.report.sections import evidence_sections, head_figures, write_blocks
 from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.summary import opening_paragraph
@@ -43,20 +41,7 @@ from crossattn.report.tables.main import (
     main_table,
     verdicts_on,
 )
-from crossattn.report.tables.measures import (
-    iqm_table,
-    measure_blocks,
-)
 
-Results = Mapping[str, Any]
-
-# Kinds of evidence: the section of each, and its figures.
-SECTIONS: tuple[tuple[Family, str, tuple[str, ...]], ...] = (
-    ("task", "Splits and question types", ("accuracy",)),
-    ("attention", "Attention against truth", ("gallery", "heads")),
-    ("causal", "Knock-outs", ("knockout",)),
-    ("representation", "Representation", ()),
-)
 # A figure of splits beyond this many panels would be a poster.
 MOST_SPLITS = 18
 # Parts of the environment that have tables of their own.
@@ -112,7 +97,7 @@ def write_report(
         TextBlock(prose.TABLES),
         *_claims(results, claims),
         *_comparisons(results, pictures),
-        *_evidence(results, pictures),
+        *evidence_sections(results, pictures),
         *_training(pictures),
         Heading("What the numbers mean"),
         *map(TextBlock, _meaning(results)),
@@ -125,29 +110,11 @@ def write_report(
         TextBlock(prose.REPEATS),
         TextBlock(prose.FILES),
     ]
-    path = out_dir / "report.md"
-    _write(out_dir, results, blocks)
-    write_atomically(out_dir / "report.html", to_html(blocks))
-    write_atomically(path, to_markdown(blocks))
-    return path
-
-
-def _write(out_dir: Path, results: Results, blocks: Sequence[Block]) -> None:
-    """Figures and tables, which the report refers to and therefore come first."""
-    for folder in ("figures", "tables"):
-        (out_dir / folder).mkdir(exist_ok=True)
-    where = out_dir / "tables"
-    for block in blocks:
-        if isinstance(block, FigureBlock):
-            write_atomically(out_dir / "figures" / f"{block.name}.png", block.png)
-        elif isinstance(block, TableBlock):
-            caption = " ".join([*banner(results), block.caption])
-            label = f"{results['suite']}-{block.name}"
-            latex = latex_table(block.table, caption=caption, label=label)
-            write_atomically(where / f"{block.name}.tex", latex)
-            write_atomically(where / f"{block.name}.csv", table_csv(block.table))
-    write_atomically(where / "runs.csv", runs_csv(results))
-    write_atomically(where / "methods.tex", latex_paragraph(methods_section(results)))
+    (out_dir / "tables").mkdir(exist_ok=True)
+    write_atomically(out_dir / "tables" / "runs.csv", runs_csv(results))
+    methods = latex_paragraph(methods_section(results))
+    write_atomically(out_dir / "tables" / "methods.tex", methods)
+    return write_blocks(out_dir, blocks, suite=results["suite"], banners=banner(results))
 
 
 def _draw(results, curves, shown) -> dict[str, list[FigureBlock]]:
@@ -165,21 +132,11 @@ def _draw(results, curves, shown) -> dict[str, list[FigureBlock]]:
     captions = dict(prose.FIGURES)
     if shown:
         captions["gallery"] += f" Shown: {markdown_text(shown.of)}."
-    pictures = {
+    return {
         name: [FigureBlock(name, captions[name], png(figure))]
         for name, figure in drawn.items()
         if figure
-    }
-    heads = head_heat_maps(runs, chance=chance)
-    pictures["heads"] = [
-        FigureBlock(
-            "heads" if name == "pointing" else f"heads-{name}",
-            f"{MEASURES[name].meaning} {captions['heads']}",
-            png(figure),
-        )
-        for name, figure in heads.items()
-    ]
-    return pictures
+    } | {"heads": head_figures(runs, chance)}
 
 
 def _settings(results: Results) -> Iterator[Block]:
@@ -218,27 +175,10 @@ def _comparisons(results: Results, pictures: Mapping[str, list[FigureBlock]]) ->
     yield TableBlock("comparisons", prose.COMPARISONS, comparison_table(results))
 
 
-def _evidence(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
-    """A section for each kind of evidence: its figures, then the tables of its measures."""
-    for family, title, figures in SECTIONS:
-        drawn = [block for name in figures for block in pictures.get(name, [])]
-        tables = list(measure_blocks(results, family))
-        if drawn or tables:
-            yield Heading(title if tables else title.split(" against")[0])
-        yield from drawn
-        yield from tables
-        if family == "task" and (aggregate := iqm_table(results)):
-            yield TableBlock("interquartile-means", prose.INTERQUARTILE_MEAN, aggregate)
-        fixed = [run["metrics"].get("pointing/fixed_patch") for run in results["runs"]]
-        levels = [level for level in fixed if level is not None]
-        if family == "attention" and levels:
-            yield TextBlock(prose.FIXED_PATCH.format(level=levels[0]))
-
-
 def _training(pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
-    if pictures.get("learning"):
+    if drawn := pictures.get("learning"):
         yield Heading("Training")
-        yield from pictures["learning"]
+        yield from drawn
 
 
 def _meaning(results):

@@ -7,17 +7,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from crossattn.align.measures import MEASURES
-from crossattn.files import write_atomically
-from crossattn.report.figures.attention import head_heat_maps
 from crossattn.report.figures.gallery import Gallery, draw_gallery
 from crossattn.report.figures.sheet import FONT, Sheet, as_it_stands, legend, png, style_of, tidy
 from crossattn.report.render.blocks import Block, FigureBlock, Heading, TableBlock, TextBlock
 from crossattn.report.render.escaping import plain_names
-from crossattn.report.render.html_page import to_html
-from crossattn.report.render.markdown import code, to_markdown
+from crossattn.report.render.markdown import code
 from crossattn.report.results.runs import chance_of
-from crossattn.report.tables.measures import measure_blocks
+from crossattn.report.sections import evidence_sections, head_figures, write_blocks
 
 READINGS = ("answer", "consumed", "predicted")
 HIDDEN = {"truth": "true region hidden", "random": "random region hidden"}
@@ -37,41 +33,25 @@ def blocks(record: Mapping[str, Any], shown: Gallery | None) -> Iterator[Block]:
     results = {"runs": runs, "chance": chance}
     yield Heading(f"{record['suite']}: {variant}, seed {record['seed']}, step {record['step']}", 1)
     yield TextBlock(f"Attention, knock-outs and captions are measured on the split {code(split)}.")
-    yield Heading("Answers")
-    yield from measure_blocks(results, "task")
-    tables = list(measure_blocks(results, "attention"))
-    if tables:
-        yield Heading("Attention against truth, by layer")
+    figures = {"heads": head_figures(runs, chance)}
     if shown is not None:
         caption = "What single words look at, with the outline of the truth."
-        yield FigureBlock("gallery", caption, png(draw_gallery(shown)))
-    yield from tables
-    for name, grid in head_heat_maps(runs, chance=chance).items():
-        caption = f"{MEASURES[name].meaning} By layer and head."
-        yield FigureBlock(f"heads-{name}", caption, png(grid))
-    for family, title in (("causal", "Knock-outs"), ("representation", "Representation")):
-        if found := list(measure_blocks(results, family)):
-            yield Heading(title)
-            yield from found
+        figures["gallery"] = [FigureBlock("gallery", caption, png(draw_gallery(shown)))]
     if (figure := layers(metrics, chance)) is not None:
         caption = (
             "What single layers look at, and what hiding a region from one layer alone does to "
             "the answers; dashed: chance, dotted: nothing hidden."
         )
-        yield FigureBlock("layers", caption, png(figure))
+        figures["knockout"] = [FigureBlock("layers", caption, png(figure))]
+    yield from evidence_sections(results, figures)
 
 
 def write_evaluation(
     folder: Path, record: Mapping[str, Any], shown: Gallery | None
 ) -> list[TableBlock]:
-    """Write report.md, report.html and figures/ into a folder; returns the tables."""
+    """Write report.md, report.html, figures/ and tables/ into a folder; returns the tables."""
     made = list(blocks(record, shown))
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for block in made:
-        if isinstance(block, FigureBlock):
-            write_atomically(folder / "figures" / f"{block.name}.png", block.png)
-    write_atomically(folder / "report.html", to_html(made))
-    write_atomically(folder / "report.md", to_markdown(made))
+    write_blocks(folder, made, suite=f"{record['suite']}-{record['variant']}", banners=[])
     return [block for block in made if isinstance(block, TableBlock)]
 
 

@@ -9,12 +9,11 @@ from typing import Any
 from crossattn.report import prose
 from crossattn.report.results.completeness import banner
 from crossattn.report.results.counts import by_split, count
-from crossattn.report.results.runs import place_of, variants_of
+from crossattn.report.results.runs import Results, place_of, variants_of
 from crossattn.report.results.settings import differing_settings, in_words, listed, settings_of
 from crossattn.report.stats.paired import ALPHA, BOOTSTRAP, FEWEST_SEEDS
 from crossattn.report.stats.ranges import lower_is_better
 
-Results = Mapping[str, Any]
 Settings = Mapping[str, Mapping[str, Any]]
 
 PERCEPTION = {"oracle": "symbolic patch features", "features": "features of another encoder"}

@@ -6,13 +6,11 @@ from typing import Any
 from crossattn.report.render.markdown import code, markdown_text
 from crossattn.report.results.completeness import conclusive, missing_runs
 from crossattn.report.results.counts import count
-from crossattn.report.results.runs import metric_values, variants_of
+from crossattn.report.results.runs import Results, metric_values, variants_of
 from crossattn.report.stats.comparisons import winner_of
 from crossattn.report.stats.paired import FEWEST_SEEDS
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.tables.cells import baseline_of, signed_interval, with_interval
-
-Results = Mapping[str, Any]
 
 
 def opening_paragraph(results: Results) -> str:

@@ -102,7 +102,11 @@ def task_inputs(
         yield (
             "caption" if split == main else split,
             WrittenCaptions(
-                write(told), told.tokens, told.target, slots_of(examples, rows), told.group
+                write(told),
+                told.tokens,
+                told.target,
+                slots_of(examples, rows),
+                np.asarray(told.group),
             ),
         )
 
@@ -194,7 +198,7 @@ def _hidden(examples: Examples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         kinds = [examples.kinds[kind] for kind in examples.kind[rows]]
         return rows, words, np.array([examples.chance[kind] for kind in kinds])
     rows, _, words = found["predicted"]
-    said, group = examples.tokens[rows, words], examples.group[rows, words]
+    said, group = examples.tokens[rows, words], np.asarray(examples.group)[rows, words]
     levels = commonest_word_accuracy(said.astype(int), group.astype(int))
     count = min(len(rows), CAPTION_WORDS_HIDDEN)
     some = np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False))

@@ -39,7 +39,8 @@ def headline_curves():
 @pytest.fixture
 def blank(monkeypatch):
     """Figures are made but not painted."""
-    monkeypatch.setattr("crossattn.report.document.png", lambda figure: BLANK)
+    for name in ("document", "sections"):
+        monkeypatch.setattr(f"crossattn.report.{name}.png", lambda figure: BLANK)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from crossattn.report.document import write_report
 from crossattn.report.methods import methods_section
 from crossattn.report.results.settings import changes_table
 from crossattn.train.ablation import Finished
-from crossattn.train.folder import Folder
+from crossattn.train.folder import Folder, FolderError
 from crossattn.train.run import Data, Model, Optimizer, Run, replace
 from crossattn.train.suite import Suite
 
@@ -227,3 +227,15 @@ def test_a_report_may_come_early(there, compared, claims, tmp_path, undrawn):
     assert "| base > heads | open | - | - |" in report
     assert ("| base > depth | open |" in report) == (not compared)
     assert "is better than" not in report
+
+
+def test_a_measure_that_only_some_seeds_have_is_said(tmp_path):
+    """It was registered while the suite was half done: the seeds would no longer be paired."""
+    runs = [
+        {"variant": "base", "seed": 0, "metrics": {"iid/accuracy": 0.5, "iid/open": 0.5}},
+        {"variant": "base", "seed": 1, "metrics": {"iid/accuracy": 0.5}},
+    ]
+    finished = Finished(runs, {}, {}, {}, {}, {}, [])
+    wanted = asked(SUITE, SUITE, seeds=2, quick=False)
+    with pytest.raises(FolderError, match=r"base have iid/open: .*remove .*seed1.metrics\.json, "):
+        write_results(SUITE, Folder(tmp_path), finished, "cpu", "-", wanted)

@@ -19,8 +19,8 @@ from crossattn.report.figures.sheet import (
     style_of,
     tidy,
 )
-from crossattn.report.figures.variants import Runs
 from crossattn.report.results.runs import (
+    Runs,
     chance_of,
     mean_with_interval,
     metric_values,

@@ -24,6 +24,7 @@ from crossattn.report.figures.sheet import (
     tidy,
 )
 from crossattn.report.results.runs import (
+    Runs,
     chance_of,
     mean_with_interval,
     metric_values,
@@ -33,8 +34,6 @@ from crossattn.report.results.runs import (
 from crossattn.report.stats.comparisons import winner_of
 from crossattn.report.stats.ranges import SHARE, range_of
 from crossattn.report.tables.cells import p_value
-
-Runs = Sequence[Mapping[str, Any]]
 
 # Panels of `accuracy_by_split` that stand side by side.
 PANELS_ACROSS = 3

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from crossattn.report.results.runs import Results
 from crossattn.report.stats.paired import FEWEST_SEEDS
-
-Results = Mapping[str, Any]
 
 QUICK = (
     "QUICK RUN: few steps and little data show that everything works. Nothing here is a "

@@ -4,13 +4,9 @@
 `training_images`. Results of older runs have none.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from crossattn.align.measures import find_metric
 from crossattn.report.render.blocks import DASH, Table
-
-Results = Mapping[str, Any]
+from crossattn.report.results.runs import Results
 
 
 def count(number: int, thing: str) -> str:

@@ -11,8 +11,12 @@ from crossattn.report.stats.paired import FEWEST_SEEDS, t_interval
 from crossattn.report.stats.ranges import clip_interval, range_of
 from crossattn.shapes import Float
 
+# The content of results.json.
+Results = Mapping[str, Any]
+Runs = Sequence[Mapping[str, Any]]
 
-def variants_of(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+
+def variants_of(runs: Runs) -> list[str]:
     """Names of the variants in the order of their first run.
 
     Example:
@@ -22,9 +26,7 @@ def variants_of(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(run["variant"] for run in runs))
 
 
-def metric_values(
-    runs: Sequence[Mapping[str, Any]], variant: str, metric: str
-) -> Float[np.ndarray, " seeds"]:
+def metric_values(runs: Runs, variant: str, metric: str) -> Float[np.ndarray, " seeds"]:
     """Values of one metric over the seeds of a variant, in the order of the seeds.
 
     Empty where the variant has no such metric (a blind model attends to nothing). A metric that
@@ -42,7 +44,7 @@ def metric_values(
     return np.array(found, dtype=float)
 
 
-def metrics_in(results: Mapping[str, Any], *families: Family) -> list[Metric]:
+def metrics_in(results: Results, *families: Family) -> list[Metric]:
     """The metrics of some kinds of evidence, of all where none is named.
 
     Raises:
@@ -58,7 +60,7 @@ def metrics_in(results: Mapping[str, Any], *families: Family) -> list[Metric]:
     return [metric for metric in found if not families or metric.measure.family in families]
 
 
-def variants_with(runs: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
+def variants_with(runs: Runs, metrics: Sequence[str]) -> list[str]:
     """The variants that have at least one of the metrics.
 
     Example:
@@ -106,7 +108,7 @@ def chance_of(chance: Mapping[str, float], metric: str) -> float | None:
     return None
 
 
-def place_of(runs: Sequence[Mapping[str, Any]]) -> str:
+def place_of(runs: Runs) -> str:
     """Where pointing is read: at answers, or where nothing is asked at the words of captions.
 
     Example:
@@ -118,7 +120,7 @@ def place_of(runs: Sequence[Mapping[str, Any]]) -> str:
     return "caption" if told and not asked else "answer"
 
 
-def tasks_of(runs: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+def tasks_of(runs: Runs, metric: str) -> list[str]:
     """The question types into which a metric is divided; the metric itself where it is not.
 
     Example:
@@ -130,7 +132,7 @@ def tasks_of(runs: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
 
 
 def normalised_iqm(
-    runs: Sequence[Mapping[str, Any]],
+    runs: Runs,
     variant: str,
     metric: str,
     *,

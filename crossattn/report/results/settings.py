@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from crossattn.report.render.blocks import Table
+from crossattn.report.results.runs import Results
 
-Results = Mapping[str, Any]
 # variant -> dotted field -> value
 Settings = Mapping[str, Mapping[str, Any]]
 

@@ -7,11 +7,9 @@ import numpy as np
 
 from crossattn.align.measures import find_metric
 from crossattn.report.render.blocks import DASH
-from crossattn.report.results.runs import mean_with_interval
+from crossattn.report.results.runs import Results, mean_with_interval
 from crossattn.report.stats.paired import ALPHA
 from crossattn.shapes import Float
-
-Results = Mapping[str, Any]
 
 
 def baseline_of(results: Results) -> str | None:

@@ -15,6 +15,7 @@ from crossattn.report.render.escaping import plain_names
 from crossattn.report.render.terminal import terminal_table
 from crossattn.report.results.completeness import banner, conclusive, missing_runs
 from crossattn.report.results.runs import (
+    Results,
     chance_of,
     metric_values,
     metrics_in,
@@ -32,7 +33,6 @@ from crossattn.report.tables.cells import (
     with_interval,
 )
 
-Results = Mapping[str, Any]
 Comparisons = Sequence[Mapping[str, Any]]
 
 

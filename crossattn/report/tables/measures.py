@@ -7,7 +7,7 @@ cuts it.
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from crossattn.align.measures import MEASURES, Family, Metric
@@ -15,6 +15,7 @@ from crossattn.report import prose
 from crossattn.report.render.blocks import DASH, Table, TableBlock
 from crossattn.report.render.markdown import code
 from crossattn.report.results.runs import (
+    Results,
     chance_of,
     mean_with_interval,
     metric_values,
@@ -24,8 +25,6 @@ from crossattn.report.results.runs import (
     variants_with,
 )
 from crossattn.report.tables.cells import format_of, with_interval
-
-Results = Mapping[str, Any]
 
 # The table of the splits that have one number each.
 OTHERS = "others"
