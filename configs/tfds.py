@@ -3,7 +3,7 @@
 For directories that hold captions and no questions there is `tfds_captions`.
 
 Array_record and TFRecord directories are read without TensorFlow. Features are found by their
-names, or named with `--data.question-feature` and its like; see `crossattn.train.source_tfds` for
+names, or named with `--data.question-feature` and its like; see `crossattn.data.tfds.source` for
 what is set aside where a directory has no validation or test split.
 
 Command:   python -m experiments.ablate tfds --data.directory DIR

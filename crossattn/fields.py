@@ -148,7 +148,8 @@ def changed(node: Any, changes: Mapping[Any, Any], prefix: str = "") -> Any:
     A change below a field that is None starts from the field that it stands for: `cross_residual`
     from `residual`, with the changes of that one, else from the defaults of its dataclass. A
     dataclass with a method `implied(changes)` says which fields follow from new values of others;
-    what is changed of these at once comes on top.
+    what is changed of these at once comes on top. One with a method `kind_for(changes)` says which
+    class it becomes; it keeps the fields that both have.
 
     Args:
       node: the dataclass.
@@ -158,24 +159,27 @@ def changed(node: Any, changes: Mapping[Any, Any], prefix: str = "") -> Any:
     Raises:
       ValueError: there is no such field, one is changed twice, or a value is not for it.
     """
-    whole, parts = _sorted(node, changes, prefix)
+    kind = node.kind_for(changes) if hasattr(node, "kind_for") else type(node)
+    whole, parts = _sorted(node, kind, changes, prefix)
     start = {**(node.implied(whole) if hasattr(node, "implied") else {}), **whole}
     for name in sorted(parts, key=lambda name: start.get(name, getattr(node, name)) is None):
         within = start.get(name, getattr(node, name))
         if within is None:
             within = _instead(node, name, start)
         start[name] = changed(within, parts[name], f"{prefix}{name}.")
+    known = {field.name for field in dataclasses.fields(kind)}
+    given = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
     try:
-        return dataclasses.replace(node, **start)
+        return kind(**{name: value for name, value in given.items() if name in known} | start)
     except TypeError as error:  # a dataclass that checks itself in its own words
         raise ValueError(f"{prefix.rstrip('.')}: {error}".removeprefix(": ")) from None
 
 
 def _sorted(
-    node: Any, changes: Mapping[Any, Any], prefix: str
+    node: Any, kind: type, changes: Mapping[Any, Any], prefix: str
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """New values of whole fields, and changes below fields."""
-    fields = {field.name: field.type for field in dataclasses.fields(node)}
+    """New values of whole fields, and changes below fields, of the class that they lead to."""
+    fields = {field.name: field.type for field in dataclasses.fields(kind)}
     whole: dict[str, Any] = {}
     parts: dict[str, dict[str, Any]] = {}
     for path, value in changes.items():

@@ -197,9 +197,9 @@ def configure(arguments: list[str]) -> tuple[Suite, Options]:
     suite = suites.named(COMMAND, name)
     quick = "--quick" in rest
     base = replace(suite.base, suite.quick) if quick else suite.base
+    base = suites.with_source(COMMAND, rest, base)
     default = Options(base, Launch(), Devices(), seeds=QUICK_SEEDS if quick else Options.seeds)
     options = parse(COMMAND, default, rest, subject=[name])
-    suites.refuse_foreign(COMMAND, rest, options.run)
     for variant in options.variants:
         if variant not in suite.variants:
             fail(COMMAND, f"{name} has no variant {variant!r}: {nearest(variant, suite.variants)}")

@@ -19,6 +19,7 @@ import tyro
 from tqdm import tqdm
 
 from crossattn.align.evidence import Evidence
+from crossattn.data.examples import Examples
 from crossattn.data.tfds.records import DataError
 from crossattn.files import printable, write_atomically
 from crossattn.launch.devices import mesh_of, show_devices
@@ -42,7 +43,7 @@ from crossattn.train.evidence import measure_model
 from crossattn.train.loop import TrainPrograms
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.record import RecordError, RunRecord
-from crossattn.train.source import Dataset, load_dataset
+from crossattn.train.source import Dataset, batches_of, load_dataset
 from crossattn.train.texts import captions, questions
 
 from .command_line import fail, manual, parse, plain_errors, takes
@@ -185,7 +186,8 @@ def restore(
     where = folder / "checkpoints"
     if newest(where) is None:
         fail(COMMAND, f"{folder} has no checkpoint yet: train the run first")
-    shapes = jax.eval_shape(programs.create, of.seed, source.feed(of.run, of.seed).batch(0))
+    batch = batches_of(of.run, source.train, of.seed).batch(0)
+    shapes = jax.eval_shape(programs.create, of.seed, batch)
     like = jax.tree.map(
         lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
         shapes,
@@ -206,10 +208,9 @@ def export_features(
     folder: Path, programs: TrainPrograms, params: Any, source: Dataset, of: RunRecord
 ) -> None:
     """TRAIN and every split as the run's encoder sees them."""
-    feed = source.feed(of.run, of.seed)
-    if not hasattr(feed, "examples"):
+    if not isinstance(source.train, Examples):
         fail(COMMAND, f"--features is not for data.source {of.run.data.source}: it is a stream")
-    parts = {"train": feed.examples, **source.splits}
+    parts = {"train": source.train, **source.splits}
     model = programs.model
     encoder = PatchEncoder(model.width, model.image_encoder, model.cell)
     for name, part in tqdm(parts.items(), unit="split", desc="features"):

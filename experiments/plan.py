@@ -110,9 +110,8 @@ def configure_plan(arguments: list[str]) -> tuple[RunRecord, list[Topology], Pla
         raise SystemExit(0)
     name, *rest = arguments
     named, variant = _begun(name, rest)
-    default = PlanOptions(run=named.run)
+    default = PlanOptions(run=suites.with_source(COMMAND, rest, named.run))
     options = parse(COMMAND, default, rest, subject=[name])
-    suites.refuse_foreign(COMMAND, rest, options.run)
     if options.mesh and options.sweep:
         fail(COMMAND, "--sweep meshes tries them all: leave out --mesh")
     if options.sweep and len(options.topology) > 1:

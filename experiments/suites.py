@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from crossattn.spelling import nearest
-from crossattn.train.run import Run, for_source
+from crossattn.train.run import Run, replace
 from crossattn.train.suite import Suite
 
 from .command_line import INSTALLED, fail
@@ -138,14 +138,21 @@ def named(command: str, name: str) -> Suite:
         fail(command, str(error))
 
 
-def refuse_foreign(command: str, arguments: Sequence[str], run: Run) -> None:
-    """End a command whose line has options of data that another source takes."""
-    for argument in arguments:
-        if option := re.match(r"--data\.([\w-]+)", argument):
-            try:
-                for_source(option[1].replace("-", "_"), run.data.source)
-            except ValueError as error:
-                fail(command, str(error))
+def with_source(command: str, arguments: Sequence[str], run: Run) -> Run:
+    """A run with the source of data that a command line names, so that its options are known.
+
+    Options of another source end the command.
+    """
+    typed = {}
+    for place, argument in enumerate(arguments):
+        if option := re.match(r"--data\.([\w-]+)(?:=(.*))?", argument):
+            value = option[2] or next(iter(arguments[place + 1 :]), "")
+            typed[option[1].replace("-", "_")] = value
+    try:
+        run.data.kind_for(typed)
+        return replace(run, {"data.source": typed["source"]} if "source" in typed else {})
+    except ValueError as error:
+        fail(command, str(error))
 
 
 def _from_file(path: Path) -> Suite:

@@ -8,6 +8,11 @@ import numpy as np
 __all__ = ["Examples"]
 
 ROWS = ("image", "tokens", "target", "grounded", "group", "kind", "answer")
+TYPES = {
+    **dict.fromkeys(("image", "tokens", "group", "kind", "answer"), ("iu", "integers")),
+    **dict.fromkeys(("target", "grounded"), ("b", "bool")),
+    "coverage": ("f", "float32"),
+}
 WORDS = ("tokens", "target", "grounded", "group")
 
 
@@ -102,6 +107,30 @@ class Examples:
             values = getattr(self, name)
             if values.size and not (values.min() >= 0 and values.max() < limit):
                 raise ValueError(f"{name} must lie in 0 to {limit - 1}")
+
+    def check(self) -> None:
+        """Make sure of what shapes and indices do not show; costs a look at every value.
+
+        Raises:
+            ValueError: values are of another type, a region lies outside of the picture, or a text
+                cannot be predicted.
+        """
+        for name, (kinds, words) in TYPES.items():
+            if (found := getattr(self, name).dtype).kind not in kinds:
+                raise ValueError(f"{name} is {found}, expected {words}")
+        if not len(self):
+            raise ValueError("it has no text")
+        for name, shares in (("coverage", self.coverage), ("boxes", self.boxes)):
+            if shares is not None and not (shares.min() >= 0 and shares.max() <= 1 + 1e-5):
+                raise ValueError(
+                    f"{name} has values from {shares.min():g} to {shares.max():g}: regions lie "
+                    "inside the picture, as shares of 0 to 1"
+                )
+        asked = np.flatnonzero(self.answer)
+        if not self.target[asked, self.answer[asked]].all():
+            raise ValueError("an answer is no target")
+        if self.target[:, 0].any() or (self.target & (self.tokens == 0)).any():
+            raise ValueError("a target is the first token or padding, which nothing predicts")
 
     def __len__(self) -> int:
         return len(self.tokens)

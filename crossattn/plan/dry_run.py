@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from crossattn.files import printable
 from crossattn.nn.parameters import count_parameters
@@ -19,7 +20,7 @@ from crossattn.train.ablation import evaluation_seconds, pace
 from crossattn.train.folder import Folder, pending
 from crossattn.train.loop import TrainPrograms
 from crossattn.train.run import Run
-from crossattn.train.source import Dataset
+from crossattn.train.source import Dataset, batches_of
 from crossattn.train.suite import Suite
 
 TIMED_STEPS = 5
@@ -126,23 +127,24 @@ def _finished(runs: list[Path]) -> tuple[float, float] | None:
 
 def _size(run: Run, source: Dataset) -> tuple[int, float]:
     """Parameters and FLOPs of a step, from shapes alone: nothing is compiled or computed."""
-    programs, feed = TrainPrograms(run, len(source.vocabulary)), source.feed(run, 0)
-    batch = feed.batch(0)
+    programs = TrainPrograms(run, len(source.vocabulary))
+    batch = batches_of(run, source.train, 0).batch(0)
     state = jax.eval_shape(programs.create, 0, batch)
-    step = jax.make_jaxpr(programs.step)(state, batch, feed.learning_rate)
+    step = jax.make_jaxpr(programs.step)(state, batch, np.float32(run.optimizer.learning_rate))
     return count_parameters(state.params), matrix_flops(step)
 
 
 def _time(run: Run, source: Dataset) -> tuple[float, float]:
     """Seconds of compilation and of a run, from a few steps here and now."""
     print(f"timing {TIMED_STEPS} steps ...", file=sys.stderr)
-    programs, feed = TrainPrograms(run, len(source.vocabulary)), source.feed(run, 0)
+    programs = TrainPrograms(run, len(source.vocabulary))
+    batches, rate = batches_of(run, source.train, 0), np.float32(run.optimizer.learning_rate)
     start = time.perf_counter()
-    state = programs.create(0, feed.batch(0))
+    state = programs.create(0, batches.batch(0))
     times = []
     for index in range(1 + TIMED_STEPS):
         begun = time.perf_counter()
-        state, metrics = programs.step(state, feed.batch(index), feed.learning_rate)
+        state, metrics = programs.step(state, batches.batch(index), rate)
         jax.block_until_ready(metrics)
         times.append(time.perf_counter() - begun)
     step = statistics.median(times[1:])

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from crossattn.data.batches import gather
+from crossattn.data.batches import Batch, gather
 from crossattn.sharding import Partition, batch_sharding, partition
 from crossattn.train import loop
 from crossattn.train.evaluate import ROWS_PER_BATCH, Evaluator
 from crossattn.train.parallel import Parallelism
 from crossattn.train.run import Run, replace
-from crossattn.train.source import load_dataset
-from crossattn.train.step import Batch, State
+from crossattn.train.source import batches_of, load_dataset
+from crossattn.train.step import State
 
 STEPS = {"train": "training", "evaluation": "evaluation"}
 PLANNED = ("data", "fsdp", "context", "tensor")
@@ -73,7 +73,7 @@ def program_sizes(run: Run) -> ProgramSizes:
         small = replace(run, few)
     source = load_dataset(small)
     texts = run.data.texts_per_image
-    one = source.feed(replace(small, {"batch_size": texts}), 0).batch(0)
+    one = batches_of(replace(small, {"batch_size": texts}), source.train, 0).batch(0)
     row = Batch(**gather(source.splits[source.main], np.arange(1)))
     return ProgramSizes(
         len(source.vocabulary), _times(one, run.batch_size // texts), _times(row, ROWS_PER_BATCH)

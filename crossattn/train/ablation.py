@@ -23,7 +23,7 @@ from crossattn.train.multihost import barrier, broadcast, is_writer
 from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
 from crossattn.train.record import RunRecord, library_versions, processor, write_record
 from crossattn.train.run import Run, replace
-from crossattn.train.source import Dataset
+from crossattn.train.source import Dataset, batches_of
 from crossattn.train.stale import MEASURED
 from crossattn.train.step import State
 from crossattn.train.suite import Suite
@@ -73,7 +73,8 @@ def run_variant(
                 listener.notify(f"{where}: {damage(where, MEASURED)}: measuring it again")
             _write_record(where, RunRecord(suite.name, variant, seed, run, library_versions()))
             progress = functools.partial(listener.progress, label(seed))
-            seats.append(Seat(source.feed(run, seed, parallel.share()), where, progress))
+            batches = batches_of(run, source.train, seed, parallel.share())
+            seats.append(Seat(batches, where, progress, run.optimizer.learning_rate))
         states = fit_seeds(programs, seats, notify=listener.notify)
         for seed, seat, state in zip(group, seats, states, strict=True):
             listener.progress(f"{label(seed)}, evaluating", run.steps, {})
@@ -142,13 +143,20 @@ def _with_best_rate(
             candidate = replace(run, {"optimizer.learning_rate": rate})
             where = file.parent / f"rate{rate:g}"
             progress = functools.partial(listener.progress, f"{variant} rate {rate:g}")
-            feed = source.feed(candidate, SWEEP_SEED, programs.parallel.share())
+            batches = batches_of(run, source.train, SWEEP_SEED, programs.parallel.share())
             folder.check_there()
             _write_record(
                 where, RunRecord(suite.name, variant, SWEEP_SEED, candidate, library_versions())
             )
             try:
-                state = fit(programs, feed, where, progress=progress, notify=listener.notify)
+                state = fit(
+                    programs,
+                    batches,
+                    where,
+                    learning_rate=rate,
+                    progress=progress,
+                    notify=listener.notify,
+                )
             except NonFiniteLossError:
                 scores[rate] = None
                 continue

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crossattn.data.batches import gather
+from crossattn.data.batches import Batch, gather
 from crossattn.data.examples import Examples
 from crossattn.models.decoder import POOLED, VisionLanguageDecoder
 from crossattn.models.image_attention import ImageAttention
 from crossattn.shapes import Array, Bool
 from crossattn.train.parallel import EVALUATION_AXES, SINGLE_DEVICE, Parallelism
-from crossattn.train.step import Batch, forward
+from crossattn.train.step import forward
 
 ROWS_PER_BATCH = 128
 

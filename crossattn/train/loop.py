@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from crossattn.data.batches import Batch, Batches
 from crossattn.train import step as steps
 from crossattn.train.checkpoint import WITHOUT_DIGEST, CheckpointError, Checkpoints, Metrics
-from crossattn.train.feed import Feed
 from crossattn.train.log import Log
 from crossattn.train.optimizer import optimizer_of
 from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
 from crossattn.train.run import Run
-from crossattn.train.step import Batch, State
+from crossattn.train.step import State
 
 LOG_EVERY = 10
 
@@ -63,9 +63,10 @@ class TrainPrograms:
 
 def fit(
     programs: TrainPrograms,
-    feed: Feed,
+    batches: Batches,
     folder: Path,
     *,
+    learning_rate: float | None = None,
     progress: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
     notify: Callable[[str], None] = lambda message: None,
 ) -> State:
@@ -73,8 +74,9 @@ def fit(
 
     Args:
       programs: compiled programs of the variant, for one seed at a time.
-      feed: batches of this seed.
+      batches: those of this seed.
       folder: gets `log.jsonl` and `checkpoints/`.
+      learning_rate: that of the run of the programs when not given.
       progress: called after each step with the number of finished steps and the metrics of the
         step before.
       notify: called with what a user should know: a damaged checkpoint was passed over.
@@ -86,16 +88,17 @@ def fit(
       NonFiniteLossError: names the step and the last good checkpoint.
       CheckpointError: a checkpoint is of another model or of other data, or none can be read.
     """
-    return fit_seeds(programs, [Seat(feed, folder, progress)], notify=notify)[0]
+    return fit_seeds(programs, [Seat(batches, folder, progress, learning_rate)], notify=notify)[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class Seat:
     """One of the seeds that are trained at the same time; see `fit`."""
 
-    feed: Feed
+    batches: Batches
     folder: Path
     progress: Callable[[int, dict[str, float]], None] = lambda step, metrics: None
+    learning_rate: float | None = None
 
 
 def fit_seeds(
@@ -113,21 +116,22 @@ def fit_seeds(
     """
     parallel, places = programs.parallel, range(programs.parallel.seeds)
     # A seat that is left over does what the last one does, and nobody looks.
-    feeds = [seats[min(place, len(seats) - 1)].feed for place in places]
-    seeds = np.array([feed.seed for feed in feeds], np.int32)
+    seated = [seats[min(place, len(seats) - 1)] for place in places]
+    seeds = np.array([seat.batches.seed for seat in seated], np.int32)
     with contextlib.ExitStack() as stack:
-        first = seeds if len(seeds) > 1 else feeds[0].seed
-        state = programs.create_all(first, feeds[0].batch(0))
+        first = seeds if len(seeds) > 1 else seated[0].batches.seed
+        state = programs.create_all(first, seated[0].batches.batch(0))
         lanes = []
         for place, seat in enumerate(seats):
             lane = stack.enter_context(_Lane(programs.run, seat))
             state = lane.resume(parallel, state, place, notify)
             lanes.append(lane)
-        rates = [feed.learning_rate for feed in feeds]
+        usual = programs.run.optimizer.learning_rate
+        rates = [np.float32(seat.learning_rate or usual) for seat in seated]
         rate = np.array(rates) if len(rates) > 1 else rates[0]
         while any(lane.step < programs.run.steps for lane in lanes):
             batches = [lane.batch() for lane in lanes]
-            batches += [batches[-1]] * (len(feeds) - len(batches))
+            batches += [batches[-1]] * (len(seated) - len(batches))
             state, metrics = programs.step(state, parallel.place(batches), rate)
             for place, lane in enumerate(lanes):
                 lane.after(metrics, functools.partial(parallel.take, state, place))
@@ -154,15 +158,15 @@ class _Lane:
         self, parallel: Parallelism, states: State, place: int, notify: Callable[[str], None]
     ) -> State:
         """The states, with that of this seed from its newest checkpoint, if it has one."""
-        feed, folder = self.seat.feed, self.seat.folder
+        given, folder = self.seat.batches, self.seat.folder
         damaged, unlogged = tuple[int, ...](), list[Metrics]()
         if self.checkpoints.latest() is not None:
             found = self.checkpoints.restore(parallel.take(states, place))
             self.step, damaged, unlogged = found.step, found.damaged, found.unlogged
-            if found.position != feed.position(self.step):
+            if found.position != given.position(self.step):
                 raise CheckpointError(
                     f"{folder}: the checkpoint stands at {found.position} of the data, "
-                    f"this run would stand at {feed.position(self.step)}"
+                    f"this run would stand at {given.position(self.step)}"
                 )
             if not found.checked:
                 notify(f"{folder}: {WITHOUT_DIGEST.format(step=self.step)}")
@@ -176,10 +180,10 @@ class _Lane:
             log.write(self.step, event="damaged-checkpoint", checkpoint=step)
             notify(f"{aside} is a damaged checkpoint: going on from step {self.step} instead")
         event = "resume" if self.step else "start"
-        log.write(self.step, event=event, **feed.position(self.step))
+        log.write(self.step, event=event, **given.position(self.step))
         place_of = place if parallel.seeds > 1 else None
         self.watch = _Watch(log, self.checkpoints, place_of, unlogged)
-        self.batches = feed.batches(self.step)
+        self.batches = given.batches(self.step)
         return states
 
     def batch(self) -> Batch:
@@ -187,7 +191,7 @@ class _Lane:
         if self.step < self.run.steps:
             self.last = next(self.batches)
         elif not hasattr(self, "last"):
-            self.last = self.seat.feed.batch(0)
+            self.last = self.seat.batches.batch(0)
         return self.last
 
     def after(self, metrics: Any, state: Callable[[], State]) -> None:
@@ -199,7 +203,7 @@ class _Lane:
         if self.step % self.run.checkpoint_every == 0 or self.step == self.run.steps:
             self.watch.flush()
             self.log.check()
-            position = self.seat.feed.position(self.step)
+            position = self.seat.batches.position(self.step)
             self.checkpoints.save(self.step, state(), position, self.watch.unlogged)
 
 

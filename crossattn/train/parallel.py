@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from crossattn.data.batches import WHOLE, Batch, Share
 from crossattn.shapes import Array
 from crossattn.sharding import (
     BATCH_AXES,
@@ -19,9 +20,8 @@ from crossattn.sharding import (
     partition,
     place_batch,
 )
-from crossattn.train.feed import WHOLE, Share
 from crossattn.train.run import Run
-from crossattn.train.step import Batch, State
+from crossattn.train.step import State
 
 SEED, CONTEXT, TENSOR = "seed", "context", "tensor"
 

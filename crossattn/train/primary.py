@@ -12,7 +12,7 @@ from crossattn.data.examples import Examples
 from crossattn.models.decoder import POOLED
 from crossattn.train.evaluate import Look, Predictions
 from crossattn.train.evidence import attention_maps, chosen_place, task_inputs
-from crossattn.train.source import Dataset
+from crossattn.train.source import Dataset, batches_of
 from crossattn.train.suite import Suite
 from crossattn.train.texts import captions, questions
 
@@ -23,7 +23,7 @@ def check_source(suite: Suite, source: Dataset) -> None:
     Raises:
       ValueError: the batches do not fit the data, or there is nothing to measure the suite by.
     """
-    source.feed(suite.base, 0)
+    batches_of(suite.base, source.train, 0)
     split = suite.primary.split("/")[0]
     metric = find_metric(suite.primary)
     if metric and metric.measure.family == "attention":

@@ -173,6 +173,8 @@ def _build_one_of(hints: tuple[Any, ...], value: Any, name: str) -> Any:
 def _build_dataclass(hint: type, value: Any, name: str) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{name or 'the run'} cannot be {value!r}")
+    # The settings of data are those of their source.
+    hint = hint.kind_of(value) if hasattr(hint, "kind_of") else hint
     hints = typing.get_type_hints(hint)
     dot = f"{name}." if name else ""
     for field in dict.fromkeys((*hints, *value)):

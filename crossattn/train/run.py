@@ -3,11 +3,12 @@
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import optax
 
 from crossattn import renamed
+from crossattn.data.sources import Data
 from crossattn.fields import changed, flat, positive, settle
 from crossattn.models.decoder import Context, Fusion
 from crossattn.nn.layers.patch_encoder import ImageEncoder
@@ -15,94 +16,6 @@ from crossattn.nn.layers.patch_encoder import ImageEncoder
 # Parts of a run that had another name in the release before.
 FORMER = {"optimiser": "optimizer"}
 __getattr__ = renamed.names(__name__, Optimiser="Optimizer")
-
-Task = Literal["question", "caption", "refer"]
-
-# Fields of Data that are not for every source, with those that they are for.
-ONLY_FOR = {
-    "features": ("scenes", "easy_vqa"),
-    "noise": ("scenes",),
-    "flip": ("easy_vqa", "tfds"),
-    "seed": ("scenes",),
-    "directory": ("tfds",),
-    "image_size": ("tfds",),
-    "image_feature": ("tfds",),
-    "question_feature": ("tfds",),
-    "answer_feature": ("tfds",),
-    "caption_feature": ("tfds",),
-}
-
-
-def for_source(field: str, source: str) -> None:
-    """Make sure that a source takes a field of Data.
-
-    Raises:
-      ValueError: it does not; names the sources that do.
-    """
-    sources = ONLY_FOR.get(field, (source,))
-    if source not in sources:
-        named = " and ".join(sources)
-        raise ValueError(f"data.{field} is for source {named}, not for {source}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """What the model learns from."""
-
-    source: Literal["scenes", "easy_vqa", "tfds"] = "scenes"
-    """Where examples come from: generated scenes, the package easy-vqa, or a TFDS directory."""
-    images: int = 10_000
-    """Number of training images; scenes come in multiples of 100, 0 means all (not scenes)."""
-    evaluation_images: int = 1_000
-    """Number of images in each evaluation split; 0 means all (not scenes)."""
-    texts_per_image: int = 2
-    """Texts of each image in a batch: the image is encoded once for all of them."""
-    tasks: tuple[Task, ...] = ("question", "caption")
-    """Texts to learn, of those that the source has (easy_vqa has questions only); without questions
-    runs are judged by their captions."""
-    features: str = ""
-    """Folder of train.npy and one file for each split, (images, patches, width): what another
-    encoder makes of the images, for image_encoder features (experiments.evaluate --features)."""
-    noise: float = 0.1
-    """Standard deviation of the noise on symbolic features (image_encoder oracle)."""
-    flip: bool = False
-    """Mirror training pictures from left to right at random (pictures only)."""
-    seed: int = 0
-    """Seed of generated data: all variants and seeds of a suite share it."""
-    directory: str = ""
-    """Prepared TFDS directory, that of one version: with dataset_info.json and shards (tfds)."""
-    image_size: int = 64
-    """Side of the square that pictures are squeezed into, in pixels; a multiple of 8 (tfds)."""
-    image_feature: str = ""
-    """Path of the picture among the features; found by its name when not given (tfds)."""
-    question_feature: str = ""
-    """Path of the question, like question_answer/question; found when not given (tfds)."""
-    answer_feature: str = ""
-    """Path of the answer; found beside the question when not given (tfds)."""
-    caption_feature: str = ""
-    """Path of the caption, like captions/text; found by its name when not given (tfds)."""
-
-    def __post_init__(self):
-        settle(self, "data.")
-        positive("data.", texts_per_image=self.texts_per_image, image_size=self.image_size)
-        if self.image_size % 8:
-            raise ValueError(f"data.image_size {self.image_size} is not a multiple of 8")
-        for field in dataclasses.fields(self):
-            if getattr(self, field.name) != field.default:
-                for_source(field.name, self.source)
-        if self.images < 0 or self.evaluation_images < 0:
-            raise ValueError("data.images and data.evaluation_images cannot be negative")
-        if self.noise < 0 or self.seed < 0:
-            raise ValueError("data.noise and data.seed cannot be negative")
-        self._check_tasks()
-
-    def _check_tasks(self) -> None:
-        if not self.tasks or len(set(self.tasks)) < len(self.tasks):
-            raise ValueError(f"data.tasks are one or more different tasks, got {self.tasks}")
-        if "refer" in self.tasks and self.source != "scenes":
-            raise ValueError(f"data.tasks refer is for source scenes, not for {self.source}")
-        if self.source == "easy_vqa" and "question" not in self.tasks:
-            raise ValueError("data.tasks: easy_vqa has questions only")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +89,7 @@ class Optimizer:
 class Run:
     """Everything that decides a training run but its seed and its variant's name."""
 
-    data: Data = Data()
+    data: Data = dataclasses.field(default_factory=Data)
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
     steps: int = 1_000
@@ -199,13 +112,11 @@ class Run:
                 f"batch_size {self.batch_size} is not a multiple of "
                 f"data.texts_per_image {self.data.texts_per_image}"
             )
-        image_encoder = self.model.image_encoder
-        if self.data.features and image_encoder != "features":
-            raise ValueError(
-                f"data.features is for model.image_encoder features, not {image_encoder}"
-            )
-        if self.data.noise != Data.noise and image_encoder != "oracle":
-            raise ValueError(f"data.noise is for model.image_encoder oracle, not {image_encoder}")
+        encoder = self.model.image_encoder
+        for field, reads in (("features", "features"), ("noise", "oracle")):
+            given = getattr(self.data, field, None) != getattr(type(self.data), field, None)
+            if given and encoder != reads:
+                raise ValueError(f"data.{field} is for model.image_encoder {reads}, not {encoder}")
 
 
 def replace(run: Run, changes: Mapping[Any, Any]) -> Run:
@@ -255,7 +166,7 @@ def materials(run: Run) -> dict[str, Any]:
     data = flat({"data": dataclasses.asdict(run.data)})
     # What batches are made of the same images and texts.
     for field in ("texts_per_image", "flip"):
-        del data[f"data.{field}"]
+        data.pop(f"data.{field}", None)
     image_encoder = run.model.image_encoder
     kind = "pixels" if image_encoder in ("patch", "conv") else image_encoder
     return {**data, "model.image_encoder": kind, "model.contexts": "boxes" in run.model.contexts}

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from crossattn.data.batches import Batch
 from crossattn.models.decoder import VisionLanguageDecoder
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel
@@ -36,26 +37,6 @@ class State(NamedTuple):
     def evaluated(self) -> Any:
         """The parameters that a run is judged by."""
         return self.average or self.params
-
-
-class Batch(NamedTuple):
-    """Texts over images; B = I times the texts per image, the texts of an image being neighbours.
-
-    Attributes:
-      tokens: (B, T) int32, 0 is padding.
-      target: (B, T) bool, words that the model must predict.
-      grounded: (B, T, O) bool, regions that each word refers to.
-      images: (I, P, F) float32 or (I, h, w, 3) uint8.
-      coverage: (I, O, P) float32, share of each patch that each object covers.
-      boxes: (I, O, 3) float32, place and size of each object, or None: see `scenes`.
-    """
-
-    tokens: Any
-    target: Any
-    grounded: Any
-    images: Any
-    coverage: Any
-    boxes: Any = None
 
 
 def model_of(

@@ -49,7 +49,7 @@ def test_gather_shares_images_between_neighbours():
 
 
 def test_flip_mirrors_pictures_and_regions():
-    data = scenes.examples("iid", 100, seed=0, perception="patch")
+    data = scenes.examples("iid", 100, seed=0, image_encoder="patch")
     batch = gather(data, np.arange(3))
     flipped = flip(batch, data.grid, np.array([True, False, True]))
     np.testing.assert_array_equal(flipped["images"][0], batch["images"][0][:, ::-1])

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from crossattn.data import easy_vqa
-from crossattn.data.easy_vqa.source import GROUPS
+from crossattn.data.easy_vqa.language import GROUPS
 
 COLOURS = {
     "black": (0, 0, 0),

@@ -123,7 +123,7 @@ def test_blocks_must_be_complete():
         ({"tasks": ("questions",)}, "'question', 'caption', 'refer'"),
         ({"tasks": ()}, "tasks is empty"),
         ({"split": "pairs", "tasks": ("refer",)}, "no task 'refer'"),
-        ({"perception": "vit"}, "'oracle', 'patch', 'conv'"),
+        ({"image_encoder": "vit"}, "'oracle', 'patch', 'conv'"),
         ({"noise": -0.1}, "not negative"),
         ({"size": 48}, "32, 64"),
     ],

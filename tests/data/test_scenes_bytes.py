@@ -63,10 +63,10 @@ def test_one_draw_and_many_are_the_same_stream():
 
 
 @pytest.mark.parametrize("split", scenes.SPLITS)
-@pytest.mark.parametrize("perception", ["oracle", "patch"])
-def test_bytes(split, perception):
-    data = scenes.examples(split, 100, seed=13, perception=perception, size=32)
-    assert digest(data) == GOLDEN[split, perception]
+@pytest.mark.parametrize("image_encoder", ["oracle", "patch"])
+def test_bytes(split, image_encoder):
+    data = scenes.examples(split, 100, seed=13, image_encoder=image_encoder, size=32)
+    assert digest(data) == GOLDEN[split, image_encoder]
 
 
 def test_bytes_of_references_at_full_size():
@@ -90,7 +90,7 @@ def test_seeds_and_splits_share_no_scene():
 
 def test_perception_changes_only_the_images():
     oracle = scenes.examples("iid", 100, seed=1)
-    pixels = scenes.examples("iid", 100, seed=1, perception="conv")
+    pixels = scenes.examples("iid", 100, seed=1, image_encoder="conv")
     assert pixels.images.shape == (100, 64, 64, 3)
     assert pixels.images.dtype == np.uint8
     assert oracle.images.shape == (100, 64, 15)

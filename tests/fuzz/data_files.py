@@ -161,7 +161,7 @@ def read(path: Path) -> tuple[dict[str, bytes], set[bytes]]:
         for field in ("images", "tokens", "target", "grounded", "coverage", "group", "answer"):
             found[f"{name}/{field}"] = getattr(part, field).tobytes()
         images |= {image.tobytes() for image in part.images}
-    feed = loaded.feed(run, 0)
+    feed = source.batches_of(run, loaded.train, 0)
     for step in range(COUNT):
         batch = feed.batch(step)
         assert batch.images.shape[1:] == (8, 8, 3)

@@ -12,12 +12,13 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from crossattn.data.batches import Batch
 from crossattn.models.decoder import Fusion, VisionLanguageDecoder
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn import AttentionConfig, BlockConfig, ExtraKeys, Logits, low_rank, presets
 from crossattn.nn.block import Block
 from crossattn.sharding import PRESETS, Rule, make_mesh, partition
-from crossattn.train.step import Batch, create
+from crossattn.train.step import create
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "nn"))
 

@@ -222,6 +222,6 @@ def test_pooled_variants_have_no_map(run, examples):
 
 
 def _batch(run, examples):
-    from crossattn.train.feed import Feed
+    from crossattn.train.source import batches_of
 
-    return Feed(run, examples, 0).batch(0)
+    return batches_of(run, examples, 0).batch(0)

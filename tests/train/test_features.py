@@ -8,7 +8,7 @@ from crossattn.data import scenes
 from crossattn.nn import PatchEncoder
 from crossattn.train import features
 from crossattn.train.run import Data, Model, Run, replace
-from crossattn.train.source import load_dataset
+from crossattn.train.source import batches_of, load_dataset
 
 WIDTH = 5
 
@@ -39,7 +39,7 @@ def test_a_run_reads_them_instead_of_its_images(tmp_path):
         np.save(tmp_path / f"{name}.npy", rng.random((100, 64, WIDTH), np.float32))
     source = load_dataset(run)
     np.testing.assert_array_equal(source.splits["iid"].images, np.load(tmp_path / "iid.npy"))
-    assert source.feed(run, 0).batch(0).images.shape[-1] == WIDTH
+    assert batches_of(run, source.train, 0).batch(0).images.shape[-1] == WIDTH
 
     np.save(tmp_path / "swap.npy", np.zeros((99, 64, WIDTH), np.float32))
     with pytest.raises(ValueError, match=r"swap.npy holds float32 \(99, 64, 5\).*\(100, 64,"):
@@ -58,7 +58,7 @@ def test_boxes_are_a_modality_of_scenes():
     run = Run(
         data=Data(images=100, evaluation_images=100), model=Model(contexts=("image", "boxes"))
     )
-    batch = load_dataset(run).feed(run, 0).batch(0)
+    batch = batches_of(run, load_dataset(run).train, 0).batch(0)
     objects = batch.coverage.shape[1]
     assert batch.boxes.shape == (len(batch.images), objects, 3)
     # An object that covers patches has a place, and one that covers none has none.

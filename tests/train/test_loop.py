@@ -13,10 +13,10 @@ import pytest
 
 from crossattn.files import write_atomically
 from crossattn.train.checkpoint import Checkpoints
-from crossattn.train.feed import Feed
 from crossattn.train.log import Log, read_lines
 from crossattn.train.loop import NonFiniteLossError, fit
 from crossattn.train.run import replace
+from crossattn.train.source import batches_of
 
 
 class KilledError(Exception):
@@ -34,7 +34,7 @@ def kill_at(step):
 @pytest.fixture(scope="module")
 def uninterrupted(programs, run, examples, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    return folder, fit(programs, Feed(run, examples, 0), folder)
+    return folder, fit(programs, batches_of(run, examples, 0), folder)
 
 
 def curve(folder):
@@ -49,8 +49,8 @@ def test_resumed_equals_uninterrupted(
 ):
     for stop in stops:
         with pytest.raises(KilledError):
-            fit(programs, Feed(run, examples, 0), tmp_path, progress=kill_at(stop))
-    state = fit(programs, Feed(run, examples, 0), tmp_path)
+            fit(programs, batches_of(run, examples, 0), tmp_path, progress=kill_at(stop))
+    state = fit(programs, batches_of(run, examples, 0), tmp_path)
     assert same(state, uninterrupted[1])
     lines = read_lines(tmp_path / "log.jsonl")
     resumed = [line["step"] for line in lines if line.get("event") == "resume"]
@@ -62,7 +62,7 @@ def test_resumed_equals_uninterrupted(
 
 def test_a_finished_run_is_restored_not_repeated(uninterrupted, programs, run, examples, same):
     folder, state = uninterrupted
-    again = fit(programs, Feed(run, examples, 0), folder, progress=kill_at(1))
+    again = fit(programs, batches_of(run, examples, 0), folder, progress=kill_at(1))
     assert same(again, state)
     with Checkpoints(folder / "checkpoints") as checkpoints:
         assert checkpoints.latest() == run.steps
@@ -75,7 +75,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(
     folder = shutil.copytree(uninterrupted[0], tmp_path / "run")
     shutil.rmtree(folder / "checkpoints" / "13" / "state")
     said: list[str] = []
-    state = fit(programs, Feed(run, examples, 0), folder, notify=said.append)
+    state = fit(programs, batches_of(run, examples, 0), folder, notify=said.append)
     assert same(state, uninterrupted[1])
     assert said == [f"{folder}/damaged/13 is a damaged checkpoint: going on from step 12 instead"]
     events = [line for line in read_lines(folder / "log.jsonl") if "event" in line]
@@ -88,9 +88,14 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(
 
 def test_seeds_and_learning_rates_share_one_program(programs, run, examples, tmp_path, same):
     states = [
-        fit(programs, Feed(one, examples, seed), tmp_path / f"{seed}{one.optimizer.learning_rate}")
+        fit(
+            programs,
+            batches_of(run, examples, seed),
+            tmp_path / f"{seed}{rate}",
+            learning_rate=rate,
+        )
         for seed in (0, 1)
-        for one in (run, replace(run, {"optimizer.learning_rate": 0.02}))
+        for rate in (None, 0.02)
     ]
     assert not any(same(states[0].params, other.params) for other in states[1:])
     # Restored states are committed to a device, so that one shape may count twice.
@@ -99,23 +104,26 @@ def test_seeds_and_learning_rates_share_one_program(programs, run, examples, tmp
 
 
 def test_loss_falls_where_one_batch_is_repeated(programs, run, examples):
-    feed = Feed(run, examples, 0)
+    feed = batches_of(run, examples, 0)
     state, losses = programs.create(0, feed.batch(0)), []
     for _ in range(10):
-        state, metrics = programs.step(state, feed.batch(0), feed.learning_rate)
+        state, metrics = programs.step(
+            state, feed.batch(0), np.float32(run.optimizer.learning_rate)
+        )
         losses.append(float(metrics["loss"]))
     assert losses[-1] < 0.9 * losses[0]
 
 
 def test_a_non_finite_loss_stops_with_step_and_checkpoint(programs, run, examples, tmp_path):
-    broken = Feed(run, examples, 0)
-    whole = broken.batch
+    broken = batches_of(run, examples, 0)
+    whole = broken.drawn.batch
 
     def batch(step):
         arrays = whole(step)
-        return arrays._replace(images=arrays.images * np.float32(np.nan)) if step == 9 else arrays
+        nothing = arrays["images"] * np.float32(np.nan)
+        return {**arrays, "images": nothing} if step == 9 else arrays
 
-    broken.batch = batch
+    broken.drawn.batch = batch
     with pytest.raises(NonFiniteLossError, match=r"step 10: .*nan.*checkpoints/8; try") as error:
         fit(programs, broken, tmp_path)
     assert "\n" not in str(error.value)
@@ -125,23 +133,23 @@ def test_a_non_finite_loss_stops_with_step_and_checkpoint(programs, run, example
 
 
 def test_step_donates_its_state(programs, run, examples):
-    feed = Feed(run, examples, 0)
+    feed = batches_of(run, examples, 0)
     state = programs.create(0, feed.batch(0))
     kernel = state.params["params"]["logits"]["kernel"]
-    programs.step(state, feed.batch(0), feed.learning_rate)
+    programs.step(state, feed.batch(0), np.float32(run.optimizer.learning_rate))
     assert kernel.is_deleted()
 
 
 def test_the_state_keeps_shapes_dtypes_and_placement(programs, run, examples):
-    feed = Feed(run, examples, 0)
+    feed = batches_of(run, examples, 0)
     state = programs.create(0, feed.batch(0))
     before = jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), state)
-    state, _ = programs.step(state, feed.batch(0), feed.learning_rate)
+    state, _ = programs.step(state, feed.batch(0), np.float32(run.optimizer.learning_rate))
     assert jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), state) == before
 
 
 def test_a_checkpoint_of_other_data_is_refused(uninterrupted, programs, run, examples):
-    other = Feed(replace(run, {"batch_size": 20}), examples, 0)
+    other = batches_of(replace(run, {"batch_size": 20}), examples, 0)
     with pytest.raises(ValueError, match=r"stands at .*'batch': 13.* would stand at"):
         fit(programs, other, uninterrupted[0])
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from crossattn.train.feed import Feed
 
 from crossattn.sharding import assert_placed, make_mesh
 from crossattn.train import step as steps
-from crossattn.train.feed import Feed
 from crossattn.train.freezing import FrozenError
 from crossattn.train.loop import Seat, TrainPrograms, fit, fit_seeds
 from crossattn.train.optimizer import DIRECTIONS, averaged, optimizer_of, schedule_of

@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from crossattn.data.batches import Share
 from crossattn.models.decoder import POOLED, Fusion
 from crossattn.sharding import assert_placed, make_mesh, partition
 from crossattn.train.checkpoint import Checkpoints
 from crossattn.train.evaluate import Evaluator
-from crossattn.train.feed import Feed, Share
 from crossattn.train.loop import TrainPrograms, fit
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.run import Data, Model, Run, replace
+from crossattn.train.source import batches_of
 
 STEPS = 20
 RUN = Run(
@@ -35,7 +36,7 @@ def trained(examples, parallel, folder):
     """Losses of every step, what the trained model says, and its state."""
     programs, losses = TrainPrograms(RUN, len(examples.vocabulary), parallel), []
     keep = lambda step, metrics: losses.append(metrics)
-    state = fit(programs, Feed(RUN, examples, 0), folder, progress=keep)
+    state = fit(programs, batches_of(RUN, examples, 0), folder, progress=keep)
     said = Evaluator(programs.model, parallel).predict(state.params, examples.rows(np.arange(13)))
     values = [[line[name] for name in ("loss", "gradient_norm")] for line in losses[1:]]
     return np.array(values), said, state
@@ -64,7 +65,7 @@ def test_any_mesh_trains_the_same_model(alone, examples, tmp_path, axes, accumul
 
 
 def test_every_row_that_reads_patches_reads_them_over_the_axis_context(examples):
-    where, batch = parallel("data=4,context=2"), Feed(RUN, examples, 0).batch(0)
+    where, batch = parallel("data=4,context=2"), batches_of(RUN, examples, 0).batch(0)
     words, (images, _, patches) = jnp.asarray(batch.tokens[:, 1:]), batch.coverage.shape
     masks = {
         "visible": jnp.ones((images, patches), bool),
@@ -105,8 +106,8 @@ def test_batches_that_do_not_divide_are_said():
 
 
 def test_shares_are_the_whole_batch(examples):
-    whole = Feed(RUN, examples, 0).batch(3)
-    parts = [Feed(RUN, examples, 0, Share(part, 4)).batch(3) for part in range(4)]
+    whole = batches_of(RUN, examples, 0).batch(3)
+    parts = [batches_of(RUN, examples, 0, Share(part, 4)).batch(3) for part in range(4)]
     jax.tree.map(
         lambda all, *some: np.testing.assert_array_equal(all, np.concatenate(some)), whole, *parts
     )

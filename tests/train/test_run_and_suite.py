@@ -116,7 +116,7 @@ def test_claims_and_quick_have_defaults():
         ({"model.heads": 5}, "model.width 64 is not a multiple of heads 5"),
         ({"optimizer.learning_rate": float("nan")}, "learning_rate takes a finite number, got nan"),
         ({"data.tasks": "caption"}, "data.tasks takes a tuple of which each is one of question"),
-        ({"data.flip": 1}, "data.flip takes True or False, got 1"),
+        ({"data.texts_per_image": True}, "data.texts_per_image takes a whole number, got True"),
         ({"model.depth": 3}, "Model has no field 'depth'; it has fusion, "),
         ({"steps.x": 3}, "steps is a value and has no field 'x'"),
         ({"model": 3}, "model takes a Model, got 3"),

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crossattn.data.batches import Share
+from crossattn.data.tfds.examples import Geometry, read_record
 from crossattn.data.tfds.records import DataError
-from crossattn.train import source_tfds
-from crossattn.train.feed import Share
+from crossattn.data.tfds.source import Training, divide
 from crossattn.train.primary import measurable
 from crossattn.train.run import Data, Model, Run, replace
-from crossattn.train.source import load_dataset
+from crossattn.train.source import batches_of, load_dataset
 
 # The writer of small directories stands beside the tests of reading them.
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
@@ -69,7 +70,7 @@ def test_source_has_the_parts_of_the_directory(source):
 
 
 def test_batches_are_those_of_the_model(source, run):
-    feed = source.feed(run, 3)
+    feed = batches_of(run, source.train, 3)
     batch = feed.batch(0)
     length = source.splits["test"].tokens.shape[1]
     shapes = [part.shape for part in batch[:5]]
@@ -85,21 +86,24 @@ def test_batches_are_those_of_the_model(source, run):
 
 
 def test_a_batch_is_a_function_of_seed_and_step(source, run):
-    feed = source.feed(run, 3)
+    feed = batches_of(run, source.train, 3)
     # 20 records are trained on, 3 images a batch: step 8 lies within the second epoch.
     assert feed.position(8) == {"epoch": 1, "batch": 2}
     uninterrupted = list(itertools.islice(feed.batches(0), 15))
-    resumed = source.feed(run, 3).batches(8)
+    resumed = batches_of(run, source.train, 3).batches(8)
     for step, batch in enumerate(uninterrupted):
-        assert same(batch, source.feed(run, 3).batch(step))
+        assert same(batch, batches_of(run, source.train, 3).batch(step))
         if step >= 8:
             assert same(batch, next(resumed))
     assert not same(uninterrupted[0], uninterrupted[6])
-    assert not same(uninterrupted[0], source.feed(run, 4).batch(0))
+    assert not same(uninterrupted[0], batches_of(run, source.train, 4).batch(0))
 
 
 def test_mirroring_is_a_function_of_seed_and_step(source, run):
-    plain, mirrored = source.feed(run, 0), source.feed(replace(run, {"data.flip": True}), 0)
+    plain, mirrored = (
+        batches_of(run, source.train, 0),
+        batches_of(replace(run, {"data.flip": True}), source.train, 0),
+    )
     some = next(mirrored.batches(2))
     assert same(some, mirrored.batch(2))
     originals = plain.batch(2)
@@ -111,17 +115,16 @@ def test_mirroring_is_a_function_of_seed_and_step(source, run):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_processes_share_an_epoch(run, processes):
-    parts = source_tfds.divide(run.data)
+    parts = divide(run.data)
     # Every record says its number, so that what was read can be told.
-    geometry = source_tfds.Geometry(24, 2)
+    geometry = Geometry(24, 2)
     one_text = replace(run, {"data.texts_per_image": 1, "batch_size": 2})
     held = [
-        source_tfds.tfds_examples.read_record(parts.train, index, parts.survey, geometry)["images"]
-        for index in range(COUNT)
+        read_record(parts.train, index, parts.survey, geometry)["images"] for index in range(COUNT)
     ]
     shares = []
     for process in range(processes):
-        feed = source_tfds.feed(parts, geometry, one_text, 0, Share(process, processes))
+        feed = batches_of(one_text, Training(parts, geometry), 0, Share(process, processes))
         images = [image for step in range(10) for image in feed.batch(step).images]
         shares.append([_number(image, held) for image in images])
     per_epoch = 20 // processes
@@ -161,7 +164,7 @@ def test_parts_that_lack_are_set_aside(tmp_path, run, splits, sizes):
         made.vqa_features(),
         {name: list(examples(name, count)) for name, count in splits.items()},
     )
-    parts = source_tfds.divide(dataclasses.replace(run.data, directory=str(path)))
+    parts = divide(dataclasses.replace(run.data, directory=str(path)))
     evaluation = {
         name: {split.where(int(i)) for i in numbers}
         for name, (split, numbers) in parts.evaluation.items()
@@ -208,8 +211,8 @@ def test_captions_alone_are_data(tmp_path, run):
 
 def test_batches_must_fit(source, run):
     with pytest.raises(ValueError, match="20 training images do not fill one batch of 21"):
-        source.feed(replace(run, {"batch_size": 42}), 0)
-    feed = lambda processes: source.feed(run, 0, Share(0, processes))
+        batches_of(replace(run, {"batch_size": 42}), source.train, 0)
+    feed = lambda processes: batches_of(run, source.train, 0, Share(0, processes))
     with pytest.raises(ValueError, match="batch_size 6 is not a multiple of"):
         feed(2)
     assert feed(3).batch(0).images.shape[0] == 1
@@ -220,7 +223,7 @@ def test_damage_met_while_training_names_the_record(tmp_path, run):
     examples[7]["image"] = examples[7]["image"][:80]
     splits = {"train": examples, "validation": examples[:2], "test": examples[:2]}
     path = made.write_tfrecord(tmp_path, made.vqa_features(), splits, shards=1)
-    feed = load_dataset(replace(run, {"data.directory": str(path)})).feed(run, 0)
+    feed = batches_of(run, load_dataset(replace(run, {"data.directory": str(path)})).train, 0)
     with pytest.raises(DataError, match=r"made-train\.tfrecord-00000-of-00001, record 7 holds a"):
         for _ in itertools.islice(feed.batches(0), 7):
             pass
@@ -228,6 +231,6 @@ def test_damage_met_while_training_names_the_record(tmp_path, run):
 
 def test_fields_of_data_are_checked():
     with pytest.raises(ValueError, match="image_size 60 is not a multiple of 8"):
-        Data(image_size=60)
+        Data(source="tfds", image_size=60)
     with pytest.raises(ValueError, match="directory is for source tfds, not for scenes"):
         Data(directory="here")

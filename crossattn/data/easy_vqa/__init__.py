@@ -1,6 +1,7 @@
 """`easy_vqa`: the images and questions of the package easy-vqa, with the region of every word."""
 
-from crossattn.data.easy_vqa.source import KINDS, OPEN, SHAPES, SPLITS, read_split, region
+from crossattn.data.easy_vqa.language import KINDS, SHAPES
+from crossattn.data.easy_vqa.source import OPEN, SPLITS, read_split, region
 from crossattn.data.regions import window_coverage
 from crossattn.renamed import names
 

@@ -19,60 +19,30 @@ answer points to the object, "no" too: the one object is what shows that nothing
 training image, `train` is the others.
 """
 
-import dataclasses
 from types import ModuleType
 
 import numpy as np
 from jaxtyping import UInt8
 
 from crossattn.data import pictures
+from crossattn.data.dataset import Dataset
+from crossattn.data.easy_vqa.language import CONTENT, GROUPS, KINDS, Questions, Wordings
 from crossattn.data.examples import Examples
 from crossattn.data.regions import grid_side, window_coverage
-from crossattn.data.words import split_words
+from crossattn.data.sources import PictureData, Settings, Source
 from crossattn.shapes import Bool
 
-__all__ = ["KINDS", "OPEN", "SPLITS", "read_split", "region"]
+__all__ = ["EASY_VQA", "KINDS", "OPEN", "SPLITS", "read_split", "region"]
 
 SPLITS = ("train", "validation", "test")
-KINDS = ("shape", "colour", "shape yes/no", "colour yes/no")
 # The kinds that yes or no does not answer: what published figures call open questions.
 OPEN = ("shape", "colour")
 
-GROUPS = ("none", "colour", "shape", "thing", "verdict")
-CONTENT = ("colour", "shape")
 SIDE = 64
 GROUND = 220
 HELD_OUT_EVERY = 20
 # Windows overlap and are large: at a quarter a random one is in the region in 18 % of cases.
 COVERED = 0.25
-SHAPES = frozenset({"circle", "rectangle", "triangle"})
-YES_NO = frozenset({"yes", "no"})
-NEGATIONS = frozenset({"no", "not"})
-
-
-@dataclasses.dataclass(frozen=True)
-class _Rows:
-    """One split: per question its image's number, and indices into the wordings and answers."""
-
-    image: np.ndarray
-    wording: np.ndarray
-    answer: np.ndarray
-
-    def __getitem__(self, keep: np.ndarray) -> "_Rows":
-        return _Rows(self.image[keep], self.wording[keep], self.answer[keep])
-
-
-@dataclasses.dataclass(frozen=True)
-class _Text:
-    """The 107 wordings as tables (one row each, in the order of `wordings`), and the answers."""
-
-    wordings: tuple[str, ...]
-    answers: tuple[str, ...]
-    vocabulary: tuple[str, ...]
-    tokens: np.ndarray  # (W, T) int32, the answer's place still empty
-    group: np.ndarray  # (W, T) int8
-    length: np.ndarray  # (W,) also the position of the answer
-    negated: np.ndarray  # (W,) bool
 
 
 def read_split(split: str, *, cell: int = 8, window: int = 2, limit: int | None = None) -> Examples:
@@ -111,11 +81,9 @@ def read_split(split: str, *, cell: int = 8, window: int = 2, limit: int | None 
     side = grid_side(SIDE, cell, window)
     package = _package()
     text, learnt, rows = _read(package, split)
-    kind = _kinds(text, rows)
-    chance = _chance(text, learnt, rows, kind)
+    chance = text.chance(learnt, rows)
     numbers = np.unique(rows.image)[:limit]
-    keep = np.isin(rows.image, numbers)
-    rows, kind = rows[keep], kind[keep]
+    rows = rows[np.isin(rows.image, numbers)]
     test = split == "test"
     images = _pixels(
         package.get_test_image_paths() if test else package.get_train_image_paths(), numbers
@@ -124,7 +92,7 @@ def read_split(split: str, *, cell: int = 8, window: int = 2, limit: int | None 
         images=images,
         coverage=window_coverage(region(images), cell=cell, window=window)[:, None],
         image=np.searchsorted(numbers, rows.image).astype(np.int32),
-        kind=kind,
+        kind=text.kinds(rows),
         answer=text.length[rows.wording],
         vocabulary=text.vocabulary,
         kinds=KINDS,
@@ -133,7 +101,7 @@ def read_split(split: str, *, cell: int = 8, window: int = 2, limit: int | None 
         grid=(side, side),
         chance=chance,
         covered=COVERED,
-        **_words(text, rows),
+        **text.words(rows),
     )
 
 
@@ -162,103 +130,17 @@ def _package() -> ModuleType:
     return easy_vqa
 
 
-def _read(package: ModuleType, split: str) -> tuple[_Text, _Rows, _Rows]:
+def _read(package: ModuleType, split: str) -> tuple[Wordings, Questions, Questions]:
     """The wordings of the package's training questions, the rows of `train`, those of `split`."""
     asked = package.get_train_questions()
-    text = _tabulate(tuple(sorted(set(asked[0]))), tuple(sorted(package.get_answers())))
-    everything = _rows(text, asked)
+    text = Wordings(tuple(sorted(set(asked[0]))), tuple(sorted(package.get_answers())))
+    everything = text.questions(asked)
     held_out = everything.image % HELD_OUT_EVERY == 0
     learnt = everything[~held_out]
     if split == "test":
         # No wording is new in the test questions, so the training tables serve them too.
-        return text, learnt, _rows(text, package.get_test_questions())
+        return text, learnt, text.questions(package.get_test_questions())
     return text, learnt, everything[held_out] if split == "validation" else learnt
-
-
-def _rows(text: _Text, asked: tuple[list[str], list[str], list[int]]) -> _Rows:
-    questions, answers, images = asked
-    wording = {name: index for index, name in enumerate(text.wordings)}
-    answer = {name: index for index, name in enumerate(text.answers)}
-    return _Rows(
-        np.array(images),
-        np.array([wording[question] for question in questions]),
-        np.array([answer[name] for name in answers]),
-    )
-
-
-def _tabulate(wordings: tuple[str, ...], answers: tuple[str, ...]) -> _Text:
-    split = [split_words(wording) for wording in wordings]
-    vocabulary = ("<pad>", *sorted({word for said in split for word in said} | set(answers)))
-    token = {word: index for index, word in enumerate(vocabulary)}
-    shape = (len(wordings), max(map(len, split)) + 1)
-    tokens, group = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
-    for row, said in enumerate(split):
-        tokens[row, : len(said)] = [token[word] for word in said]
-        group[row, : len(said)] = _question_groups(said, answers)
-    return _Text(
-        wordings=wordings,
-        answers=answers,
-        vocabulary=vocabulary,
-        tokens=tokens,
-        group=group,
-        length=np.array([len(said) for said in split], np.int32),
-        negated=np.array([not NEGATIONS.isdisjoint(said) for said in split]),
-    )
-
-
-def _question_groups(said: list[str], answers: tuple[str, ...]) -> list[int]:
-    groups = []
-    for before, word in zip(["", *said], said, strict=False):
-        if word in answers and word not in YES_NO:  # "no" before the answer is a negation
-            groups.append(_answer_group(word))
-        else:
-            is_thing = word == "shape" and before != "what"
-            groups.append(GROUPS.index("thing" if is_thing else "none"))
-    return groups
-
-
-def _answer_group(answer: str) -> int:
-    if answer in YES_NO:
-        return GROUPS.index("verdict")
-    return GROUPS.index("shape" if answer in SHAPES else "colour")
-
-
-def _kinds(text: _Text, rows: _Rows) -> np.ndarray:
-    """(E,) int8: an open question asks for its answer's group, a yes/no question for its word's."""
-    shape, verdict = GROUPS.index("shape"), GROUPS.index("verdict")
-    by_answer = np.array([_answer_group(answer) for answer in text.answers])[rows.answer]
-    is_open = by_answer != verdict
-    asks_shape = np.where(is_open, by_answer == shape, (text.group == shape).any(1)[rows.wording])
-    open_kind = np.where(asks_shape, KINDS.index("shape"), KINDS.index("colour"))
-    closed_kind = np.where(asks_shape, KINDS.index("shape yes/no"), KINDS.index("colour yes/no"))
-    return np.where(is_open, open_kind, closed_kind).astype(np.int8)
-
-
-def _chance(text: _Text, learnt: _Rows, rows: _Rows, kind: np.ndarray) -> dict[str, float]:
-    counts = np.zeros((len(text.wordings), len(text.answers)), np.int64)
-    np.add.at(counts, (learnt.wording, learnt.answer), 1)
-    right = counts.argmax(1)[rows.wording] == rows.answer
-    return {name: float(right[kind == index].mean()) for index, name in enumerate(KINDS)}
-
-
-def _words(text: _Text, rows: _Rows) -> dict[str, np.ndarray]:
-    """The fields of `Examples` with one entry a token, the answer put after the question."""
-    token = {word: index for index, word in enumerate(text.vocabulary)}
-    place = np.arange(len(rows.answer)), text.length[rows.wording]
-    tokens, group = text.tokens[rows.wording], text.group[rows.wording]
-    # Words of an open question are presupposed; else "yes" affirms and a negation turns it round.
-    is_open = np.array([answer not in YES_NO for answer in text.answers])[rows.answer]
-    is_yes = np.array([answer == "yes" for answer in text.answers])[rows.answer]
-    true = is_open | (is_yes != text.negated[rows.wording])
-    grounded = (group != 0) & true[:, None]
-    target = np.zeros(tokens.shape, bool)
-    tokens[place] = np.array([token[answer] for answer in text.answers], np.int32)[rows.answer]
-    group[place] = np.array([_answer_group(answer) for answer in text.answers], np.int8)[
-        rows.answer
-    ]
-    grounded[place] = True
-    target[place] = True
-    return {"tokens": tokens, "group": group, "grounded": grounded[..., None], "target": target}
 
 
 def _pixels(paths: dict[int, str], numbers: np.ndarray) -> np.ndarray:
@@ -266,3 +148,28 @@ def _pixels(paths: dict[int, str], numbers: np.ndarray) -> np.ndarray:
     for index, number in enumerate(numbers):
         images[index] = pictures.read_picture(paths[int(number)])
     return images
+
+
+def _load(settings: Settings) -> Dataset:
+    data: PictureData = settings.data
+
+    def read(split: str, images: int) -> Examples:
+        return read_split(split, window=settings.window, limit=images or None)
+
+    splits = {name: read(name, data.evaluation_images) for name in ("validation", "test")}
+    return Dataset(
+        read("train", data.images),
+        splits,
+        main="test",
+        draw=lambda images: splits["test"].images[images],
+        outline=lambda images: region(splits["test"].images[images]).astype(np.uint8),
+    )
+
+
+# Features stand on the grid of the default image encoder, "window".
+EASY_VQA = Source(
+    "easy_vqa",
+    _load,
+    image_encoders={"patch": 1, "window": 2, "features": 2},
+    tasks=("question",),
+)

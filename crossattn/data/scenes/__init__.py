@@ -3,11 +3,12 @@
 from crossattn.data.scenes.language import VOCABULARY
 from crossattn.data.scenes.source import (
     CHANCE,
+    IMAGE_ENCODERS,
     KINDS,
-    PERCEPTIONS,
     SIZES,
     SPLITS,
     Scenes,
+    ScenesData,
     draw_scenes,
     examples,
 )
@@ -15,14 +16,15 @@ from crossattn.renamed import names
 
 __all__ = [
     "CHANCE",
+    "IMAGE_ENCODERS",
     "KINDS",
-    "PERCEPTIONS",
     "SIZES",
     "SPLITS",
     "VOCABULARY",
     "Scenes",
+    "ScenesData",
     "draw_scenes",
     "examples",
 ]
 
-__getattr__ = names(__name__, generate="draw_scenes")
+__getattr__ = names(__name__, generate="draw_scenes", PERCEPTIONS="IMAGE_ENCODERS")

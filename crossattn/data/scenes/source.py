@@ -20,8 +20,11 @@ training: a predictor can know that. For the same reason it never names the held
 accuracy on `pairs` is 0. In `swap` the score is that of a comparison which ties without the image.
 """
 
+import dataclasses
+
 import numpy as np
 
+from crossattn.data.dataset import Dataset
 from crossattn.data.examples import Examples
 from crossattn.data.scenes.images import CHUNK, GRID
 from crossattn.data.scenes.language import (
@@ -42,11 +45,24 @@ from crossattn.data.scenes.worlds import (
     check_known,
     draw_scenes,
 )
+from crossattn.data.sources import EncodedData, Settings, Source
+from crossattn.renamed import arguments
 
-__all__ = ["CHANCE", "KINDS", "PERCEPTIONS", "SIZES", "SPLITS", "Scenes", "draw_scenes", "examples"]
+__all__ = [
+    "CHANCE",
+    "IMAGE_ENCODERS",
+    "KINDS",
+    "SCENES",
+    "SIZES",
+    "SPLITS",
+    "Scenes",
+    "ScenesData",
+    "draw_scenes",
+    "examples",
+]
 
 KINDS = ("colour", "shape", "exist", "count", "relation", "refer", "caption", "match")
-PERCEPTIONS = ("oracle", "patch", "conv")
+IMAGE_ENCODERS = ("oracle", "patch", "conv")
 
 Row = tuple[int, str, list[tuple[str, int]]]  # scene, kind, words with the bits of their objects
 
@@ -98,13 +114,14 @@ def _pack(rows: list[Row]) -> dict[str, np.ndarray]:
     }
 
 
+@arguments(perception="image_encoder")
 def examples(
     split: str,
     count: int,
     *,
     seed: int,
     tasks: tuple[str, ...] = ("question", "caption"),
-    perception: str = "oracle",
+    image_encoder: str = "oracle",
     noise: float = 0.1,
     size: int = 64,
     boxes: bool = False,
@@ -118,8 +135,8 @@ def examples(
         tasks: "question" and "caption" give one row for each scene. "refer" makes scenes for
             phrases of reference beside those for questions, each scene having one or the other.
             `swap` has only its match rows, whatever the tasks.
-        perception: "oracle" gives symbolic features of patches with noise; "patch" and "conv" give
-            pixels, which the model cuts into windows.
+        image_encoder: "oracle" gives symbolic features of patches with noise; "patch" and "conv"
+            give pixels, which the model cuts into windows.
         noise: standard deviation of the noise of oracle features, whose clean values lie mostly
             between 0 and 1.
         size: pixels along one side, 32 or 64.
@@ -133,7 +150,7 @@ def examples(
         T, O and P are the same for all splits and tasks.
 
     Raises:
-        ValueError: as `draw_scenes`; for an unknown perception, a negative noise, or tasks that
+        ValueError: as `draw_scenes`; for an unknown encoder, a negative noise, or tasks that
             leave no row.
 
     Example:
@@ -141,7 +158,7 @@ def examples(
         >>> data.images.shape, data.tokens.shape, data.words(0)
         ((100, 64, 15), (200, 15), '<bos> how many white things are there ? three <eos>')
     """
-    check_known("perception", perception, PERCEPTIONS)
+    check_known("image_encoder", image_encoder, IMAGE_ENCODERS)
     if not noise >= 0:
         raise ValueError(f"noise is {noise}; a standard deviation is not negative")
     if not tasks:
@@ -149,7 +166,7 @@ def examples(
     drawn = draw_scenes(split, count, seed=seed, size=size, tasks=tasks)
     order = range(0, count, CHUNK)
     chunks = [np.arange(start, min(start + CHUNK, count)) for start in order]
-    if perception == "oracle":
+    if image_encoder == "oracle":
         images = np.concatenate([drawn.features(chunk, noise=noise) for chunk in chunks])
     else:
         images = np.concatenate([drawn.render(chunk) for chunk in chunks])
@@ -168,3 +185,57 @@ def examples(
         grid=GRID,
         chance=chance,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class ScenesData(EncodedData):
+    """Settings of `scenes`."""
+
+    noise: float = 0.1
+    """Standard deviation of the noise on symbolic features (image_encoder oracle)."""
+    seed: int = 0
+    """Seed of generated data: all variants and seeds of a suite share it."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.noise < 0 or self.seed < 0:
+            raise ValueError("data.noise and data.seed cannot be negative")
+
+
+def _load(settings: Settings) -> Dataset:
+    data: ScenesData = settings.data
+    # Features of another encoder take the place of these.
+    encoder = "oracle" if settings.image_encoder == "features" else settings.image_encoder
+
+    def drawn(split: str, count: int, tasks: tuple[str, ...]) -> Examples:
+        how = {"image_encoder": encoder, "noise": data.noise, "boxes": settings.boxes}
+        return examples(split, count, seed=data.seed, tasks=tasks, **how)  # type: ignore[arg-type]
+
+    # Where captions are all that is learnt, captions of every split are what is judged.
+    judged = data.tasks if data.tasks == ("caption",) else ("question",)
+    # The main split carries the captions; the foils need a few hundred scenes each.
+    count, few = data.evaluation_images, min(data.evaluation_images, 400)
+    splits = {
+        "validation": drawn("validation", few, judged),
+        "iid": drawn("iid", count, data.tasks),
+        "pairs": drawn("pairs", count, judged),
+        **{name: drawn(name, few, judged) for name in ("count", "relations", "swap")},
+    }
+    shown = draw_scenes("iid", count, seed=data.seed, tasks=data.tasks)
+    return Dataset(
+        drawn("train", data.images, data.tasks),
+        splits,
+        main="iid",
+        draw=shown.render,
+        outline=lambda images: shown.masks[images],
+    )
+
+
+SCENES = Source(
+    "scenes",
+    _load,
+    ScenesData,
+    image_encoders=dict.fromkeys((*IMAGE_ENCODERS, "features"), 1),
+    tasks=TASKS,
+    boxes=True,
+)

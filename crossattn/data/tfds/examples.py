@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from crossattn.data.dataset import CELL
 from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
 from crossattn.data.pictures import decode as picture
@@ -13,10 +14,8 @@ from crossattn.data.tfds.language import CONTENT, GROUPS, KINDS, Rows, Survey, n
 from crossattn.data.tfds.text import ImageRecord, Split
 from crossattn.shapes import Bool
 
-__all__ = ["CELL", "Geometry", "areas", "picture", "read_examples", "read_record"]
+__all__ = ["Geometry", "areas", "picture", "read_examples", "read_record"]
 
-# Side of the cells that the image encoder reads, in pixels.
-CELL = 8
 # A patch belongs to a region from this share on; boxes can be smaller than a patch.
 COVERED = 0.1
 

@@ -1,0 +1,145 @@
+"""What a run learns from and is judged by: what every source of data loads."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from crossattn.data.batches import TrainingRecords
+from crossattn.data.examples import Examples
+
+__all__ = ["CELL", "Dataset"]
+
+# Side of the cells that image encoders read, in pixels.
+CELL = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Training examples and evaluation splits; the same for all variants and seeds of a suite.
+
+    Attributes:
+        train: examples to learn from, held in memory or read while a run trains.
+        splits: evaluation splits; "validation" chooses layers (and learning rates), "swap" holds
+            pairs in the order of `scenes`.
+        main: the split on which attention, causal use and captions are measured.
+        draw: image numbers (n,) of the main split to pixels (n, h, w, 3) in uint8. When not given,
+            the images themselves, or grey pictures of the regions where these are features.
+        outline: image numbers (n,) to pixels (n, h, w): 0 ground, o + 1 for region o. When not
+            given, the patches that each region covers most.
+        window: cells along a side of what a patch sees; patches overlap where it is over 1.
+    """
+
+    train: Examples | TrainingRecords
+    splits: dict[str, Examples]
+    main: str
+    draw: Callable[[np.ndarray], np.ndarray] | None = None
+    outline: Callable[[np.ndarray], np.ndarray] | None = None
+    window: int = 1
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The words, by token."""
+        return self.splits[self.main].vocabulary
+
+    @property
+    def trained(self) -> int:
+        """Number of images to train on."""
+        return len(self.train.images if isinstance(self.train, Examples) else self.train)
+
+    def pictures(self, images: np.ndarray) -> np.ndarray:
+        """Pixels (n, h, w, 3) in uint8 of images of the main split."""
+        if self.draw is not None:
+            return self.draw(images)
+        examples = self.splits[self.main]
+        if examples.images.dtype == np.uint8:
+            return examples.images[images]
+        grey = np.clip(examples.coverage[images].sum(axis=1), 0, 1) * 255
+        return np.repeat(self._over_cells(grey.astype(np.uint8))[..., None], 3, axis=-1)
+
+    def masks(self, images: np.ndarray) -> np.ndarray:
+        """Regions (n, h, w) of images of the main split: 0 ground, o + 1 for region o."""
+        if self.outline is not None:
+            return self.outline(images)
+        examples = self.splits[self.main]
+        coverage = examples.coverage[images]
+        most = np.where(coverage.max(axis=1) >= examples.covered, coverage.argmax(axis=1) + 1, 0)
+        return self._over_cells(most)
+
+    def _over_cells(self, patches: np.ndarray) -> np.ndarray:
+        """Values (n, P) of patches as pixels (n, h, w)."""
+        square = patches.reshape(-1, *self.splits[self.main].grid)
+        more = self.window - 1
+        return (
+            np.pad(square, ((0, 0), (0, more), (0, more)), "edge").repeat(CELL, 1).repeat(CELL, 2)
+        )
+
+    def cut(self) -> "Dataset":
+        """The texts cut to the length that they need, where all are held in memory."""
+        if not isinstance(self.train, Examples):
+            return self
+        every = (self.train, *self.splits.values())
+        length = 1 + max(int(np.flatnonzero(part.target.any(axis=0))[-1]) for part in every)
+        splits = {name: part.cut(length) for name, part in self.splits.items()}
+        return dataclasses.replace(self, train=self.train.cut(length), splits=splits)
+
+    def check(self, *, pixels: bool | None, boxes: bool) -> None:
+        """Make sure that the parts can be used, and belong together.
+
+        Args:
+            pixels: whether images must be pixels or else features of patches; None takes any.
+            boxes: whether boxes must be there.
+
+        Raises:
+            ValueError: names the part and what is wrong with it.
+        """
+        for name in ("validation", self.main):
+            if name not in self.splits:
+                raise ValueError(f"it has no split {name!r}; it has {', '.join(self.splits)}")
+        train = [("train", self.train)] if isinstance(self.train, Examples) else []
+        whole = self.splits[self.main]
+        for name, part in (*train, *self.splits.items()):
+            try:
+                part.check()
+                _check_images(part, self.window, pixels)
+                for field in ("vocabulary", "groups", "grid"):
+                    if getattr(part, field) != getattr(whole, field):
+                        raise ValueError(f"its {field} is not that of {self.main}")
+                if boxes and part.boxes is None:
+                    raise ValueError("it has no boxes")
+                if name not in ("train", "swap"):
+                    _check_chance(part)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        shown = np.arange(1)
+        picture, mask = self.pictures(shown), self.masks(shown)
+        if picture.dtype != np.uint8 or picture.shape != (*mask.shape, 3):
+            raise ValueError(
+                f"pictures are {picture.dtype} {picture.shape} beside masks {mask.shape}: expected "
+                "uint8 (n, height, width, 3) beside (n, height, width)"
+            )
+
+
+def _check_images(part: Examples, window: int, pixels: bool | None) -> None:
+    """Images are what their encoder reads, and have the patches that `coverage` is about."""
+    images = part.images
+    found = f"images are {images.dtype} {images.shape}"
+    if pixels:
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(f"{found}, this encoder reads pixels: uint8 (N, height, width, 3)")
+        grid = tuple(side // CELL - window + 1 for side in images.shape[1:3])
+        if any(side % CELL for side in images.shape[1:3]) or grid != part.grid:
+            raise ValueError(
+                f"{found}: windows of {window} cells of {CELL} x {CELL} pixels make a grid of "
+                f"{grid[0]} x {grid[1]} patches, coverage has {part.grid[0]} x {part.grid[1]}"
+            )
+    elif pixels is False and (images.ndim != 3 or images.dtype != np.float32):
+        raise ValueError(f"{found}, this encoder reads features of patches: float32 (N, P, F)")
+    elif pixels is False and images.shape[1] != part.coverage.shape[-1]:
+        raise ValueError(f"{found}, coverage has {part.coverage.shape[-1]} patches")
+
+
+def _check_chance(part: Examples) -> None:
+    for kind in np.unique(part.kind[part.answer > 0]):
+        if part.kinds[kind] not in part.chance:
+            raise ValueError(f"chance lacks {part.kinds[kind]!r}, whose rows have answers")

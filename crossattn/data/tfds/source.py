@@ -1,0 +1,196 @@
+"""A prepared TFDS directory as the data of a run: a stream to train on, splits in memory.
+
+`train` is trained on; `validation` and `test` are what the directory calls so. Where it has no
+`validation` or no `test`, or one without questions that have answers (the test questions of many
+published sets have none), the part is set aside:
+
+* neither there: every tenth picture of `train` for each, see `tfds_language.survey`;
+* one there, the other not: `validation` is set aside from `train`; `test` is the second of every
+  two records of the `validation` that is there, which then keeps the first.
+"""
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from crossattn.data.batches import Share
+from crossattn.data.dataset import CELL, Dataset
+from crossattn.data.errors import DataError
+from crossattn.data.examples import Examples
+from crossattn.data.sources import FlippedData, Settings, Source
+from crossattn.data.tfds import records
+from crossattn.data.tfds.columns import Columns, Names, columns
+from crossattn.data.tfds.examples import Geometry, read_examples, read_record
+from crossattn.data.tfds.language import Survey, survey
+from crossattn.data.tfds.stream import RecordStream
+from crossattn.data.tfds.text import Reader, Split
+from crossattn.fields import positive
+
+__all__ = ["TFDS", "Parts", "TfdsData", "divide"]
+
+# Names that published sets give to the split that settings are chosen on.
+VALIDATION = ("validation", "val", "valid", "dev")
+# Records of a split that are looked at for an answer, before it is said to have none.
+LOOKED_AT = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsData(FlippedData):
+    """Settings of `tfds`."""
+
+    directory: str = ""
+    """Prepared TFDS directory, that of one version: with dataset_info.json and shards."""
+    image_size: int = 64
+    """Side of the square that pictures are squeezed into, in pixels; a multiple of 8."""
+    image_feature: str = ""
+    """Path of the picture among the features; found by its name when not given."""
+    question_feature: str = ""
+    """Path of the question, like question_answer/question; found when not given."""
+    answer_feature: str = ""
+    """Path of the answer; found beside the question when not given."""
+    caption_feature: str = ""
+    """Path of the caption, like captions/text; found by its name when not given."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        positive("data.", image_size=self.image_size)
+        if self.image_size % CELL:
+            raise ValueError(f"data.image_size {self.image_size} is not a multiple of {CELL}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Where training and evaluation examples come from.
+
+    Attributes:
+        train: the records that `survey` has looked through.
+        survey: what the training records hold, and which of them are set aside.
+        evaluation: part to a split and the numbers of its records.
+    """
+
+    train: Split
+    survey: Survey
+    evaluation: dict[str, tuple[Split, np.ndarray]]
+
+
+def _load(settings: Settings) -> Dataset:
+    data: TfdsData = settings.data
+    if not data.directory:
+        raise DataError(
+            "data.source tfds reads a prepared TFDS directory: name it with --data.directory DIR"
+        )
+    geometry = Geometry(data.image_size, settings.window)
+    parts = divide(data)
+    splits, masks = {}, {}
+    for name, (split, numbers) in parts.evaluation.items():
+        chosen = numbers[: data.evaluation_images or None]
+        splits[name], masks[name] = read_examples(split, chosen, parts.survey, geometry)
+        if parts.survey.asked:
+            _check(data, name, splits[name])
+    train = Training(parts, geometry)
+    return Dataset(train, splits, main="test", outline=lambda images: masks["test"][images])
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The training records of a directory, whose pictures are read while a run trains."""
+
+    parts: Parts
+    geometry: Geometry
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.geometry.grid
+
+    def __len__(self) -> int:
+        return len(self.parts.survey.trained)
+
+    def drawn(self, size: int, texts_per_image: int, seed: int, share: Share) -> RecordStream:
+        """The batches of one seed; each of several processes reads its share of every batch.
+
+        Raises:
+            ValueError: the records do not fill a batch, or it does not divide by the processes.
+        """
+        images, rest = divmod(size, texts_per_image * share.parts)
+        if rest or not images:
+            raise ValueError(
+                f"batch_size {size} is not a multiple of data.texts_per_image {texts_per_image} "
+                f"times {share.parts} processes"
+            )
+        parts = self.parts
+        return RecordStream(
+            lambda index: read_record(parts.train, index, parts.survey, self.geometry),
+            parts.survey.trained,
+            images=images,
+            texts=texts_per_image,
+            seed=seed,
+            process=share.part,
+            processes=share.parts,
+        )
+
+
+def divide(data: TfdsData) -> Parts:
+    """Find the parts of a directory, and read the texts to train on.
+
+    Raises:
+        DataError: there is no split `train`, it has no texts, or a part cannot be read.
+    """
+    info = records.prepared(data.directory).info
+    names = Names(
+        data.image_feature, data.question_feature, data.answer_feature, data.caption_feature
+    )
+    found = columns(info.features, names, data.tasks)
+    reader = Reader(info.features, found)
+
+    def split(name: str) -> Split:
+        return Split(records.opened(data.directory, info, name), reader)
+
+    train = split("train")
+    there: dict[str, Split] = {}
+    called = next((name for name in VALIDATION if name in info.splits), None)
+    for part, name in (("validation", called), ("test", "test")):
+        if name and name in info.splits and _asks(one := split(name), found):
+            there[part] = one
+    aside = tuple(part for part in ("validation", "test") if part not in there)
+    if aside == ("test",):
+        aside = ()
+    texts = survey(train, aside, found.label_names, data.images)
+    if not len(texts.trained):
+        raise DataError(f"{data.directory}: its split train holds no text to learn")
+    return Parts(train, texts, _evaluation(train, texts, there))
+
+
+def _evaluation(
+    train: Split, texts: Survey, there: dict[str, Split]
+) -> dict[str, tuple[Split, np.ndarray]]:
+    if "validation" in there and "test" not in there:
+        both = there["validation"]
+        return {
+            "validation": (both, np.arange(0, len(both), 2)),
+            "test": (both, np.arange(1, len(both), 2)),
+        }
+    return {
+        part: (there[part], np.arange(len(there[part])))
+        if part in there
+        else (train, texts.held_out[part])
+        for part in ("validation", "test")
+    }
+
+
+def _asks(split: Split, found: Columns) -> bool:
+    """Whether a split has texts to be judged by: questions with answers, if the set has them."""
+    first = itertools.islice(split, LOOKED_AT)
+    return any(record.questions if found.question else record.captions for record in first)
+
+
+def _check(data: TfdsData, name: str, examples: Examples) -> None:
+    if not np.any(examples.answer):
+        raise DataError(
+            f"{data.directory}: its part {name} of {len(examples.images)} pictures has no question "
+            "with an answer: raise data.evaluation_images"
+        )
+
+
+TFDS = Source("tfds", _load, TfdsData, image_encoders={"patch": 1, "window": 2, "conv": 1})
