@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from crossattn.train.feed import Feed
 
 from crossattn.sharding import assert_placed, make_mesh
 from crossattn.train import step as steps
@@ -14,6 +13,7 @@ from crossattn.train.loop import Seat, TrainPrograms, fit, fit_seeds
 from crossattn.train.optimizer import DIRECTIONS, averaged, optimizer_of, schedule_of
 from crossattn.train.parallel import Parallelism
 from crossattn.train.run import Optimizer, replace
+from crossattn.train.source import batches_of
 
 EVERYTHING = {
     "optimizer.ema": 0.9,
@@ -33,10 +33,11 @@ def trained(run, examples, parallel=None):
     """The losses of some steps, and the state after them."""
     parallel = parallel or Parallelism()
     programs, losses = TrainPrograms(run, len(examples.vocabulary), parallel), []
-    feed = Feed(run, examples, 0)
+    feed = batches_of(run, examples, 0)
     state = programs.create(0, feed.batch(0))
     for _ in range(5):
-        state, metrics = programs.step(state, parallel.place([feed.batch(0)]), feed.learning_rate)
+        batch, rate = parallel.place([feed.batch(0)]), np.float32(run.optimizer.learning_rate)
+        state, metrics = programs.step(state, batch, rate)
         losses.append(float(metrics["loss"]))
     return losses, state
 
@@ -62,7 +63,9 @@ def test_what_has_a_state_of_its_own_does_the_same_over_a_mesh(run, examples, na
 
 def test_frozen_parameters_stay_and_have_no_state(alone, examples):
     run, _, state = alone
-    first = TrainPrograms(run, len(examples.vocabulary)).create(0, Feed(run, examples, 0).batch(0))
+    first = TrainPrograms(run, len(examples.vocabulary)).create(
+        0, batches_of(run, examples, 0).batch(0)
+    )
     for tree in (state.params, state.average):
         moved = jax.tree.map(lambda a, b: bool((a != b).any()), first.params, tree)["params"]
         assert not any(jax.tree.leaves(moved.pop("words")))
@@ -82,15 +85,15 @@ class KilledError(Exception):
 def test_killed_and_resumed_is_bit_for_bit_the_same(run, examples, tmp_path, same):
     run = named(run, "muon")
     programs = TrainPrograms(run, len(examples.vocabulary))
-    whole = fit(programs, Feed(run, examples, 0), tmp_path / "whole")
+    whole = fit(programs, batches_of(run, examples, 0), tmp_path / "whole")
 
     def kill(step, metrics):
         if step == 7:
             raise KilledError
 
     with pytest.raises(KilledError):
-        fit(programs, Feed(run, examples, 0), tmp_path / "killed", progress=kill)
-    assert same(fit(programs, Feed(run, examples, 0), tmp_path / "killed"), whole)
+        fit(programs, batches_of(run, examples, 0), tmp_path / "killed", progress=kill)
+    assert same(fit(programs, batches_of(run, examples, 0), tmp_path / "killed"), whole)
     assert not same(whole.average, whole.params)
 
 
@@ -98,10 +101,12 @@ def test_seeds_at_the_same_time_are_each_alone(run, examples, tmp_path):
     run = named(run, "adamw")
     words = len(examples.vocabulary)
     mesh = make_mesh("seed=2", devices=jax.devices()[:2])
-    seats = [Seat(Feed(run, examples, seed), tmp_path / f"{seed}") for seed in range(2)]
+    seats = [Seat(batches_of(run, examples, seed), tmp_path / f"{seed}") for seed in range(2)]
     both = fit_seeds(TrainPrograms(run, words, Parallelism(mesh)), seats)
     for seed, state in enumerate(both):
-        one = fit(TrainPrograms(run, words), Feed(run, examples, seed), tmp_path / f"alone{seed}")
+        one = fit(
+            TrainPrograms(run, words), batches_of(run, examples, seed), tmp_path / f"alone{seed}"
+        )
         found, wanted = (tree.average["params"]["logits"]["kernel"] for tree in (state, one))
         np.testing.assert_allclose(found, wanted, atol=1e-4)
 
@@ -159,7 +164,7 @@ def test_the_average_begins_at_once_and_keeps_what_is_equal():
 
 
 def test_smoothed_labels_are_those_of_optax(run, examples):
-    batch = Feed(run, examples, 0).batch(0)
+    batch = batches_of(run, examples, 0).batch(0)
     logits = jax.random.normal(jax.random.key(0), (*batch.tokens[:, 1:].shape, 50))
     labels = optax.smooth_labels(jax.nn.one_hot(batch.tokens[:, 1:], 50), 0.2)
     every = optax.softmax_cross_entropy(logits, labels)
@@ -173,7 +178,7 @@ def test_what_matches_no_parameter_is_one_line(run, examples):
     run = replace(run, {"optimizer.frozen": "encodr"})
     programs = TrainPrograms(run, len(examples.vocabulary))
     with pytest.raises(FrozenError, match=r"frozen: no parameter's path matches 'encodr': near"):
-        programs.create(0, Feed(run, examples, 0).batch(0))
+        programs.create(0, batches_of(run, examples, 0).batch(0))
 
 
 def test_muon_is_refused_where_optax_has_none(monkeypatch):
