@@ -19,8 +19,6 @@ from crossattn.nn.module import Module, PolicyModule
 from crossattn.nn.reading import join, read, talk
 from crossattn.ops import AttentionTrace, BlockSizes, Mask, attend
 from crossattn.ops.positions import rotate
-from crossattn.ops.reference import precision
-from crossattn.ops.sizes import all_known
 from crossattn.shapes import Array, Float
 
 
@@ -192,8 +190,8 @@ class CrossAttention(PolicyModule):
             )
         x = tokens("x", x)
         x, context, extra_contexts = promoted(self.dtype, x, context, tuple(extra_contexts))
-        # A decoding step reads each key once; heads first, the dense products need no copy.
-        step = isinstance(context, ProjectedContext) and all_known(x.shape[1]) and x.shape[1] <= 8
+        how = {"implementation": self.implementation}
+        how["heads_first"] = isinstance(context, ProjectedContext)
         if not isinstance(context, ProjectedContext):
             context = zero_masked(context, mask, x.shape[1])
             context = self.project(context, positions=key_positions)
@@ -204,11 +202,11 @@ class CrossAttention(PolicyModule):
         if self.logits.norm is not None:
             queries = self.query_norm(queries)
         queries = self._turned(queries, query_positions)
-        how = "xla" if step and self.implementation is None else self.implementation
         context = dataclasses.replace(context, mask=_given(mask) & _given(context.mask))
-        out, trace = self._read(queries, context, bias=bias, implementation=how)
-        others = [self._read(queries, other, implementation=how) for other in extra_contexts]
-        out, trace = join(out, trace, [(o, t.lse) for o, t in others] + self._extra(queries))
+        out, trace = self._read(queries, context, bias=bias, **how)
+        others = [self._read(queries, other, **how) for other in extra_contexts]
+        others = [(o, t.lse) for o, t in others] + self._extra(queries)
+        out, trace = join(out, trace, others, self._sinks(trace.lse.dtype))
         if self.head_gate:
             gate = jnp.tanh(self.gate.astype(common(out, self.gate)))
             out = out * gate.astype(out.dtype)[None, None, :, None]
@@ -243,21 +241,20 @@ class CrossAttention(PolicyModule):
 
     def _extra(self, queries):
         """(out, lse) of the keys that are always there."""
-        B, T, H, _ = queries.shape
-        found = []
+        B, found = queries.shape[0], []
         for own in self._learned():
             heads_first = (leaf.astype(queries.dtype).swapaxes(0, 1) for leaf in own)
             keys, values = (jnp.broadcast_to(leaf[None], (B, *leaf.shape)) for leaf in heads_first)
             out, trace = self._read(queries, ProjectedContext(keys, values))
             found.append((out, trace.lse))
-        nothing = jnp.zeros((B, T, H, self.read), queries.dtype)
-        precise = precision(queries.dtype)
-        if self.extra_keys.zero_attn:
-            found.append((nothing, jnp.zeros((B, H, T), precise)))
-        if self.extra_keys.sink:
-            sink = self.sink.astype(precise)[None, :, None]
-            found.append((nothing, jnp.broadcast_to(sink, (B, H, T))))
         return found
+
+    def _sinks(self, dtype):
+        """Logits (1, H|1, 1) of the keys whose value is 0."""
+        if self.extra_keys.zero_attn:
+            yield jnp.zeros((1, 1, 1), dtype)
+        if self.extra_keys.sink:
+            yield self.sink.astype(dtype)[None, :, None]
 
     def _learned(self):
         """Learned keys and values (R, K, D)."""

@@ -9,9 +9,8 @@ from flax import struct
 
 from crossattn.ops import Mask
 from crossattn.ops.checks import as_array
-from crossattn.ops.masks.mask import Span
+from crossattn.ops.masks.hidden import zero_hidden
 from crossattn.ops.masks.terms import Keys, Lengths
-from crossattn.ops.sizes import all_known
 from crossattn.shapes import Array, Float
 
 __all__ = [
@@ -45,8 +44,7 @@ def zero_masked(
 ) -> Float[Array, "B S N"]:
     """The context with zeros for tokens that none of T queries sees (T None: whatever they are).
 
-    The gradient of a projection is a product with its input: without this a hidden NaN would reach
-    the kernels, whatever the attention does with it.
+    Why, see `zero_hidden`.
 
     Raises:
       TypeError: the mask is none.
@@ -55,10 +53,7 @@ def zero_masked(
     if mask is not None and not isinstance(mask, Mask):
         raise TypeError(f"mask is a crossattn.Mask, got {type(mask).__name__}: Mask.dense(array)?")
     mask = of_keys(mask) if T is None else mask
-    if mask is None or not mask.terms or 0 in (T, context.shape[1]):
-        return context
-    B, S, _ = context.shape
-    return jnp.where(_seen(mask, B, S, T or 1)[..., None], context, 0)
+    return context if mask is None else zero_hidden(context, mask, 1 if T is None else T)
 
 
 def tokens(name: str, x: Any, width: int | None = None) -> Array:
@@ -107,26 +102,6 @@ def words(tokens: Any) -> Array:
     if not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise TypeError(f"tokens are integers, got {tokens.dtype}: write tokens.astype(jnp.int32)")
     return tokens
-
-
-def _seen(mask: Mask, B: int, S: int, T: int) -> Array:
-    """Keys that any query sees, (B|1, S|1), from blocks of queries."""
-    block = min(T, 256) if all_known(T) else 256
-    if jax.eval_shape(lambda: mask.visible(B, T, S)).shape[2] == 1:
-        return mask.visible(B, T, S).any((1, 2))
-
-    def more(i, seen):
-        rows: Any
-        if all_known(T):
-            rows = Span(jnp.minimum(i * block, T - block), block)
-        else:  # the last query again where there are no more
-            rows = jnp.minimum(
-                i * block + jnp.arange(block, dtype=jnp.int32), jnp.asarray(T, jnp.int32) - 1
-            )
-        return seen | mask.visible(B, T, S, rows).any((1, 2))
-
-    start = jnp.zeros(jax.eval_shape(more, jnp.int32(0), jnp.zeros((1, 1), bool)).shape, bool)
-    return jax.lax.fori_loop(jnp.int32(0), jnp.int32((T + block - 1) // block), more, start)
 
 
 def of_keys(mask: Mask | None) -> Mask | None:

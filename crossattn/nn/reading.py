@@ -1,7 +1,7 @@
 """Between the projections: what designs do to the one operation, all of it around `attend`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from crossattn.nn.config import Logits
 from crossattn.nn.dtypes import promoted
 from crossattn.ops import AttentionTrace, Mask, attend, merge_partials
+from crossattn.ops.partials import add_sinks
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel, attend_sharded
 
@@ -103,13 +104,18 @@ def join(
     out: Float[Array, "B T H V"],
     trace: AttentionTrace,
     others: Sequence[tuple[Array, Array]],
+    sinks: Iterable[Array] = (),
 ) -> tuple[Float[Array, "B T H V"], AttentionTrace]:
-    """One softmax over the keys of `out` and others, each given as (out, lse).
+    """One softmax over the keys of `out`, others, each given as (out, lse), and sinks.
 
     The trace keeps its keys, of which the weights then sum to less than 1.
     """
-    if not others:
+    total = trace.lse
+    if others:
+        outs, lses = zip((out, total), *others, strict=True)
+        out, total = merge_partials(jnp.stack(outs), jnp.stack(lses))
+    for sink in sinks:
+        out, total = add_sinks(out, total, sink)
+    if total is trace.lse:
         return out, trace
-    outs, lses = zip((out, trace.lse), *others, strict=True)
-    out, total = merge_partials(jnp.stack(outs), jnp.stack(lses))
     return out, dataclasses.replace(trace, lse=total, key_lse=trace.lse)

@@ -19,7 +19,7 @@ from crossattn.ops.checks import (
     checked_sinks,
 )
 from crossattn.ops.masks.mask import Mask
-from crossattn.ops.partials import merge_partials
+from crossattn.ops.partials import add_sinks, merge_partials
 from crossattn.shapes import Array, Bool, Float
 from crossattn.sharding.context_parallel import ContextParallel, Side, local, padded
 from crossattn.sharding.exchange import gathered, parts, swapped
@@ -35,7 +35,7 @@ from crossattn.sharding.trace import ShardedTrace
 __all__ = ["attend_sharded", "explain_sharded"]
 
 # Of `attend`, beside mask and bias; "dropout" is refused.
-OPTIONS = ("scale", "softcap", "sinks", "dropout", "implementation")
+OPTIONS = ("scale", "softcap", "sinks", "dropout", "implementation", "heads_first")
 
 
 def attend_sharded(
@@ -60,7 +60,8 @@ def attend_sharded(
       strategy: a name of `STRATEGIES`; None takes the one that moves least, as `explain_sharded`
         says.
       mask, bias: as `attend` takes them, with the positions of the whole call.
-      options: `scale`, `softcap`, `sinks` and `implementation` (of each device's part) of `attend`.
+      options: `scale`, `softcap`, `sinks`, `heads_first` and `implementation` (of each device's
+        part) of `attend`.
         Over one device the call is that of `attend`.
 
     Returns:
@@ -96,10 +97,7 @@ def attend_sharded(
     softcap = options["softcap"]
     if sinks is None:
         return out, trace(lse=lse, softcap=softcap)
-    sinks = checked_sinks(sinks, H, lse)
-    # A sink is a key of its own, of value 0, which is joined once.
-    both = jnp.stack([lse, jnp.broadcast_to(sinks[None, :, None], lse.shape)])
-    out, all_lse = merge_partials(jnp.stack([out, jnp.zeros_like(out)]), both)
+    out, all_lse = add_sinks(out, lse, checked_sinks(sinks, H, lse)[None, :, None])
     return out, trace(lse=all_lse, softcap=softcap, key_lse=lse)
 
 
@@ -130,6 +128,7 @@ def _checked_options(options: dict[str, Any], D: int) -> dict[str, Any]:
         "scale": scale,
         "softcap": softcap,
         "implementation": options.get("implementation"),
+        "heads_first": options.get("heads_first", False),
     }
 
 

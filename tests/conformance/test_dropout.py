@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from calling import TINY, assert_judged, forward, refusals, run
+from calling import EVERY, assert_judged, forward, refusals, run
 from cases import Call, inputs
 from definition import judge, weights
 from situations import TERMS, build, neutral, visible_by_definition
@@ -19,7 +19,7 @@ CALLS = (
     Call(T=7, S=17),
     Call(H=6, K=3, T=7, S=17, bias="HTS", softcap=1.3),
 )
-for_implementations = pytest.mark.parametrize("implementation", TINY)
+for_implementations = pytest.mark.parametrize("implementation", EVERY)
 for_calls = pytest.mark.parametrize("call", CALLS, ids=str)
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from calling import EVERY, NEVER_REFUSE, TINY, assert_judged, forward, run
+from calling import EVERY, NEVER_REFUSE, assert_judged, forward, run
 from cases import inputs
 from definition import weights
 from hypothesis import given
@@ -19,7 +19,7 @@ POISONS = (np.nan, np.inf, -np.inf, 3.0)
 for_each = pytest.mark.parametrize(
     ("kind", "implementation"),
     [
-        *((kind, name) for kind in TERMS for name in TINY),
+        *((kind, name) for kind in TERMS for name in EVERY),
         *((None, name) for name in EVERY),
     ],
 )
@@ -211,7 +211,7 @@ def statistics_by_definition(arrays, visible, columns, scale, softcap):
     }
 
 
-@pytest.mark.parametrize("implementation", TINY)
+@pytest.mark.parametrize("implementation", EVERY)
 def test_statistics(implementation):
     """Of the definition; 0 in rows without keys; what nobody sees is not in them."""
     trial = Trial(implementation)

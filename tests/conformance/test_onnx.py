@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from calling import TINY, assert_judged, forward, refusals
+from calling import EVERY, assert_judged, forward, refusals
 from cases import TOLERANCE
 from onnx_attention import cases, judged, problem
 
@@ -33,7 +33,7 @@ def test_the_judge_agrees_with_what_is_stored(name):
 rows_of = jax.jit(lambda trace: trace.weights())
 
 
-@pytest.mark.parametrize("implementation", TINY)
+@pytest.mark.parametrize("implementation", EVERY)
 @pytest.mark.parametrize("name", cases())
 def test_onnx(name, implementation):
     p = problem(name)

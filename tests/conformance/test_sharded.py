@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from calling import TINY, assert_judged, evaluate, forward, refusals
+from calling import EVERY, assert_judged, evaluate, forward, refusals
 from cases import Call, inputs
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from situations import TERMS, build, neutral, visible_by_definition
@@ -76,7 +76,7 @@ def by_shard_map(implementation):
     return jax.jit(mapped)(*given)
 
 
-@pytest.mark.parametrize("implementation", TINY)
+@pytest.mark.parametrize("implementation", EVERY)
 @pytest.mark.parametrize("how", [by_jit, by_shard_map], ids=lambda how: how.__name__)
 def test_sharded_is_the_definition_too(x64, how, implementation):
     """And so is a single device: to the same tolerance, in the other tests."""
@@ -93,7 +93,7 @@ def test_sharded_is_the_definition_too(x64, how, implementation):
     assert_judged(found, inputs(CALL), visible, np.float64, **OPTIONS)
 
 
-@pytest.mark.parametrize("implementation", TINY)
+@pytest.mark.parametrize("implementation", EVERY)
 def test_differentiated_from_outside(x64, implementation):
     """The gradient of a loss around shard_map, without mask or bias."""
     arrays = {name: x for name, x in inputs(CALL).items() if name != "bias"}

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from calling import TINY, assert_judged, forward, refusals, run
+from calling import EVERY, assert_judged, forward, refusals, run
 from cases import Call, inputs
 from definition import weights
 from situations import TERMS, build, neutral, visible_by_definition
@@ -35,12 +35,12 @@ def options(call):
     return {"scale": call.scale, "softcap": call.softcap}
 
 
-@pytest.mark.parametrize("implementation", TINY)
+@pytest.mark.parametrize("implementation", EVERY)
 def test_definition_in_float64(x64, implementation):
     is_the_definition(CALL, np.float64, implementation)
 
 
-@pytest.mark.parametrize("implementation", TINY)
+@pytest.mark.parametrize("implementation", EVERY)
 def test_definition_in_float32(implementation):
     is_the_definition(CALL, np.float32, implementation)
 
@@ -64,7 +64,7 @@ def is_the_definition(call, dtype, implementation):
     np.testing.assert_allclose(found["lse"][empty], sinks[empty], rtol=1e-6)
 
 
-@pytest.mark.parametrize("implementation", TINY)
+@pytest.mark.parametrize("implementation", EVERY)
 def test_nothing_leaks(implementation):
     """NaN in what nobody sees, and in cotangents of outputs that are 0 whatever happens."""
     call = CALL
@@ -81,7 +81,7 @@ def test_nothing_leaks(implementation):
         assert np.array_equal(found[name], want), name
 
 
-@pytest.mark.parametrize("implementation", TINY)
+@pytest.mark.parametrize("implementation", EVERY)
 def test_the_trace_shows_what_the_sink_left(implementation):
     call = CALL
     arrays, mask, visible = given(call)
@@ -99,7 +99,7 @@ def test_the_trace_shows_what_the_sink_left(implementation):
     assert np.array_equal(index, w["weights"].argmax(3))
 
 
-@pytest.mark.parametrize("implementation", TINY)
+@pytest.mark.parametrize("implementation", EVERY)
 def test_far_sinks(implementation):
     """A sink of -inf is none; a huge one takes everything; neither gives NaN."""
     call = CALL
@@ -120,7 +120,7 @@ def test_far_sinks(implementation):
     np.testing.assert_allclose(high["lse"], 1e4)
 
 
-@pytest.mark.parametrize("implementation", TINY)
+@pytest.mark.parametrize("implementation", EVERY)
 def test_no_keys_at_all(x64, implementation):
     """S = 0, and a mask that hides everything: the sink is all there is."""
     nothing = neutral(CALL) | {"key_lengths": np.zeros(2, np.int32)}

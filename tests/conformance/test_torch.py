@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from calling import TINY, refusals, run
+from calling import EVERY, refusals, run
 from cases import assert_close
 from definition import judge
 
@@ -51,7 +51,7 @@ def test_the_judge_agrees_with_torch(case):
     assert_close(judge(arrays, visible), wanted, arrays, np.float64)
 
 
-@pytest.mark.parametrize("implementation", TINY)
+@pytest.mark.parametrize("implementation", EVERY)
 @pytest.mark.parametrize("case", CASES)
 def test_torch(x64, case, implementation):
     arrays, mask, _, wanted = stored(case)

@@ -334,3 +334,15 @@ def test_merge_joins_parts():
     cotangents = tuple(jnp.cos(x) for x in wanted)
     for a, b in zip((*found, *pull(cotangents)), (*wanted, *pull_wanted(cotangents)), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_few_queries_of_a_cache_are_read_densely():
+    """Whatever the platform and the number of keys, which need not be known."""
+    q, k = shape(16, 1, 8, 64), shape(16, 576, 8, 64)
+    assert "cpu: chunked" in explain(q, k, k)
+    said = "xla (T <= 8 and keys that lie heads first"
+    symbolic = shape(*jax.export.symbolic_shape("B, S"), 8, 64)
+    for queries, keys in ((q, k), (shape(symbolic.shape[0], 8, 8, 64), symbolic)):
+        lines = explain(queries, keys, keys, heads_first=True).splitlines()
+        assert [said in line for line in lines] == [True] * 4
+    assert "cpu: chunked" in explain(shape(16, 9, 8, 64), k, k, heads_first=True)

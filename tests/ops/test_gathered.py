@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec
 
 from crossattn import Mask, attend
 from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.masks.lowering import gathered
 from crossattn.ops.trace.statistics import sums
 
 CALL = Call(B=4, H=6, K=3, T=5, S=19)
@@ -108,9 +109,9 @@ def test_statistics_count_and_name_the_same_keys(x64, blocks):
 
         return lambda leaves: results(arrays["q"], arrays["k"], columns, arrays["lse"], leaves)
 
-    gathered, in_order = total(by_keys), total(written_out)
+    of_visible, in_order = total(by_keys), total(written_out)
     for seed in range(3):
-        found, wanted = (jax.tree.leaves(f(leaves(seed))) for f in (gathered, in_order))
+        found, wanted = (jax.tree.leaves(f(leaves(seed))) for f in (of_visible, in_order))
         for a, b in zip(found, wanted, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-12)
 
@@ -128,13 +129,13 @@ def test_what_is_hidden_is_not_computed():
     memory = jax.jit(both).lower(q, k, k, q, seen).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 2 * 16 * 65_536  # two bytes for each pair
 
-    mask, places = Mask.keys(jnp.arange(10)[None] % 3 == 1).gathered(1, 2, 10)
+    mask, places = gathered(Mask.keys(jnp.arange(10)[None] % 3 == 1), 1, 2, 10)
     assert places.tolist() == [[1, 4, 7, *[10] * 7]]
     some, _ = mask.blocks(1, 2, 10, 2, 2)
     assert some.tolist() == [[[True, True, False, False, False]]]
     for other in (Mask.causal(3), Mask.segments(jnp.zeros((1, 2), int), jnp.zeros((1, 10), int))):
         kept = Mask.keys(jnp.ones((1, 10), bool)) & other
-        assert kept.gathered(1, 2, 10) == (kept, None)
+        assert gathered(kept, 1, 2, 10) == (kept, None)
 
 
 def test_within_shard_map(x64):

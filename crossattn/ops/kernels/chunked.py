@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from crossattn.ops.kernels.block_sizes import BlockSizes
 from crossattn.ops.kernels.blockwise.filling import Filling
 from crossattn.ops.kernels.blockwise.products import dot, inner, masked_scores
-from crossattn.ops.kernels.blockwise.tiles import Grid, Tile
+from crossattn.ops.kernels.blockwise.tiles import Grid, Tile, over_queries
 from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Kernel
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array
@@ -114,7 +114,7 @@ def _forward(call: AttentionCall, blocks: BlockSizes) -> tuple[Array, Array]:
         return tile.write_queries(out, o), tile.write_rows(all_lse, lse[..., 0])
 
     results = jnp.zeros((B, T, H, V), v.dtype), jnp.zeros((B, H, T), dtype)
-    return grid.over_queries(queries, grid.alike(results))
+    return over_queries(grid, queries, grid.alike(results))
 
 
 def _backward(call: AttentionCall, blocks: BlockSizes, given: BackwardInputs) -> Gradients:
@@ -168,6 +168,6 @@ def summed(grid: Grid, queries: Callable[[Tile, Any], Any], given: BackwardInput
         first(v, grid.sum_dtype(v.dtype)),
         None if bias is None else first(bias, precision(q.dtype)),
     )
-    dq, dk, dv, dbias = grid.over_queries(queries, grid.alike(results))
+    dq, dk, dv, dbias = over_queries(grid, queries, grid.alike(results))
     dbias = None if bias is None else dbias.astype(bias.dtype)
     return dq, dk.astype(k.dtype), dv.astype(v.dtype), dbias

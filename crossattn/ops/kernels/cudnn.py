@@ -53,6 +53,7 @@ class CudnnKernel(Kernel):
 
     name = "cudnn"
     summary = "cuDNN's fused attention on NVIDIA GPUs, through jax.nn"
+    platforms = ("cuda",)
 
     @property
     def static_mask(self) -> bool:

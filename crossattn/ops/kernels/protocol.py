@@ -102,6 +102,7 @@ class Kernel:
     Attributes:
       name: what users write.
       summary: what it is, on one line.
+      platforms: for which alone it can be compiled; empty: for all.
       any_size: whether it takes sizes of `jax.export.symbolic_shape`.
       drops: whether it drops weights.
       autodiff: whether JAX differentiates `forward`, and there is no `backward`.
@@ -110,6 +111,7 @@ class Kernel:
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    platforms: ClassVar[tuple[str, ...]] = ()
     any_size: ClassVar[bool] = False
     drops: ClassVar[bool] = False
     autodiff: ClassVar[bool] = False

@@ -61,6 +61,7 @@ class SplashKernel(Kernel):
 
     name = "splash"
     summary = "splash attention's Pallas kernels on TPUs"
+    platforms = ("tpu",)
 
     @property
     def static_mask(self) -> bool:

@@ -1,4 +1,4 @@
-"""Masks as fused kernels take them: one band known at compilation, padding, and ids that match.
+"""Masks as kernels take them: one band known at compilation, padding, ids that match, fewer keys.
 
 A kernel sees no `Mask`. Whatever a call's terms say is brought into that form here, or the reason
 is given why it cannot be: nothing of T x S entries is written out on the way.
@@ -7,17 +7,29 @@ is given why it cannot be: nothing of T x S entries is written out on the way.
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from crossattn.ops.masks.mask import Mask
+from crossattn.ops.masks.matching import Media, Segments
 from crossattn.ops.masks.parts import clip_to
-from crossattn.ops.masks.terms import Band, DensePairs, Keys, Lengths, Media, Segments
+from crossattn.ops.masks.terms import Band, DensePairs, Keys, Lengths
 from crossattn.shapes import Array
 
-__all__ = ["Padding", "StaticBand", "matched_ids", "padding", "reason", "seen_keys", "static_band"]
+__all__ = [
+    "Padding",
+    "StaticBand",
+    "gathered",
+    "matched_ids",
+    "padding",
+    "reason",
+    "seen_keys",
+    "static_band",
+]
 
 INT32 = np.iinfo(np.int32)
 
@@ -149,6 +161,33 @@ def seen_keys(mask: Mask, B: int, T: int, S: int) -> Array | None:
     rows = np.full((1, 1), T, np.int32) if real.queries is None else real.queries.sum(1)[:, None]
     seen = jnp.asarray(first) <= jnp.minimum(last, rows - 1)
     return seen if real.keys is None else seen & real.keys
+
+
+def gathered(mask: Mask, B: int, T: int, S: int) -> tuple[Mask, Array | None]:
+    """The mask of the same call on its visible keys, and where they lie, int32 (B|1, S).
+
+    None where terms of other kinds than `keys` and `lengths` stand beside, or no `keys`: keys
+    stay as they are. Visible keys keep their order; S stands for each that is hidden.
+
+    >>> mask, places = gathered(Mask.keys(jnp.array([[False, True, True]])), 1, 2, 3)
+    >>> places.tolist(), mask.dense_array(1, 2, 3).astype(int).tolist()
+    ([[1, 2, 3]], [[[[1, 1, 0], [1, 1, 0]]]])
+    """
+    mask.check(B, None, T, S)
+    by_key = [isinstance(term, Keys) for term in mask.terms]
+    if not any(by_key) or not all(isinstance(term, Keys | Lengths) for term in mask.terms):
+        return mask, None
+    hidden = [Lengths(None, term.key) if isinstance(term, Lengths) else term for term in mask.terms]
+    seen = Mask(tuple(hidden)).visible(B, 1, S)[:, 0, 0]
+    find = partial(jnp.nonzero, size=S, fill_value=S)
+    places = jax.vmap(lambda row: find(row)[0].astype(jnp.int32))(seen)
+    counts = jnp.broadcast_to(seen.sum(1, dtype=jnp.int32), (B,))
+    rest = [
+        Lengths(term.query, None)
+        for term in mask.terms
+        if isinstance(term, Lengths) and term.query is not None
+    ]
+    return Mask((Lengths(None, counts), *rest)), places
 
 
 def _all(conditions: list[Array]) -> Array | None:

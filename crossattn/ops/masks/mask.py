@@ -18,7 +18,6 @@ Queries are rows, keys are columns, both count from 0, 1 = visible:
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -32,17 +31,9 @@ from crossattn.ops.masks.arguments import (
     checked_distance,
     checked_ids,
 )
+from crossattn.ops.masks.matching import Media, Segments
 from crossattn.ops.masks.parts import Cut, Part, Span
-from crossattn.ops.masks.terms import (
-    Band,
-    Causal,
-    DensePairs,
-    Keys,
-    Lengths,
-    Media,
-    Segments,
-    Window,
-)
+from crossattn.ops.masks.terms import Band, Causal, DensePairs, Keys, Lengths, Window
 from crossattn.ops.numbers import short_repr
 from crossattn.ops.sizes import all_known
 from crossattn.shapes import Array, Bool, Int
@@ -251,34 +242,6 @@ class Mask:
     def local(self) -> bool:
         """Whether each query sees keys of its own, so that of large blocks little is visible."""
         return any(isinstance(term, Window | Segments | Media) for term in self.terms)
-
-    def gathered(self, B: int, T: int, S: int) -> tuple[Mask, Array | None]:
-        """The mask of the same call on its visible keys, and where they lie, int32 (B|1, S).
-
-        None where terms of other kinds than `keys` and `lengths` stand beside, or no `keys`: keys
-        stay as they are. Visible keys keep their order; S stands for each that is hidden.
-
-        >>> mask, places = Mask.keys(jnp.array([[False, True, True]])).gathered(1, 2, 3)
-        >>> places.tolist(), mask.dense_array(1, 2, 3).astype(int).tolist()
-        ([[1, 2, 3]], [[[[1, 1, 0], [1, 1, 0]]]])
-        """
-        self.check(B, None, T, S)
-        by_key = [isinstance(term, Keys) for term in self.terms]
-        if not any(by_key) or not all(isinstance(term, Keys | Lengths) for term in self.terms):
-            return self, None
-        hidden = [
-            Lengths(None, term.key) if isinstance(term, Lengths) else term for term in self.terms
-        ]
-        seen = Mask(tuple(hidden)).visible(B, 1, S)[:, 0, 0]
-        find = partial(jnp.nonzero, size=S, fill_value=S)
-        places = jax.vmap(lambda row: find(row)[0].astype(jnp.int32))(seen)
-        counts = jnp.broadcast_to(seen.sum(1, dtype=jnp.int32), (B,))
-        rest = [
-            Lengths(term.query, None)
-            for term in self.terms
-            if isinstance(term, Lengths) and term.query is not None
-        ]
-        return Mask((Lengths(None, counts), *rest)), places
 
     def check(self, B: int, H: int | None, T: int, S: int) -> None:
         """Raise ValueError where a term does not fit; H = None leaves the heads unchecked."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,9 @@ from crossattn.ops.sizes import all_known
 from crossattn.shapes import Array
 
 __all__ = [
+    "Argument",
     "Cut",
+    "Pair",
     "Part",
     "Span",
     "clip_to",
@@ -22,9 +24,28 @@ __all__ = [
     "pairs",
     "split_keys",
     "starts",
+    "term",
     "total",
     "wide",
 ]
+
+
+# (argument as written, value, its axes as letters); "|1" axes of a dense mask may be 1.
+Argument = tuple[str, Any, str]
+Pair = tuple[Any, Any]
+
+
+@dataclass_transform(frozen_default=True)
+def term(cls: type) -> type:
+    """A dataclass that is a pytree; fields with metadata are static."""
+    node = dataclasses.dataclass(frozen=True)(cls)
+    fields = dataclasses.fields(node)
+    jax.tree_util.register_dataclass(
+        node,
+        data_fields=[field.name for field in fields if not field.metadata],
+        meta_fields=[field.name for field in fields if field.metadata],
+    )
+    return node
 
 
 class Span(NamedTuple):

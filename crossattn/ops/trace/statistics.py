@@ -22,7 +22,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from crossattn.ops.kernels.block_sizes import BlockSizes
 from crossattn.ops.kernels.blockwise.filling import Filling
-from crossattn.ops.kernels.blockwise.tiles import Grid, Tile
+from crossattn.ops.kernels.blockwise.tiles import Grid, Tile, over_queries
 from crossattn.ops.masks.mask import Mask
 from crossattn.ops.reference import precision, scores
 from crossattn.ops.sizes import all_known
@@ -217,7 +217,7 @@ def _forward_pass(call: _Call, blocks: BlockSizes, inputs: tuple[Any, ...]) -> S
     start = zeros(call.parts, shift, columns)
     if columns is not None:
         start = start._replace(columns=start.columns.swapaxes(1, 2))
-    out = grid.over_queries(queries, grid.alike(start))
+    out = over_queries(grid, queries, grid.alike(start))
     return out if columns is None else out._replace(columns=out.columns.swapaxes(1, 2))
 
 
@@ -253,7 +253,7 @@ def _backward_pass(call: _Call, blocks: BlockSizes, inputs: tuple[Any, ...], at,
         None if bias is None else jnp.zeros(bias.shape, dtype),
         None if columns is None else jnp.zeros_like(columns),
     )
-    dq, dk, dbias, dcolumns = grid.over_queries(queries, grid.alike(start))
+    dq, dk, dbias, dcolumns = over_queries(grid, queries, grid.alike(start))
     return dq, dk.astype(k.dtype), None if bias is None else dbias.astype(bias.dtype), dcolumns
 
 

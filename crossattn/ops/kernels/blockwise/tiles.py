@@ -1,11 +1,8 @@
-"""A call cut into blocks: which of them are visited, how they are read and written.
+"""Blocks of a call: how they are read and written.
 
 A group is `examples` x `heads`; for each group and block of queries the keys are visited block by
 block. A ragged last block is read from further left, so that all blocks have one shape; what it
 then shares with its neighbour counts as invisible.
-
-Keys hidden one by one leave no block empty. Where nothing else decides, blocks are those of the
-visible keys alone, read and written one by one wherever they lie.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.kernels.blockwise.grid import Grid
 from crossattn.ops.kernels.blockwise.slices import (
     gather_rows,
     put_slice,
@@ -25,82 +22,24 @@ from crossattn.ops.kernels.blockwise.slices import (
     scatter_rows,
     slice_of,
 )
-from crossattn.ops.masks.mask import Mask, Span
+from crossattn.ops.masks.parts import Span
 from crossattn.ops.reference import precision
 from crossattn.ops.sizes import all_known
-from crossattn.ops.varying import varying_like
 from crossattn.shapes import Array
 
-__all__ = ["Grid", "Tile"]
+__all__ = ["Grid", "Tile", "over_queries"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """A call cut into blocks; `order`, `full` and `some` say which blocks of keys to visit."""
+def over_queries(grid: Grid, body: Callable[[Tile, Any], Any], results: Any) -> Any:
+    """`results = body(tile, results)` for every group and every block of its queries."""
+    B, K = grid.inputs[0].shape[0], grid.inputs[1].shape[2]
+    across = K // grid.blocks.heads
 
-    inputs: tuple[Any, ...]  # q, k, v, mask, bias
-    blocks: BlockSizes
-    order: Any  # (B / examples | 1, nT, nS): the full blocks of keys first, then those with some
-    full: Any  # (B / examples | 1, nT): how many are full
-    some: Any  # (B / examples | 1, nT): how many hold a visible pair
-    places: Any = None  # (B|1, S): where the keys lie of which blocks consist; None: in order
+    def group(g, results):
+        b, h = g // across, g % across
+        return repeat(grid.counts[0], lambda i, r: body(Tile(grid, b, h, i), r), results)
 
-    @classmethod
-    def of(cls, q: Array, k: Array, v: Array, mask: Mask, bias: Any, blocks: BlockSizes) -> Grid:
-        """Cut the call; which blocks to visit is found from the mask without a T x S array."""
-        (B, T, _, _), S, places = q.shape, k.shape[1], None
-        if bias is None and not (all_known(S) and blocks.keys >= S):
-            mask, places = mask.gathered(B, T, S)
-        some, full = mask.blocks(B, T, S, blocks.queries, blocks.keys)
-        if bias is not None:
-            full = jnp.zeros_like(full)  # its entries of -inf hide
-        if some.shape[0] == B:
-            grouped = (B // blocks.examples, blocks.examples, *some.shape[1:])
-            some, full = some.reshape(grouped).any(1), full.reshape(grouped).all(1)
-        order = jnp.argsort(jnp.where(full, 0, jnp.where(some, 1, 2)), axis=2, stable=True)
-        order, full, some = (x.astype(jnp.int32) for x in (order, full.sum(2), some.sum(2)))
-        return cls((q, k, v, mask, bias), blocks, order, full, some, places)
-
-    @property
-    def masked(self) -> bool:
-        """Whether anything at all may be invisible."""
-        mask, bias = self.inputs[3:]
-        return bool(mask.terms) or bias is not None
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """How many blocks of queries and of keys there are."""
-        (_, T, _, _), (_, S, _, _) = self.inputs[0].shape, self.inputs[1].shape
-        return -(-T // self.blocks.queries), -(-S // self.blocks.keys)
-
-    @property
-    def ragged(self) -> tuple[bool, bool]:
-        """Whether the last block of queries, of keys, is smaller than the others."""
-        (_, T, _, _), (_, S, _, _) = self.inputs[0].shape, self.inputs[1].shape
-        return T % self.blocks.queries > 0, S % self.blocks.keys > 0
-
-    def alike(self, x: Any) -> Any:
-        """A loop's first carry, declared to vary over the mesh axes over which the inputs vary."""
-        return varying_like(x, *self.inputs)
-
-    def sum_dtype(self, dtype: Any) -> Any:
-        """In what to sum over blocks of queries; nothing is summed where there is one."""
-        return dtype if self._written_once else precision(dtype)
-
-    @property
-    def _written_once(self) -> bool:
-        return self.counts[0] == 1 and not self.ragged[1]
-
-    def over_queries(self, body: Callable[[Tile, Any], Any], results: Any) -> Any:
-        """`results = body(tile, results)` for every group and every block of its queries."""
-        B, K = self.inputs[0].shape[0], self.inputs[1].shape[2]
-        across = K // self.blocks.heads
-
-        def group(g, results):
-            b, h = g // across, g % across
-            return repeat(self.counts[0], lambda i, r: body(Tile(self, b, h, i), r), results)
-
-        return repeat(B // self.blocks.examples * across, group, results)
+    return repeat(B // grid.blocks.examples * across, group, results)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,7 +197,7 @@ class Tile:
 
     def _add_keys(self, out: Array, x: Array, head: Any, add: bool) -> Array:
         x = x.astype(out.dtype)
-        if add or not self.grid._written_once:
+        if add or not self.grid.written_once:
             x = x + self._read_keys(out, head, x.shape[2])
         start = (self.b * self.grid.blocks.examples, self._column, head, 0)
         if self.grid.places is None:
