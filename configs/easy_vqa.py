@@ -7,9 +7,12 @@ only the question reaches 67.0 %.
 Command:   python -m experiments.ablate easy_vqa
 """
 
-from crossattn.train.run import Data, Model, Optimizer, Run
+from dataclasses import replace
+
+from crossattn.train.run import Data, Optimizer, Run
 from crossattn.train.suite import Suite
 
+from .fusion import MODEL
 from .fusion import SUITE as FUSION
 
 SUITE = Suite(
@@ -17,7 +20,7 @@ SUITE = Suite(
     title="the fusion rows on real images and questions (easy-VQA)",
     base=Run(
         data=Data(source="easy_vqa", images=0, evaluation_images=0, texts_per_image=4, flip=True),
-        model=Model(image_encoder="window"),
+        model=replace(MODEL, image_encoder="window"),
         optimizer=Optimizer(learning_rate=1e-3),
         steps=2_500,
         batch_size=128,

@@ -7,26 +7,38 @@ same parameters, too: only what the cross-attention may read differs.
 Command:   make ablate            (python -m experiments.ablate fusion)
 """
 
-from crossattn.train.run import Optimizer, Run
+from dataclasses import replace
+
+from crossattn.nn import presets
+from crossattn.nn.config import MLPConfig, ResidualConfig
+from crossattn.train.run import Model, Optimizer, Run
 from crossattn.train.suite import Suite
+
+# Of every row: norms before all sublayers, and narrow MLPs.
+LAYERS = {"residual": ResidualConfig(), "mlp": MLPConfig(expansion=2.0)}
+MODEL = Model(block=replace(presets.config("encoder_decoder_pre"), **LAYERS))
+OF_PRESETS = {f"model.block.{name}": value for name, value in LAYERS.items()}
+# Two streams, of which the words alone have self-attention.
+TWO_STREAMS = {"model.preset": "meter", "model.block.one_sided": ("self",), **OF_PRESETS}
 
 SUITE = Suite(
     name="fusion",
     title="eight ways of joining text and image, on scenes with exact word-region truth",
     base=Run(
+        model=MODEL,
         optimizer=Optimizer(learning_rate=4e-3),
         steps=800,
         checkpoint_every=100,
     ),
     variants={
-        "blind": {"model.fusion": "blind"},
-        "mean-pool": {"model.fusion": "mean-pool"},
-        "single-stream": {"model.fusion": "single-stream"},
-        "cross-attention": {"model.fusion": "cross-attention"},
-        "co-attention": {"model.fusion": "co-attention"},
-        "bidirectional": {"model.fusion": "bidirectional"},
-        "resampler": {"model.fusion": "resampler"},
-        "oracle-attention": {"model.fusion": "oracle-attention"},
+        "blind": {"model.context_view": "none"},
+        "mean-pool": {"model.context_view": "mean"},
+        "single-stream": {"model.preset": "prefix_lm", **OF_PRESETS},
+        "cross-attention": {},
+        "co-attention": TWO_STREAMS,
+        "bidirectional": {**TWO_STREAMS, "model.block.exchange": "one-product"},
+        "resampler": {"model.connector": "perceiver_encode"},
+        "oracle-attention": {"model.context_view": "truth"},
     },
     baseline="cross-attention",
     primary="pairs/accuracy",

@@ -10,6 +10,7 @@ Command:   python -m experiments.ablate scene_captions
 from crossattn.train.run import Data, Optimizer, Run
 from crossattn.train.suite import Suite
 
+from .fusion import MODEL
 from .fusion import SUITE as FUSION
 
 SUITE = Suite(
@@ -17,6 +18,7 @@ SUITE = Suite(
     title="the fusion rows on captions alone, with exact word-region truth",
     base=Run(
         data=Data(tasks=("caption",)),
+        model=MODEL,
         optimizer=Optimizer(learning_rate=4e-3),
         steps=800,
         checkpoint_every=100,

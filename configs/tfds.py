@@ -9,9 +9,12 @@ what is set aside where a directory has no validation or test split.
 Command:   python -m experiments.ablate tfds --data.directory DIR
 """
 
-from crossattn.train.run import Data, Model, Optimizer, Run
+from dataclasses import replace
+
+from crossattn.train.run import Data, Optimizer, Run
 from crossattn.train.suite import Suite
 
+from .fusion import MODEL
 from .fusion import SUITE as FUSION
 
 SUITE = Suite(
@@ -19,7 +22,7 @@ SUITE = Suite(
     title="the fusion rows on a TFDS directory of one's own",
     base=Run(
         data=Data(source="tfds", images=0),
-        model=Model(image_encoder="window"),
+        model=replace(MODEL, image_encoder="window"),
         optimizer=Optimizer(learning_rate=1e-3),
         steps=2_500,
         batch_size=64,

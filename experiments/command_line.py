@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from crossattn.files import printable
-from crossattn.train.run import FORMER
+from crossattn.train.former import FORMER_PARTS
 
 Options = TypeVar("Options")
 
@@ -77,8 +77,8 @@ def present(command: str, arguments: Sequence[str]) -> list[str]:
     found = []
     for argument in arguments:
         first, dot, rest = argument.removeprefix("--").partition(".")
-        if dot and argument.startswith("--") and first in FORMER:
-            now = f"--{FORMER[first]}.{rest}"
+        if dot and argument.startswith("--") and first in FORMER_PARTS:
+            now = f"--{FORMER_PARTS[first]}.{rest}"
             former, named = argument.partition("=")[0], now.partition("=")[0]
             print(f"{command}: DeprecationWarning: {former} is now {named}", file=sys.stderr)
             argument = now

@@ -34,7 +34,7 @@ def test_wheel_installs_and_imports_in_a_clean_environment(tmp_path):
     zipfile.ZipFile(wheel).extractall(site)
     (site / "dependencies.pth").write_text(str(Path(_site_packages())) + "\n")
     script = (
-        "import crossattn, crossattn.nn, crossattn.models.decoder, crossattn.train.loop,"
+        "import crossattn, crossattn.nn, crossattn.models.vision_language, crossattn.train.loop,"
         " crossattn.report.document; print(crossattn.__file__)"
     )
     clean = subprocess.run(

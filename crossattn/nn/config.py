@@ -201,7 +201,7 @@ class TwoStreamConfig(_Checked):
       exchange: weights of the two directions. "separate"; "shared": the same, with the same norm;
         "one-product": the logits of one direction are those of the other transposed.
       inner: H D of the exchange, in units of the stream's width.
-      one_sided: the context has neither "self" nor "mlp".
+      one_sided: sublayers that x alone has.
       link: how the state of a tower is joined to a stream, see `Link`.
       self_attention: of a stream to itself.
       cross_attention: of a stream to the other.
@@ -216,7 +216,7 @@ class TwoStreamConfig(_Checked):
     cross_residual: ResidualConfig | None = None
     exchange: Literal["separate", "shared", "one-product"] = "separate"
     inner: float = 1.0
-    one_sided: bool = False
+    one_sided: tuple[Literal["self", "mlp"], ...] = ()
     link: LinkKind = "add"
     self_attention: AttentionConfig = AttentionConfig()
     cross_attention: AttentionConfig = AttentionConfig()

@@ -1,14 +1,16 @@
 """One layer run many times under `scan`: compile time does not grow with depth."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.choices import known
 
-__all__ = ["Remat", "policy_of", "scan_layers"]
+__all__ = ["Remat", "policy_of", "recomputed", "scan_ends", "scan_layers"]
 
 Remat = Literal["everything", "all but products"] | None
 
@@ -56,10 +58,8 @@ def scan_layers(
     Returns:
       The last carry, and what was kept with a leading axis L.
     """
-    if remat is not None:
-        step = nn.remat(step, policy=policy_of(remat), prevent_cse=False)
     scanned = nn.scan(
-        step,
+        recomputed(step, remat),
         variable_axes={"params": 0},
         split_rngs={"params": True, "dropout": True},
         in_axes=(nn.broadcast,) * len(shared) + (0,) * len(own),
@@ -67,3 +67,46 @@ def scan_layers(
         unroll=2,
     )
     return scanned(block, carry, *shared, *own)
+
+
+def recomputed(step: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
+    """`step(module, ...)`, of which the backward pass computes again what `remat` says."""
+    if remat is None:
+        return step
+    return nn.remat(step, policy=policy_of(remat), prevent_cse=False)
+
+
+def scan_ends(
+    step: Callable[..., tuple[Any, Any]],
+    make: Callable[..., nn.Module],
+    carry: Any,
+    shared: tuple[Any, ...],
+    own: tuple[Any, ...],
+    *,
+    layers: int,
+    remat: Remat = None,
+    name: str = "stack",
+) -> tuple[Any, Any]:
+    """As `scan_layers`, but the first layer and the last one stand outside of the loop.
+
+    The first may be given a carry of another shape; the last is told that it is, by `last=True`:
+    what nobody reads behind it, it need not compute, and has no parameters for.
+
+    Args:
+      make: the module of a layer, `make(name=...)`: `name` of those in the loop, with "_first" and
+        "_last" behind it for the others. A single layer is the last.
+    """
+    entry = lambda i: jax.tree.map(lambda leaf: leaf[i], own)
+    kept, first, last = [], min(1, layers - 1), layers - 1
+    if first:
+        carry, one = recomputed(step, remat)(make(name=f"{name}_first"), carry, *shared, *entry(0))
+        kept.append(jax.tree.map(lambda leaf: leaf[None], one))
+    if last > first:
+        inner = jax.tree.map(lambda leaf: leaf[first:last], own)
+        depth = {"layers": last - first, "remat": remat}
+        carry, several = scan_layers(step, make(name=name), carry, shared, inner, **depth)
+        kept.append(several)
+    final = recomputed(partial(step, last=True), remat)
+    carry, one = final(make(name=f"{name}_last"), carry, *shared, *entry(last))
+    kept.append(jax.tree.map(lambda leaf: leaf[None], one))
+    return carry, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *kept)

@@ -11,8 +11,9 @@ from crossattn.nn.config import BlockConfig, fields_of
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import PolicyModule
 from crossattn.nn.scan import Remat, scan_layers
+from crossattn.nn.sublayers import combine_masks
 from crossattn.ops import AttentionTrace, Mask
-from crossattn.shapes import Array, Float, Int
+from crossattn.shapes import Array, Bool, Float, Int
 
 __all__ = ["Stack"]
 
@@ -61,41 +62,50 @@ class Stack(PolicyModule):
     def __call__(
         self,
         x: Float[Array, "B T M"],
-        context: Float[Array, "I S N"] | ProjectedContext | None,
+        context: Float[Array, "*L I S N"] | ProjectedContext | None,
         *,
         mask: Mask | None = None,
+        visible: Bool[Array, "L I S"] | None = None,
         self_mask: Mask | None = None,
         query_positions: Float[Array, "_ T _"] | None = None,
         key_positions: Float[Array, "_ S _"] | None = None,
         self_bias: Float[Array, "_ _ _ _"] | None = None,
-        observe: Callable[[AttentionTrace], Any] = lambda trace: None,
+        others: Any = None,
+        observe: Callable[..., Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T M"], Any]:
-        """Run the blocks; arguments as those of `Block`, None for a context that none reads.
+        """Run the blocks; arguments as those of `Block`, and besides:
 
-        A `ProjectedContext` context has a leading axis L, as `project` makes it.
+        Args:
+          context: None for one that none reads; one for each layer where it has an axis L in front,
+            as every `ProjectedContext` has that `project` makes.
+          visible: tokens of the context that each layer may see besides: interventions in single
+            layers are data.
+          others: a pytree with a leading axis L, of which `observe` gets each layer's entry as a
+            second argument: traces of what made the contexts.
+          observe: applied to every layer's trace inside of the loop: only what it returns is kept.
 
         Returns:
           The stream, and what `observe` returned of each layer's trace, with a leading axis L.
         """
 
         def step(block, x, shared, own):
-            context, where = shared
-            x, trace = block(x, context if own is None else own, **where)
-            return x, observe(trace)
+            (context, mask, where), (mine, keys, other) = shared, own
+            mask = mask if keys is None else combine_masks(mask, Mask.keys(keys))
+            x, trace = block(x, context if mine is None else mine, mask=mask, **where)
+            return x, observe(trace) if other is None else observe(trace, other)
 
         where = {
-            "mask": mask,
             "self_mask": self_mask,
             "query_positions": query_positions,
             "key_positions": key_positions,
             "self_bias": self_bias,
         }
         x, context = promoted(self.dtype, x, context)
-        each = context if isinstance(context, ProjectedContext) else None
-        shared, layers = (None if each else context, where), self.layers
-        return scan_layers(
-            step, self.blocks, x, (shared,), (each,), layers=layers, remat=self.remat
-        )
+        each = isinstance(context, ProjectedContext) or (context is not None and context.ndim == 4)
+        shared = (None if each else context), mask, where
+        own = (context if each else None), visible, others
+        depth = {"layers": self.layers, "remat": self.remat}
+        return scan_layers(step, self.blocks, x, (shared,), (own,), **depth)
 
     def project(
         self,

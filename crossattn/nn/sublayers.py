@@ -26,7 +26,7 @@ def required(context: Any) -> None:
 
 def both(
     streams: Sequence[Any], widths: tuple[int, int], *, otherwise: str
-) -> tuple[Float[Array, "B T M"], Float[Array, "B S N"]]:
+) -> tuple[Float[Array, "B T M"], Float[Array, "I S N"]]:
     """x and the context, as wide as a module's streams are.
 
     Args:

@@ -143,7 +143,7 @@ class PlannedPrograms:
         fill = lambda x: jax.ShapeDtypeStruct((evaluator.rows, *x.shape[1:]), x.dtype)
         batch = jax.tree.map(fill, self.sizes.evaluation)
         patches = batch.coverage.shape[-1]
-        visible = jax.ShapeDtypeStruct((there.model.layers, evaluator.rows, patches), bool)
+        visible = jax.ShapeDtypeStruct((evaluator.layers, evaluator.rows, patches), bool)
         params = jax.tree.map(_placed, self.state.params, self.plan(mesh).shardings.params)
         return evaluator.program(params, batch, visible)
 

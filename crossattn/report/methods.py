@@ -80,8 +80,8 @@ def _model(settings: Settings) -> Iterator[str]:
         in_words(settings, ["model.heads"], lambda heads: f"with {count(heads, 'attention head')}"),
         in_words(
             settings,
-            ["model.expansion"],
-            lambda times: f"and feed-forward layers {times} times as wide",
+            ["model.block.mlp.expansion"],
+            lambda times: f"and MLPs {times:g} times as wide",
         ),
     ]
     if all(parts[:3]):

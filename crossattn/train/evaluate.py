@@ -10,8 +10,8 @@ import numpy as np
 
 from crossattn.data.batches import Batch, gather
 from crossattn.data.examples import Examples
-from crossattn.models.decoder import POOLED, VisionLanguageDecoder
 from crossattn.models.image_attention import ImageAttention
+from crossattn.models.vision_language import VisionLanguageDecoder
 from crossattn.shapes import Array, Bool
 from crossattn.train.parallel import EVALUATION_AXES, SINGLE_DEVICE, Parallelism
 from crossattn.train.step import forward
@@ -75,8 +75,8 @@ class Evaluator:
     """Predicts with the parameters of any seed of one variant."""
 
     def __init__(self, model: VisionLanguageDecoder, parallel: Parallelism = SINGLE_DEVICE):
-        self.layers = model.layers
-        self.patches_seen = model.fusion not in POOLED
+        self.layers = model.config.reading_layers
+        self.patches_seen = model.config.attends
         self.program = parallel.evaluator(functools.partial(evaluation_step, model))
         shards = parallel.size(*EVALUATION_AXES)
         self.rows = -(-ROWS_PER_BATCH // shards) * shards

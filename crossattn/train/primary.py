@@ -9,7 +9,6 @@ from crossattn.align.evidence import Evidence
 from crossattn.align.inputs import AttentionMaps
 from crossattn.align.measures import find_metric
 from crossattn.data.examples import Examples
-from crossattn.models.decoder import POOLED
 from crossattn.train.evaluate import Look, Predictions
 from crossattn.train.evidence import attention_maps, chosen_place, task_inputs
 from crossattn.train.source import Dataset, batches_of
@@ -64,7 +63,7 @@ def _check_pointing(suite: Suite, source: Dataset) -> None:
         raise ValueError(
             f"the primary metric {suite.primary} is not measured on these data: {there}"
         )
-    pooled = [name for name in suite.variants if suite.run(name).model.fusion in POOLED]
+    pooled = [name for name in suite.variants if not suite.run(name).model.attends]
     if pooled:
         raise ValueError(
             f"the primary metric {suite.primary} is for variants that attend to patches, "

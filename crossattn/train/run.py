@@ -1,7 +1,6 @@
 """The typed description of one training run: what a configuration fills and a suite varies."""
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -10,45 +9,10 @@ import optax
 from crossattn import renamed
 from crossattn.data.sources import Data
 from crossattn.fields import changed, flat, positive, settle
-from crossattn.models.decoder import Context, Fusion
-from crossattn.nn.layers.patch_encoder import ImageEncoder
+from crossattn.models.config import VisionLanguageConfig as Model
+from crossattn.train.former import FORMER_PARTS, present
 
-# Parts of a run that had another name in the release before.
-FORMER = {"optimiser": "optimizer"}
 __getattr__ = renamed.names(__name__, Optimiser="Optimizer")
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """The decoder and how it is joined to the image."""
-
-    fusion: Fusion = "cross-attention"
-    """How text and image are joined."""
-    image_encoder: ImageEncoder = "oracle"
-    """What the model perceives of an image: symbolic patches, or pixels in three ways."""
-    contexts: tuple[Context, ...] = ("image",)
-    """Modalities beside the text: the image, the boxes of its objects (scenes only), or both."""
-    latents: int = 16
-    """Latents of the fusion resampler: how many tokens it makes of an image."""
-    width: int = 64
-    """M, width of both streams."""
-    layers: int = 2
-    """L, number of decoder blocks."""
-    heads: int = 4
-    """H, heads of each attention; a divisor of the width."""
-    expansion: int = 2
-    """Hidden width of the feed-forward layers, in units of the width."""
-
-    def __post_init__(self):
-        settle(self, "model.")
-        positive("model.", width=self.width, layers=self.layers, heads=self.heads)
-        positive("model.", expansion=self.expansion, latents=self.latents)
-        if not self.contexts or len(set(self.contexts)) < len(self.contexts):
-            raise ValueError(
-                f"model.contexts are one or more different modalities, got {self.contexts}"
-            )
-        if self.width % self.heads:
-            raise ValueError(f"model.width {self.width} is not a multiple of heads {self.heads}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +48,13 @@ class Optimizer:
             raise ValueError(f"optimizer.name muon is not in optax {optax.__version__}")
 
 
-@renamed.arguments(**FORMER)
+@renamed.arguments(**FORMER_PARTS)
 @dataclasses.dataclass(frozen=True)
 class Run:
     """Everything that decides a training run but its seed and its variant's name."""
 
     data: Data = dataclasses.field(default_factory=Data)
-    model: Model = Model()
+    model: Model = dataclasses.field(default_factory=Model)
     optimizer: Optimizer = Optimizer()
     steps: int = 1_000
     """Optimisation steps."""
@@ -126,39 +90,10 @@ def replace(run: Run, changes: Mapping[Any, Any]) -> Run:
       ValueError: there is no such field, or the values do not go together.
 
     Example:
-      >>> replace(Run(), {"model.fusion": "blind", "steps": 10}).model.fusion
-      'blind'
+      >>> replace(Run(), {"model.context_view": "none", "steps": 10}).model.context_view
+      'none'
     """
     return changed(run, present(changes))
-
-
-def present(changes: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Changes whose fields have their present names: those of the release before are warned of.
-
-    Example:
-      >>> with warnings.catch_warnings(action="ignore"):
-      ...     present({"optimiser.clip": 0.5})
-      {'optimizer.clip': 0.5}
-    """
-    found = {}
-    for path, value in changes.items():
-        first, dot, rest = path.partition(".") if isinstance(path, str) else (path, "", "")
-        name = f"{FORMER[first]}{dot}{rest}" if first in FORMER else path
-        if name != path:
-            said = f"{path} is now {name}"
-            if name in changes:
-                raise ValueError(f"{said}: give one of them")
-            warnings.warn(said, DeprecationWarning, stacklevel=3)
-        found[name] = _renamed(value) if name == "model.contexts" else value
-    return found
-
-
-def _renamed(contexts: Any) -> Any:
-    """Modalities by their present names: "layout" is the former name of "boxes"."""
-    if not isinstance(contexts, tuple | list) or "layout" not in contexts:
-        return contexts
-    warnings.warn("model.contexts layout is now boxes", DeprecationWarning, stacklevel=4)
-    return tuple("boxes" if one == "layout" else one for one in contexts)
 
 
 def materials(run: Run) -> dict[str, Any]:

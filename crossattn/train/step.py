@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from crossattn.data.batches import Batch
-from crossattn.models.decoder import VisionLanguageDecoder
+from crossattn.models.vision_language import VisionLanguageDecoder
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel
 from crossattn.train.accumulate import accumulate
@@ -40,23 +40,10 @@ class State(NamedTuple):
 
 
 def model_of(
-    run: Run, vocabulary: int, cell: int = 8, *, layout: ContextParallel | None = None
+    run: Run, vocab_size: int, cell: int = 8, *, layout: ContextParallel | None = None
 ) -> VisionLanguageDecoder:
     """The model that a run describes; its attention goes over the devices of a layout."""
-    model = run.model
-    return VisionLanguageDecoder(
-        vocabulary=vocabulary,
-        width=model.width,
-        layers=model.layers,
-        heads=model.heads,
-        expansion=model.expansion,
-        fusion=model.fusion,
-        latents=model.latents,
-        contexts=model.contexts,
-        image_encoder=model.image_encoder,
-        cell=cell,
-        device_layout=layout,
-    )
+    return VisionLanguageDecoder(vocab_size, run.model, cell, layout)
 
 
 def regions(batch: Batch) -> Float[Array, "B T P"]:
@@ -72,11 +59,13 @@ def forward(
     batch: Batch,
     visible: Array | None = None,
     observe: Callable[[Any], Any] = lambda attention: None,
+    *,
+    rngs: Any = None,
 ) -> tuple[Float[Array, "B T V"], Any]:
     """Logits of the next word at positions 0 .. T-2, and what `observe` saw of each layer.
 
-    The region that a position is about (for "oracle-attention"): all patches touched by the word it
-    predicts, or by the word it has read where the former has none.
+    The region that a position is about (for context_view "truth"): all patches touched by the word
+    that it predicts, or by the word that it has read where the former has none.
     """
     touched = regions(batch) > 0
     ahead = jnp.any(touched[:, 1:], axis=-1, keepdims=True)
@@ -93,6 +82,7 @@ def forward(
         prompt=prompt,
         boxes=batch.boxes,
         observe=observe,
+        rngs=rngs,
     )
 
 
@@ -123,7 +113,7 @@ def create(
     (B, T), (images, _, P) = batch.tokens.shape, batch.coverage.shape
     # Lazy: the forward pass is traced but not compiled. Parameters are the same over all devices as
     # on one, and this batch may be one process's part, which does not divide over all.
-    params = model.clone(device_layout=None).lazy_init(
+    params = model.clone(layout=None).lazy_init(
         key,
         jax.ShapeDtypeStruct((B, T - 1), jnp.int32),
         jax.ShapeDtypeStruct(batch.images.shape, batch.images.dtype),
@@ -157,7 +147,8 @@ def train_step(
     """
 
     def objective(params, batch):
-        logits, _ = forward(model, stop_frozen(params, frozen), batch)
+        rngs = _dropout(model, state, batch)
+        logits, _ = forward(model, stop_frozen(params, frozen), batch, rngs=rngs)
         return losses(logits, batch, label_smoothing)
 
     gradient, metrics = accumulate(
@@ -174,6 +165,14 @@ def train_step(
         params = optax.apply_updates(state.params, updates)
     average = averaged(state.average, params, state.step, ema)
     return State(state.step + 1, params, optimizer_state, average), metrics
+
+
+def _dropout(model: VisionLanguageDecoder, state: State, batch: Batch) -> Any:
+    """What is drawn in a step: a function of its number and of its texts, which seeds differ in."""
+    if not model.config.dropout:
+        return None
+    key = jax.random.fold_in(jax.random.key(1), state.step)
+    return {"dropout": jax.random.fold_in(key, batch.tokens.sum())}
 
 
 def all_finite(metrics: dict[str, Any]) -> bool:

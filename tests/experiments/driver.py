@@ -30,8 +30,8 @@ SUITE = Suite(
         checkpoint_every=5,
     ),
     variants={
-        "blind": {"model.fusion": "blind"},
-        "cross-attention": {"model.fusion": "cross-attention"},
+        "blind": {"model.context_view": "none"},
+        "cross-attention": {"model.context_view": "tokens"},
     },
     baseline="cross-attention",
     primary="iid/accuracy",

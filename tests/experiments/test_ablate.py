@@ -127,7 +127,7 @@ def test_results_and_report(finished):
     assert "No learning-rate sweep" in report
     assert "left out on request" not in report
     assert f"iid with 100 images and {counted} questions" in report
-    assert "| blind | model.fusion = blind (base: cross-attention) |" in report
+    assert "| blind | model.context_view = none (base: tokens) |" in report
     assert processor() in report.replace("\\", "")
     assert "> **FEW SEEDS: with 2 seeds there is no interval" in report
     assert said.startswith("FEW SEEDS")
@@ -235,7 +235,7 @@ def test_a_damaged_log_of_a_finished_run_changes_nothing(finished, tmp_path):
 def test_a_changed_variant_runs_again_and_the_others_do_not(finished, tmp_path, monkeypatch):
     out = tmp_path / "out"
     shutil.copytree(finished[0], out)
-    slower = {"model.fusion": "blind", "optimizer.learning_rate": 1e-3}
+    slower = {"model.context_view": "none", "optimizer.learning_rate": 1e-3}
     variants = {"cross-attention": {}, "blind": slower}
     suite = dataclasses.replace(driver.SUITE, variants=variants, primary="pairs/accuracy")
     monkeypatch.setattr(sys.modules["configs.tiny"], "SUITE", suite)

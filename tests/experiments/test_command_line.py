@@ -66,7 +66,10 @@ def contents_of(folder):
         (["tiny", "--mesh", "dta=8"], "--mesh: mesh 'dta=8': unknown axis 'dta'; write 'data'"),
         (["tiny", "--accumulate", "2"], "batch_size 10 does not divide by 4: 2 texts of an image"),
         (["tiny", "--distributed", "here", "2"], "takes ADDRESS:PORT PROCESSES INDEX or nothing"),
-        (["tiny", "--model.fusion", "mean-pool"], "--model.fusion is what the suite tiny varies"),
+        (
+            ["tiny", "--model.context-view", "mean"],
+            "--model.context-view is what the suite tiny varies",
+        ),
         (["tiny", "--variants", "blnd"], "tiny has no variant 'blnd': did you mean blind?"),
         (["tiny", "--data.images", "101", "--out", "OUT"], "multiple of 100"),
         (["tiny", "--model.image-encoder", "window", "--out", "OUT"], "not for scenes"),

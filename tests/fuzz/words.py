@@ -27,8 +27,8 @@ RUN = listed("""
     --steps --batch-size --checkpoint-every --data.texts-per-image --data.noise --data.seed
     --data.image-size --data.source --data.tasks --data.features --data.directory
     --data.image-feature --data.flip --data.images --data.evaluation-images --model.width
-    --model.heads --model.layers --model.expansion --model.latents --model.image-encoder
-    --model.contexts --model.fusion --optimizer.learning-rate --optimizer.warmup
+    --model.heads --model.layers --model.dropout --model.latents --model.image-encoder
+    --model.contexts --model.preset --optimizer.learning-rate --optimizer.warmup
     --optimizer.weight-decay --optimizer.clip
 """)
 JOBS = listed("""
@@ -54,7 +54,7 @@ FITTING = {
     "--data.evaluation-images": ["100", "0", "7"],
     "--model.image-encoder": ["oracle", "patches", "window", "features", "conv"],
     "--model.contexts": ["image", "boxes", "image boxes", "image image"],
-    "--model.fusion": ["blind", "flamingo", "mean-pool"],
+    "--model.preset": ["blind", "flamingo", "meter"],
     "--launcher": ["here", "processes", "slurm"],
     "--slurm": ["account=a", "a=b c=d", "A=b", "=", "a="],
     "--distributed": ["", "here 2 0", "127.0.0.1:0 2 0", "[::1 1 0", "host:99999 1 0", "a:1 2 2"],

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from crossattn.models.decoder import VisionLanguageDecoder
+from crossattn.models.config import VisionLanguageConfig
+from crossattn.models.vision_language import VisionLanguageDecoder
 from crossattn.nn import (
     AttentionConfig,
     BlockConfig,
@@ -39,7 +40,7 @@ def lab(T, P):
     }
 
 
-DECODER = VisionLanguageDecoder(vocabulary=5, width=M, layers=1, heads=H)
+DECODER = VisionLanguageDecoder(5, VisionLanguageConfig(width=M, layers=1, heads=H))
 X = jnp.ones((B, S, M))
 
 

@@ -69,12 +69,12 @@ SETTINGS = {
         "noise": 0.1,
     },
     "model": {
-        "fusion": BASELINE,
+        "context_view": BASELINE,
         "image_encoder": "oracle",
         "width": 64,
         "layers": 2,
         "heads": 4,
-        "expansion": 2,
+        "block": {"mlp": {"expansion": 2.0}},
     },
     "optimizer": {"learning_rate": 0.004, "warmup": 0.1, "weight_decay": 0.01, "clip": 1.0},
     "steps": 800,
@@ -103,7 +103,10 @@ COUNTS = {
 
 def settings_of(variants):
     """Of each variant, as a suite of fusions has them."""
-    return {name: {**SETTINGS, "model": {**SETTINGS["model"], "fusion": name}} for name in variants}
+    return {
+        name: {**SETTINGS, "model": {**SETTINGS["model"], "context_view": name}}
+        for name in variants
+    }
 
 
 def _metrics(rng, variant, items):

@@ -106,7 +106,7 @@ def test_methods_hold_the_numbers_that_a_paper_needs(headline):
         "2 layers of width 64 with 4 attention heads",
         "trained from 5 random seeds for 800 steps on batches of 64 texts",
         "from 9,973 training images of scenes, 2 texts per image in a batch",
-        "They differ in model.fusion and share all other settings",
+        "They differ in model.context_view and share all other settings",
         "weight decay 0.01",
         "first 10 % of the steps",
         "global norm of 1.",

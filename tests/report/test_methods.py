@@ -9,6 +9,7 @@ import pytest
 from made_up import BASELINE, PRIMARY, make_results
 
 from crossattn.launch.results import asked, write_results
+from crossattn.nn.config import BlockConfig, MLPConfig
 from crossattn.report.document import write_report
 from crossattn.report.methods import methods_section
 from crossattn.report.results.settings import changes_table
@@ -19,7 +20,7 @@ from crossattn.train.suite import Suite
 
 BASE = Run(
     data=Data(images=700, evaluation_images=1_300, texts_per_image=2, noise=0.31),
-    model=Model(width=48, layers=3, heads=6, expansion=5),
+    model=Model(width=48, layers=3, heads=6, block=BlockConfig(mlp=MLPConfig(expansion=5.0))),
     optimizer=Optimizer(learning_rate=4e-3, warmup=0.17, weight_decay=0.023, clip=1.9),
     steps=811,
     batch_size=34,
@@ -33,7 +34,7 @@ SUITE = Suite(
         "lr": {"optimizer.learning_rate": 1e-3, "optimizer.weight_decay": 0.5},
         "heads": {"model.heads": 8},
         "depth": {"model.layers": 1, "steps": 1_622, "batch_size": 68},
-        "blind": {"model.fusion": "blind"},
+        "blind": {"model.context_view": "none"},
     },
     baseline="base",
     primary="iid/accuracy",
@@ -123,7 +124,7 @@ def test_a_table_says_what_each_variant_changes(tmp_path, undrawn):
         "optimizer.weight_decay = 0.5 (base: 0.023)",
         "heads": "model.heads = 8 (base: 6)",
         "depth": "model.layers = 1 (base: 3); steps = 1622 (base: 811); batch_size = 68 (base: 34)",
-        "blind": "model.fusion = blind (base: cross-attention)",
+        "blind": "model.context_view = none (base: tokens)",
     }
     text = write_report(results, tmp_path, title="x", command="make").read_text()
     for row in rows:

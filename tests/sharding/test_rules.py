@@ -3,7 +3,6 @@
 import re
 import sys
 from pathlib import Path
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +12,9 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from crossattn.data.batches import Batch
-from crossattn.models.decoder import Fusion, VisionLanguageDecoder
+from crossattn.models.config import VisionLanguageConfig
 from crossattn.models.text_decoder import TextDecoder
+from crossattn.models.vision_language import VisionLanguageDecoder
 from crossattn.nn import AttentionConfig, BlockConfig, ExtraKeys, Logits, low_rank, presets
 from crossattn.nn.block import Block
 from crossattn.sharding import PRESETS, Rule, make_mesh, partition
@@ -24,22 +24,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "nn"))
 
 from preset_calls import arguments
 
-FUSIONS = get_args(Fusion)
 SPLIT = {name: set(name.split("+")) & {"fsdp", "tensor"} for name in PRESETS}
 WIDTH = 16
 
 
-def shapes(fusion="cross-attention", vocabulary=62):
+def shapes(preset="encoder_decoder_pre", vocabulary=62, **fields):
     """State of a decoder with width 24, 4 heads and 3 layers, as shapes."""
-    model = VisionLanguageDecoder(
-        vocabulary, width=24, layers=3, fusion=fusion, image_encoder="conv", contexts=("image",)
-    )
+    contexts = ("image", "boxes") if preset == "ip_adapter" else ("image",)
+    sizes = {"width": 24, "layers": 3, "image_encoder": "conv", "contexts": contexts}
+    config = VisionLanguageConfig(preset=preset, **sizes | fields)
+    model = VisionLanguageDecoder(vocabulary, config)
     batch = Batch(
         np.zeros((2, 7), np.int32),
         np.zeros((2, 7), bool),
         np.zeros((2, 7, 5), bool),
         np.zeros((2, 24, 24, 3), np.uint8),
         np.zeros((2, 5, 9), np.float32),
+        np.zeros((2, 5, 3), np.float32),
     )
     return jax.eval_shape(lambda: create(model, optax.adamw(0.1), 0, batch))
 
@@ -62,11 +63,11 @@ def test_presets_on_the_decoder():
         "cross_attention/value/bias": P(None, "tensor"),
         "cross_attention/out/kernel": P(None, "tensor", "fsdp"),
         "cross_attention/out/bias": P(),
-        "feed_forward/up/kernel": P(None, "fsdp", "tensor"),
-        "feed_forward/up/bias": P(None, "tensor"),
-        "feed_forward/down/kernel": P(None, "tensor", "fsdp"),
-        "feed_forward/down/bias": P(),
-        "self_norm/scale": P(),
+        "mlp/up/kernel": P(None, "fsdp", "tensor"),
+        "mlp/up/bias": P(None, "tensor"),
+        "mlp/down/kernel": P(None, "tensor", "fsdp"),
+        "mlp/down/bias": P(),
+        "self_residual/norm/scale": P(),
     }
     assert {path: found[block + path] for path in expected} == expected
     assert found["params/params/words/embedding"] == P("tensor", "fsdp")
@@ -83,21 +84,21 @@ def test_presets_on_the_decoder():
     assert set(specs(state, "data=8", "fsdp+tensor").values()) == {P()}
     assert set(specs(state, "tensor=2,data=4", "fsdp").values()) == {P()}
     assert set(specs(state, "fsdp=8", "replicated").values()) == {P()}
-    assert specs(state, "fsdp=2,data=4", "fsdp")[block + "feed_forward/up/kernel"] == P(
-        None, None, "fsdp"
-    )
+    assert specs(state, "fsdp=2,data=4", "fsdp")[block + "mlp/up/kernel"] == P(None, None, "fsdp")
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_presets_know_every_module(fusion):
-    state = shapes(fusion)
+@pytest.mark.parametrize("row", [*presets.names(), "connector", "cross_every"])
+def test_presets_know_every_module(row):
+    fields = {"connector": {"connector": "qformer"}, "cross_every": {"cross_every": 3}}.get(row)
+    state = shapes(row, width=32) if fields is None else shapes(**fields)
     for name in PRESETS:
         plan = partition(state, make_mesh("data=2,fsdp=2,tensor=2"), name)
         assert plan.notes == ()
         assert jax.tree.structure(plan.specs) == jax.tree.structure(state)
         # Matrices of every block are split over the axes of the preset.
         for leaf in plan.leaves:
-            if "/params/stack/" in leaf.path and leaf.path.endswith("kernel"):
+            parts = any(f"/params/{part}" in leaf.path for part in ("stack", "connector"))
+            if parts and leaf.path.endswith("kernel") and "/context_projection/" not in leaf.path:
                 assert set(filter(None, leaf.spec)) == SPLIT[name], leaf
 
 

@@ -217,7 +217,7 @@ def test_evaluator_fills_the_last_batch_and_writes(programs, run, examples):
 
 
 def test_pooled_variants_have_no_map(run, examples):
-    model = model_of(replace(run, {"model.fusion": "mean-pool"}), len(examples.vocabulary))
+    model = model_of(replace(run, {"model.context_view": "mean"}), len(examples.vocabulary))
     assert not Evaluator(model).patches_seen
 
 

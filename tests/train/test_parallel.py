@@ -1,15 +1,14 @@
 """Runs on meshes: the same losses, the same evaluation, one mesh to another."""
 
 import functools
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.fusion import SUITE as FUSION
 from crossattn.data.batches import Share
-from crossattn.models.decoder import POOLED, Fusion
 from crossattn.sharding import assert_placed, make_mesh, partition
 from crossattn.train.checkpoint import Checkpoints
 from crossattn.train.evaluate import Evaluator
@@ -74,13 +73,14 @@ def test_every_row_that_reads_patches_reads_them_over_the_axis_context(examples)
     }
     assert parallel("data=8").layout(RUN) is None
     maps = {}
-    for fusion in get_args(Fusion):
-        run = replace(RUN, {"model.fusion": fusion})
+    for name, changes in FUSION.variants.items():
+        model_of_row = {path: value for path, value in changes.items() if path.startswith("model.")}
+        run = replace(RUN, model_of_row)
         model = TrainPrograms(run, len(examples.vocabulary), where).model
         start = functools.partial(model.init, jax.random.key(0), **masks)
         program = str(jax.make_jaxpr(start)(words, jnp.asarray(batch.images)))
-        maps[fusion] = program.count("shard_map[")
-    assert [fusion for fusion in maps if not maps[fusion]] == list(POOLED)
+        maps[name] = program.count("shard_map[")
+    assert [name for name in maps if not maps[name]] == ["blind", "mean-pool"]
     # Words read the latents, and these the patches.
     assert maps["resampler"] > maps["cross-attention"]
 

@@ -10,8 +10,8 @@ from crossattn.train.run import Data, Run
 from crossattn.train.source import load_dataset
 from crossattn.train.suite import Suite
 
-ATTENDS = {"a": {}, "b": {"model.fusion": "single-stream"}}
-BLIND = {"a": {}, "c": {"model.fusion": "blind"}}
+ATTENDS = {"a": {}, "b": {"model.preset": "prefix_lm"}}
+BLIND = {"a": {}, "c": {"model.context_view": "none"}}
 QUESTIONS, CAPTIONS = ("question", "caption"), ("caption",)
 
 

@@ -1,5 +1,6 @@
 """Runs refuse bad values; suites name what they compare; every shipped suite is sound."""
 
+import dataclasses
 import importlib
 import pkgutil
 
@@ -24,7 +25,7 @@ SUITES = [module.name for module in pkgutil.iter_modules(configs.__path__)]
         (lambda: Optimizer(warmup=1.5), "warmup is a share"),
         (lambda: Optimizer(learning_rate=-1.0), "learning_rate must be positive"),
         (lambda: Data(images=-100), "cannot be negative"),
-        (lambda: replace(Run(), {"model.depth": 3}), "Model has no field 'depth'"),
+        (lambda: replace(Run(), {"model.depth": 3}), "VisionLanguageConfig has no field 'depth'"),
     ],
 )
 def test_bad_values_are_refused(build, message):
@@ -63,9 +64,9 @@ def test_what_a_source_does_not_take_is_refused(source, field, value, message):
 
 
 def test_replace_changes_fields_at_once():
-    run = replace(Run(), {"model.fusion": "blind"})
-    assert run.model.fusion == "blind"
-    assert replace(run, {"model.fusion": "cross-attention"}) == Run()
+    run = replace(Run(), {"model.context_view": "none"})
+    assert run.model.context_view == "none"
+    assert replace(run, {"model.context_view": "tokens"}) == Run()
     # Six heads do not divide the width of the base.
     changes = {"model.heads": np.int64(6), "data.tasks": ["caption"], "model.width": 96}
     wide = replace(Run(), changes)
@@ -108,7 +109,8 @@ def test_claims_and_quick_have_defaults():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model.fusion": "flamingo"}, "model.fusion takes one of blind, .*, got 'flamingo'"),
+        ({"model.context_view": "all"}, "model.context_view takes one of tokens, .*, got 'all'"),
+        ({"model.preset": "flamengo"}, "unknown preset 'flamengo', did you mean 'flamingo'"),
         ({"model.heads": 4.5}, "model.heads takes a whole number, got 4.5"),
         ({"model.heads": True}, "model.heads takes a whole number, got True"),
         ({"steps": "800"}, "steps takes a whole number, got '800'"),
@@ -117,9 +119,9 @@ def test_claims_and_quick_have_defaults():
         ({"optimizer.learning_rate": float("nan")}, "learning_rate takes a finite number, got nan"),
         ({"data.tasks": "caption"}, "data.tasks takes a tuple of which each is one of question"),
         ({"data.texts_per_image": True}, "data.texts_per_image takes a whole number, got True"),
-        ({"model.depth": 3}, "Model has no field 'depth'; it has fusion, "),
+        ({"model.depth": 3}, "VisionLanguageConfig has no field 'depth'; it has preset, "),
         ({"steps.x": 3}, "steps is a value and has no field 'x'"),
-        ({"model": 3}, "model takes a Model, got 3"),
+        ({"model": 3}, "model takes a VisionLanguageConfig, got 3"),
         ({"model": Model(heads=2), "model.width": 8}, "model is changed as a whole and in part"),
         ({3: 1}, "a field is named by a text"),
         (None, "takes a dict of changes by field, got None"),
@@ -219,10 +221,29 @@ def test_a_grid_of_values_that_are_named_alike_is_refused(values):
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_shipped_variants_change_one_field(name):
+def test_shipped_variants_change_the_model_alone(name):
     suite = importlib.import_module(f"configs.{name}").SUITE
     assert suite.name == name
-    assert all(len(changes) == 1 for changes in suite.variants.values())
+    runs = {variant: suite.run(variant) for variant in suite.variants}
+    for variant, run in runs.items():
+        assert run == dataclasses.replace(suite.base, model=run.model), variant
+    models = [run.model for run in runs.values()]
+    assert all(models.count(model) == 1 for model in models)
+
+
+def test_a_fusion_is_said_by_the_fields_that_have_replaced_it():
+    fusion = importlib.import_module("configs.fusion").SUITE
+    for name in fusion.variants:
+        with pytest.warns(DeprecationWarning, match=r"model\.fusion is now "):
+            run = replace(fusion.base, {"model.fusion": name})
+        assert run == fusion.run(name)
+    former = {"model.perception": "window", "model.expansion": 3, "model.contexts": ("layout",)}
+    with pytest.warns(DeprecationWarning, match="is now"):
+        model = replace(Run(), former).model
+    assert (model.image_encoder, model.contexts) == ("window", ("boxes",))
+    assert model.block.mlp.expansion == 3.0
+    with pytest.raises(ValueError, match=r"model\.fusion is now model\.preset: give one"):
+        replace(Run(), {"model.fusion": "co-attention", "model.preset": "meter"})
 
 
 def test_what_a_save_left_in_a_removed_folder_is_nothing_foreign(tmp_path):

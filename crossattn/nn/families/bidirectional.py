@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import jax.numpy as jnp
+
 from crossattn import renamed
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.layers.dense import Dense
@@ -53,7 +55,7 @@ class BidirectionalAttention(PolicyModule):
     def __call__(
         self,
         x: Float[Array, "B T M"],
-        context: Float[Array, "B S N"],
+        context: Float[Array, "I S N"],
         *,
         mask: Mask,
         context_to_x: Mask | None,
@@ -66,7 +68,7 @@ class BidirectionalAttention(PolicyModule):
     def both(
         self,
         x: Float[Array, "B T M"],
-        context: Float[Array, "B S N"],
+        context: Float[Array, "I S N"],
         *,
         mask: Mask,
         context_to_x: Mask | None,
@@ -84,9 +86,12 @@ class BidirectionalAttention(PolicyModule):
             return projection(stream).reshape(*stream.shape[:2], self.heads, size)
 
         flat = lambda out: out.reshape(*out.shape[:2], self.heads * size)
-        here, there = heads(self.reference, x), heads(self.context_reference, context)
+        here = heads(self.reference, x)
+        # Several rows of x may share a context, which is projected once.
+        each = lambda heads: jnp.repeat(heads, x.shape[0] // context.shape[0], axis=0)
+        there = each(heads(self.context_reference, context))
         attend = partial(attend_over, self.layout, implementation=self.implementation)
-        read, trace = attend(here, there, heads(self.context_value, context), mask=mask)
+        read, trace = attend(here, there, each(heads(self.context_value, context)), mask=mask)
         read = self.out(flat(read))
         if context_to_x is None:
             return read, None, (trace, None)

@@ -12,7 +12,7 @@ from crossattn.nn.dtypes import promoted
 from crossattn.nn.families.two_stream import Stream, TwoStreamConfig
 from crossattn.nn.module import PolicyModule
 from crossattn.nn.scan import Remat, scan_layers
-from crossattn.nn.sublayers import both
+from crossattn.nn.sublayers import both, combine_masks
 from crossattn.nn.tables import learned
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
@@ -47,24 +47,38 @@ class BottleneckLayer(PolicyModule):
         *,
         x_mask: Mask | None = None,
         context_mask: Mask | None = None,
-    ) -> tuple[Streams, Float[Array, "B R M"], Traces]:
-        """Returns the streams, the shared tokens, and the traces of both layers.
+        self_mask: Mask | None = None,
+        shared_mask: Mask | None = None,
+        context_after: bool = True,
+    ) -> tuple[Streams, Float[Array, "B R M"], tuple[AttentionTrace, AttentionTrace | None]]:
+        """Run the layer; queries and keys of its traces end with the R shared tokens.
 
-        Queries and keys of a trace are those of its stream, and behind them the R shared tokens.
+        Args:
+          streams: x (B, T, M) and the context (B, S, M).
+          shared: tokens that both read and write.
+          x_mask: which tokens of x are there: a mask of keys.
+          context_mask: which tokens of the context are there.
+          self_mask: what tokens of x may see of x besides, `Mask.causal(0)` of a text.
+          shared_mask: tokens of x that the shared ones may read, a mask of keys: of a causal text
+            none that is to be predicted, or the others would read it in the next layer.
+          context_after: whether the shared tokens are read behind this layer; if not, neither they
+            nor the context are computed: they come out as they came in.
+
+        Returns:
+          The streams, the shared tokens, and the traces of both layers.
         """
-        found = [
-            self._one(side, stream, shared, mask)
-            for side, stream, mask in zip(
-                (self.x, self.context), streams, (x_mask, context_mask), strict=True
-            )
-        ]
-        (x, one, trace), (context, other, trace_back) = found
+        masks = x_mask, self_mask, shared_mask
+        x, one, trace = self._one(self.x, streams[0], shared, masks)
+        if not context_after:
+            return (x, streams[1]), shared, (trace, None)
+        masks = context_mask, None, None
+        context, other, trace_back = self._one(self.context, streams[1], shared, masks)
         return (x, context), (one + other) / 2, (trace, trace_back)
 
-    def _one(self, side, stream, shared, mask):
+    def _one(self, side, stream, shared, masks):
         (B, T, _), R = stream.shape, shared.shape[1]
         y = jnp.concatenate([stream, shared], axis=1)
-        y, trace = side.reads_itself(y, _with_shared(mask, B, T, R))
+        y, trace = side.reads_itself(y, _with_shared(*masks, B, T, R))
         stream, shared = jnp.split(side.feeds(y), [T], axis=1)
         return stream, shared, trace
 
@@ -148,12 +162,24 @@ class Bottleneck(PolicyModule):
         return streams, kept
 
 
-def _with_shared(mask: Mask | None, B: int, T: int, R: int) -> Mask:
-    """The mask of T keys, and R more that everyone sees."""
-    if mask is None or not mask.terms:
+def _with_shared(
+    keys: Mask | None, own: Mask | None, told: Mask | None, B: int, T: int, R: int
+) -> Mask:
+    """What T tokens see of themselves, by `keys` and `own`, R shared ones by `keys` and `told`.
+
+    All see the shared tokens.
+    """
+    given = [mask for mask in (keys, own, told) if mask is not None and mask.terms]
+    if not given:
         return Mask()
-    seen = mask.visible(B, T, T)
-    if seen.shape[2] != 1:
-        raise ValueError("a stream with shared tokens takes masks of keys: Mask.keys or lengths")
-    seen = jnp.broadcast_to(seen, (*seen.shape[:3], T))
-    return Mask.dense(jnp.pad(seen, ((0, 0), (0, 0), (0, 0), (0, R)), constant_values=True))
+    for mask in (keys, told):
+        if mask is not None and mask.visible(B, T, T).shape[2] != 1:
+            raise ValueError(
+                "a stream with shared tokens takes masks of keys: Mask.keys or lengths"
+            )
+    one, other = combine_masks(keys, own), combine_masks(keys, told)
+    B = max(mask.visible(B, T, T).shape[0] for mask in given)
+    seen = jnp.broadcast_to(one.visible(B, T, T), (B, 1, T, T))
+    read = jnp.broadcast_to(other.visible(B, T, T), (B, 1, T, T))[:, :, :1]
+    rows = jnp.concatenate([seen, jnp.broadcast_to(read, (B, 1, R, T))], axis=2)
+    return Mask.dense(jnp.pad(rows, ((0, 0), (0, 0), (0, 0), (0, R)), constant_values=True))

@@ -67,7 +67,9 @@ class CocaDecoder(PolicyModule):
         *,
         mask: Mask | None = None,
         self_mask: Mask | None = None,
+        query_positions: Float[Array, "_ T _"] | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
+        **where: Any,
     ) -> tuple[Float[Array, "B T M"], Float[Array, "B T M"], Any]:
         """Run both halves; the text is causal.
 
@@ -76,14 +78,17 @@ class CocaDecoder(PolicyModule):
           context: (I, S, N), or what `project` made of it.
           mask: what of the context the words may see.
           self_mask: what they may see of each other, besides being causal.
+          query_positions: of the words, where the configuration has positions.
           observe: applied to every trace of the upper half.
+          **where: what else the upper `Stack` takes: `visible`, `key_positions`.
 
         Returns:
           The stream, what the lower half made of the text alone, and what was observed.
         """
         causal = combine_masks(Mask.causal(0), self_mask)
-        text, _ = self.text(x, None, self_mask=causal)
-        y, kept = self.joint(text, context, mask=mask, self_mask=causal, observe=observe)
+        both: dict[str, Any] = {"self_mask": causal, "query_positions": query_positions}
+        text, _ = self.text(x, None, **both)
+        y, kept = self.joint(text, context, mask=mask, observe=observe, **both, **where)
         return y, text, kept
 
     def project(

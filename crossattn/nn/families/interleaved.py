@@ -15,7 +15,7 @@ from crossattn.nn.module import PolicyModule
 from crossattn.nn.scan import Remat, scan_layers
 from crossattn.nn.sublayers import combine_masks
 from crossattn.ops import AttentionTrace, Mask
-from crossattn.shapes import Array, Float, Int
+from crossattn.shapes import Array, Bool, Float, Int
 
 __all__ = ["Interleaved"]
 
@@ -97,6 +97,7 @@ class Interleaved(PolicyModule):
         context: Float[Array, "I S N"] | ProjectedContext,
         *,
         mask: Mask,
+        visible: Bool[Array, "L I S"] | None = None,
         self_mask: Mask | None = None,
         query_positions: Float[Array, "_ T _"] | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
@@ -108,6 +109,7 @@ class Interleaved(PolicyModule):
           context: tokens of all images (I, S, N), or what `project` made of them; B / I
             neighbouring rows of x share one, as in `Block`.
           mask: which words see which of them, see `Mask.media`; for I contexts.
+          visible: tokens that each group may see besides, as in `Stack`.
           self_mask: which words before them the words may see; all when None.
           query_positions: of the words in the text blocks, where their design places them.
           observe: as in `Stack`, of the blocks that read images.
@@ -117,21 +119,20 @@ class Interleaved(PolicyModule):
         """
 
         def step(group, x, shared, own):
-            context, where = shared
-            x, trace = group(x, context if own is None else own, **where)
+            (context, mask, where), (mine, keys) = shared, own
+            mask = mask if keys is None else mask & Mask.keys(keys)
+            x, trace = group(x, context if mine is None else mine, mask=mask, **where)
             return x, observe(trace)
 
         x, context = promoted(self.dtype, x, context)
         own = context if isinstance(context, ProjectedContext) else None
         where = {
-            "mask": mask,
             "self_mask": combine_masks(Mask.causal(0), self_mask),
             "query_positions": query_positions,
         }
-        shared, layers = (context if own is None else None, where), self.groups
-        return scan_layers(
-            step, self._group(), x, (shared,), (own,), layers=layers, remat=self.remat
-        )
+        shared, depth = (context if own is None else None, mask, where), {"layers": self.groups}
+        both = (own, visible)
+        return scan_layers(step, self._group(), x, (shared,), (both,), **depth, remat=self.remat)
 
     def project(
         self, context: Float[Array, "I S N"], *, mask: Mask | None = None

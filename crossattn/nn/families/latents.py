@@ -51,6 +51,7 @@ class Latents(Module):
         *,
         mask: Mask | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
+        **positions: Any,
     ) -> tuple[Float[Array, "B L M"], Any]:
         """Read the context.
 
@@ -59,6 +60,7 @@ class Latents(Module):
           mask: what of it the queries may see. Where they see nothing they are not changed by it:
             they run through the other sublayers.
           observe: applied to the trace of the attention to the context.
+          **positions: `query_positions` and `key_positions`, where the reader has positions.
 
         Returns:
           The queries after they have read, in the dtype of the context (of the stack, where it has
@@ -69,10 +71,10 @@ class Latents(Module):
         latents = learned(self, "latents", start, (self.count, self.reader.width), made_in)
         x = latents.astype(context.dtype)[None].repeat(context.shape[0], axis=0)
         if isinstance(self.reader, Stack):
-            y, kept = self.reader(x, context, mask=mask, observe=observe)
+            y, kept = self.reader(x, context, mask=mask, observe=observe, **positions)
         else:
             trace: Any
-            y, trace = self.reader(x, context, mask=mask)
+            y, trace = self.reader(x, context, mask=mask, **positions)
             kept = observe(trace)
         if not self.final_norm:
             return y, kept

@@ -56,23 +56,29 @@ class Prefix(PolicyModule):
 
     def __call__(
         self,
-        streams: tuple[Float[Array, "B T M"], Float[Array, "B S M"]],
+        streams: tuple[Float[Array, "B T M"], Float[Array, "I S M"]],
         *,
         x_mask: Mask | None = None,
         context_mask: Mask | None = None,
         self_mask: Mask | None = None,
         x_positions: Float[Array, "_ T _"] | None = None,
         context_positions: Float[Array, "_ S _"] | None = None,
-    ) -> tuple[tuple[Float[Array, "B T M"], Float[Array, "B S M"]], AttentionTrace]:
+        readable: Mask | None = None,
+        context_after: bool = True,
+    ) -> tuple[tuple[Float[Array, "B T M"], Float[Array, "I S M"]], AttentionTrace]:
         """Run the layer.
 
         Args:
-          streams: words (B, T, M) and context (B, S, M).
+          streams: words (B, T, M) and context (I, S, M), which B / I neighbouring texts share.
           x_mask: which words are there.
           context_mask: which tokens of the context are there.
           self_mask: what the words may see of each other; the words before them when None.
           x_positions: of the words, where the design places them.
           context_positions: of the context, likewise.
+          readable: tokens of the context that may be read in this layer, a mask of keys; others
+            keep a stream of their own.
+          context_after: whether the context is read behind this layer; if not it comes out as it
+            came in.
 
         Returns:
           Both streams, and the trace of the words reading the context: its weights sum to less than
@@ -87,10 +93,11 @@ class Prefix(PolicyModule):
         x, context = promoted(self.dtype, x, context)
         seen = combine_masks(self_mask or Mask.causal(0), x_mask)
         x = zero_masked(x, x_mask, x.shape[1])
-        context, there = self.project(
-            context, context_mask=context_mask, context_positions=context_positions
-        )
-        there = replace(there, mask=context_mask)
+        context = zero_masked(context, context_mask, context.shape[1])
+        shown = combine_masks(context_mask, readable)
+        context, there = self._read_itself(context, shown, context_positions, context_after)
+        there, shown = spread(there, shown, x.shape[0])
+        there = replace(there, mask=shown)
         words = self.self_residual.before(x)
         here = self.self_attention.project(words, mask=seen, positions=x_positions)
         x, trace = self._reads(x, words, there, here, x_positions)
@@ -105,11 +112,14 @@ class Prefix(PolicyModule):
     ) -> tuple[Float[Array, "B S M"], ProjectedContext]:
         """The context behind this layer, and the keys and values that words read of it."""
         context = zero_masked(context, context_mask, context.shape[1])
+        return self._read_itself(context, context_mask, context_positions, True)
+
+    def _read_itself(self, context, mask, positions, after):
         tokens, attention = self.self_residual.before(context), self.self_attention
-        there = attention.project(tokens, positions=context_positions)
-        answer, _ = attend_or_zero(
-            attention, tokens, there, mask=context_mask, x_positions=context_positions
-        )
+        there = attention.project(tokens, positions=positions)
+        if not after:
+            return context, there
+        answer, _ = attend_or_zero(attention, tokens, there, mask=mask, x_positions=positions)
         return self._fed(self.self_residual(context, answer)), there
 
     def decode_step(

@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from crossattn import renamed
@@ -23,6 +25,12 @@ from crossattn.shapes import Array, Float
 __all__ = ["Stream", "TwoStreams"]
 
 Pair = tuple[Array | None, Array | None]
+# Who reads the other stream: x is 0, the context 1.
+EXCHANGES: dict[str, tuple[int, ...]] = {
+    "cross": (0, 1),
+    "x_to_context": (0,),
+    "context_to_x": (1,),
+}
 
 
 class Stream(PolicyModule):
@@ -128,7 +136,7 @@ class TwoStreams(PolicyModule):
     @renamed.arguments(back_mask="context_to_x_mask")
     def __call__(
         self,
-        streams: tuple[Float[Array, "B T M"], Float[Array, "B S N"]],
+        streams: tuple[Float[Array, "B T M"], Float[Array, "I S N"]],
         *,
         x_mask: Mask | None = None,
         context_mask: Mask | None = None,
@@ -136,15 +144,18 @@ class TwoStreams(PolicyModule):
         context_to_x_mask: Mask | None = None,
         x_positions: Float[Array, "_ T _"] | None = None,
         context_positions: Float[Array, "_ S _"] | None = None,
-        towers: tuple[Float[Array, "B T M"], Float[Array, "B S N"]] | None = None,
+        towers: tuple[Float[Array, "B T M"], Float[Array, "I S N"]] | None = None,
+        readable: Mask | None = None,
+        context_after: bool = True,
     ) -> tuple[
-        tuple[Float[Array, "B T M"], Float[Array, "B S N"]],
+        tuple[Float[Array, "B T M"], Float[Array, "_ S N"]],
         tuple[AttentionTrace | None, AttentionTrace | None],
     ]:
         """Run the sublayers in their order.
 
         Args:
-          streams: x (B, T, M) and the context (B, S, N).
+          streams: x (B, T, M) and the context (I, S, N). B / I neighbouring rows of x may share
+            one until it reads x; from there on each has its own (B, S, N).
           x_mask: which tokens of x are there, for whoever reads them.
           context_mask: which tokens of the context are there.
           self_mask: what tokens of x may see of x besides.
@@ -153,6 +164,10 @@ class TwoStreams(PolicyModule):
           x_positions: of x, where the design places it.
           context_positions: of the context, likewise.
           towers: states of the towers, for a design with a "link".
+          readable: tokens of the context that may be read in this layer, a mask of keys; others
+            keep a stream of their own.
+          context_after: whether the context is read behind this layer; if not, what nobody reads
+            of it is not computed.
 
         Returns:
           Both streams, and the traces of x reading the context and of the context reading x, None
@@ -174,30 +189,38 @@ class TwoStreams(PolicyModule):
         ]
         pair, joined = seen(streams), () if towers is None else seen(towers)
         old = list(pair)
-        here, there = combine_masks(x_mask), combine_masks(context_mask)
+        here, there = combine_masks(x_mask), combine_masks(context_mask, readable)
         own = combine_masks(here, self_mask), there
         others = there, combine_masks(here, context_to_x_mask)
-        traces, turn = [None, None], 0
-        alone = sides[:1] if self.config.one_sided else sides
-        for sublayer in self.config.order:
-            if sublayer == "link":
-                pair = [side.link(*two) for side, *two in zip(sides, pair, joined, strict=True)]
-            elif sublayer == "norm":
-                pair = [side.norm(stream) for side, stream in zip(sides, pair, strict=True)]
-            elif sublayer == "self":
-                for i, side in enumerate(alone):
-                    pair[i], _ = side.reads_itself(pair[i], own[i], positions[i])
-                continue
-            elif sublayer == "mlp":
-                for i, side in enumerate(alone):
-                    pair[i] = side.feeds(pair[i], turn)
-                turn += 1
-            else:
-                readers = {"cross": (0, 1), "x_to_context": (0,), "context_to_x": (1,)}[sublayer]
+        traces, turn, few = [None, None], 0, pair[1].shape[0]
+        for place, sublayer in enumerate(self.config.order):
+            alone = self._changed(place, sublayer, context_after)
+            if sublayer in EXCHANGES:
                 read = old if sublayer == "cross" else list(pair)
-                self._exchange(readers, pair, read, traces, others, positions)
-            old = list(pair)
+                seen = _each(others[0], few, pair[1].shape[0]), others[1]
+                if readers := [i for i in EXCHANGES[sublayer] if i in alone]:
+                    self._exchange(readers, pair, read, traces, seen, positions)
+            for i in () if sublayer in EXCHANGES else alone:
+                if sublayer == "link":
+                    pair[i] = sides[i].link(pair[i], _each(joined[i], few, pair[i].shape[0]))
+                elif sublayer == "norm":
+                    pair[i] = sides[i].norm(pair[i])
+                elif sublayer == "self":
+                    mask = _each(own[i], few, pair[i].shape[0])
+                    pair[i], _ = sides[i].reads_itself(pair[i], mask, positions[i])
+                else:
+                    pair[i] = sides[i].feeds(pair[i], turn)
+            turn += sublayer == "mlp"
+            old = old if sublayer == "self" else list(pair)
         return (pair[0], pair[1]), (traces[0], traces[1])
+
+    def _changed(self, place: int, sublayer: str, context_after: bool) -> tuple[int, ...]:
+        """The streams (0: x, 1: the context) that a sublayer changes, as far as they are read."""
+        order, given = self.config.order, self.config.one_sided
+        last = max((i for i, one in enumerate(order) if 0 in EXCHANGES.get(one, ())), default=-1)
+        # An exchange of both reads the other as it was before.
+        unread = not context_after and place >= last
+        return (0,) if unread or sublayer in given else (0, 1)
 
     @property
     def _widths(self) -> tuple[int, int]:
@@ -231,22 +254,54 @@ class TwoStreams(PolicyModule):
         keys = [join.before(stream) for join, stream in zip(joins, other, strict=True)]
         if self.config.exchange == "one-product":
             found: Any
-            *read, found = self.exchange.both(*given, mask=masks[0], context_to_x=masks[1])
+            back = masks[1] if 1 in readers else None
+            seen = _each(masks[0], pair[1].shape[0], pair[0].shape[0])
+            *read, found = self.exchange.both(*given, mask=seen, context_to_x=back)
             for i in readers:
                 answer = zero_unless_visible(read[i], found[i].valid)
-                pair[i], traces[i] = joins[i](pair[i], answer), found[i]
+                pair[i], traces[i] = _joined(joins[i], pair[i], answer), found[i]
             return
         for i in readers:
             side = self.x if self.config.exchange == "shared" else self._sides[i]
-            answer, traces[i] = attend_or_zero(
+            answer, traces[i] = _read(
                 side.cross_attention,
                 given[i],
                 keys[1 - i],
                 mask=masks[i],
-                x_positions=positions[i],
-                context_positions=positions[1 - i],
+                positions=(positions[i], positions[1 - i]),
             )
-            pair[i] = joins[i](pair[i], answer)
+            pair[i] = _joined(joins[i], pair[i], answer)
+
+
+def _read(attention, x, context, *, mask, positions):
+    """`attend_or_zero` of rows of which several share a context, or a context with several rows."""
+    (B, T, M), I = x.shape, context.shape[0]  # noqa: E741 - I counts contexts
+    if I > B:  # a context that is still shared reads each of its texts
+        x = _each(x, B, I)
+        return _read(attention, x, context, mask=mask, positions=positions)
+    own, other = positions
+    if own is not None and B != I:
+        own = jnp.broadcast_to(own, (B, *own.shape[1:])).reshape(I, -1, own.shape[-1])
+    y, trace = attend_or_zero(
+        attention,
+        x.reshape(I, -1, M),
+        context,
+        mask=mask,
+        x_positions=own,
+        context_positions=other,
+    )
+    return y.reshape(B, T, -1), trace
+
+
+def _each(tree: Any, few: int, many: int) -> Any:
+    """What each of a few rows has, for all rows that share it."""
+    few_rows = lambda leaf: jnp.ndim(leaf) and leaf.shape[0] == few
+    each = lambda leaf: jnp.repeat(leaf, many // few, axis=0) if few_rows(leaf) else leaf
+    return tree if few == many else jax.tree.map(each, tree)
+
+
+def _joined(residual: Residual, stream: Array, read: Array) -> Array:
+    return residual(_each(stream, stream.shape[0], read.shape[0]), read)
 
 
 def _head_size(config: TwoStreamConfig, width: int, heads: int) -> int:

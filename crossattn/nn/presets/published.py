@@ -127,7 +127,7 @@ SAM = TwoStreamConfig(
     order=("self", "x_to_context", "mlp", "context_to_x"),
     residual=ResidualConfig(norm="post"),
     inner=0.5,
-    one_sided=True,
+    one_sided=("self", "mlp"),
     self_attention=ADDED,
     cross_attention=ADDED,
     mlp=MLPConfig(activation="relu", expansion=8.0),

@@ -1,0 +1,153 @@
+"""What a `VisionLanguageDecoder` is made of: plain values, each written once."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from crossattn.fields import positive, settle
+from crossattn.nn import presets
+from crossattn.nn.config import AttentionConfig, BlockConfig, TwoStreamConfig
+from crossattn.nn.layers.patch_encoder import ImageEncoder
+
+__all__ = ["Modality", "VisionLanguageConfig"]
+
+Modality = Literal["image", "boxes"]
+ContextView = Literal["tokens", "mean", "none", "truth"]
+# Views of which the only key is a pooled vector, or none: there are no patches to look at.
+POOLED = ("none", "mean")
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionLanguageConfig:
+    """The decoder and how it is joined to the image."""
+
+    preset: str = "encoder_decoder_pre"
+    """Published design of the layers, see docs/presets.md; a change of it resets block."""
+    block: BlockConfig | TwoStreamConfig | AttentionConfig = None  # type: ignore[assignment]
+    """What each layer is made of; that of the preset unless fields of it are changed."""
+    context_view: ContextView = "tokens"
+    """What words may read of the image: its tokens; their mean; none; truth: at each position the
+    region of the word that it predicts, an upper bound that is told the alignment."""
+    connector: str = ""
+    """Preset that stands between image and decoder and makes so many latents of it, like
+    perceiver_encode; none when empty."""
+    latents: int = 16
+    """Tokens that a connector makes of an image, or that a bottleneck passes on."""
+    cross_every: int = 1
+    """Every so manieth layer reads the context, the others the text alone."""
+    image_encoder: ImageEncoder = "oracle"
+    """What the model perceives of an image: symbolic patches, or pixels in three ways."""
+    contexts: tuple[Modality, ...] = ("image",)
+    """Modalities beside the text: the image, the boxes of its objects (scenes only), or both."""
+    width: int = 64
+    """M, width of all streams."""
+    layers: int = 2
+    """L, number of layers."""
+    heads: int = 4
+    """H, heads of each attention."""
+    dropout: float = 0.0
+    """Share of what a sublayer adds, and of hidden units, that is dropped while training."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """In which all is computed; parameters stay in float32."""
+    remat: Literal["", "everything", "all but products"] = ""
+    """What the backward pass computes again instead of keeping it; nothing when empty."""
+    implementation: str = ""
+    """Kernel of all attention, as that of `attend`; chosen when empty."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "block", _block(self.preset, self.block))
+        settle(self, "model.")
+        counts = {"latents": self.latents, "cross_every": self.cross_every}
+        positive("model.", width=self.width, layers=self.layers, heads=self.heads, **counts)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout is a share in [0, 1), got {self.dropout}")
+        if not self.contexts or len(set(self.contexts)) < len(self.contexts):
+            raise ValueError(
+                f"model.contexts are one or more different modalities, got {self.contexts}"
+            )
+        if self.use == "adapter" and len(self.contexts) < 2:
+            raise ValueError(
+                f"{self.preset} reads two contexts: set model.contexts to image and boxes"
+            )
+        if self.width % self.heads:
+            raise ValueError(f"model.width {self.width} is not a multiple of heads {self.heads}")
+        self._check_connector()
+        self._check_view()
+        self._check_depth()
+
+    def implied(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields that follow from new values of others: another preset has another block."""
+        return {"block": presets.config(changes["preset"])} if "preset" in changes else {}
+
+    @property
+    def use(self) -> str:
+        """How the layers are joined to the image: see `Preset.use`."""
+        return presets.get(self.preset).use
+
+    @property
+    def reading_layers(self) -> int:
+        """How many layers read the context: the leading axis of visibility and observations."""
+        if self.use == "bottleneck":
+            return self.layers - 1
+        if presets.get(self.preset).family == "coca":
+            return self.layers - self.layers // 2
+        return self.layers // self.cross_every
+
+    @property
+    def attends(self) -> bool:
+        """Whether words look at patches, each by itself."""
+        return self.context_view not in POOLED
+
+    def _check_connector(self) -> None:
+        if not self.connector:
+            return
+        if presets.get(self.connector).use != "connector":
+            known = [name for name in presets.names() if presets.get(name).use == "connector"]
+            raise ValueError(
+                f"model.connector {self.connector} makes no latents of an image: choose one of "
+                f"{', '.join(known)}"
+            )
+        if self.use != "decoder":
+            raise ValueError(
+                f"model.connector stands before a decoder like encoder_decoder_pre, not before "
+                f"{self.preset}, which is of use {self.use}"
+            )
+
+    def _check_view(self) -> None:
+        if self.context_view in ("tokens", "none"):
+            return
+        direct = self.use == "decoder" and not self.connector
+        if not direct and not (self.context_view == "truth" and self.use == "interleaved"):
+            raise ValueError(
+                f"model.context_view {self.context_view} is for words that read the context itself "
+                f"(encoder_decoder_pre and the like), not for {self.connector or self.preset}"
+            )
+
+    def _check_depth(self) -> None:
+        if self.cross_every > 1 and self.use not in ("decoder", "interleaved"):
+            raise ValueError(
+                f"model.cross_every is for decoders, {self.preset} reads the context in every "
+                "layer: leave it at 1"
+            )
+        if self.layers % self.cross_every:
+            raise ValueError(
+                f"model.layers {self.layers} is not a multiple of cross_every {self.cross_every}"
+            )
+        if self.use == "bottleneck" and self.layers < 2:
+            raise ValueError(
+                f"{self.preset} needs model.layers of at least 2: its tokens carry in one layer "
+                "what words read in the next"
+            )
+
+
+def _block(preset: str, block: Any) -> Any:
+    """The block of a model of a preset, of what is given: nothing, a dict, or a configuration."""
+    own = presets.config(preset)
+    if block is None or own is None:
+        return own
+    if not isinstance(block, type(own)):
+        raise ValueError(
+            f"model.block of preset {preset} is a {type(own).__name__}, got a "
+            f"{type(block).__name__}: change model.preset as well"
+        )
+    return block

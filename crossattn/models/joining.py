@@ -1,0 +1,253 @@
+"""How words are joined to the context: one small function for each use of a preset."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from crossattn.models.config import VisionLanguageConfig
+from crossattn.models.image_attention import ImageAttention
+from crossattn.nn import presets
+from crossattn.nn.block import Block
+from crossattn.nn.config import BlockConfig
+from crossattn.nn.families.coca import CocaDecoder
+from crossattn.nn.families.interleaved import Interleaved
+from crossattn.nn.families.latents import Latents
+from crossattn.nn.families.qformer import QFormer
+from crossattn.nn.module import PolicyModule
+from crossattn.nn.scan import scan_layers
+from crossattn.nn.stack import Stack
+from crossattn.nn.sublayers import combine_masks
+from crossattn.nn.tables import learned
+from crossattn.ops import AttentionTrace, Mask
+from crossattn.shapes import Array, Float
+
+__all__ = ["Streams", "connected", "decoded"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Streams:
+    """What is joined.
+
+    Attributes:
+      config: of the model.
+      x: words (B, T, M).
+      place: their learned positions (T, M), which are among x.
+      context: (I, S, M), or one for each layer (L, I, S, M).
+      visible: tokens of it that may be read by every layer or by each, (1|L, I, S).
+      truth: (B, T, P) what position t may see of the patches; None: all.
+      prompt: (B, T) words that the context may read.
+      patches: P, number of the first tokens of the context that are patches.
+      observe: applied to the `ImageAttention` of each layer.
+      policy: fields of every module.
+    """
+
+    config: VisionLanguageConfig
+    x: Any
+    place: Any
+    context: Any
+    visible: Any
+    truth: Any
+    prompt: Any
+    patches: int
+    observe: Callable[[ImageAttention], Any]
+    policy: dict[str, Any]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Width and heads of every layer."""
+        return self.config.width, self.config.heads
+
+    @property
+    def remat(self) -> Any:
+        """As the field of stacks."""
+        return self.config.remat or None
+
+    def each(self, leaf: Array) -> Array:
+        """What all layers share (1, ...) or each has (L, ...), for each layer that reads."""
+        return jnp.broadcast_to(leaf, (self.config.reading_layers, *leaf.shape[1:]))
+
+    def look(
+        self, trace: AttentionTrace, through: AttentionTrace | None = None, *, shared: int = 0
+    ) -> Any:
+        """What is observed of one layer."""
+        texts = self.x.shape[0] // trace.q.shape[0]
+        return self.observe(ImageAttention(trace, through, self.patches, texts, shared))
+
+    def positions(self, model: nn.Module, config: Any) -> tuple[Any, Any]:
+        """Of the words and of the context, as the attentions of a configuration take them.
+
+        Coordinates stand on one line of words and on one of context tokens; vectors are learned.
+        """
+        kinds = {config.self_attention.positions, config.cross_attention.positions} - {None}
+        if len(kinds) > 1:
+            raise ValueError(
+                "model.block: self_attention.positions and cross_attention.positions are both "
+                '"rotary" or both "add" where both are given'
+            )
+        S = self.context.shape[-2]
+        if kinds == {"add"}:
+            start = nn.initializers.normal(0.1)
+            there = learned(model, "context_position", start, (S, self.config.width))
+            return self.place[None], there[None]
+        return (line(self.x.shape[1]), line(S)) if kinds else (None, None)
+
+
+def line(size: int) -> Float[Array, "1 T 1"]:
+    """Coordinates on a line."""
+    return jnp.arange(size, dtype=jnp.float32)[None, :, None]
+
+
+def grid(size: int, side: float) -> Float[Array, "1 T 2"]:
+    """Coordinates of so many tokens, row by row, on a square of that side.
+
+    >>> grid(4, 8).tolist()
+    [[[2.0, 2.0], [2.0, 6.0], [6.0, 2.0], [6.0, 6.0]]]
+    """
+    columns = -(-size // round(size**0.5)) if size else 1
+    place = jnp.arange(size)
+    both = jnp.stack([place // columns, place % columns], axis=-1)
+    return ((both.astype(jnp.float32) + 0.5) * (side / columns))[None]
+
+
+def decoded(model: nn.Module, s: Streams, block: BlockConfig | None = None, inner: Any = None):
+    """Words that read the context, in every layer or in some.
+
+    Args:
+      model: in which the modules are made.
+      s: what is joined.
+      block: of each layer; that of the model when None.
+      inner: traces of what made the context of each layer, (L, ...), or None.
+
+    Returns:
+      The words, and what was observed.
+    """
+    config = s.config
+    block = block or config.block
+    words, keys = s.positions(model, block)
+    where: dict[str, Any] = {"self_mask": Mask.causal(0), "mask": _truth(s)}
+    where |= {"visible": s.each(s.visible), "query_positions": words}
+    if block.cross_attention.positions is not None:
+        where["key_positions"] = keys
+    fields = {**s.policy, "remat": s.remat, "name": "stack"}
+    context = s.context
+    if config.context_view == "truth" and ("merged" in block.order or block.concat_queries):
+        # Rows that share a context and have keys of their own take masks of keys alone.
+        texts = s.x.shape[0] // context.shape[0]
+        context = jnp.repeat(context, texts, axis=0)
+        where["visible"] = jnp.repeat(where["visible"], texts, axis=1)
+        where["mask"] = _truth(s, texts=1)
+    if presets.get(config.preset).family == "coca":
+        lower = dataclasses.replace(block, order=("self", "mlp"))
+        stack: Any = CocaDecoder(config.layers, *s.sizes, lower, block, **fields)
+        x, _, kept = stack(s.x, context, **where, observe=s.look)
+        return x, kept
+    every, reading = config.cross_every, config.reading_layers
+    if config.use == "interleaved":
+        text = dataclasses.replace(
+            presets.TEXT,
+            self_attention=block.self_attention,
+            mlp=dataclasses.replace(presets.TEXT.mlp, expansion=block.mlp.expansion),
+        )
+        stack = Interleaved(reading, every, *s.sizes, block, text, **fields)
+        return stack(s.x, context, **where | {"mask": where["mask"] or Mask()}, observe=s.look)
+    if every > 1:
+        group = SparseBlock(*s.sizes, block, every, **s.policy, name="stack")
+        visible = where.pop("visible")
+
+        def step(group, x, context, where, visible):
+            mask = combine_masks(where["mask"], Mask.keys(visible))
+            x, trace = group(x, context, **where | {"mask": mask})
+            return x, s.look(trace)
+
+        depth = {"layers": reading, "remat": s.remat}
+        return scan_layers(step, group, s.x, (context, where), (visible,), **depth)
+    stack = Stack(config.layers, *s.sizes, block, **fields)
+    return stack(s.x, context, **where, others=inner, observe=s.look)
+
+
+class SparseBlock(PolicyModule):
+    """A block that reads the context, and behind it blocks of the same kind that do not.
+
+    Attributes:
+      width: M.
+      heads: H.
+      config: of the first block.
+      every: how many blocks there are.
+      others: as those of `PolicyModule`.
+    """
+
+    width: int
+    heads: int
+    config: BlockConfig
+    every: int
+
+    @nn.compact
+    def __call__(self, x: Array, context: Array, **where: Any) -> tuple[Array, AttentionTrace]:
+        """The words behind all blocks, and the trace of the first; arguments as of `Block`."""
+        sizes = self.width, self.heads
+        x, trace = Block(*sizes, self.config, **self.policy, name="reading")(x, context, **where)
+        order = tuple(part for part in self.config.order if part != "cross")
+        text = dataclasses.replace(self.config, order=order)
+        own = {name: where[name] for name in ("self_mask", "query_positions")}
+        for number in range(1, self.every):
+            x, _ = Block(*sizes, text, **self.policy, name=f"text{number}")(x, None, **own)
+        return x, trace
+
+
+def _truth(s: Streams, texts: int | None = None) -> Mask | None:
+    """The mask of words that each see the true region; all where there is none."""
+    if s.truth is None:
+        return None
+    rows = s.truth.shape[0] if texts else s.context.shape[0]
+    truth = s.truth.reshape(rows, -1, s.truth.shape[-1])
+    somewhere = jnp.any(truth, axis=-1, keepdims=True)
+    other = jnp.ones((*truth.shape[:2], s.context.shape[1] - s.patches), bool)
+    return Mask.dense(jnp.concatenate([truth | ~somewhere, other], axis=-1)[:, None])
+
+
+def connected(model: nn.Module, s: Streams) -> tuple[Array, Any]:
+    """Learned latents read what each layer sees, once where all see the same; words read them."""
+    config = s.config
+    name = config.connector or config.preset
+    decoder = config.block if config.connector else presets.config("encoder_decoder_pre")
+    block = presets.config(name) if config.connector else config.block
+    mlp = dataclasses.replace(decoder.mlp, expansion=config.block.mlp.expansion)
+    decoder = dataclasses.replace(decoder, mlp=mlp)
+    if config.connector:
+        mlp = dataclasses.replace(block.mlp, expansion=config.block.mlp.expansion)
+        block = dataclasses.replace(block, mlp=mlp)
+    layers, flat = s.visible.shape[0], lambda leaf: leaf.reshape(-1, *leaf.shape[2:])
+    context = flat(jnp.broadcast_to(s.context, (layers, *s.context.shape)))
+    read = _qformer if presets.get(name).family == "qformer" else _latents
+    latents, inner = read(s, block, context, Mask.keys(flat(s.visible)))
+    by_layer = lambda leaf: s.each(leaf.reshape(layers, -1, *leaf.shape[1:]))
+    shape = (1, *s.context.shape[:1], config.latents)
+    behind = dataclasses.replace(
+        s, context=by_layer(latents), visible=jnp.ones(shape, bool), truth=None
+    )
+    return decoded(model, behind, decoder, jax.tree.map(by_layer, inner))
+
+
+def _latents(s: Streams, block: BlockConfig, context: Array, mask: Mask) -> tuple[Array, Any]:
+    reader = Block(*s.sizes, block, **s.policy)
+    where = {}
+    if block.cross_attention.positions == "rotary":
+        side = s.patches**0.5
+        keys = grid(s.patches, side)
+        rest = jnp.zeros((1, context.shape[1] - s.patches, 2))
+        where = {"query_positions": grid(s.config.latents, side)}
+        where["key_positions"] = jnp.concatenate([keys, rest], axis=1)
+    module = Latents(s.config.latents, reader, final_norm=True, name="connector")
+    return module(context, mask=mask, observe=lambda trace: trace, **where)
+
+
+def _qformer(s: Streams, block: BlockConfig, context: Array, mask: Mask) -> tuple[Array, Any]:
+    """Two layers, of which the first reads the image: the fewest that a Q-Former has."""
+    fields = {**s.policy, "remat": s.remat, "name": "connector"}
+    module = QFormer(2, *s.sizes, s.config.latents, config=block, **fields)
+    (latents, _), (inner,) = module(context, mask=mask)
+    return latents, inner

@@ -1,0 +1,70 @@
+"""Fields of a run by the names of the release before: for one release more they are understood."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from crossattn.nn.config import MLPConfig, ResidualConfig
+
+__all__ = ["FORMER_PARTS", "present"]
+
+# Parts of a run that had another name.
+FORMER_PARTS = {"optimiser": "optimizer"}
+FORMER_FIELDS = {"model.perception": "model.image_encoder"}
+TWO_STREAMS = {"model.preset": "meter", "model.block.one_sided": ("self",)}
+# What "model.fusion" said, by the fields that say it now.
+FUSIONS: dict[str, dict[str, Any]] = {
+    "cross-attention": {"model.context_view": "tokens"},
+    "blind": {"model.context_view": "none"},
+    "mean-pool": {"model.context_view": "mean"},
+    "oracle-attention": {"model.context_view": "truth"},
+    "resampler": {"model.connector": "perceiver_encode"},
+    "single-stream": {"model.preset": "prefix_lm"},
+    "co-attention": TWO_STREAMS,
+    "bidirectional": {**TWO_STREAMS, "model.block.exchange": "one-product"},
+}
+
+
+def present(changes: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Changes whose fields have their present names: those of the release before are warned of.
+
+    Example:
+      >>> with warnings.catch_warnings(action="ignore"):
+      ...     present({"optimiser.clip": 0.5, "model.fusion": "mean-pool"})
+      {'optimizer.clip': 0.5, 'model.context_view': 'mean'}
+    """
+    found: dict[Any, Any] = {}
+    for path, value in changes.items():
+        for name, new in _present(path, value).items():
+            if name != path:
+                said = f"{path} is now {name}"
+                if name in changes:
+                    raise ValueError(f"{said}: give one of them")
+                warnings.warn(said, DeprecationWarning, stacklevel=3)
+            found[name] = new
+    return found
+
+
+def _present(path: Any, value: Any) -> dict[Any, Any]:
+    if not isinstance(path, str):
+        return {path: value}
+    first, dot, rest = path.partition(".")
+    if first in FORMER_PARTS:
+        return {f"{FORMER_PARTS[first]}{dot}{rest}": value}
+    if path == "model.fusion" and value in FUSIONS:
+        block = {"model.block.residual": ResidualConfig(), "model.block.mlp": MLPConfig(2.0)}
+        fields = FUSIONS[value]
+        return fields | (block if "model.preset" in fields else {})
+    if path == "model.expansion":
+        return {"model.block.mlp.expansion": float(value)}
+    if path == "model.contexts":
+        return {path: _modalities(value)}
+    return {FORMER_FIELDS.get(path, path): value}
+
+
+def _modalities(contexts: Any) -> Any:
+    """Modalities by their present names: "layout" is the former name of "boxes"."""
+    if not isinstance(contexts, tuple | list) or "layout" not in contexts:
+        return contexts
+    warnings.warn("model.contexts layout is now boxes", DeprecationWarning, stacklevel=5)
+    return tuple("boxes" if one == "layout" else one for one in contexts)

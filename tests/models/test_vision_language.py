@@ -1,0 +1,167 @@
+"""The vision-language decoder of every preset: no word leaks, no hidden patch counts.
+
+A preset costs one compilation: its program is run on different data.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from crossattn.models.config import VisionLanguageConfig
+from crossattn.models.vision_language import VisionLanguageDecoder
+from crossattn.nn import presets
+
+I, B, T, P, V, F = 2, 4, 5, 7, 11, 3  # noqa: E741 - I counts images
+PROMPT = 3  # words before the first to predict
+LAYOUTED = {"contexts": ("image", "boxes")}
+LEAN = {"width": 8, "heads": 2, "latents": 3}
+
+# Rows of the laboratory that are no preset as it is published.
+ROWS = {
+    "truth": {"context_view": "truth", **LAYOUTED},
+    "mean": {"context_view": "mean", **LAYOUTED},
+    "none": {"context_view": "none", **LAYOUTED},
+    "boxes": LAYOUTED,
+    "connector": {"connector": "perceiver_encode", **LAYOUTED},
+    "every second": {"cross_every": 2, "layers": 4},
+    "flamingo, every second": {"preset": "flamingo", "cross_every": 2, "layers": 4},
+    "flamingo, truth": {"preset": "flamingo", "context_view": "truth"},
+    "merged, truth": {"preset": "merged", "context_view": "truth"},
+    "meter, three layers": {"preset": "meter", "layers": 3, **LAYOUTED},
+    "prefix, three layers": {"preset": "prefix_lm", "layers": 3, **LAYOUTED},
+    "bottleneck, three layers": {"preset": "bottleneck", "layers": 3},
+    "bidirectional with boxes": {"preset": "bidirectional", **LAYOUTED},
+}
+NAMES = [*presets.names(), *ROWS]
+BLIND = ("none",)
+# There is no map of single patches, or words read what is no patch as well.
+POOLED = ("none", "mean")
+
+
+def fields(name):
+    if name in ROWS:
+        return LEAN | ROWS[name]
+    return LEAN | {"preset": name} | (LAYOUTED if name == "ip_adapter" else {})
+
+
+@pytest.fixture(scope="module")
+def batch():
+    keys = jax.random.split(jax.random.key(0), 4)
+    return {
+        "tokens": jax.random.randint(keys[0], (B, T), 0, V),
+        "images": jax.random.normal(keys[1], (I, P, F)),
+        "truth": jax.random.bernoulli(keys[2], 0.3, (B, T, P)),
+        "prompt": jnp.broadcast_to(jnp.arange(T) < PROMPT, (B, T)),
+        "boxes": jax.random.normal(keys[3], (I, 2, 3)).at[1, 1].set(0.0),
+    }
+
+
+def filled(module, batch):
+    """Random values in the shapes of the model: all of them count, no zeros."""
+    shapes = jax.eval_shape(module.init, jax.random.key(1), **batch)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.4, p.shape), p.dtype), shapes)
+
+
+class Case:
+    """A model, its parameters, and its program."""
+
+    def __init__(self, name, batch):
+        self.config = VisionLanguageConfig(**fields(name))
+        self.module = VisionLanguageDecoder(V, self.config)
+        visible = jnp.ones((self.config.reading_layers, I, P), bool)
+        self.batch = {**batch, "visible": visible}
+        self.params = filled(self.module, self.batch)
+        look = lambda attention: (attention.weights(), attention.mass())
+        self.run = jax.jit(functools.partial(self.module.apply, observe=look))
+
+    def __call__(self, params=None, **changes):
+        return self.run(self.params if params is None else params, **self.batch | changes)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def case(request, batch):
+    yield request.param, Case(request.param, batch)
+    jax.clear_caches()
+
+
+def test_words_ahead_never_matter_nor_those_of_other_texts(case):
+    _, model = case
+    logits, _ = model()
+    tokens = model.batch["tokens"]
+    for position in range(PROMPT, T):
+        changed, _ = model(tokens=tokens.at[:, position].add(1) % V)
+        np.testing.assert_allclose(logits[:, :position], changed[:, :position], atol=2e-6)
+        assert not np.allclose(logits[:, position], changed[:, position], atol=1e-5)
+    changed, _ = model(tokens=tokens.at[1].add(1) % V)
+    np.testing.assert_allclose(logits[0], changed[0], atol=2e-6)
+    assert not np.allclose(logits[1], changed[1], atol=1e-3)
+
+
+def test_hidden_patches_never_matter(case):
+    name, model = case
+    if name in BLIND:
+        return
+    visible = model.batch["visible"].at[:, :, 2:4].set(False)
+    logits, _ = model(visible=visible)
+    images = model.batch["images"].at[:, 2:4].set(jnp.nan)
+    changed, (weights, _) = model(images=images, visible=visible)
+    np.testing.assert_array_equal(logits, changed)
+    assert not np.allclose(logits, model()[0], atol=1e-4)
+    if name not in POOLED:
+        assert not weights[..., 2:4].any()
+
+
+def test_without_any_patch_the_image_never_matters(case):
+    name, model = case
+    nothing = jnp.zeros_like(model.batch["visible"])
+    logits, (_, mass) = model(visible=nothing)
+    other, _ = model(visible=nothing, images=jnp.full((I, P, F), jnp.nan))
+    np.testing.assert_array_equal(logits, other)
+    assert name in POOLED or not mass.any()
+    assert np.isfinite(logits).all()
+
+
+def test_a_knock_out_in_one_layer_is_in_that_layer(case):
+    name, model = case
+    if name in POOLED:
+        return
+    _, (weights, mass) = model()
+    last = model.config.reading_layers - 1
+    assert weights.shape == (last + 1, B, model.config.heads, T, P)
+    _, (changed, _) = model(visible=model.batch["visible"].at[last, :, 2].set(False))
+    if last:
+        np.testing.assert_array_equal(weights[0], changed[0])
+    assert (weights[last, ..., 2] > 0).any()
+    assert not changed[last, ..., 2].any()
+    seen = weights.any(-1)
+    np.testing.assert_allclose(weights.sum(-1)[seen], 1, atol=1e-5)
+    assert (mass <= 1 + 1e-5).all()
+
+
+def test_texts_read_their_own_image(case):
+    """In whatever place of the batch an image stands with its texts."""
+    _, model = case
+    logits, (weights, _) = model()
+    turned = {key: value[::-1] for key, value in model.batch.items() if key != "visible"}
+    texts = np.array([3, 2, 1, 0])
+    again, (seen, _) = model(**turned)
+    np.testing.assert_allclose(logits, again[texts], atol=2e-5)
+    np.testing.assert_allclose(weights, seen[:, texts], atol=2e-5)
+
+
+def test_boxes_are_read_and_absent_ones_are_not(case):
+    name, model = case
+    if "boxes" not in model.config.contexts or name in BLIND:
+        return
+    logits, _ = model()
+    moved, _ = model(boxes=model.batch["boxes"].at[0, 0].add(1.0))
+    texts = B // I
+    np.testing.assert_allclose(logits[texts:], moved[texts:], atol=2e-6)
+    assert not np.allclose(logits[:texts], moved[:texts], atol=1e-4)
+    # Without the one object that is there the second image has patches only.
+    gone, _ = model(boxes=model.batch["boxes"].at[1].set(0.0))
+    assert not np.allclose(gone[texts:], logits[texts:], atol=1e-4)
