@@ -208,6 +208,31 @@ def _instead(node: Any, name: str, start: Mapping[str, Any]) -> Any:
     return described_by(fields[name])[0]()
 
 
+def spelled_out(node: Any) -> Any:
+    """A dataclass whose parts that are None are those that they stand for, see `changed`."""
+    start: dict[str, Any] = {}
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        if value is None and described_by(field.type):
+            value = _instead(node, field.name, start)
+        if dataclasses.is_dataclass(value):
+            start[field.name] = spelled_out(value)
+    return dataclasses.replace(node, **start)
+
+
+def changes_between(one: Any, other: Any, prefix: str = "") -> dict[str, Any]:
+    """What makes another dataclass of one, as `changed` takes it: values by dotted path."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(one):
+        path = prefix + field.name
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if dataclasses.is_dataclass(a) and type(a) is type(b):
+            found |= changes_between(a, b, f"{path}.")
+        elif a != b:
+            found[path] = b
+    return found
+
+
 def _unknown(node: Any, path: str, prefix: str) -> str:
     """What is said of a field that there is not."""
     name = path.partition(".")[0]

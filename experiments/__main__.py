@@ -9,6 +9,7 @@ from .entry import start
 
 COMMANDS = {
     "ablate": "run an ablation suite, resume it, and write its report",
+    "train": "train one model outside any suite, resume it, measure it and report it",
     "evaluate": "measure any checkpoint: answers, attention, knock-outs layer by layer",
     "plan": "compile a run for a TPU slice that is not here: does it fit, what does it send",
     "bench": "measure speed, memory and error on this machine, beside other libraries",

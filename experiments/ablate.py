@@ -14,25 +14,15 @@ python -m experiments.ablate ./mine.py                               (a suite of
 
 import dataclasses
 import functools
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import tyro
-from tqdm import tqdm
 
-from crossattn.data.tfds.records import DataError
 from crossattn.files import printable
-from crossattn.launch.devices import (
-    Devices,
-    describe_parallelism,
-    hold_folder,
-    left_to_run,
-    train_each,
-)
+from crossattn.launch.devices import Devices, describe_parallelism, hold_folder, left_to_run
 from crossattn.launch.interrupts import describe_progress, graceful_interrupt
 from crossattn.launch.launcher import (
     check_changed,
@@ -41,44 +31,29 @@ from crossattn.launch.launcher import (
     describe_jobs,
     launch_suite,
 )
-from crossattn.launch.options import Launch, LaunchError
-from crossattn.launch.progress import Bar
+from crossattn.launch.options import Launch
 from crossattn.launch.results import asked, left_out, write_results
 from crossattn.plan import dry_run
 from crossattn.report.document import write_report
 from crossattn.report.tables.main import terminal_report
 from crossattn.spelling import nearest
 from crossattn.train import ablation
-from crossattn.train.ablation import Finished, Listener
-from crossattn.train.checkpoint import CheckpointError
-from crossattn.train.folder import Folder, FolderError, pending
-from crossattn.train.loop import NonFiniteLossError
+from crossattn.train.ablation import Finished
+from crossattn.train.folder import Folder, pending
 from crossattn.train.multihost import is_writer
-from crossattn.train.parallel import Parallelism, ParallelismError
-from crossattn.train.primary import check_source
+from crossattn.train.parallel import Parallelism
 from crossattn.train.run import Run, replace
-from crossattn.train.source import Dataset, load_dataset
+from crossattn.train.source import Dataset
 from crossattn.train.suite import Suite
 
 from . import suites
-from .command_line import fail, manual, parse, plain_errors, present, typed
+from .command_line import fail, manual, plain_errors, typed
 from .entry import start
 from .exhibition import gallery_of
+from .training import EXPECTED, Flag, keep_programs, load_checked, parse_run, train_all
 
 COMMAND = "ablate"
 QUICK_SEEDS = 3
-Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
-CACHE = Path.home() / ".cache" / "crossattn" / "compiled"
-# What a user can do something about.
-EXPECTED = (
-    FolderError,
-    CheckpointError,
-    DataError,
-    LaunchError,
-    NonFiniteLossError,
-    ParallelismError,
-    ModuleNotFoundError,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,10 +122,8 @@ def main(arguments: list[str]) -> None:
             folder.check_room(sum(len(more) for _, more in pending(suite, folder, options.seeds)))
 
         with hold_folder(folder, command, prepare):
-            if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-                jax.config.update("jax_compilation_cache_dir", str(CACHE))
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-            source = _source(suite)
+            keep_programs()
+            source = load_checked(COMMAND, suite)
             if is_writer():
                 _say_changes(whole, folder)
                 folder.claim(whole)
@@ -173,17 +146,8 @@ def _say_changes(whole: Suite, folder: Folder) -> None:
 def _dry_run(whole: Suite, suite: Suite, folder: Folder, options: Options) -> None:
     if is_writer():
         _say_changes(whole, folder)
-        dry_run.print_dry_run(suite, _source(suite), folder, options.seeds)
+        dry_run.print_dry_run(suite, load_checked(COMMAND, suite), folder, options.seeds)
         print(describe_jobs(suite, folder, options.seeds, options.launch), end="")
-
-
-def _source(suite: Suite) -> Dataset:
-    try:
-        source = load_dataset(suite.base)
-        check_source(suite, source)
-    except ValueError as error:
-        fail(COMMAND, str(error))
-    return source
 
 
 def configure(arguments: list[str]) -> tuple[Suite, Options]:
@@ -193,20 +157,19 @@ def configure(arguments: list[str]) -> tuple[Suite, Options]:
         said = f"{manual(__doc__)}\nSuites:\n{known}\n\n{typed(COMMAND)} SUITE --help: options"
         print(said)
         raise SystemExit(0)
-    name, *rest = present(COMMAND, arguments)
+    name, *rest = arguments
     suite = suites.named(COMMAND, name)
     quick = "--quick" in rest
     base = replace(suite.base, suite.quick) if quick else suite.base
-    base = suites.with_source(COMMAND, rest, base)
     default = Options(base, Launch(), Devices(), seeds=QUICK_SEEDS if quick else Options.seeds)
-    options = parse(COMMAND, default, rest, subject=[name])
+    options, changes = parse_run(COMMAND, default, rest, subject=[name])
     for variant in options.variants:
         if variant not in suite.variants:
             fail(COMMAND, f"{name} has no variant {variant!r}: {nearest(variant, suite.variants)}")
-    for field in {field for changes in suite.variants.values() for field in changes}:
-        if _value(options.run, field) != _value(base, field):
+    for field in changes:
+        if any(map(_decided(field), suite.variants.values())):
             fail(COMMAND, f"--{field} is what the suite {name} varies: leave it out")
-    if options.sweep and options.run.optimizer.learning_rate != base.optimizer.learning_rate:
+    if options.sweep and "optimizer.learning_rate" in changes:
         fail(COMMAND, "--optimizer.learning-rate is what --sweep chooses: leave one of them out")
     try:
         return dataclasses.replace(suite, base=options.run, sweep=options.sweep), options
@@ -214,11 +177,16 @@ def configure(arguments: list[str]) -> tuple[Suite, Options]:
         fail(COMMAND, str(error))
 
 
-def _value(run: Run, field: str) -> Any:
-    value: Any = run
-    for part in field.split("."):
-        value = getattr(value, part)
-    return value
+def _decided(field: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether changes of a variant decide a field: it, a part of it, or what it is a part of."""
+
+    def by(changes: Mapping[str, Any]) -> bool:
+        whole = [*changes, *["model.block"] * ("model.preset" in changes)]
+        return any(f"{field}.".startswith(f"{one}.") for one in whole) or any(
+            one.startswith(f"{field}.") for one in whole
+        )
+
+    return by
 
 
 def work(
@@ -231,24 +199,7 @@ def work(
         print(f"{done} runs are finished, {runs} to go", file=sys.stderr)
     if options.launch.elsewhere:
         return launch_suite(suite, folder, options.seeds, options.launch, COMMAND)
-    total = sum(suite.steps(variant, len(seeds)) for variant, seeds in todo)
-    interval = 0.2 if sys.stderr.isatty() else 10.0
-    bar_options = {"total": total, "unit": "step", "desc": "compiling", "mininterval": interval}
-    with tqdm(**bar_options, disable=not is_writer()) as bar:
-
-        def notify(message: str) -> None:
-            if is_writer():
-                bar.write(f"{COMMAND}: {message}", file=sys.stderr)
-
-        def train(variant: str, seeds: list[int], check: Callable[[], None]) -> None:
-            progress = Bar(bar, check)
-            listener = Listener(progress, notify)
-            ablation.run_variant(
-                suite, variant, seeds, source, folder, listener=listener, parallel=parallel
-            )
-
-        train_each(train, todo, parallel)
-    return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    return train_all(COMMAND, suite, todo, source, folder, parallel)
 
 
 def report(

@@ -86,6 +86,20 @@ def present(command: str, arguments: Sequence[str]) -> list[str]:
     return found
 
 
+def value_of(arguments: Sequence[str], option: str) -> str | None:
+    """What a command line says of an option, before it is parsed; None where it says nothing.
+
+    Example:
+      >>> value_of(["--steps", "3", "--model.preset=t5"], "--model.preset")
+      't5'
+    """
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name == option and (equals or (following and not following.startswith("-"))):
+            return value if equals else following
+    return None
+
+
 def parse(
     command: str, default: Options, arguments: Sequence[str], *, subject: Sequence[str] = ()
 ) -> Options:
@@ -104,7 +118,7 @@ def parse(
                 args=list(arguments),
                 default=default,
                 prog=typed(command, subject),
-                config=(tyro.conf.FlagCreatePairsOff,),
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
             )
     except SystemExit as end:
         if end.code in (0, None):

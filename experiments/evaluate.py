@@ -21,13 +21,11 @@ from tqdm import tqdm
 from crossattn.align.evidence import Evidence
 from crossattn.data.examples import Examples
 from crossattn.data.tfds.records import DataError
-from crossattn.files import printable, write_atomically
+from crossattn.files import write_atomically
 from crossattn.launch.devices import mesh_of, show_devices
 from crossattn.launch.interrupts import graceful_interrupt
 from crossattn.nn import PatchEncoder
-from crossattn.report import evaluation
 from crossattn.report.figures.gallery import Gallery
-from crossattn.report.render.terminal import terminal_table
 from crossattn.spelling import nearest
 from crossattn.train import exhibits, features, record
 from crossattn.train import step as steps
@@ -49,6 +47,7 @@ from crossattn.train.texts import captions, questions
 from .command_line import fail, manual, parse, plain_errors, takes
 from .entry import start
 from .exhibition import build_gallery
+from .training import report_model
 
 COMMAND = "evaluate"
 EXPECTED = (RecordError, CheckpointError, DataError, ParallelismError, ModuleNotFoundError)
@@ -109,11 +108,8 @@ def main(arguments: list[str]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         shown = pictures(evaluator, params, source, split, evidence, out)
         content = metrics_content(of, restored.step, split, evidence)
-        tables = evaluation.write_evaluation(out, content, shown)
         write_atomically(out / "metrics.json", json.dumps(content, indent=1) + "\n")
-        for table in tables:
-            print(f"{table.caption}\n\n{terminal_table(table.table)}\n")
-        print(f"report: {printable(out / 'report.md')}")
+        report_model(out, content, shown)
 
 
 def _parallel(axes: str | None) -> Parallelism:

@@ -11,15 +11,13 @@ import contextlib
 import importlib
 import importlib.util
 import pkgutil
-import re
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from crossattn.spelling import nearest
-from crossattn.train.run import Run, replace
 from crossattn.train.suite import Suite
 
 from .command_line import INSTALLED, fail
@@ -134,23 +132,6 @@ def named(command: str, name: str) -> Suite:
     """A suite for a command, which ends with one line where there is none."""
     try:
         return find(name)
-    except ValueError as error:
-        fail(command, str(error))
-
-
-def with_source(command: str, arguments: Sequence[str], run: Run) -> Run:
-    """A run with the source of data that a command line names, so that its options are known.
-
-    Options of another source end the command.
-    """
-    typed = {}
-    for place, argument in enumerate(arguments):
-        if option := re.match(r"--data\.([\w-]+)(?:=(.*))?", argument):
-            value = option[2] or next(iter(arguments[place + 1 :]), "")
-            typed[option[1].replace("-", "_")] = value
-    try:
-        run.data.kind_for(typed)
-        return replace(run, {"data.source": typed["source"]} if "source" in typed else {})
     except ValueError as error:
         fail(command, str(error))
 

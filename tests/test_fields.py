@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from crossattn.fields import changed, fitted, settle
+from crossattn.fields import changed, changes_between, fitted, settle, spelled_out
 from crossattn.train import record
 
 
@@ -133,3 +133,18 @@ def test_unions_take_the_first_kind_that_fits():
 )
 def test_what_is_written_down_comes_back(net):
     assert record._build(Net, dataclasses.asdict(net), "") == net
+
+
+def test_changes_between_make_one_of_the_other():
+    for other in (
+        Net("gated", PRESETS["gated"], 3),
+        Net("pair", Pair()),
+        changed(Net(), {"layer.cross_join.gate": "tanh", "layer.groups": 2}),
+    ):
+        assert changed(Net(), changes_between(Net(), other)) == other
+    assert changes_between(Net(), changed(Net(), {"layer.groups": 2})) == {"layer.groups": 2}
+
+
+def test_parts_that_are_none_are_spelled_out():
+    net = changed(Net(), {"layer.join.gate": "tanh"})
+    assert spelled_out(net).layer == Layer(Join(gate="tanh"), Join(gate="tanh"), spare=Join())

@@ -37,8 +37,8 @@ class Devices:
     """Train together with other processes of the same command, which share the folder: those that
     Slurm, a TPU slice or Open MPI tells of, or so many, of which this one is INDEX from 0."""
 
-    def prepare(self) -> None:
-        """Join the other processes, and let a CPU show the devices of the mesh.
+    def prepare(self, command: str = "ablate") -> None:
+        """Join the other processes of a command, and let a CPU show the devices of the mesh.
 
         Raises:
           ParallelismError: the other processes cannot be found.
@@ -47,7 +47,7 @@ class Devices:
             show_devices(self.mesh)
             return
         try:
-            multihost.initialize("ablate", self.distributed)
+            multihost.initialize(command, self.distributed)
         except (ValueError, RuntimeError) as error:
             raise ParallelismError(" ".join(str(error).split())) from None
 
@@ -112,10 +112,12 @@ def left_to_run(suite: Suite, folder: Folder, seeds: int) -> list[tuple[str, lis
 
 
 @contextlib.contextmanager
-def hold_folder(folder: Folder, command: str, prepare: Callable[[], None]) -> Iterator[None]:
+def hold_folder(
+    folder: Folder, command: str, prepare: Callable[[], None], *, name: str = "ablate"
+) -> Iterator[None]:
     """The folder belongs to this command's processes, and `prepare` was called by the writer."""
     with (
-        multihost.fail_together(folder.path / ".processes", "ablate"),
+        multihost.fail_together(folder.path / ".processes", name),
         contextlib.ExitStack() as stack,
     ):
         if multihost.is_writer():

@@ -110,7 +110,7 @@ class _Report:
         self.say(messages=(*self.status.messages, message))
 
     def progress(self, label: str, step: int, metrics: dict[str, float]) -> None:
-        run = label.split(",")[0]
+        run = label.removesuffix(", evaluating")
         if run != self.run:
             self.earlier += self.step
             self.run = run

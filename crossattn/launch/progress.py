@@ -27,6 +27,6 @@ class Bar:
             self.label = label
         if metrics:
             self.bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
-        run = label.split(",")[0]
+        run = label.removesuffix(", evaluating")
         self.bar.update(step - self.steps.get(run, 0))
         self.steps[run] = step

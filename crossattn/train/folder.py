@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from crossattn.fields import flat
 from crossattn.files import contents, damage, write_atomically
@@ -32,6 +32,7 @@ class Folder:
     """Where a suite's results lie: `suite.json`, `runs/VARIANT/seedN/`, `results.json`, ..."""
 
     path: Path
+    kind: ClassVar[str] = "suite"
 
     def check(self, suite: Suite) -> None:
         """Make sure that this suite's results may lie here; reads only.
@@ -39,21 +40,27 @@ class Folder:
         Raises:
           FolderError: it is no folder, or holds another suite, other settings, or foreign files.
         """
+        if self._is_taken():
+            self._check_identity(suite)
+
+    def _is_taken(self) -> bool:
+        """Whether the folder is one of ours; else it can become one."""
         if not _is_text(self.path.absolute()):
             raise self._cannot_write("its name has bytes that are no UTF-8, checkpoints need that")
         if not self.path.exists():
             above = next(place for place in self.path.absolute().parents if place.exists())
             if not above.is_dir():
                 raise self._cannot_write(f"{above} is no folder")
-            return
+            return False
         if not self.path.is_dir():
             raise self._cannot_write("it is no folder")
-        if not self._identity.exists():
-            if _holds_files(self.path):
-                raise FolderError(
-                    f"{self.path} is not empty and holds no suite: choose a new folder with --out"
-                )
-            return
+        if not self._identity.exists() and _holds_files(self.path):
+            raise FolderError(
+                f"{self.path} is not empty and holds no {self.kind}: choose a new folder with --out"
+            )
+        return self._identity.exists()
+
+    def _check_identity(self, suite: Suite) -> None:
         try:
             there = json.loads(contents(self._identity))
             name, settings = there["suite"], flat(there["settings"])

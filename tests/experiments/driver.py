@@ -16,7 +16,7 @@ from crossattn.launch import lanes
 from crossattn.train import ablation
 from crossattn.train.run import Data, Model, Run
 from crossattn.train.suite import Suite
-from experiments import ablate, suites
+from experiments import ablate, suites, training
 from experiments.entry import start
 
 SUITE = Suite(
@@ -60,7 +60,7 @@ def two_lanes():
     return [jax.devices()[0]] * 2
 
 
-class _FatalBar(ablate.Bar):
+class _FatalBar(training.Bar):
     left = 0
 
     def __call__(self, label, step, metrics):
@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> None:
     install()
     fatal = int(arguments[0])
     _FatalBar.left = fatal
-    ablate.Bar = _FatalBar
+    training.Bar = _FatalBar
     if fatal < 0:
         ablation._save_arrays = _FatalSave(-fatal)
     ablate.main(["tiny", *arguments[1:]])

@@ -21,7 +21,7 @@ from crossattn.sharding import make_mesh
 from crossattn.train.log import read_lines
 from crossattn.train.record import processor, read_record
 from crossattn.train.run import replace
-from experiments import ablate, evaluate
+from experiments import ablate, evaluate, training
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
@@ -243,7 +243,7 @@ def test_a_changed_variant_runs_again_and_the_others_do_not(finished, tmp_path, 
     options = ("--seeds", 2, "--out", out)
     changed = "blind has changed (optimizer.learning_rate 0.002 -> 0.001): its 2 runs are run again"
     measured = "cross-attention was not measured by pairs/accuracy: its 2 runs are measured again"
-    monkeypatch.setattr(ablate, "Bar", Counting)
+    monkeypatch.setattr(training, "Bar", Counting)
     _, err = typed(*options)
     assert changed in err
     assert measured in err
@@ -260,7 +260,7 @@ def test_a_changed_variant_runs_again_and_the_others_do_not(finished, tmp_path, 
     assert results(out)["comparisons"][0]["metric"] == "pairs/accuracy"
 
 
-class Counting(ablate.Bar):
+class Counting(training.Bar):
     """Counts the steps of each variant."""
 
     steps: ClassVar[dict[str, int]] = {}
@@ -309,7 +309,7 @@ def test_seeds_at_the_same_time_equal_each_alone(finished, tmp_path, monkeypatch
     assert "2 runs are finished, 0 to go" in typed("--seeds", 2, *options)[1]
 
 
-class Interrupting(ablate.Bar):
+class Interrupting(training.Bar):
     """Somebody presses Ctrl-C after seven steps."""
 
     steps = 0
@@ -333,7 +333,7 @@ def interrupted(*options):
 def ended_by(bar, *options):
     """Exit code, and what was said."""
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()) as err:
-        patch.setattr(ablate, "Bar", bar)
+        patch.setattr(training, "Bar", bar)
         # What an interrupted command leaves behind would end these tests.
         patch.setattr(lanes, "STOP_TIMEOUT", 600)
         patch.setattr(interrupts, "SIGNAL_TIMEOUT", 600)
@@ -367,7 +367,7 @@ def test_a_folder_taken_away_is_one_line_and_what_is_whole_goes_on(finished, tmp
     out, aside = tmp_path / "out", tmp_path / "aside"
     options = ("--seeds", "1", "--variants", "cross-attention", "--out", str(out))
 
-    class Fatal(ablate.Bar):
+    class Fatal(training.Bar):
         def __call__(self, label, step, metrics):
             super().__call__(label, step, metrics)
             if step == 7:
