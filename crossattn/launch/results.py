@@ -91,6 +91,7 @@ def write_results(
         "chance": finished.chance,
         "counts": finished.counts,
         "settings": _settings(suite, finished),
+        "changes": {name: dict(changes) for name, changes in suite.variants.items()},
         "learning_rate_sweep": finished.sweep,
         "environment": {
             "date": time.strftime("%Y-%m-%d"),
@@ -103,7 +104,8 @@ def write_results(
         },
     }
     write_atomically(
-        folder.path / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n"
+        folder.path / "results.json",
+        json.dumps(results, indent=1, allow_nan=False, default=dataclasses.asdict) + "\n",
     )
     return results
 

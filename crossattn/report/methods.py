@@ -10,7 +10,13 @@ from crossattn.report import prose
 from crossattn.report.results.completeness import banner
 from crossattn.report.results.counts import by_split, count
 from crossattn.report.results.runs import Results, place_of, variants_of
-from crossattn.report.results.settings import differing_settings, in_words, listed, settings_of
+from crossattn.report.results.settings import (
+    differing_settings,
+    in_words,
+    listed,
+    settings_of,
+    varied,
+)
 from crossattn.report.stats.paired import ALPHA, BOOTSTRAP, FEWEST_SEEDS
 from crossattn.report.stats.ranges import lower_is_better
 
@@ -66,7 +72,7 @@ def _variants(results: Results, settings: Settings) -> Iterator[str]:
         yield f"Each has {sizes[0]:,} parameters."
     elif sizes:
         yield f"They have from {sizes[0]:,} to {sizes[-1]:,} parameters."
-    if fields := differing_settings(settings):
+    if settings and (fields := varied(results)):
         yield (
             f"They differ in {listed(fields)} and share all other settings; the table of changes "
             "says what each variant changes."

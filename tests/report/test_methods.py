@@ -12,7 +12,7 @@ from crossattn.launch.results import asked, write_results
 from crossattn.nn.config import BlockConfig, MLPConfig
 from crossattn.report.document import write_report
 from crossattn.report.methods import methods_section
-from crossattn.report.results.settings import changes_table
+from crossattn.report.results.settings import changes_table, shared_table
 from crossattn.train.ablation import Finished
 from crossattn.train.folder import Folder, FolderError
 from crossattn.train.run import Data, Model, Optimizer, Run, replace
@@ -240,3 +240,15 @@ def test_a_measure_that_only_some_seeds_have_is_said(tmp_path):
     wanted = asked(SUITE, SUITE, seeds=2, quick=False)
     with pytest.raises(FolderError, match=r"base have iid/open: .*remove .*seed1.metrics\.json, "):
         write_results(SUITE, Folder(tmp_path), finished, "cpu", "-", wanted)
+
+
+def test_what_follows_from_a_change_is_not_said(tmp_path):
+    """A preset changes all of a block; what the suite varies is the preset."""
+    results = made(tmp_path)
+    for field in ("layers", "width"):
+        results["settings"]["heads"]["model"][field] = 7  # as if it followed from heads
+    assert dict(changes_table(results)[1])["heads"] == "model.heads = 8 (base: 6)"
+    text = " ".join(methods_section(results))
+    assert "optimizer.weight_decay" in text.split("They differ in ")[1].split(" and share")[0]
+    assert "model.width" not in text
+    assert "model.width" not in dict(shared_table(results)[1])

@@ -91,6 +91,9 @@ def listed(names: Sequence[str]) -> str:
 def changed_settings(results: Results) -> dict[str, dict[str, tuple[Any, Any]]]:
     """For each variant the fields in which it is not the base: (its value, the base's).
 
+    Where the results hold the `changes` of the suite, these and the rates of a sweep: fields that
+    follow from others, as all of a block from its preset, are not said.
+
     Example:
         >>> runs = [{"variant": "a"}, {"variant": "b"}]
         >>> base, more = {"model": {"heads": 2}}, {"model": {"heads": 4}}
@@ -99,7 +102,7 @@ def changed_settings(results: Results) -> dict[str, dict[str, tuple[Any, Any]]]:
         {'a': {}, 'b': {'model.heads': (4, 2)}}
     """
     base = _flat(results["environment"].get("settings", {}))
-    return {
+    found = {
         variant: {
             field: (value, base.get(field))
             for field, value in own.items()
@@ -107,6 +110,37 @@ def changed_settings(results: Results) -> dict[str, dict[str, tuple[Any, Any]]]:
         }
         for variant, own in settings_of(results).items()
     }
+    if (declared := results.get("changes")) is None:
+        return found
+    rate = "optimizer.learning_rate"
+    swept = {name: {rate: None} for name in results["learning_rate_sweep"] if rate in found[name]}
+    return {
+        variant: {
+            field: own.get(field, (value, base.get(field)))
+            for field, value in {**declared.get(variant, {}), **swept.get(variant, {})}.items()
+            if field in own or field not in base
+        }
+        for variant, own in found.items()
+    }
+
+
+def varied(results: Results) -> list[str]:
+    """The fields that a suite varies.
+
+    Example:
+        >>> runs = [{"variant": "a"}, {"variant": "b"}]
+        >>> base, more = {"heads": 2, "width": 4}, {"heads": 4, "width": 8}
+        >>> varied({"runs": runs, "settings": {"a": base, "b": more}, "learning_rate_sweep": {},
+        ...         "environment": {"settings": base}, "changes": {"a": {}, "b": {"heads": 4}}})
+        ['heads']
+    """
+    settings = settings_of(results)
+    apart = differing_settings(settings)
+    if "changes" not in results:
+        return apart
+    said = dict.fromkeys(field for own in changed_settings(results).values() for field in own)
+    known = {field for own in settings.values() for field in own}
+    return [field for field in said if field in apart or field not in known]
 
 
 def changes_table(results: Results) -> Table | None:
