@@ -3,8 +3,6 @@
 import gc
 import importlib.metadata
 import os
-import sys
-from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -26,8 +24,6 @@ from jaxtyping import install_import_hook
 # Thousands of compiled programs stay in memory: looking for garbage among them takes minutes.
 gc.set_threshold(100_000, 50, 1000)
 
-# tests/conformance takes its cases and tolerances from tests/ops.
-sys.path.insert(0, str(Path(__file__).parent / "ops"))
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

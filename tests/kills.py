@@ -1,6 +1,6 @@
 """Kill a suite again and again, go on, and compare with a suite that nobody killed.
 
-python tests/kills.py --chains 6 --kills 26
+python -m tests.kills --chains 6 --kills 26
 
 Each chain is one results folder, killed at moments that a fixed seed spreads over its work, by
 SIGKILL, SIGTERM or SIGINT, and then left to finish; where it was too fast, the next folder begins.
@@ -24,9 +24,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "experiments"))
-
-import same  # noqa: E402
+from tests.support import same  # noqa: E402
 
 # Checkpoints of steps that are no multiple of the ten steps of a line of the log.
 SUITE = ("--seeds", "2", "--steps", "37", "--checkpoint-every", "7")
@@ -46,7 +44,7 @@ class Command:
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "XLA_FLAGS": "--xla_backend_optimization_level=0",
         }
-        line = [sys.executable, "tests/experiments/driver.py", "0", *SUITE, "--out", str(out)]
+        line = [sys.executable, "tests/support/driver.py", "0", *SUITE, "--out", str(out)]
         with self.said.open("w") as said:
             self.process = subprocess.Popen(
                 line, cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT

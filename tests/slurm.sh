@@ -159,5 +159,5 @@ tr '\r' '\n' <"$base/launched.err" | grep requeued | grep -v step
 echo "== the same suite here"
 "$python" -m experiments.ablate "${suite[@]}" --out "$local" >"$base/local.txt" 2>"$base/local.err" ||
   { tail -5 "$base/local.err" >&2; broken "the local run failed"; }
-"$python" tests/experiments/same.py "$local" "$launched" || broken "the launched suite differs from the local one"
+"$python" tests/support/same.py "$local" "$launched" || broken "the launched suite differs from the local one"
 echo "test-slurm: passed"

@@ -38,7 +38,8 @@ run_stack() {
   fi
   "$environment/bin/python" -c 'import flax, jax; print("jax", jax.__version__, "flax", flax.__version__)'
   "$environment/bin/python" -m pytest -n 2 --dist loadfile -m "not slow" tests crossattn \
-    --ignore tests/data --ignore tests/report --ignore tests/experiments --ignore tests/test_house.py
+    --ignore tests/data --ignore tests/report --ignore tests/experiments --ignore tests/bench \
+    --ignore tests/plan --ignore tests/launch --ignore tests/test_house.py
   local out
   out=$(mktemp -d)
   "$environment/bin/python" -m experiments.ablate fusion --quick --out "$out/fusion-quick"

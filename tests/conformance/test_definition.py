@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from cases import Call, drawn, inputs, kinds
-from definition import judge
+
+from tests.support.cases import Call, drawn, inputs, kinds
+from tests.support.definition import judge
 
 CALLS = (Call(), Call(H=6, K=3, bias="HTS", softcap=1.3, scale=0.7), Call(K=1, bias="B"))
 

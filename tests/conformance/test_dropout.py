@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from calling import EVERY, assert_judged, forward, refusals, run
-from cases import Call, inputs
-from definition import judge, weights
-from situations import TERMS, build, neutral, visible_by_definition
+
+from tests.support.calling import EVERY, assert_judged, forward, refusals, run
+from tests.support.cases import Call, inputs
+from tests.support.definition import judge, weights
+from tests.support.situations import TERMS, build, neutral, visible_by_definition
 
 RATE = 0.3
 KEY = jax.random.key(7)

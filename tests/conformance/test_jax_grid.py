@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from calling import NAMED, assert_judged, refusals, run
-from definition import judge
 
 from crossattn import Mask
+from tests.support.calling import NAMED, assert_judged, refusals, run
+from tests.support.definition import judge
 
 B, H, D = 2, 4, 32
 SQUARE, WIDE, TALL = (128, 128), (97, 131), (131, 97)

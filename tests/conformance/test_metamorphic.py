@@ -6,13 +6,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from calling import EVERY, NEVER_REFUSE, assert_judged, forward, run
-from cases import inputs
-from definition import weights
 from hypothesis import given
-from situations import CALLS, FEW, MANY, TERMS, build, neutral, situations, visible_by_definition
 
 from crossattn.ops.api import RefusalError
+from tests.support.calling import EVERY, NEVER_REFUSE, assert_judged, forward, run
+from tests.support.cases import inputs
+from tests.support.definition import weights
+from tests.support.situations import (
+    CALLS,
+    FEW,
+    MANY,
+    TERMS,
+    build,
+    neutral,
+    situations,
+    visible_by_definition,
+)
 
 POISONS = (np.nan, np.inf, -np.inf, 3.0)
 

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from calling import EVERY, assert_judged, forward, refusals
-from cases import TOLERANCE
-from onnx_attention import cases, judged, problem
+
+from tests.support.calling import EVERY, assert_judged, forward, refusals
+from tests.support.cases import TOLERANCE
+from tests.support.onnx_attention import cases, judged, problem
 
 HALF_BITS = {"float16": 11, "bfloat16": 8}
 

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from calling import EVERY, assert_judged, evaluate, forward, refusals
-from cases import Call, inputs
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from situations import TERMS, build, neutral, visible_by_definition
 
 from crossattn import Mask
+from tests.support.calling import EVERY, assert_judged, evaluate, forward, refusals
+from tests.support.cases import Call, inputs
+from tests.support.situations import TERMS, build, neutral, visible_by_definition
 
 SPLIT = {"B": "data", "H": "heads", "K": "heads"}
 # Each of 2 x 4 devices holds one example and one key head with its two query heads.

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from calling import EVERY, assert_judged, forward, refusals, run
-from cases import Call, inputs
-from definition import weights
-from situations import TERMS, build, neutral, visible_by_definition
 
 from crossattn import Mask
+from tests.support.calling import EVERY, assert_judged, forward, refusals, run
+from tests.support.cases import Call, inputs
+from tests.support.definition import weights
+from tests.support.situations import TERMS, build, neutral, visible_by_definition
 
 CALL = Call(H=6, K=3, bias="BHTS", softcap=1.3, T=7, S=5)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from calling import EVERY, refusals, run
-from cases import assert_close
-from definition import judge
 
 from crossattn import Mask
+from tests.support.calling import EVERY, refusals, run
+from tests.support.cases import assert_close
+from tests.support.definition import judge
 
 PATH = Path(__file__).resolve().parents[1] / "fixtures" / "attention" / "torch_sdpa.npz"
 STORED = dict(np.load(PATH))

@@ -5,11 +5,11 @@ import itertools
 
 import numpy as np
 import pytest
-from picture_files import COLOURS, GREYS, chunk, encoded, png, tiff
 from PIL import Image, features
 
 from crossattn.data import pictures
 from crossattn.data.errors import DataError
+from tests.support.picture_files import COLOURS, GREYS, chunk, encoded, png, tiff
 
 DEEP = {
     "16-bit PNG": (encoded(Image.fromarray(GREYS), "PNG"), [0, 64, 128, 255]),

@@ -6,11 +6,11 @@ import zlib
 
 import numpy as np
 import pytest
-from picture_files import COLOURS, PNG, chunk, encoded, png
 from PIL import Image
 
 from crossattn.data import pictures
 from crossattn.data.errors import DataError
+from tests.support.picture_files import COLOURS, PNG, chunk, encoded, png
 
 BIG = b"x" * (1 << 21)
 VALID = {

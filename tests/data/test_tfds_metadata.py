@@ -6,12 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-import tfds_directories as made
-from tfds_json import OURS, feature, features, legacy, other
 
 from crossattn.data.errors import DataError
 from crossattn.data.tfds import records as tfds_records
 from crossattn.data.tfds.text import Names, Reader, Split, columns
+from tests.support import tfds_directories as made
+from tests.support.tfds_json import OURS, feature, features, legacy, other
 
 F = made.tfds.features
 

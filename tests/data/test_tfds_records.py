@@ -5,10 +5,10 @@ import sys
 
 import numpy as np
 import pytest
-import tfds_directories as made
 
 from crossattn.data.errors import DataError
 from crossattn.data.tfds import records as tfds_records
+from tests.support import tfds_directories as made
 
 SPLITS = {
     "train": [made.vqa_example(number) for number in range(7)],

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-import tfds_directories as made
 
 from crossattn.data.errors import DataError
 from crossattn.data.tfds import examples as tfds_examples
@@ -11,6 +10,7 @@ from crossattn.data.tfds import language as tfds_language
 from crossattn.data.tfds import records as tfds_records
 from crossattn.data.tfds.examples import Geometry
 from crossattn.data.tfds.text import Names, Reader, Split, columns
+from tests.support import tfds_directories as made
 
 F = tfds.features
 BOTH = ("question", "caption")

@@ -5,11 +5,21 @@ import shutil
 import sys
 
 import pytest
-import tfds_directories as made
-from tfds_json import EVIL, IMAGE, OURS, TEXT, feature, features, legacy, other, sequence
 
 from crossattn.data.errors import DataError
 from crossattn.data.tfds import records as tfds_records
+from tests.support import tfds_directories as made
+from tests.support.tfds_json import (
+    EVIL,
+    IMAGE,
+    OURS,
+    TEXT,
+    feature,
+    features,
+    legacy,
+    other,
+    sequence,
+)
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,8 @@ from crossattn.train.run import replace
 from experiments import ablate, evaluate, training
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(Path(__file__).parent))
 
-import driver  # noqa: E402
+from tests.support import driver  # noqa: E402
 
 driver.install()
 
@@ -50,7 +49,7 @@ def cache(tmp_path_factory):
 
 def killed(steps, *options):
     """Run the driver in a process that kills itself."""
-    script = [sys.executable, "tests/experiments/driver.py", str(steps), *options]
+    script = [sys.executable, "tests/support/driver.py", str(steps), *options]
     environment = {**os.environ, "PYTHONPATH": "."}
     done = subprocess.run(
         script, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300

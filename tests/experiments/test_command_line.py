@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,7 @@ from crossattn.train.run import Optimizer
 from experiments import __main__ as front_door
 from experiments import ablate, evaluate
 from experiments.command_line import plain_errors
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import driver
+from tests.support import driver
 
 driver.install()
 

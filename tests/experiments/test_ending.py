@@ -85,7 +85,7 @@ def test_what_the_disk_refuses_is_one_line_and_the_end(tmp_path, limit):
     options = ("--seeds", "1", "--model.width", "64", "--out", str(out))
     under = limit(out)
     try:
-        said, code, later = process(["tests/experiments/driver.py", "0"], *options, under=under)
+        said, code, later = process(["tests/support/driver.py", "0"], *options, under=under)
         assert code == 2, said
         bar = re.compile(r"(compiling|blind|cross-attention)\b|\s*$")
         ours = [line for line in said if not bar.match(line)]

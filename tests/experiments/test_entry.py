@@ -2,16 +2,12 @@
 
 import io
 import sys
-from pathlib import Path
 
 import pytest
 
 from experiments import ablate, bench, evaluate, import_weights, plan
 from experiments.entry import ended, prepare_streams
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import driver
+from tests.support import driver
 
 driver.install()
 

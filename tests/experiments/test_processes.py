@@ -17,8 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUITE = ("--seeds", "1", "--variants", "cross-attention", "--batch-size", "8")
 METRICS = Path("runs") / "cross-attention" / "seed0" / "metrics.json"
 SCRIPT = (
-    "import sys; sys.path.insert(0, 'tests/experiments');"
-    "import driver; from experiments import ablate;"
+    "import sys; from tests.support import driver; from experiments import ablate;"
     "ablate.write_report = lambda results, out, **_: out;"
     "driver.main(sys.argv[1:])"
 )

@@ -2,18 +2,13 @@
 
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 
 from crossattn.train import ablation
 from crossattn.train.record import read_record
 from experiments import ablate, evaluate, train, training
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import driver
+from tests.support import driver
 
 driver.install()
 

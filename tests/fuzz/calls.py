@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import truth
 
 from crossattn import Mask, align, attend, attention, explain, merge_partials
 from crossattn import sharding as over
 from crossattn.models.generate import Beam, Greedy, Sample, generate
 from crossattn.nn import Block, CrossAttention, SelfAttention, presets
+from tests.fuzz import truth
 
 # B, T, S, H, K, D, V: few, so that few programs are compiled.
 SIZES = [

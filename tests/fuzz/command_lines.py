@@ -1,7 +1,7 @@
 """300 command lines that nobody would type, and what becomes of each.
 
-python tests/fuzz/command_lines.py            (300 lines, seed 14, some minutes)
-python tests/fuzz/command_lines.py 1000 3     (so many, of another seed)
+python -m tests.fuzz.command_lines            (300 lines, seed 14, some minutes)
+python -m tests.fuzz.command_lines 1000 3     (so many, of another seed)
 
 All are called in this process, in an empty folder and with an empty home. A line is fine when it
 ends with code 0, 2, or 1 where that is documented, says in one line what is wrong, prints neither a
@@ -35,16 +35,14 @@ os.environ |= {"JAX_COMPILATION_CACHE_DIR": str(CACHE), "MPLCONFIGDIR": str(CACH
 os.environ |= {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 for folder in (HOME, WORK, CACHE):
     folder.mkdir()
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "experiments")]
 os.chdir(WORK)
-
-import driver  # noqa: E402
-import words as odd  # noqa: E402
 
 from crossattn.bench.process import WorkerError  # noqa: E402
 from crossattn.plan.process import CompilerError  # noqa: E402
 from experiments import __main__ as front_door  # noqa: E402
 from experiments import ablate, bench, evaluate, import_weights, plan  # noqa: E402
+from tests.fuzz import words as odd  # noqa: E402
+from tests.support import driver  # noqa: E402
 
 LIMIT = 60
 BAR = r".*(\d+%\||\d+step \[).*"

@@ -1,6 +1,6 @@
 """Damaged and strange TFDS directories, read through the library: counts of what came of them.
 
-    python tests/fuzz/data_files.py [CASES [SEED]]
+    python -m tests.fuzz.data_files [CASES [SEED]]
 
 Each case damages one file of a small directory, or one picture or record within it, reads all of
 its data as a run does, and is judged:
@@ -28,12 +28,9 @@ import traceback
 import warnings
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-import tfds_directories as made
-
 from crossattn.train import source
 from crossattn.train.run import Data, Model, Run
+from tests.support import tfds_directories as made
 
 PATIENCE_SECONDS = 60
 STRANGER = "fuzz_stranger.payload.Image"

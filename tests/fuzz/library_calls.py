@@ -1,7 +1,7 @@
 """1,000 calls of the library with arguments that fit or do not, and what becomes of each.
 
-python tests/fuzz/library_calls.py            (1,000 calls, seed 14, some minutes)
-python tests/fuzz/library_calls.py 200 3      (so many, of another seed)
+python -m tests.fuzz.library_calls            (1,000 calls, seed 14, some minutes)
+python -m tests.fuzz.library_calls 200 3      (so many, of another seed)
 
 A call is fine when it returns what a few lines of NumPy in float64 return, or raises a ValueError
 or TypeError of one line; any other error, a wrong number, and a call of more than 60 seconds are
@@ -16,12 +16,10 @@ import signal
 import sys
 import time
 import traceback
-from pathlib import Path
 
 os.environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import calls
+from tests.fuzz import calls
 
 LIMIT = 60
 

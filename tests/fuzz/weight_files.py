@@ -1,6 +1,6 @@
 """Weight files that are damaged, foreign, renamed or of other heads, read in one process.
 
-python tests/fuzz/weight_files.py [SEED]
+python -m tests.fuzz.weight_files [SEED]
 
 Each is read by `huggingface.load` and by the command. The outcome is right (the parameters of the
 whole file, bit for bit) or one line (a table of what does not fit); anything else is printed.
@@ -22,16 +22,12 @@ import jax
 import numpy as np
 from safetensors.numpy import save, save_file
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "interop"))
-
-from damage import FOREIGN, HEADERS, INDICES, entry, numbers, packed
-
 from crossattn.interop import huggingface
 from crossattn.interop.table import ImportMismatchError
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn import Stack, presets
 from experiments import import_weights
+from tests.support.damage import FOREIGN, HEADERS, INDICES, entry, numbers, packed
 
 INDEX = "model.safetensors.index.json"
 SECONDS = 60

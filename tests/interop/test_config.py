@@ -6,7 +6,6 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from fixtures import decoder, read
 from safetensors.numpy import save_file
 
 from crossattn.interop import ImportMismatchError, huggingface
@@ -14,6 +13,7 @@ from crossattn.interop.config import Config
 from crossattn.interop.huggingface import Files, WeightsError
 from crossattn.nn import Block, CrossAttention, presets
 from experiments import import_weights
+from tests.support.fixtures import decoder, read
 
 
 def written(folder, tensors, config):

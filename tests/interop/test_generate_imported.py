@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fixtures import FOLDER, SINGLE, decoder, read
 
 from crossattn.interop import huggingface
 from crossattn.models.generate import Beam, Greedy, generate
 from crossattn.models.logits import NoRepeatNGrams, RepetitionPenalty, SuppressTokens
+from tests.support.fixtures import FOLDER, SINGLE, decoder, read
 
 
 @pytest.fixture(scope="module", params=["blip_decoder", "whisper_decoder"])

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawing import drawn, same, under
 from safetensors.numpy import load_file, save_file
 
 from crossattn.interop import ImportMismatchError, huggingface
@@ -15,6 +14,7 @@ from crossattn.interop.names import CLASSES, LAYOUTS
 from crossattn.interop.table import Entry
 from crossattn.nn import CrossAttention, presets
 from crossattn.nn.config import ExtraKeys
+from tests.support.drawing import drawn, same, under
 
 # How many heads there are is not in the tensors of null_key.
 EVERY = [(name, k) for name in LAYOUTS if name != "null_key" for k in range(len(LAYOUTS[name]))]

@@ -6,9 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fixtures import read
 from safetensors.numpy import save_file
-from stream_fixtures import CASES
 
 from crossattn.interop import huggingface
 from crossattn.interop.module_code import TEXTS
@@ -16,6 +14,8 @@ from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn import BlockConfig, QFormer, Stack, presets
 from crossattn.nn.families.latents import Latents
 from experiments import import_weights
+from tests.support.fixtures import read
+from tests.support.stream_fixtures import CASES
 
 MAPS = [("q", (6, 4)), ("k", (6, 5)), ("v", (6, 5)), ("o", (4, 6))]
 

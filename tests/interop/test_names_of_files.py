@@ -6,11 +6,11 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
-from drawing import drawn, under
 from safetensors.numpy import save_file
 
 from crossattn.interop import ImportMismatchError, huggingface
 from crossattn.interop.names import BLIP_TIED
+from tests.support.drawing import drawn, under
 
 
 def test_only_the_other_tensor_of_a_tied_pair_is_stored(tmp_path):

@@ -1,8 +1,5 @@
 """Our modules inside NNX: the same outputs and gradients."""
 
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +10,7 @@ from crossattn import Mask
 from crossattn.interop.nnx import to_nnx
 from crossattn.nn import CrossAttention, presets
 from crossattn.nn.families.two_stream import TwoStreams
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "nn"))
-
-from preset_calls import arguments
+from tests.support.preset_calls import arguments
 
 M, H = 12, 2
 NAMES = ("coca_pooler", "mllama", "bidirectional")

@@ -6,11 +6,11 @@ import pickle
 import ml_dtypes
 import numpy as np
 import pytest
-from damage import FOREIGN, HEADERS, INDICES, entry, one, packed, pair
 from safetensors.numpy import save_file
 
 from crossattn.interop import huggingface
 from crossattn.interop.huggingface import Files, WeightsError
+from tests.support.damage import FOREIGN, HEADERS, INDICES, entry, one, packed, pair
 
 INDEX = "model.safetensors.index.json"
 

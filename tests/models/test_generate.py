@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
-from toys import M, blended, toy
 
 from crossattn.models.generate import Beam, Greedy, Sample, generate
 from crossattn.nn.cache import KVCache
+from tests.support.toys import M, blended, toy
 
 B, P, V, LENGTH = 3, 2, 7, 5
 T = P + LENGTH

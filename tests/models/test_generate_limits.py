@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import M, toy
 
 from crossattn.models.generate import Beam, Greedy, Sample, generate
 from crossattn.models.logits import ForceTokens, RepetitionPenalty
+from tests.support.toys import M, toy
 
 B, P, V, LENGTH = 3, 2, 7, 5
 END, PAD = 1, 9

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import toy
 
 from crossattn.models.generate import Beam, Greedy, Sample, generate
 from crossattn.models.logits import ForceTokens, NoRepeatNGrams, RepetitionPenalty, SuppressTokens
+from tests.support.toys import toy
 
 FIXTURE = dict(np.load(Path(__file__).parents[1] / "fixtures" / "generation.npz"))
 ABOUT = json.loads(str(FIXTURE["about"]))

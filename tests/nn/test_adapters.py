@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from formulas import attention, filled, ragged
 
 from crossattn import Mask
 from crossattn.nn import CrossAttention, presets
+from tests.support.formulas import attention, filled, ragged
 
 B, T, S, P, Q, M, N, H = 3, 5, 7, 2, 4, 6, 11, 3
 TEXT, PICTURE = (7, 3, 0), (2, 1, 0)

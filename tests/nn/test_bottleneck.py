@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from formulas import attention, feed, filled, gelu, norm, ragged
 
 from crossattn import Mask
 from crossattn.nn import MLPConfig, presets
 from crossattn.nn.families.bottleneck import BottleneckLayer
+from tests.support.formulas import attention, feed, filled, gelu, norm, ragged
 
 B, T, S, R, M, H, L = 3, 5, 7, 2, 6, 3, 2
 TEXT, IMAGE = (5, 2, 4), (3, 7, 0)

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from formulas import filled
 
 from crossattn import Mask
 from crossattn.nn import AttentionConfig, Block, CrossAttention, ExtraKeys, Logits, presets
 from crossattn.nn.cache import KVCache
 from crossattn.nn.context import ProjectedContext, zero_masked
+from tests.support.formulas import filled
 
 B, T, S, M, H = 2, 4, 6, 8, 2
 

@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from formulas import filled
-from preset_calls import arguments, step_by_step, whole, writes
 
 from crossattn import Mask
 from crossattn.models.generate import generate
@@ -27,6 +25,8 @@ from crossattn.nn import (
 from crossattn.nn.config import ExtraKeys, Logits
 from crossattn.nn.layers.dense import computing_dtype
 from crossattn.nn.layers.positions import LearnedPositions, RelativeBias
+from tests.support.formulas import filled
+from tests.support.preset_calls import arguments, step_by_step, whole, writes
 
 B, T, S, M, H = 2, 3, 5, 12, 2
 HALF, SINGLE, BRAIN = jnp.float16, jnp.float32, jnp.bfloat16

@@ -6,11 +6,11 @@ import jaxtyping
 import numpy as np
 import pytest
 from jax import export
-from preset_calls import arguments
 
 from crossattn import Mask
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn import CrossAttention, SelfAttention, presets, reading
+from tests.support.preset_calls import arguments
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 B, T, S = export.symbolic_shape("B, T, S")

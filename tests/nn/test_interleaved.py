@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from formulas import filled
 
 from crossattn import Mask
 from crossattn.nn import AttentionConfig, presets
 from crossattn.nn.block import Block
 from crossattn.nn.families.interleaved import Interleaved
+from tests.support.formulas import filled
 
 B, T, S, M, N, H = 3, 7, 11, 12, 5, 2
 ROTARY = dataclasses.replace(presets.TEXT, self_attention=AttentionConfig(positions="rotary"))

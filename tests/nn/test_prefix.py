@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from formulas import filled
 
 from crossattn import Mask
 from crossattn.nn import presets
@@ -14,6 +13,7 @@ from crossattn.nn.block import Block
 from crossattn.nn.config import ResidualConfig
 from crossattn.nn.families.cappa import parallel_or_causal
 from crossattn.nn.families.prefix import Prefix
+from tests.support.formulas import filled
 
 B, T, S, M, H = 3, 5, 7, 6, 3
 WORDS, IMAGE = (5, 2, 4), (7, 3, 0)

@@ -12,13 +12,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from preset_mistakes import STREAMS
 
 from crossattn import Mask
 from crossattn.nn import presets
+from tests.support.preset_mistakes import STREAMS
 
 B, T, M, H = 2, 3, 8, 2
-SCRIPT = Path(__file__).with_name("preset_mistakes.py")
+SCRIPT = Path(__file__).parents[1] / "support" / "preset_mistakes.py"
 WORDS = {
     "gate": "unknown ResidualConfig.gate 'sigmoyd', did you mean 'sigmoid'? One of 'tanh', 'tanh-e",
     "norm": "unknown ResidualConfig.norm 'por', did you mean 'pre'? One of 'pre', 'post', ",

@@ -13,9 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from formulas import filled
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from preset_calls import (
+
+from crossattn.nn import presets
+from crossattn.nn.families.prefix import Prefix
+from tests.support.formulas import filled
+from tests.support.preset_calls import (
     always_there,
     arguments,
     deaf,
@@ -25,9 +28,6 @@ from preset_calls import (
     without_context,
     writes,
 )
-
-from crossattn.nn import presets
-from crossattn.nn.families.prefix import Prefix
 
 B, T, S, M, H = 8, 3, 5, 12, 2
 # Compiling takes all the time: a plain run takes a loop, steps, remat and half precision of these

@@ -7,7 +7,6 @@ changes no file, and takes the gradients of some: compiling them is nearly all o
 """
 
 import os
-import sys
 from pathlib import Path
 
 import jax
@@ -20,12 +19,9 @@ from crossattn.interop import huggingface
 from crossattn.nn import presets
 from crossattn.nn.parameters import count_parameters
 from crossattn.report.render.markdown import markdown_table
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "interop"))
-
-from fixtures import FOLDER, float64, read, zero_paths
-from preset_calls import arguments
-from stream_fixtures import CASES
+from tests.support.fixtures import FOLDER, float64, read, zero_paths
+from tests.support.preset_calls import arguments
+from tests.support.stream_fixtures import CASES
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "presets.md"
 WRITE = "WRITE_PRESETS" in os.environ

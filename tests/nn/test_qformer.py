@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from formulas import filled
 
 from crossattn import Mask
 from crossattn.nn import presets
 from crossattn.nn.families.qformer import joint_mask
+from tests.support.formulas import filled
 
 B, R, T, S, M, N, H = 3, 2, 5, 7, 6, 11, 3
 LENGTHS = (7, 3, 0)

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from formulas import attention, feed, filled, gelu, norm, ragged
 
 from crossattn import Mask
 from crossattn.nn import MLPConfig, TwoStreamConfig, presets
 from crossattn.nn.families.two_stream import TwoStreams
 from crossattn.nn.layers.link import Link
+from tests.support.formulas import attention, feed, filled, gelu, norm, ragged
 
 B, T, S, M, N, H = 3, 5, 7, 12, 18, 3
 TEXT, IMAGE = (5, 2, 4), (3, 7, 0)

@@ -1,9 +1,8 @@
 """TPU programs, compiled without a TPU: the kernels are legal there, and no T x S array is made."""
 
-from pathlib import Path
-
 import pytest
-from tpu_child import compiled
+
+from tests.support.tpu_child import SUPPORT, compiled
 
 # Topology, T, S, D, dtype, implementation (None: the table's), queries sharded.
 LONG = [
@@ -26,7 +25,7 @@ CASES = [*LONG, *RAGGED, SHARDED, DENSE]
 @pytest.fixture(scope="module")
 def programs():
     """{case: what is found}."""
-    return compiled(Path(__file__).with_name("tpu_programs.py"), CASES)
+    return compiled(SUPPORT / "tpu_programs.py", CASES)
 
 
 @pytest.mark.parametrize("case", LONG, ids=str)

@@ -2,7 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import (
+
+from crossattn import BlockSizes, Mask, attend, attention, explain, merge_partials
+from tests.support.cases import (
     CALLS,
     FAST,
     IMPLEMENTATIONS,
@@ -14,8 +16,6 @@ from cases import (
     kinds,
     run,
 )
-
-from crossattn import BlockSizes, Mask, attend, attention, explain, merge_partials
 
 
 def by_loops(call, arrays, visible):

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import Call, assert_close, evaluate, inputs, kinds, run
 from jax import export
 
 from crossattn import BlockSizes, Mask, attend, attention, explain
 from crossattn.ops.api import RefusalError
 from crossattn.ops.kernels import any_size
+from tests.support.cases import Call, assert_close, evaluate, inputs, kinds, run
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 B, T, S = SIZES = export.symbolic_shape("B, T, S")

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import Call, assert_close, drawn, inputs, kinds, run
 
 from crossattn import attend, explain
 from crossattn.ops.kernels.block_sizes import BlockSizes
+from tests.support.cases import Call, assert_close, drawn, inputs, kinds, run
 
 # Two blocks of queries, the second ragged; one example at a time, and two at once.
 CALLS = (Call(T=300, S=171, bias="HTS", softcap=1.3), Call(H=6, K=3, T=259, S=5))

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import Call, assert_close, inputs
 from jax.sharding import PartitionSpec
 
 from crossattn import Mask, attend
 from crossattn.ops.kernels.block_sizes import BlockSizes
 from crossattn.ops.masks.lowering import gathered
 from crossattn.ops.trace.statistics import sums
+from tests.support.cases import Call, assert_close, inputs
 
 CALL = Call(B=4, H=6, K=3, T=5, S=19)
 BLOCKS = (BlockSizes(1, 1, 2, 3), BlockSizes(2, 3, 5, 4), BlockSizes(4, 1, 3, 19))

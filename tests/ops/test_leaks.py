@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import IMPLEMENTATIONS, Call, drawn, everything, inputs, kinds, run
 
 from crossattn import Mask, attend
+from tests.support.cases import IMPLEMENTATIONS, Call, drawn, everything, inputs, kinds, run
 
 CALLS = (Call(bias="BHTS", softcap=1.3), Call(H=6, bias="BHTS"))
 

@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import Call, build, drawn, kinds
 
 from crossattn import Mask
+from tests.support.cases import Call, build, drawn, kinds
 
 B, T, S = 2, 3, 5
 IMAGES = jnp.array([[0, 1, 2]]), jnp.array([[1, 1, 2, 0]])

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import Call, build, drawn, inputs, kinds
 
 from crossattn import Mask, attend
 from crossattn.ops.kernels.block_sizes import BlockSizes
 from crossattn.ops.trace import trace as trace_module
+from tests.support.cases import Call, build, drawn, inputs, kinds
 
 # Whether with sinks. The second is three ragged blocks each way.
 CALLS = (

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import Call, inputs
 from jax.sharding import PartitionSpec
 
 from crossattn import Mask, attend
@@ -13,6 +12,7 @@ from crossattn.ops.kernels.block_sizes import BlockSizes
 from crossattn.ops.trace import trace as trace_module
 from crossattn.ops.trace.statistics import sums
 from crossattn.ops.trace.trace import AttentionTrace
+from tests.support.cases import Call, inputs
 
 MIB = 2**20
 

@@ -2,11 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import IMPLEMENTATIONS, Call, inputs
 
 from crossattn import Mask, attend, attention
 from crossattn.ops.kernels import dense
 from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs
+from tests.support.cases import IMPLEMENTATIONS, Call, inputs
 
 
 def cost(f, *arrays):

@@ -1,10 +1,10 @@
 """Fixtures of the report's tests."""
 
 import pytest
-from made_up import ALL_LEVELS, make_all, make_curves, make_gallery, make_results
 
 from crossattn.report import prose
 from crossattn.report.render.blocks import FigureBlock
+from tests.support.made_up import ALL_LEVELS, make_all, make_curves, make_gallery, make_results
 
 # The head of a PNG, 930 x 600: all that a page reads of it.
 BLANK = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x03\xa2\0\0\x02\x58"

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from made_up import BASELINE, CLAIMS, LEVELS, PRIMARY, make_results
 
 from crossattn.report.results.runs import metric_values, normalised_iqm
 from crossattn.report.stats.aggregate import iqm
@@ -16,6 +15,7 @@ from crossattn.report.stats.comparisons import (
 )
 from crossattn.report.stats.holm import holm_adjusted
 from crossattn.report.stats.paired import compare_paired
+from tests.support.made_up import BASELINE, CLAIMS, LEVELS, PRIMARY, make_results
 
 VARIANTS = list(LEVELS)
 

@@ -3,12 +3,12 @@
 import copy
 
 import pytest
-from made_up import BASELINE, CLAIMS, make_results
 
 from crossattn.report.document import write_report
 from crossattn.report.results.completeness import banner, conclusive
 from crossattn.report.stats.comparisons import winner_of
 from crossattn.report.tables.main import terminal_report
+from tests.support.made_up import BASELINE, CLAIMS, make_results
 
 CONCLUDING = ("is better than", "| better |", "Supported:")
 

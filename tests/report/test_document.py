@@ -4,14 +4,6 @@ import copy
 import re
 
 import pytest
-from made_up import (
-    ALL_LEVELS,
-    BASELINE,
-    CLAIMS,
-    LEVELS,
-    PRIMARY,
-    make_results,
-)
 
 from crossattn.report.document import write_report
 from crossattn.report.render.markdown import markdown_table
@@ -19,6 +11,14 @@ from crossattn.report.results.runs import metric_values
 from crossattn.report.stats.comparisons import winner_of
 from crossattn.report.tables.main import alignment_table, attention_verdict, terminal_report
 from crossattn.report.tables.measures import measure_tables
+from tests.support.made_up import (
+    ALL_LEVELS,
+    BASELINE,
+    CLAIMS,
+    LEVELS,
+    PRIMARY,
+    make_results,
+)
 
 COMMAND = "python -m experiments.ablate fusion"
 FIGURES = {"accuracy", "differences", "gallery", "heads", "knockout", "learning", "scatter"}

@@ -5,12 +5,12 @@ import io
 import re
 
 import pytest
-from made_up import ALL_CLAIMS, ALL_LEVELS, PRIMARY
 
 from crossattn.report.document import write_report
 from crossattn.report.methods import methods_section
 from crossattn.report.render.csv_files import runs_csv, table_csv
 from crossattn.report.render.latex import latex_paragraph, latex_table, latex_text
+from tests.support.made_up import ALL_CLAIMS, ALL_LEVELS, PRIMARY
 
 NASTY = r'\a{b}$c&d#e%f_g^h~i<j>k|l"m' + "±\u00d7\u2013\u2014\u2212→[n]*\t∞é\0"
 

@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-from made_up import ALL_LEVELS, CHANCE, HEADS, LAYERS, NO_PATCHES, PRIMARY
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
@@ -19,6 +18,7 @@ from crossattn.report.figures.sheet import style_of
 from crossattn.report.figures.variants import accuracy_by_split, forest_plot, knockout_plot
 from crossattn.report.results.runs import mean_with_interval, metric_values, metrics_in
 from crossattn.report.stats.comparisons import winner_of
+from tests.support.made_up import ALL_LEVELS, CHANCE, HEADS, LAYERS, NO_PATCHES, PRIMARY
 
 
 def texts_of(figure, monkeypatch):

@@ -6,11 +6,11 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from made_up import ALL_CLAIMS
 
 from crossattn.report.document import write_report
 from crossattn.report.render.blocks import FigureBlock, Heading, TableBlock, TextBlock
 from crossattn.report.render.html_page import anchors, to_html
+from tests.support.made_up import ALL_CLAIMS
 
 VOID = {"meta", "img", "br", "hr"}
 

@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 import pytest
-from made_up import BASELINE, make_results
 
 from crossattn.align.inputs import Answers
 from crossattn.align.measures import MEASURES, Measure
@@ -19,6 +18,7 @@ from crossattn.report.stats.paired import compare_paired, t_interval
 from crossattn.report.stats.ranges import range_of
 from crossattn.report.tables.cells import with_interval
 from crossattn.report.tables.measures import measure_tables
+from tests.support.made_up import BASELINE, make_results
 
 
 @pytest.mark.parametrize(

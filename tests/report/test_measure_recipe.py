@@ -7,7 +7,6 @@ import types
 
 import numpy as np
 import pytest
-from made_up import make_gallery, make_results
 
 from crossattn.align import inputs
 from crossattn.align.evidence import Evidence
@@ -15,6 +14,7 @@ from crossattn.align.measures import MEASURES, Measure, parse_metric, register_m
 from crossattn.report.document import write_report
 from crossattn.report.stats.ranges import lower_is_better, range_of
 from crossattn.report.tables.main import terminal_report
+from tests.support.made_up import make_gallery, make_results
 
 COMMAND = "make it again"
 

@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 import pytest
-from made_up import BASELINE, PRIMARY, make_results
 
 from crossattn.launch.results import asked, write_results
 from crossattn.nn.config import BlockConfig, MLPConfig
@@ -17,6 +16,7 @@ from crossattn.train.ablation import Finished
 from crossattn.train.folder import Folder, FolderError
 from crossattn.train.run import Data, Model, Optimizer, Run, replace
 from crossattn.train.suite import Suite
+from tests.support.made_up import BASELINE, PRIMARY, make_results
 
 BASE = Run(
     data=Data(images=700, evaluation_images=1_300, texts_per_image=2, noise=0.31),

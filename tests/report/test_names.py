@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import make_curves, make_gallery, make_results
 from markdown_it import MarkdownIt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
@@ -35,6 +34,7 @@ from crossattn.report.render.markdown import (
 )
 from crossattn.report.render.terminal import terminal_table
 from crossattn.report.tables.main import terminal_report
+from tests.support.made_up import make_curves, make_gallery, make_results
 
 ROOT = Path(__file__).resolve().parents[2]
 

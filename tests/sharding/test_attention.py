@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import Call, assert_close, build, drawn, inputs, kinds
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from crossattn import Mask, attend
 from crossattn.ops.api import RefusalError
 from crossattn.sharding.attention import attend_sharded, explain_sharded
 from crossattn.sharding.context_parallel import ContextParallel
+from tests.support.cases import Call, assert_close, build, drawn, inputs, kinds
 
 # Few queries of many keys and the reverse, neither a multiple of 4; grouped heads; each kind of
 # bias.

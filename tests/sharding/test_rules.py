@@ -1,8 +1,6 @@
 """Rules find every parameter, fit every mesh or say why not, and mistakes are named."""
 
 import re
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +17,7 @@ from crossattn.nn import AttentionConfig, BlockConfig, ExtraKeys, Logits, low_ra
 from crossattn.nn.block import Block
 from crossattn.sharding import PRESETS, Rule, make_mesh, partition
 from crossattn.train.step import create
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "nn"))
-
-from preset_calls import arguments
+from tests.support.preset_calls import arguments
 
 SPLIT = {name: set(name.split("+")) & {"fsdp", "tensor"} for name in PRESETS}
 WIDTH = 16

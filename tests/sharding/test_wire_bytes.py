@@ -1,18 +1,17 @@
 """Compiled programs send what the closed forms say, and the chosen strategy sends least."""
 
 import itertools
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from tpu_child import compiled
 
 from crossattn.sharding.attention import attend_sharded
 from crossattn.sharding.context_parallel import ContextParallel
 from crossattn.sharding.strategies import ExchangeSizes, choose_strategy, exchanges
 from crossattn.sharding.wire import COUNTABLE, collectives, wire_bytes
+from tests.support.tpu_child import SUPPORT, compiled
 
 MIB = 2**20
 
@@ -40,7 +39,7 @@ def said(case):
 @pytest.fixture(scope="module")
 def programs():
     """{case: what is found}."""
-    return compiled(Path(__file__).with_name("wire_programs.py"), CASES)
+    return compiled(SUPPORT / "wire_programs.py", CASES)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c != SUMMARY], ids=str)

@@ -2,8 +2,6 @@
 
 import dataclasses
 import itertools
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +15,7 @@ from crossattn.train.run import Data, Model, Run, replace
 from crossattn.train.source import batches_of, load_dataset
 
 # The writer of small directories stands beside the tests of reading them.
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-import tfds_directories as made
+from tests.support import tfds_directories as made
 
 COUNT = 23
 

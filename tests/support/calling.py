@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import assert_close
-from definition import judge, weights
 
 from crossattn import BlockSizes, attend
 from crossattn.ops.api import IMPLEMENTATIONS, RefusalError
+from tests.support.cases import assert_close
+from tests.support.definition import judge, weights
 
 # Every kernel that there is and that can be compiled here: a new one is among them by itself.
 HERE = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())

@@ -12,6 +12,9 @@ import pytest
 from crossattn.plan.process import ENVIRONMENT
 from crossattn.processes import ROOT
 
+# Scripts that run there.
+SUPPORT = Path(__file__).parent
+
 
 def compiled(script: Path, cases: list) -> dict:
     """{case: what is found}, all of one process: the compiler takes 10 s and 490 MB to start.

@@ -3,8 +3,6 @@
 import contextlib
 import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import jax
 import pytest
@@ -15,10 +13,7 @@ from crossattn.sharding import make_mesh
 from crossattn.train.record import read_record
 from crossattn.train.run import Data, Model, Run
 from experiments import plan
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import driver
+from tests.support import driver
 
 driver.install()
 

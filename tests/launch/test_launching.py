@@ -4,10 +4,8 @@ import contextlib
 import dataclasses
 import io
 import json
-import os
 import re
 import signal
-import sys
 from pathlib import Path
 
 import jax
@@ -20,13 +18,10 @@ from crossattn.launch.options import Launch, LaunchError
 from crossattn.launch.tickets import Status, Ticket
 from crossattn.train.folder import Folder
 from experiments import ablate
+from tests.support import driver, fatal_job, same
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(Path(__file__).parent))
 
-import driver  # noqa: E402
-import fatal_job  # noqa: E402
-import same  # noqa: E402
 
 driver.install()
 
@@ -35,11 +30,10 @@ driver.install()
 def cache(tmp_path_factory):
     """Jobs find the programs that the local run compiled for as many devices."""
     folder = str(tmp_path_factory.mktemp("cache"))
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "experiments")])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
         patch.setenv("JAX_NUM_CPU_DEVICES", str(driver.DEVICES))
-        patch.setenv("PYTHONPATH", paths)
+        patch.setenv("PYTHONPATH", str(ROOT))
         patch.setattr(queues.Processes, "interval", 0.1)
         before = jax.config.jax_compilation_cache_dir
         jax.config.update("jax_compilation_cache_dir", folder)
@@ -184,17 +178,18 @@ def test_jobs_of_an_earlier_command_are_attached_to_and_never_run_twice(tmp_path
     BLIND.write(folder)
     listed = [["7", "RUNNING", "crossattn-blind-seed0-1"], ["8", "PENDING", "other"]]
     monkeypatch.setattr(queues, "_squeue", lambda: listed)
-    assert launcher.alive(folder) == [BLIND]
-    new = launcher.groups(driver.SUITE, folder, 3, Launch("slurm"))
+    assert launcher.active_jobs(folder) == [BLIND]
+    new = launcher.job_groups(driver.SUITE, folder, 3, Launch("slurm"))
     assert {(ticket.variant, ticket.seeds) for ticket in new} == {
         ("blind", (2,)),
         *(("cross-attention", (seed,)) for seed in range(3)),
     }
-    assert launcher.going_on(folder) == "1 job goes on: blind seed 0 1 (7); to cancel: scancel 7"
+    said = "1 job goes on: blind seed 0 1 (7); to cancel: scancel 7"
+    assert launcher.describe_active(folder) == said
     with pytest.raises(LaunchError, match=r"in use, 1 job goes on: .* --launcher slurm"):
         launcher.check_free(folder, Launch())
     listed[0][1] = "CANCELLED"
-    assert launcher.alive(folder) == []
+    assert launcher.active_jobs(folder) == []
 
 
 def test_a_cluster_that_is_silent_does_not_hold_the_launcher_for_ever(monkeypatch):
@@ -239,8 +234,8 @@ def test_what_is_missing_is_named(missing, tmp_path, monkeypatch):
 
 def test_jobs_of_a_variant_that_has_changed_are_named(tmp_path, monkeypatch):
     living = [Ticket("blind", (0,), "processes", id="7")]
-    monkeypatch.setattr(launcher, "alive", lambda folder: living)
-    monkeypatch.setattr(launcher, "going_on", lambda folder: "1 job goes on: blind (7)")
+    monkeypatch.setattr(launcher, "active_jobs", lambda folder: living)
+    monkeypatch.setattr(launcher, "describe_active", lambda folder: "1 job goes on: blind (7)")
     launcher.check_changed(Folder(tmp_path), {"cross-attention"})
     with pytest.raises(
         LaunchError, match="blind has changed, and jobs still run it as it was: 1 j"

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from definition import judge, weights
 
 from crossattn import Mask
+from tests.support.definition import judge, weights
 
 INPUTS = ("Q", "K", "V", "attn_mask", "past_key", "past_value", "nonpad_kv_seqlen")
 OUTPUTS = ("Y", "present_key", "present_value", "qk_matmul_output")

@@ -4,7 +4,7 @@ They are the same to the last digit on one kind of processor with the same softw
 sums are rounded in another order, and the trained numbers move (0.890 to 0.902 of suite fusion's
 headline, once).
 
-python tests/experiments/same.py FOLDER FOLDER
+python tests/support/same.py FOLDER FOLDER
 """
 
 import difflib

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from fixtures import SINGLE, Case, Run, keys, masks, sized
 
 from crossattn.nn import presets
 from crossattn.nn.attention import CrossAttention
@@ -16,6 +15,7 @@ from crossattn.nn.families.ip_adapter import DecoupledAttention
 from crossattn.nn.families.prefix import Prefix
 from crossattn.nn.families.two_stream import TwoStreams
 from crossattn.nn.layers.link import Link
+from tests.support.fixtures import SINGLE, Case, Run, keys, masks, sized
 
 
 def design_of(preset: str, settings: dict) -> TwoStreamConfig:

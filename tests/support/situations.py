@@ -7,11 +7,11 @@ not drawn, so that a compilation serves every example of a shape.
 import dataclasses
 
 import numpy as np
-from cases import Call
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from crossattn import Mask
+from tests.support.cases import Call
 
 # The same examples on every machine; the failing one is printed, as small as it gets.
 MANY = settings(

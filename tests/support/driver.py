@@ -1,6 +1,6 @@
 """Run `experiments.ablate` on a tiny suite, and kills itself (SIGKILL) after so many steps.
 
-python tests/experiments/driver.py STEPS OPTIONS...
+python tests/support/driver.py STEPS OPTIONS...
 
 STEPS 0: never; -n: before the n-th file of arrays is written.
 """
