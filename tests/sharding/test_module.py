@@ -84,7 +84,7 @@ CASES = {
         {
             "key_value_heads": 2,
             "logits": Logits(softcap=1.7, norm="rms"),
-            "spare": ExtraKeys(bias_kv=True, zero_attn=True, sink=True, registers=3),
+            "extra_keys": ExtraKeys(bias_kv=True, zero_attn=True, sink=True, registers=3),
             "head_gate": True,
         },
         ("data",),

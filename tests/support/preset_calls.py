@@ -19,7 +19,7 @@ def arguments(module, x, context, keys):
     seen, causal, T = Mask.keys(keys), Mask.causal(0), x.shape[1]
     pair = ((x, context),)
     match module:
-        case Stack():
+        case Block() | Stack():
             return (x, context), {"mask": seen, "self_mask": causal, "query_positions": places(T)}
         case CocaDecoder():
             return (x, context), {"mask": seen}
@@ -30,10 +30,11 @@ def arguments(module, x, context, keys):
             return (x, [context, context]), {"scales": [0.5], "masks": [seen, seen]}
         case Bottleneck():
             return pair, {"context_mask": seen}
-    if isinstance(module.layer, Prefix):
+    layer, depth = getattr(module, "layer", module), getattr(module, "layers", ())
+    if isinstance(layer, Prefix):
         return pair, {"context_mask": seen}
     where = {"context_mask": seen, "self_mask": causal}
-    return pair, where | towers(module.layer.config, x, context, (module.layers,))
+    return pair, where | towers(layer.config, x, context, (depth,) if depth else ())
 
 
 def towers(config, x, context, leading=()):
@@ -55,7 +56,7 @@ def streams(module, out, keys):
             found = {"x": out[0], "text": out[1]}
         case QFormer():
             found = {"x": out[0][1], "queries": out[0][0]}
-        case Stack() | DecoupledAttention():
+        case Block() | Stack() | DecoupledAttention():
             found = {"x": out[0]}
         case _:
             x, context = out[0]
