@@ -26,15 +26,8 @@ from tests.support.stream_fixtures import CASES
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "presets.md"
 WRITE = "WRITE_PRESETS" in os.environ
 PRESETS = set(presets.names())
-COMPOSED = {
-    "encoder_decoder_pre": "whisper, with a bias of the keys",
-    "flamingo": "idefics, with the norm and the activation of perceiver_encode",
-    "vilbert": "lxmert and meter",
-    "bottleneck": "encoder_decoder_pre",
-    "coca_decoder": "encoder_decoder_pre",
-    "zero_key": "null_key, whose class has both",
-    "registers": "null_key, several of them",
-}
+COMPOSED = {name: presets.get(name).composed for name in presets.names()}
+COMPOSED = {name: composed for name, composed in COMPOSED.items() if composed is not None}
 # Between them every kind of sublayer, mask, norm and gate.
 DIFFERENTIATED = ("bidirectional", "idefics_cross", "merged", "resampler_masked", "slots_null")
 STREAMS = ("x", "context")
@@ -135,12 +128,25 @@ def test_every_preset_is_compared_or_made_of_such():
     assert compared | COMPOSED.keys() == PRESETS
 
 
+def test_the_registry_names_the_classes_that_are_compared():
+    found = {}
+    for name, case in CASES.items():
+        found.setdefault(case.preset, set()).add(read(name).about["class"].split(".")[-1])
+    for name in PRESETS:
+        assert set(presets.get(name).checked) == found.get(name, set()), name
+
+
 def test_the_page_has_every_preset():
     if WRITE:
         PAGE.write_text(page())
     assert PAGE.read_text().endswith(f"\n\n{CALLS}\n{MEANING}")
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     assert {line.split("`")[1] for line in rows} == PRESETS
+    for line in rows:
+        preset = presets.get(line.split("`")[1])
+        _, paper, against = line.split(" | ")[:3]
+        assert paper == preset.paper
+        assert against == str(preset.composed or against)
     bad = [line for line in rows if line.count("|") != rows[0].count("|")]
     assert bad == []
 
@@ -174,7 +180,7 @@ def page():
             rows.append(
                 [
                     f"`{of.preset}`",
-                    about["paper"],
+                    presets.get(of.preset).paper,
                     against,
                     f"{value:.1e}",
                     f"{gradient:.1e}",
@@ -182,9 +188,9 @@ def page():
                     f"{parameters(of.preset):,}",
                 ]
             )
-    for preset, parts in COMPOSED.items():
+    for preset, composed in COMPOSED.items():
         own = f"{parameters(preset):,}"
-        rows.append([f"`{preset}`", f"composed of what is checked in {parts}", *"----", own])
+        rows.append([f"`{preset}`", presets.get(preset).paper, str(composed), *"---", own])
     header = ["preset", "paper", "checked against", "difference", "of gradients", "their precision"]
     table = with_code(([*header, "parameters"], sorted(rows)))
     return f"{TEXT}\n{table}\n\n{CALLS}\n{MEANING}"
@@ -225,6 +231,11 @@ CALLS = f"""## How they are called
 In place of traces stacks return what `observe=` made of each layer's; CocaDecoder returns the text
 of its lower half before that. Words of a QFormer may be None. Towers of a stack have a leading axis
 of its layers. `module.clone(context_width=N)` of a TwoStreams takes a context of another width.
+
+`presets.build(..., config=replace(presets.config(name), ...))` makes a variant of any slot.
+`dtype`, `param_dtype`, `kernel_init`, `dropout` (with `apply(..., rngs={"dropout": key})`),
+`implementation` and `layout` (context parallel) reach all parts of every preset:
+`tests/nn/test_policy.py`.
 """
 
 MEANING = """## What every preset does

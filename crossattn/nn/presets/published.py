@@ -156,6 +156,7 @@ PUBLISHED = (
         "encoder_decoder_pre",
         "block",
         PRE,
+        "Xiong et al. 2020, Pre-LN, arXiv:2002.04745",
         composed=Composed(
             ("whisper",),
             ("self_attention.use_bias", "cross_attention.use_bias"),
@@ -362,9 +363,7 @@ PUBLISHED = (
         "bottleneck",
         TwoStreamConfig(order=("self", "mlp"), mlp=GELU),
         "Nagrani et al. 2021, MBT, arXiv:2107.00135",
-        composed=Composed(
-            ("encoder_decoder_pre", "prefix_lm", "map_head"), note="the layers of each stream"
-        ),
+        composed=Composed(("meter", "prefix_lm", "map_head"), note="each stream by itself"),
         use="bottleneck",
         sizes={"layers": 4, "tokens": 4},
     ),
@@ -401,6 +400,7 @@ PUBLISHED = (
         "zero_key",
         "block",
         _with_keys(zero_attn=True),
+        "torch.nn.MultiheadAttention(add_zero_attn)",
         composed=Composed(
             ("encoder_decoder_pre", "null_key"),
             ("cross_attention.extra_keys.zero_attn",),
