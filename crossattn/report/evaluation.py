@@ -1,6 +1,5 @@
 """The report of one checkpoint: tables, and figures of what single layers do."""
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,10 +64,7 @@ def layers(metrics: Mapping[str, float], chance: Mapping[str, float]) -> Figure 
         "pointing": {name: _by_layer(metrics, f"pointing/{name}") for name in READINGS},
         "accuracy": {name: _by_layer(metrics, f"knockout/{name}") for name in HIDDEN},
     }
-    groups = {
-        axis: {name: values for name, values in series.items() if values}
-        for axis, series in groups.items()
-    }
+    groups = {axis: {n: x for n, x in series.items() if x} for axis, series in groups.items()}
     groups = {axis: series for axis, series in groups.items() if series}
     if not groups:
         return None
@@ -91,9 +87,8 @@ def layers(metrics: Mapping[str, float], chance: Mapping[str, float]) -> Figure 
 
 def _by_layer(metrics: Mapping[str, float], name: str) -> dict[str, float]:
     """Values of a metric by layer."""
-    found = {re.fullmatch(rf"{name}/layer(\d+)", metric): metric for metric in metrics}
-    numbered = sorted((int(match[1]), metrics[one]) for match, one in found.items() if match)
-    return {str(layer): value for layer, value in numbered}
+    found = {f"{name}/layer{layer}": str(layer) for layer in range(len(metrics))}
+    return {layer: metrics[metric] for metric, layer in found.items() if metric in metrics}
 
 
 def _bars(axes: Any, series: Mapping[str, Mapping[str, float]], *, first: int) -> None:

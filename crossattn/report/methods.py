@@ -17,7 +17,8 @@ from crossattn.report.results.settings import (
     settings_of,
     varied,
 )
-from crossattn.report.stats.paired import ALPHA, BOOTSTRAP, FEWEST_SEEDS
+from crossattn.report.stats.bootstrap import BOOTSTRAP
+from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
 from crossattn.report.stats.ranges import lower_is_better
 
 Settings = Mapping[str, Mapping[str, Any]]

@@ -8,17 +8,9 @@ import pytest
 from scipy import stats
 
 from crossattn.report.stats.aggregate import iqm, iqm_interval, probability_of_improvement
+from crossattn.report.stats.bootstrap import BOOTSTRAP, Bootstrap, hierarchical_bootstrap
 from crossattn.report.stats.holm import holm_adjusted, holm_levels
-from crossattn.report.stats.paired import (
-    BOOTSTRAP,
-    Bootstrap,
-    compare_paired,
-    hierarchical_bootstrap,
-    paired_t,
-    sign_flip,
-    t_interval,
-    winners,
-)
+from crossattn.report.stats.paired import compare_paired, paired_t, sign_flip, t_interval, winners
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 

@@ -118,29 +118,26 @@ def knockout_plot(runs: Runs, *, chance: Mapping[str, float]) -> Figure:
     """Accuracy of each variant when parts of the context are hidden, beside the chance level."""
     kinds = [k for k in KNOCKOUTS if any(f"knockout/{k}" in run["metrics"] for run in runs)]
     variants = variants_with(runs, [f"knockout/{kind}" for kind in kinds])
-    figure = _rows_figure(len(variants), len(kinds))
+    figure = Sheet(1.1 + len(variants) * (0.12 + ROW * len(kinds)))
     axes = figure.subplots()
+    step = 0.84 / len(kinds)
     for row, variant in enumerate(variants):
-        columns = [metric_values(runs, variant, f"knockout/{kind}") for kind in kinds]
-        _points(axes, columns, row, first_colour=FIRST_KNOCKOUT_COLOUR)
-    level = chance_of(chance, "knockout/truth")
-    if level is not None:
+        for index, kind in enumerate(kinds):
+            values = metric_values(runs, variant, f"knockout/{kind}")
+            place, style = row - 0.42 + step * (index + 0.4), index + FIRST_KNOCKOUT_COLOUR
+            _point(axes, values, place, style_of(style), room=step)
+    if (level := chance_of(chance, "knockout/truth")) is not None:
         axes.axvline(level, color="black", linewidth=1, linestyle=DASHES)
-    _rows_axes(axes, variants, "accuracy, mean over seeds with 95 % interval; dashed: chance")
+    axes.set_yticks(range(len(variants)), [*map(label, variants)])
+    axes.set_ylim(len(variants) - 0.5, -0.5)
+    axes.set_xlim(-0.03, 1.03)
+    for edge in np.arange(0.5, len(variants) - 1):
+        axes.axhline(edge, color="0.85", linewidth=0.6)
+    words = "accuracy, mean over seeds with 95 % interval; dashed: chance"
+    axes.set_xlabel(words, fontsize=FONT)
+    tidy(axes)
     legend(figure, [KNOCKOUTS[kind] for kind in kinds], first_colour=FIRST_KNOCKOUT_COLOUR)
     return figure
-
-
-def _rows_figure(groups, points):
-    return Sheet(1.1 + groups * (0.12 + ROW * points))
-
-
-def _points(axes, columns, row, *, first_colour=0):
-    """One line for each array of values within a row."""
-    step = 0.84 / len(columns)
-    for index, values in enumerate(columns):
-        place = row - 0.42 + step * (index + 0.4)
-        _point(axes, values, place, style_of(index + first_colour), room=step)
 
 
 def _point(axes, values, place, style, *, room, metric=""):
@@ -154,13 +151,3 @@ def _point(axes, values, place, style, *, room, metric=""):
     if low == low:
         axes.plot([low, high], [place, place], color=colour, linewidth=1.3)
     axes.plot(mean, place, marker, color=colour, markersize=4.5)
-
-
-def _rows_axes(axes, labels, xlabel):
-    axes.set_yticks(range(len(labels)), [*map(label, labels)])
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_xlim(-0.03, 1.03)
-    for edge in np.arange(0.5, len(labels) - 1):
-        axes.axhline(edge, color="0.85", linewidth=0.6)
-    axes.set_xlabel(xlabel, fontsize=FONT)
-    tidy(axes)

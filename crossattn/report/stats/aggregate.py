@@ -6,7 +6,8 @@ Arrays have a row for each seed and a column for each task, scores normalised al
 import numpy as np
 from scipy import stats
 
-from crossattn.report.stats.paired import ALPHA, BOOTSTRAP, Bootstrap
+from crossattn.report.stats.bootstrap import BOOTSTRAP, Bootstrap
+from crossattn.report.stats.paired import ALPHA
 from crossattn.shapes import Float
 
 

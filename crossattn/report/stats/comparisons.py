@@ -8,8 +8,9 @@ import numpy as np
 
 from crossattn.report.results.runs import metric_values, tasks_of, variants_of
 from crossattn.report.stats.aggregate import probability_of_improvement
-from crossattn.report.stats.paired import BOOTSTRAP, Bootstrap, compare_paired, winners
-from crossattn.report.stats.ranges import lower_is_better, range_of, span_of
+from crossattn.report.stats.bootstrap import BOOTSTRAP, Bootstrap
+from crossattn.report.stats.paired import compare_paired, winners
+from crossattn.report.stats.ranges import lower_is_better, range_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,10 +96,11 @@ def compare_variants(
         shapes = ", ".join(f"{name} {score.shape}" for name, score in scores.items())
         raise ValueError(f"variants did not answer the same items: {shapes}")
     values = np.concatenate([metric_values(runs, name, primary) for name in scores])
+    low, high = range_of(values, primary)
     found = compare_paired(
         np.stack([scores[variant] for variant, _ in pairs]),
         np.stack([scores[other] for _, other in pairs]),
-        span=span_of(range_of(values, primary)),
+        span=high - low,
         bootstrap=bootstrap,
     )
     numbers = {

@@ -41,17 +41,6 @@ def range_of(values: Float[np.ndarray, "..."], metric: str = "") -> Limits:
     return next(fitting, (-math.inf, math.inf))
 
 
-def span_of(limits: Limits) -> float:
-    """The largest difference of two values of a range.
-
-    Example:
-        >>> span_of(SHARE), span_of((1.0, math.inf))
-        (1.0, inf)
-    """
-    low, high = limits
-    return high - low
-
-
 def clip_interval(low: float, high: float, limits: Limits) -> Limits:
     """An interval within a range; NaN limits stay.
 
