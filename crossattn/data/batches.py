@@ -69,13 +69,11 @@ class Drawn(Protocol):
 
 @runtime_checkable
 class TrainingRecords(Protocol):
-    """Training data that are read while a run trains, as many images as its length says.
+    """Training data that are read while a run trains, as many images as its length says."""
 
-    Attributes:
-        grid: rows and columns of patches.
-    """
-
-    grid: tuple[int, int]
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
 
     def __len__(self) -> int: ...
 

@@ -1,7 +1,7 @@
 """What every data set of text about images hands to the trainer and to the evaluator."""
 
 import dataclasses
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class Examples:
     kinds: tuple[str, ...]
     grid: tuple[int, int]
     chance: dict[str, float]
-    group: np.ndarray | None = None
+    group: Any = None
     groups: tuple[str, ...] = ("other",)
     content: tuple[str, ...] = ()
     covered: float = 0.1
@@ -185,7 +185,7 @@ class Examples:
         Where a source tells no groups apart, all words that have a region.
         """
         if len(self.groups) == 1:
-            return self.grounded.any(axis=-1)
+            return np.asarray(self.grounded.any(axis=-1))
         return np.isin(self.group, [self.groups.index(name) for name in self.content])
 
     def words(self, row: SupportsIndex) -> str:

@@ -180,23 +180,24 @@ class Source:
         Raises:
             ValueError: it does not.
         """
-        for task in tasks:
-            if task not in (*self.tasks, *Data.tasks):
-                others = _takers(lambda other, task=task: task in other.tasks)
-                raise ValueError(f"data.tasks {task} is for source {others}, not for {self.name}")
+        for task in set(tasks) - {*self.tasks, *Data.tasks}:
+            others = " and ".join(name for name in SOURCES if task in find_source(name).tasks)
+            raise ValueError(f"data.tasks {task} is for source {others}, not for {self.name}")
         if set(tasks).isdisjoint(self.tasks):
             there = " and ".join(f"{task}s" for task in self.tasks)
             raise ValueError(f"data.tasks: {self.name} has {there} only")
 
     def refuse_foreign(self, name: str) -> None:
         """Raise a ValueError where a setting is that of other sources, not of this one."""
-        has = lambda source: name in {field.name for field in dataclasses.fields(source.settings)}
-        if not has(self) and (others := _takers(has)):
-            raise ValueError(f"data.{name} is for source {others}, not for {self.name}")
+        if name not in self.fields():
+            others = [other for other in SOURCES if name in find_source(other).fields()]
+            if others:
+                where = " and ".join(others)
+                raise ValueError(f"data.{name} is for source {where}, not for {self.name}")
 
-
-def _takers(takes: Callable[[Source], bool]) -> str:
-    return " and ".join(name for name in SOURCES if takes(find_source(name)))
+    def fields(self) -> set[str]:
+        """The names of its settings."""
+        return {field.name for field in dataclasses.fields(self.settings)}
 
 
 @functools.cache
@@ -247,7 +248,7 @@ def load_source(data: Data, image_encoder: str, *, boxes: bool = False) -> Datas
     """
     source = find_source(data.source)
     if boxes and not source.boxes:
-        others = _takers(lambda other: other.boxes)
+        others = " and ".join(name for name in SOURCES if find_source(name).boxes)
         raise DataError(f"model.contexts boxes is for {others}, not for {source.name}")
     if image_encoder not in source.image_encoders:
         raise DataError(

@@ -29,7 +29,8 @@ def exhibit_words(examples: Examples) -> np.ndarray:
     captions. The first token is left out: no position predicts it and it is no word.
     """
     answers = np.arange(examples.tokens.shape[1]) == examples.answer[:, None]
-    for words in (examples.grounded.any(axis=-1), answers, examples.target.copy()):
+    for found in (examples.grounded.any(axis=-1), answers, examples.target):
+        words = np.array(found)
         words[:, 0] = False
         if words.any():
             break
