@@ -36,7 +36,8 @@ from crossattn.train.record import RecordError, RunRecord
 from crossattn.train.run import Run
 
 from . import suites
-from .command_line import fail, manual, parse, plain_errors, takes, typed
+from .command_line import fail, manual, plain_errors, takes, typed
+from .training import parse_run
 from .entry import start
 
 COMMAND = "plan"
@@ -110,8 +111,7 @@ def configure_plan(arguments: list[str]) -> tuple[RunRecord, list[Topology], Pla
         raise SystemExit(0)
     name, *rest = arguments
     named, variant = _begun(name, rest)
-    default = PlanOptions(run=suites.with_source(COMMAND, rest, named.run))
-    options = parse(COMMAND, default, rest, subject=[name])
+    options, _ = parse_run(COMMAND, PlanOptions(run=named.run), rest, subject=[name])
     if options.mesh and options.sweep:
         fail(COMMAND, "--sweep meshes tries them all: leave out --mesh")
     if options.sweep and len(options.topology) > 1:

@@ -16,12 +16,9 @@ from crossattn.train.record import read_record
 from crossattn.train.run import Data, Model, Run, replace
 from crossattn.train.source import batches_of, load_dataset
 from experiments import ablate
+from tests.support import driver
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(Path(__file__).parent))
-
-import driver  # noqa: E402
-
 driver.install()
 
 # A bright square in one of four patches, and the question which one it is in.
@@ -99,9 +96,8 @@ def test_a_source_of_ones_own_is_trained_measured_and_reported(package, tmp_path
     ablate.main([*line.split(), *rest.split()])
     results = json.loads((out / "results.json").read_text())
     (measured,) = results["runs"]
-    metrics = measured["metrics"]
-    assert {"iid/accuracy", "pointing/answer", "knockout/truth"} <= set(metrics)
-    assert measured["chance"]["iid/accuracy"] == 0.25
+    assert {"iid/accuracy", "pointing/answer", "knockout/truth"} <= set(measured["metrics"])
+    assert results["chance"]["iid/accuracy"] == 0.25
     assert "mypkg.mydata" in (out / "report.md").read_text()
     assert (out / "figures" / "gallery.png").exists()
     run = read_record(next(out.glob("runs/cross-attention/*/run.json")).parent).run
