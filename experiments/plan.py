@@ -37,8 +37,8 @@ from crossattn.train.run import Run
 
 from . import suites
 from .command_line import fail, manual, plain_errors, takes, typed
-from .training import parse_run
 from .entry import start
+from .training import parse_run
 
 COMMAND = "plan"
 # How many meshes of a sweep are compiled: the best by formula.
