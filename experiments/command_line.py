@@ -8,13 +8,16 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import tyro
 
 from crossattn.files import printable
+from crossattn.spelling import nearest
 from crossattn.train.former import FORMER_PARTS
 
 Options = TypeVar("Options")
@@ -27,6 +30,8 @@ INSTALLED = __package__ != "experiments"
 # What tyro draws boxes with, and what takes its place where an encoding lacks it.
 BOXES = "─│╭╮╰╯├┤"
 PLAIN_BOXES = str.maketrans(BOXES, "-|++++++")
+# A longer line is hard to read.
+WIDEST = 100
 # No size is larger; products of larger ones end the process in XLA.
 LARGEST = 10**9
 BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP)
@@ -106,13 +111,20 @@ def parse(
     """Fill a dataclass from the command line; its values in `default` are the defaults.
 
     What cannot be parsed ends the command with one line that names the option and what it takes.
-    `subject` stands between the command and its options.
+    `subject` stands between the command and its options. Groups of options within groups are shown
+    by `--help GROUP` alone.
     """
+    group = value_of(arguments, "--help")
+    arguments = arguments if group is None else ["--help"]
     said = io.StringIO()
     # By this encoding tyro decides how it draws boxes, which `_one_line` has to know.
     shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(shown):
+        with (
+            contextlib.redirect_stderr(said),
+            contextlib.redirect_stdout(shown),
+            _one_column(),
+        ):
             options = tyro.cli(
                 type(default),
                 args=list(arguments),
@@ -123,7 +135,7 @@ def parse(
     except SystemExit as end:
         if end.code in (0, None):
             shown.seek(0)
-            print(_drawable(_titled(shown.read())), end="")
+            print(_drawable(_titled(_page(command, shown.read(), group))), end="")
             raise
         fail(command, _one_line(said.getvalue()))
     except ValueError as error:
@@ -156,6 +168,40 @@ def _drawable(manual: str) -> str:
     return manual
 
 
+@contextlib.contextmanager
+def _one_column() -> Iterator[None]:
+    """Within, tyro draws boxes one under the other, of at most `WIDEST` letters."""
+    width = min(shutil.get_terminal_size().columns, WIDEST)
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(width)
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS")
+        if before is not None:
+            os.environ["COLUMNS"] = before
+
+
+def _page(command: str, manual: str, group: str | None) -> str:
+    """The boxes of one group of options and of those within it, or of all that are within none."""
+    usage, *boxes = re.split(r"(?m)^(?=╭─)", manual)
+    titles = [(re.match(r"╭─ ([\w.-]*) ?options ", box) or [""] * 2)[1] for box in boxes]
+    inner = [title for title in titles if "." in title]
+    if group is None:
+        shown = [box for title, box in zip(titles, boxes, strict=True) if title not in inner]
+        layout = textwrap.TextWrapper(78, break_on_hyphens=False, subsequent_indent="  ")
+        more = f"--help GROUP shows more options: {', '.join(inner)}."
+        return usage + "".join(shown) + (f"{layout.fill(more)}\n" if inner else "")
+    within = lambda title: f"{title}.".startswith(f"{group}.")
+    shown = [box for title, box in zip(titles, boxes, strict=True) if within(title)]
+    if not shown:
+        fail(
+            command,
+            f"--help {group}: there is no such group: {nearest(group, filter(None, titles))}",
+        )
+    return usage + "".join(shown)
+
+
 def _titled(manual: str) -> str:
     """The boxes of tyro's --help under the names of what they hold.
 
@@ -169,7 +215,7 @@ def _titled(manual: str) -> str:
         start = f"{box[1]}{box[2].strip() or 'what to run'} "
         return start.ljust(len(box[0]) - 1, box[3][-1]) + box[4]
 
-    return re.sub(r"(?m)^(╭─ | )([\w.]* ?)options ([─ ]+)([╮ ])$", title, manual)
+    return re.sub(r"(?m)^(╭─ | )([\w.-]* ?)options ([─ ]+)([╮ ])$", title, manual)
 
 
 def _one_line(box: str) -> str:

@@ -114,7 +114,7 @@ def test_results_and_report(finished):
     counted = found["counts"]["items"]["iid/accuracy"]
     assert counted == comparison["items"]
     assert found["counts"]["images"]["iid"] == found["counts"]["training_images"] == 100
-    assert found["settings"]["blind"]["model"]["fusion"] == "blind"
+    assert found["settings"]["blind"]["model"]["context_view"] == "none"
     assert found["asked"] == {
         "quick": False,
         "seeds": 2,
