@@ -15,7 +15,7 @@ python -m experiments.ablate ./mine.py                               (a suite of
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -167,8 +167,9 @@ def configure(arguments: list[str]) -> tuple[Suite, Options]:
         if variant not in suite.variants:
             fail(COMMAND, f"{name} has no variant {variant!r}: {nearest(variant, suite.variants)}")
     for field in changes:
-        if any(map(_decided(field), suite.variants.values())):
-            fail(COMMAND, f"--{field} is what the suite {name} varies: leave it out")
+        if any(_decides(variant, field) for variant in suite.variants.values()):
+            option = field.replace("_", "-")
+            fail(COMMAND, f"--{option} is what the suite {name} varies: leave it out")
     if options.sweep and "optimizer.learning_rate" in changes:
         fail(COMMAND, "--optimizer.learning-rate is what --sweep chooses: leave one of them out")
     try:
@@ -177,16 +178,11 @@ def configure(arguments: list[str]) -> tuple[Suite, Options]:
         fail(COMMAND, str(error))
 
 
-def _decided(field: str) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether changes of a variant decide a field: it, a part of it, or what it is a part of."""
-
-    def by(changes: Mapping[str, Any]) -> bool:
-        whole = [*changes, *["model.block"] * ("model.preset" in changes)]
-        return any(f"{field}.".startswith(f"{one}.") for one in whole) or any(
-            one.startswith(f"{field}.") for one in whole
-        )
-
-    return by
+def _decides(changes: Mapping[str, Any], field: str) -> bool:
+    """Whether changes of a variant set a field, a part of it, or what it is a part of."""
+    paths = [*changes, *["model.block"] * ("model.preset" in changes)]
+    pairs = ((f"{one}.", f"{field}.") for one in paths)
+    return any(a.startswith(b) or b.startswith(a) for a, b in pairs)
 
 
 def work(

@@ -10,7 +10,7 @@ import pytest
 
 from crossattn.train.folder import Folder
 from crossattn.train.record import RunRecord, library_versions, write_record
-from crossattn.train.run import Optimizer
+from crossattn.train.run import Optimizer, replace
 from experiments import __main__ as front_door
 from experiments import ablate, evaluate
 from experiments.command_line import plain_errors
@@ -47,7 +47,7 @@ def contents_of(folder):
     ("arguments", "said"),
     [
         (["fusoin"], "there is no suite 'fusoin': did you mean fusion?"),
-        (["zzz"], "choose one of easy_vqa, fusion, scene_captions, tfds, tfds_captions"),
+        (["zzz"], "choose one of easy_vqa, fusion, presets, scene_captions, slots, tfds, "),
         (["tiny", "--stesp", "3"], "--stesp"),
         (["tiny", "--steps", "many"], "--steps"),
         (["tiny", "--steps", "-4"], "steps must be positive, got -4"),
@@ -66,6 +66,18 @@ def contents_of(folder):
             ["tiny", "--model.context-view", "mean"],
             "--model.context-view is what the suite tiny varies",
         ),
+        (
+            ["presets", "--model.block.residual.gate", "tanh"],
+            "--model.block.residual.gate is what the suite presets varies: leave it out",
+        ),
+        (["slots", "--model.block.residual.norm", "post"], "is what the suite slots varies"),
+        (
+            ["tiny", "--model.preset", "flamigo"],
+            "unknown preset 'flamigo', did you mean 'flamingo'?",
+        ),
+        (["tiny", "--model.block.residual.gate", "tahn"], "'--model.block.residual.gate'"),
+        (["tiny", "--model.block.residual.gte", "x"], "did you mean --model.block.residual.gate"),
+        (["tiny", "--help", "optmizer"], "there is no such group: did you mean optimizer?"),
         (["tiny", "--variants", "blnd"], "tiny has no variant 'blnd': did you mean blind?"),
         (["tiny", "--data.images", "101", "--out", "OUT"], "multiple of 100"),
         (["tiny", "--model.image-encoder", "window", "--out", "OUT"], "not for scenes"),
@@ -232,13 +244,68 @@ def test_help_names_the_suites_and_the_options(capsys, monkeypatch, columns):
     assert max(map(len, shown.splitlines())) <= int(columns)
 
 
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_help_of_a_group_shows_what_is_within_with_the_values_of_the_preset(
+    capsys, monkeypatch, columns
+):
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit):
+        ablate.main(["tiny", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--model.preset STR" in shown
+    assert "--help GROUP shows more options: model.block, model.block.residual, " in shown
+    assert "--model.block.residual.gate" not in shown
+    with pytest.raises(SystemExit):
+        ablate.main(["tiny", "--model.preset", "flamingo", "--help", "model.block"])
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= int(columns)
+    assert "--model.steps" not in shown
+    for group in ("residual", "cross-residual", "cross-attention.logits", "mlp"):
+        assert f"╭─ model.block.{group} ─" in shown
+    said = " ".join(shown.replace("│", " ").split())
+    assert "layer-scale} g. " in said
+    assert "None: 1. (default: tanh)" in said
+
+
+@pytest.mark.parametrize(
+    ("typed", "path", "value"),
+    [
+        ("--model.block.residual.gate tanh", "residual.gate", "tanh"),
+        ("--model.block.cross_attention.logits.norm rms", "cross_attention.logits.norm", "rms"),
+        ("--model.block.cross-attention.key-value-heads 1", "cross_attention.key_value_heads", 1),
+        ("--model.block.cross-attention.positions rotary", "cross_attention.positions", "rotary"),
+        ("--model.block.self-attention.use-bias qv", "self_attention.use_bias", "qv"),
+        ("--model.block.cross-attention.extra-keys.sink", "cross_attention.extra_keys.sink", True),
+        ("--model.block.order self mlp cross", "order", ("self", "mlp", "cross")),
+        ("--model.block.mlp.expansion 2", "mlp.expansion", 2),
+        ("--model.preset flamingo --model.block.residual.gate None", "residual.gate", None),
+        ("--model.preset=meter --model.block.exchange shared", "exchange", "shared"),
+    ],
+)
+def test_any_field_of_a_block_is_an_option(typed, path, value):
+    _, options = ablate.configure(["tiny", *typed.split()])
+    model = options.run.model
+    preset = re.search(r"preset[ =](\w+)", typed)
+    wanted = replace(driver.SUITE.base, {"model.preset": preset[1]} if preset else {})
+    assert options.run == replace(wanted, {f"model.block.{path}": value})
+    assert model != wanted.model
+
+
+def test_a_part_that_is_none_follows_the_part_that_it_stands_for_unless_it_is_changed():
+    configured = lambda *typed: ablate.configure(["tiny", *typed])[1].run.model.block
+    gate = ["--model.block.residual.gate", "tanh"]
+    assert configured(*gate).cross_residual is None
+    found = configured(*gate, "--model.block.cross-residual.norm", "post").cross_residual
+    assert (found.gate, found.norm) == ("tanh", "post")
+
+
 def test_the_front_door_lists_and_hands_over(capsys):
     def started(*words):
         front_door.main(list(words))
 
     started("--help")
     listed = capsys.readouterr().out
-    assert all(f"  {name} " in listed for name in ("ablate", "evaluate", "bench"))
+    assert all(f"  {name} " in listed for name in ("ablate", "train", "evaluate", "bench"))
     with pytest.raises(SystemExit) as end:
         started("abalte", "fusion")
     assert end.value.code == 2
