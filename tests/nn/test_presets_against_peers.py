@@ -233,7 +233,7 @@ of its lower half before that. Words of a QFormer may be None. Towers of a stack
 of its layers. `module.clone(context_width=N)` of a TwoStreams takes a context of another width.
 
 `presets.build(..., config=replace(presets.config(name), ...))` makes a variant of any slot.
-`dtype`, `param_dtype`, `kernel_init`, `dropout` (with `apply(..., rngs={"dropout": key})`),
+`dtype`, `param_dtype`, `kernel_init`, `dropout` (with `apply(..., rngs={{"dropout": key}})`),
 `implementation` and `layout` (context parallel) reach all parts of every preset:
 `tests/nn/test_policy.py`.
 """
