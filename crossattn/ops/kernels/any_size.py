@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from crossattn.ops.kernels import chunked, dense
-from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Kernel
+from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Gradients, Kernel
 
 __all__ = ["EITHER"]
 
@@ -41,7 +41,7 @@ class DenseOrChunkedKernel(Kernel):
         """(o, lse)."""
         return jax.lax.cond(_few(call), dense.KERNEL.forward, self.blocks.forward, call)
 
-    def backward(self, call: AttentionCall, given: BackwardInputs) -> Any:
+    def backward(self, call: AttentionCall, given: BackwardInputs) -> Gradients:
         """(dq, dk, dv, dbias)."""
         return jax.lax.cond(_few(call), dense.KERNEL.backward, self.blocks.backward, call, given)
 

@@ -23,13 +23,11 @@ from crossattn.ops.kernels.block_sizes import BlockSizes
 from crossattn.ops.kernels.blockwise.filling import Filling
 from crossattn.ops.kernels.blockwise.products import dot, inner, masked_scores
 from crossattn.ops.kernels.blockwise.tiles import Grid, Tile, over_queries
-from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Kernel
+from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Gradients, Kernel
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array
 
 __all__ = ["KERNEL", "ChunkedKernel", "summed"]
-
-Gradients = tuple[Array, Array, Array, Array | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,20 +78,16 @@ KERNEL = ChunkedKernel()
 
 
 def _forward(call: AttentionCall, blocks: BlockSizes) -> tuple[Array, Array]:
-    q, k, v, bias = call.q, call.k, call.v, call.bias
+    q, v = call.q, call.v
     (B, T, H, _), V, dtype = q.shape, v.shape[3], precision(q.dtype)
-    grid = Grid.of(q, k, v, call.mask, bias, blocks)
+    grid = Grid.of(call, blocks)
 
     def queries(tile: Tile, results):
         qb = tile.queries(q)
 
         def keys(tile: Tile, masked: bool, carry):
             m_old, z, o = carry
-            kb, vb = tile.keys(k), tile.keys(v)
-            visible, added = tile.pairs(bias) if masked else (None, None)
-            if visible is not None:
-                seen = tile.seen_keys(visible)
-                kb, vb = jnp.where(seen, kb, 0), jnp.where(seen, vb, 0)
+            visible, added, kb, vb = tile.block(masked, call.k, v)
             s, _ = masked_scores(dot(qb, kb, 3, 3), visible, added, call.scale, call.softcap)
             m = jnp.maximum(m_old, s.max(3, keepdims=True))
             base = jnp.where(m == -jnp.inf, 0, m) if masked else m
@@ -118,11 +112,10 @@ def _forward(call: AttentionCall, blocks: BlockSizes) -> tuple[Array, Array]:
 
 
 def _backward(call: AttentionCall, blocks: BlockSizes, given: BackwardInputs) -> Gradients:
-    q, k, v, bias = call.q, call.k, call.v, call.bias
-    grid, dtype = Grid.of(q, k, v, call.mask, bias, blocks), precision(q.dtype)
+    grid, dtype = Grid.of(call, blocks), precision(call.q.dtype)
 
     def queries(tile: Tile, results):
-        qb, dob = tile.queries(q), tile.queries(given.do)
+        qb, dob = tile.queries(call.q), tile.queries(given.do)
         lse_row = tile.rows(given.lse)[:, :, None]
         empty = lse_row == -jnp.inf
         delta_row = inner(dob, tile.queries(given.o))
@@ -131,11 +124,10 @@ def _backward(call: AttentionCall, blocks: BlockSizes, given: BackwardInputs) ->
 
         def keys(tile: Tile, masked: bool, carry):
             dq, dk, dv, dbias = carry
-            kb, vb, qs, dos = tile.keys(k), tile.keys(v), qb, dob
-            visible, added = tile.pairs(bias) if masked else (None, None)
+            visible, added, kb, vb = tile.block(masked, call.k, call.v)
+            qs, dos = qb, dob
             if visible is not None:
-                seen, read = tile.seen_keys(visible), ~empty.swapaxes(2, 3)
-                kb, vb = jnp.where(seen, kb, 0), jnp.where(seen, vb, 0)
+                read = ~empty.swapaxes(2, 3)
                 qs, dos = jnp.where(read, qb, 0), jnp.where(read, dob, 0)
                 visible, added = (None if x is None else x.swapaxes(2, 3) for x in (visible, added))
             # Keys first from here on: (.., keys, queries).
@@ -158,7 +150,7 @@ def _backward(call: AttentionCall, blocks: BlockSizes, given: BackwardInputs) ->
 
 def summed(grid: Grid, queries: Callable[[Tile, Any], Any], given: BackwardInputs) -> Gradients:
     """(dq, dk, dv, dbias | None) that `queries` sums up, tile by tile, from what is given or 0."""
-    q, k, v, _, bias = grid.inputs
+    q, k, v, bias = grid.call.q, grid.call.k, grid.call.v, grid.call.bias
     first = lambda x, dtype, start=None: (
         jnp.zeros(x.shape, dtype) if start is None else start.astype(dtype)
     )

@@ -20,13 +20,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.kernels.protocol import (
-    AttentionCall,
-    BackwardInputs,
-    Kernel,
-    PrivateModule,
-    no_axis,
-)
+from crossattn.ops.kernels.private import PrivateModule, no_axis
+from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Gradients, Kernel
 from crossattn.ops.masks import lowering
 from crossattn.ops.masks.mask import Mask
 from crossattn.ops.masks.terms import Band, Lengths
@@ -87,9 +82,7 @@ class CudnnKernel(Kernel):
             return o, lse
         return _only(rows, o), jnp.where(rows[:, None], lse, -jnp.inf)
 
-    def backward(
-        self, call: AttentionCall, given: BackwardInputs
-    ) -> tuple[Array, Array, Array, None]:
+    def backward(self, call: AttentionCall, given: BackwardInputs) -> Gradients:
         """(dq, dk, dv, None) in the dtypes of q, k and v.
 
         Exact also where o and lse are those of a softmax over these and further keys. A cotangent

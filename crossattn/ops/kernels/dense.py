@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from crossattn.ops.kernels.blockwise.products import dot, inner, masked_scores
-from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Kernel
+from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Gradients, Kernel
 from crossattn.ops.reference import kept, precision
 from crossattn.shapes import Array
 
@@ -55,9 +55,7 @@ class DenseKernel(Kernel):
         o = _values(p if keep is None else p * keep, vh) / jnp.where(z == 0, 1, z)
         return o.swapaxes(1, 2).astype(call.v.dtype), lse
 
-    def backward(
-        self, call: AttentionCall, given: BackwardInputs
-    ) -> tuple[Array, Array, Array, Array | None]:
+    def backward(self, call: AttentionCall, given: BackwardInputs) -> Gradients:
         """(dq, dk, dv, dbias | None) for the lse of these keys and the cotangents of o and lse.
 
         It needs no `o`: where all keys are at hand, p dp sums to what o do does, without reading

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from crossattn.ops.kernels.block_sizes import BlockSizes
 from crossattn.ops.kernels.blockwise.products import dot, inner, masked_scores
 from crossattn.ops.kernels.blockwise.tiles import Grid, Tile
-from crossattn.ops.kernels.chunked import ChunkedKernel, Gradients, summed
-from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Kernel
+from crossattn.ops.kernels.chunked import ChunkedKernel, summed
+from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Gradients, Kernel
 
 __all__ = ["KERNEL"]
 
@@ -37,19 +37,17 @@ class FewKeysKernel(ChunkedKernel):
         if not call.S:
             return super().backward(call, given)
         assert self.blocks is not None
-        q, k, v, bias = call.q, call.k, call.v, call.bias
-        grid = Grid.of(q, k, v, call.mask, bias, self.blocks)
+        grid = Grid.of(call, self.blocks)
 
         def queries(tile: Tile, results):
             dq, dk, dv, dbias = results
-            qb, dob, kb, vb = tile.queries(q), tile.queries(given.do), tile.keys(k), tile.keys(v)
+            qb, dob = tile.queries(call.q), tile.queries(given.do)
             row = tile.rows(given.lse)[..., None]
             dlse = 0 if given.dlse is None else tile.rows(given.dlse)[..., None]
             masked = grid.masked or any(grid.ragged)
-            visible, added = tile.pairs(bias) if masked else (None, None)
+            visible, added, kb, vb = tile.block(masked, call.k, call.v)
             if visible is not None:
-                seen, empty = tile.seen_keys(visible), row == -jnp.inf
-                kb, vb = jnp.where(seen, kb, 0), jnp.where(seen, vb, 0)
+                empty = row == -jnp.inf
                 qb, dob, row, dlse = (jnp.where(empty, 0, x) for x in (qb, dob, row, dlse))
             s, slope = masked_scores(dot(qb, kb, 3, 3), visible, added, call.scale, call.softcap)
             p, dp = jnp.exp(s - row), dot(dob, vb, 3, 3)

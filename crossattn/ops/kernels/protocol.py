@@ -8,15 +8,13 @@ conformance.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 
 from crossattn.ops.sizes import all_known
 
-__all__ = ["AttentionCall", "BackwardInputs", "Kernel", "PrivateModule", "no_axis"]
+__all__ = ["AttentionCall", "BackwardInputs", "Gradients", "Kernel"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +94,9 @@ class BackwardInputs(NamedTuple):
     dk: Any = None
 
 
+Gradients = tuple[Any, Any, Any, Any]  # dq, dk, dv, dbias (None without a bias)
+
+
 class Kernel:
     """One implementation. Subclasses are frozen dataclasses: equal ones run the same program.
 
@@ -143,7 +144,7 @@ class Kernel:
         """(o (B, T, H, V) in v's dtype, lse (B, H, T) in float32 or float64)."""
         raise NotImplementedError
 
-    def backward(self, call: AttentionCall, given: BackwardInputs) -> tuple[Any, Any, Any, Any]:
+    def backward(self, call: AttentionCall, given: BackwardInputs) -> Gradients:
         """(dq, dk, dv, dbias), in the dtypes of the arrays; dbias is None without a bias.
 
         `given` are results over all keys, of which the call may hold only some; a kernel that needs
@@ -151,39 +152,10 @@ class Kernel:
         """
         raise NotImplementedError
 
-    def gradients(self, call: AttentionCall, given: BackwardInputs) -> tuple[Any, Any, Any, Any]:
+    def gradients(self, call: AttentionCall, given: BackwardInputs) -> Gradients:
         """`backward`, added to what is given."""
         if self.adds:
             return self.backward(call, given)
         dq, dk, *rest = self.backward(call, given._replace(dq=None, dk=None))
         dq, dk = (g if x is None else g + x for g, x in ((dq, given.dq), (dk, given.dk)))
         return dq, dk, *rest
-
-
-def no_axis(call: AttentionCall) -> str | None:
-    """The reason of kernels that take no empty arrays."""
-    return "an axis of size 0" if 0 in (*call.q.shape, *call.k.shape, *call.v.shape) else None
-
-
-class PrivateModule:
-    """A module of jax that is imported when it is first used: slow to import, and not promised."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    @functools.cached_property
-    def module(self) -> Any:
-        """The module itself."""
-        return importlib.import_module(self.name)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.module, name)
-
-    def lacks(self, *names: str) -> str | None:
-        """The reason of kernels that call these, where this version of jax has other ones."""
-        try:
-            for name in names:
-                getattr(self, name)
-        except (ImportError, AttributeError) as error:
-            return f"jax {jax.__version__} has other kernels than those known here ({error})"
-        return None

@@ -25,13 +25,8 @@ import jax
 import jax.numpy as jnp
 from jax._src import config
 
-from crossattn.ops.kernels.protocol import (
-    AttentionCall,
-    BackwardInputs,
-    Kernel,
-    PrivateModule,
-    no_axis,
-)
+from crossattn.ops.kernels.private import PrivateModule, no_axis
+from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Gradients, Kernel
 from crossattn.ops.kernels.splash_schedule import LANES, ROWS, KernelBlocks, PassSizes, schedule
 from crossattn.ops.masks import lowering
 from crossattn.ops.masks.mask import Mask
@@ -108,9 +103,7 @@ class SplashKernel(Kernel):
         o = jnp.where(seen[..., None], o, 0).swapaxes(1, 2)
         return o, jnp.where(seen, lse, -jnp.inf)
 
-    def backward(
-        self, call: AttentionCall, given: BackwardInputs
-    ) -> tuple[Array, Array, Array, None]:
+    def backward(self, call: AttentionCall, given: BackwardInputs) -> Gradients:
         """(dq, dk, dv, None) in the dtypes of q, k and v.
 
         Exact also where o and lse are those of a softmax over these and further keys.

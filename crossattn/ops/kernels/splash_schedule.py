@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from crossattn.ops.kernels.protocol import PrivateModule
+from crossattn.ops.kernels.private import PrivateModule
 from crossattn.ops.masks import lowering
 from crossattn.ops.masks.mask import Mask
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from crossattn.ops.kernels import chunked, cudnn, splash
-from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Kernel
+from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Gradients, Kernel
 from crossattn.ops.partials import merge_partials
 from crossattn.shapes import Array
 
@@ -56,17 +56,15 @@ class SplitKVKernel(Kernel):
         o, lse = self.inner.forward(_split(call, self.parts))
         return merge_partials(_parts_first(o, self.parts), _parts_first(lse, self.parts))
 
-    def backward(self, call: AttentionCall, given: BackwardInputs) -> tuple[Any, ...]:
+    def backward(self, call: AttentionCall, given: BackwardInputs) -> Gradients:
         """(dq, dk, dv, dbias): each part takes the o and lse of all keys."""
-        q, k, bias, parts = call.q, call.k, call.bias, self.parts
+        parts = self.parts
         repeated = BackwardInputs(*(None if x is None else jnp.repeat(x, parts, 0) for x in given))
-        dq, dk, dv, dbias = self.inner.backward(_split(call, parts), repeated)
-        dq = _parts_first(dq, parts).astype(given.lse.dtype).sum(0).astype(q.dtype)
-        dk, dv = (
-            g.reshape(q.shape[0], parts * g.shape[1], *g.shape[2:])[:, : k.shape[1]]
-            for g in (dk, dv)
-        )
-        return dq, dk, dv, None if bias is None else _joined_bias(dbias, bias, parts)
+        cut, back = jax.vjp(lambda *x: _keys_split(*x, call, parts), call.k, call.v, call.bias)
+        dq, *dkeys = self.inner.backward(_split(call, parts, cut), repeated)
+        # Keys and the bias go back the way they came; queries, in the precision of the softmax.
+        dq = _parts_first(dq, parts).astype(given.lse.dtype).sum(0).astype(call.q.dtype)
+        return dq, *back(tuple(dkeys))
 
 
 KERNEL = SplitKVKernel()
@@ -81,35 +79,28 @@ def _parts_for(B: int, T: int, S: int, H: int, units: int = 132) -> int:
     return next((n for n in range(wanted, 2 * wanted) if S % n == 0), wanted)
 
 
-def _split(call: AttentionCall, parts: int) -> AttentionCall:
+def _split(
+    call: AttentionCall, parts: int, keys: tuple[Any, Any, Any] | None = None
+) -> AttentionCall:
     """The call with its keys in parts: row b * parts + p is part p of example b."""
-    (B, T, S, *_), bias = call.sizes, call.bias
+    B, T, S, *_ = call.sizes
     padded = -(-S // parts) * parts
     mask = call.mask.padded(B, T, S, T, padded).split_keys(B, T, padded, parts)
-    k, v = (
-        _padded(x, 1, padded).reshape(B * parts, padded // parts, *x.shape[2:])
-        for x in (call.k, call.v)
-    )
-    if bias is not None:
-        b, h, t, s = bias.shape
-        if s == 1:
-            bias = bias if b == 1 else jnp.repeat(bias, parts, 0)
-        else:
-            bias = _padded(bias, 3, padded).reshape(b, h, t, parts, padded // parts)
-            bias = jnp.moveaxis(jnp.broadcast_to(bias, (B, *bias.shape[1:])), 3, 1)
-            bias = bias.reshape(B * parts, h, t, padded // parts)
+    k, v, bias = keys or _keys_split(call.k, call.v, call.bias, call, parts)
     q = jnp.repeat(call.q, parts, 0)
     return dataclasses.replace(call, q=q, k=k, v=v, mask=mask, bias=bias)
 
 
-def _joined_bias(g: Array, bias: Array, parts: int) -> Array:
-    """The gradient of the bias from that of its parts."""
-    b, h, t, s = bias.shape
-    if s == 1:
-        return g if b == 1 else g.reshape(b, parts, h, t, 1).sum(1)
-    g = jnp.moveaxis(g.reshape(g.shape[0] // parts, parts, h, t, g.shape[3]), 1, 3)
-    g = g.reshape(g.shape[0], h, t, parts * g.shape[4])[..., :s]
-    return g if b > 1 else g.sum(0, keepdims=True)
+def _keys_split(k, v, bias, call: AttentionCall, parts: int) -> tuple[Array, Array, Any]:
+    B, _, S, *_ = call.sizes
+    padded = -(-S // parts) * parts
+    k, v = (_padded(x, 1, padded).reshape(B * parts, padded // parts, *x.shape[2:]) for x in (k, v))
+    if bias is None or bias.shape[3] == 1:
+        return k, v, bias if bias is None or bias.shape[0] == 1 else jnp.repeat(bias, parts, 0)
+    _, h, t, _ = bias.shape
+    bias = _padded(bias, 3, padded).reshape(-1, h, t, parts, padded // parts)
+    bias = jnp.moveaxis(jnp.broadcast_to(bias, (B, *bias.shape[1:])), 3, 1)
+    return k, v, bias.reshape(B * parts, h, t, padded // parts)
 
 
 def _padded(x: Array, axis: int, n: int) -> Array:

@@ -57,27 +57,19 @@ class ScoreBlock(NamedTuple):
 
 
 def read_block(
-    tile: Tile,
-    masked: bool,
-    q: Array,
-    shift: Array,
-    columns: Array | None,
-    *,
-    scale: float,
-    softcap: float | None,
+    tile: Tile, masked: bool, q: Array, shift: Array, columns: Array | None
 ) -> ScoreBlock:
     """The block of the tile, of whose queries `q` (b, k, rows, D) and `shift` (b, k, rows)."""
-    _, k, _, _, bias = tile.grid.inputs
-    k, shift = tile.keys(k), shift[..., None]
-    visible, added = tile.pairs(bias) if masked else (None, None)
+    call, shift = tile.grid.call, shift[..., None]
+    scale, softcap = call.scale, call.softcap
+    visible, added, k = tile.block(masked, call.k)
     if columns is not None:
         columns = tile.columns(columns)
     if visible is not None:
-        visible = jnp.broadcast_to(visible, (*visible.shape[:3], k.shape[2]))
-        seen = tile.seen_keys(visible)
-        q, k = jnp.where(visible.any(3, keepdims=True), q, 0), jnp.where(seen, k, 0)
+        q = jnp.where(visible.any(3, keepdims=True), q, 0)
         if columns is not None:
-            columns = jnp.where(seen.any(1), columns, 0)
+            columns = jnp.where(visible.any((1, 2))[..., None], columns, 0)
+        visible = jnp.broadcast_to(visible, (*visible.shape[:3], k.shape[2]))
     # No product is added to: it would be rounded in one reader of x and not in another, where XLA
     # computes x twice, and then no key has the largest x. So scale and soft-cap stand outside.
     x, slope = matmul(q * scale, k.swapaxes(2, 3)), None

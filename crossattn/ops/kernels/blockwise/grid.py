@@ -12,12 +12,11 @@ from typing import Any
 import jax.numpy as jnp
 
 from crossattn.ops.kernels.block_sizes import BlockSizes
+from crossattn.ops.kernels.protocol import AttentionCall
 from crossattn.ops.masks.lowering import gathered
-from crossattn.ops.masks.mask import Mask
 from crossattn.ops.reference import precision
 from crossattn.ops.sizes import all_known
 from crossattn.ops.varying import varying_like
-from crossattn.shapes import Array
 
 __all__ = ["Grid"]
 
@@ -26,7 +25,7 @@ __all__ = ["Grid"]
 class Grid:
     """A call cut into blocks; `order`, `full` and `some` say which blocks of keys to visit."""
 
-    inputs: tuple[Any, ...]  # q, k, v, mask, bias
+    call: AttentionCall
     blocks: BlockSizes
     order: Any  # (B / examples | 1, nT, nS): the full blocks of keys first, then those with some
     full: Any  # (B / examples | 1, nT): how many are full
@@ -34,9 +33,9 @@ class Grid:
     places: Any = None  # (B|1, S): where the keys lie of which blocks consist; None: in order
 
     @classmethod
-    def of(cls, q: Array, k: Array, v: Array, mask: Mask, bias: Any, blocks: BlockSizes) -> Grid:
+    def of(cls, call: AttentionCall, blocks: BlockSizes) -> Grid:
         """Cut the call; which blocks to visit is found from the mask without a T x S array."""
-        (B, T, _, _), S, places = q.shape, k.shape[1], None
+        (B, T, S, *_), mask, bias, places = call.sizes, call.mask, call.bias, None
         if bias is None and not (all_known(S) and blocks.keys >= S):
             mask, places = gathered(mask, B, T, S)
         some, full = mask.blocks(B, T, S, blocks.queries, blocks.keys)
@@ -47,29 +46,26 @@ class Grid:
             some, full = some.reshape(grouped).any(1), full.reshape(grouped).all(1)
         order = jnp.argsort(jnp.where(full, 0, jnp.where(some, 1, 2)), axis=2, stable=True)
         order, full, some = (x.astype(jnp.int32) for x in (order, full.sum(2), some.sum(2)))
-        return cls((q, k, v, mask, bias), blocks, order, full, some, places)
+        return cls(dataclasses.replace(call, mask=mask), blocks, order, full, some, places)
 
     @property
     def masked(self) -> bool:
         """Whether anything at all may be invisible."""
-        mask, bias = self.inputs[3:]
-        return bool(mask.terms) or bias is not None
+        return bool(self.call.mask.terms) or self.call.bias is not None
 
     @property
     def counts(self) -> tuple[int, int]:
         """How many blocks of queries and of keys there are."""
-        (_, T, _, _), (_, S, _, _) = self.inputs[0].shape, self.inputs[1].shape
-        return -(-T // self.blocks.queries), -(-S // self.blocks.keys)
+        return -(-self.call.T // self.blocks.queries), -(-self.call.S // self.blocks.keys)
 
     @property
     def ragged(self) -> tuple[bool, bool]:
         """Whether the last block of queries, of keys, is smaller than the others."""
-        (_, T, _, _), (_, S, _, _) = self.inputs[0].shape, self.inputs[1].shape
-        return T % self.blocks.queries > 0, S % self.blocks.keys > 0
+        return self.call.T % self.blocks.queries > 0, self.call.S % self.blocks.keys > 0
 
     def alike(self, x: Any) -> Any:
         """A loop's first carry, declared to vary over the mesh axes over which the inputs vary."""
-        return varying_like(x, *self.inputs)
+        return varying_like(x, self.call)
 
     def sum_dtype(self, dtype: Any) -> Any:
         """In what to sum over blocks of queries; nothing is summed where there is one."""

@@ -32,7 +32,7 @@ __all__ = ["Grid", "Tile", "over_queries"]
 
 def over_queries(grid: Grid, body: Callable[[Tile, Any], Any], results: Any) -> Any:
     """`results = body(tile, results)` for every group and every block of its queries."""
-    B, K = grid.inputs[0].shape[0], grid.inputs[1].shape[2]
+    B, *_, K = grid.call.sizes
     across = K // grid.blocks.heads
 
     def group(g, results):
@@ -63,7 +63,7 @@ class Tile:
         b = 0 if grid.order.shape[0] == 1 else self.b
         visit = lambda masked: lambda m, c: at(grid.order[b, self.i, m], masked)(c)
         full, some = grid.full[b, self.i], grid.some[b, self.i]
-        if grid.inputs[4] is None:
+        if grid.call.bias is None:
             carry = jax.lax.fori_loop(jnp.int32(0), full, visit(False), carry)
         return jax.lax.fori_loop(full, some, visit(True), carry)
 
@@ -72,17 +72,17 @@ class Tile:
     @property
     def _sizes(self) -> tuple[int, int, int, int]:
         """Examples, key heads, query heads to each, queries of a tile."""
-        q, k, blocks = *self.grid.inputs[:2], self.grid.blocks
-        return blocks.examples, blocks.heads, q.shape[2] // k.shape[2], blocks.queries
+        (*_, H, K), blocks = self.grid.call.sizes, self.grid.blocks
+        return blocks.examples, blocks.heads, H // K, blocks.queries
 
     @property
     def _row(self) -> Any:
-        T, block = self.grid.inputs[0].shape[1], self.grid.blocks.queries
+        T, block = self.grid.call.T, self.grid.blocks.queries
         return jnp.minimum(self.i * block, T - block) if self.grid.ragged[0] else self.i * block
 
     @property
     def _column(self) -> Any:
-        S, block = self.grid.inputs[1].shape[1], self.grid.blocks.keys
+        S, block = self.grid.call.S, self.grid.blocks.keys
         return jnp.minimum(self.j * block, S - block) if self.grid.ragged[1] else self.j * block
 
     def _fresh_rows(self) -> Array:
@@ -135,11 +135,22 @@ class Tile:
         start = (self.b * nb, self.h * nk * G, self._row)
         return slice_of(x, start, (nb, nk * G, tq)).reshape(nb, nk, G * tq)
 
-    def pairs(self, bias: Array | None) -> tuple[Array, Array | None]:
+    def block(self, masked: bool, *keyed: Array) -> Any:
+        """What is visible, the bias (both None where all is visible), and of arrays (B, S, K, X).
+
+        What none of its queries sees is 0 there: it may hold NaN, and 0 * NaN is NaN.
+        """
+        visible, bias = self.pairs() if masked else (None, None)
+        here = (self.keys(x) for x in keyed)
+        if visible is not None:
+            seen = visible.any(2)[..., None]
+            here = (jnp.where(seen, x, 0) for x in here)
+        return visible, bias, *here
+
+    def pairs(self) -> tuple[Array, Array | None]:
         """What of the tile is visible, and its bias: (examples|1, heads|1, rows|1, keys|1)."""
-        q, k, _, mask, _ = self.grid.inputs
-        nb, nk, G, tq = self._sizes
-        (B, T), S, tk = q.shape[:2], k.shape[1], self.grid.blocks.keys
+        call, (nb, nk, G, tq) = self.grid.call, self._sizes
+        (B, T, S, *_), mask, bias, tk = call.sizes, call.mask, call.bias, self.grid.blocks.keys
         own = jax.tree.map(
             lambda x: (
                 jax.lax.dynamic_slice_in_dim(x, self.b * nb, nb, 0)
@@ -160,11 +171,6 @@ class Tile:
             return self._grouped(visible), None
         part = slice_of(bias, *self._of_pairs(bias.shape))
         return self._grouped(visible & (part != -jnp.inf)), self._grouped(part)
-
-    @staticmethod
-    def seen_keys(visible: Array) -> Array:
-        """Keys of the tile that any of its queries sees, (examples|1, heads|1, keys|1, 1)."""
-        return visible.any(2)[..., None]
 
     # Writing.
 
