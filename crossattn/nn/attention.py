@@ -190,7 +190,7 @@ class CrossAttention(PolicyModule):
             )
         x = tokens("x", x)
         x, context, extra_contexts = promoted(self.dtype, x, context, tuple(extra_contexts))
-        how = {"implementation": self.implementation}
+        how: Any = {"implementation": self.implementation}
         how["heads_first"] = isinstance(context, ProjectedContext)
         if not isinstance(context, ProjectedContext):
             context = zero_masked(context, mask, x.shape[1])

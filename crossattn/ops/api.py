@@ -101,8 +101,7 @@ def attend(
     if plan[0].autodiff:
         out, lse = plan[0].forward(call)
     else:
-        fixed, call = _Fixed.of(call, plan)
-        out, lse, q, k = _attend(_Static(plan, fixed), call)
+        out, lse, q, k = _attend(*_Static.of(call, plan))
     if sinks is None:
         return out, AttentionTrace(q, k, mask, bias, lse, scale, softcap)
     out, total = add_sinks(out, lse, checked_sinks(sinks, H, lse)[None, :, None])
@@ -155,34 +154,31 @@ def explain(
     return "\n".join(lines)
 
 
-class _Fixed(NamedTuple):
-    """A mask without its arrays. Fused kernels need offsets that are known when they are compiled;
-    for others those are data, so that a new one compiles nothing."""
+class _Static(NamedTuple):
+    """The part of a call that is compiled in: kernels for the platforms, and a mask without arrays.
 
+    Fused kernels need offsets that are known when they are compiled; for others those are data, so
+    that a new one compiles nothing.
+    """
+
+    plan: tuple[Kernel, ...]
     tree: Any
     integers: tuple[int | None, ...]
 
     @classmethod
-    def of(cls, call: AttentionCall, plan: tuple[Kernel, ...]) -> tuple[_Fixed, AttentionCall]:
+    def of(cls, call: AttentionCall, plan: tuple[Kernel, ...]) -> tuple[_Static, AttentionCall]:
         """The call has what is left of its mask, a list of arrays."""
         leaves, tree = jax.tree.flatten(call.mask)
         fused = any(kernel.static_mask for kernel in plan)
         known = tuple(x if fused and isinstance(x, int) else None for x in leaves)
         traced = [jnp.asarray(x) for x, n in zip(leaves, known, strict=True) if n is None]
-        return cls(tree, known), dataclasses.replace(call, mask=traced)
+        return cls(plan, tree, known), dataclasses.replace(call, mask=traced)
 
     def whole(self, call: AttentionCall) -> AttentionCall:
         """The call with its mask."""
         rest = iter(call.mask)
         leaves = [next(rest) if n is None else n for n in self.integers]
         return dataclasses.replace(call, mask=jax.tree.unflatten(self.tree, leaves))
-
-
-class _Static(NamedTuple):
-    """The part of a call that is compiled in."""
-
-    plan: tuple[Kernel, ...]
-    fixed: _Fixed
 
 
 # q and k pass through: what a trace adds to their gradients then arrives in the backward rule,
@@ -247,7 +243,7 @@ def _lowered(static: _Static, method: str, call: AttentionCall, *given: Any) -> 
     """What the plan names for the platform that is compiled for: "forward" or "gradients" of it."""
 
     def branch(kernel: Kernel):
-        return lambda call, *given: getattr(kernel, method)(static.fixed.whole(call), *given)
+        return lambda call, *given: getattr(kernel, method)(static.whole(call), *given)
 
     *special, default = static.plan
     named = zip(dispatch.TABLE, special, strict=False)

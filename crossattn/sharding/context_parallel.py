@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from crossattn.ops.masks.arrays import clip_to, total
 from crossattn.ops.masks.mask import Mask
-from crossattn.ops.masks.parts import clip_to, total
 from crossattn.ops.masks.terms import Band, Causal, Lengths, Window
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array

@@ -34,15 +34,12 @@ class DenseOrChunkedKernel(Kernel):
     any_size = True
 
     def fitted(self, platform: str, call: AttentionCall) -> Kernel:
-        """With blocks."""
         return dataclasses.replace(self, blocks=self.blocks.fitted(platform, call))
 
     def forward(self, call: AttentionCall) -> Any:
-        """(o, lse)."""
         return jax.lax.cond(_few(call), dense.KERNEL.forward, self.blocks.forward, call)
 
     def backward(self, call: AttentionCall, given: BackwardInputs) -> Gradients:
-        """(dq, dk, dv, dbias)."""
         return jax.lax.cond(_few(call), dense.KERNEL.backward, self.blocks.backward, call, given)
 
 

@@ -42,7 +42,6 @@ class ChunkedKernel(Kernel):
     adds = True
 
     def fitted(self, platform: str, call: AttentionCall) -> Kernel:
-        """With blocks."""
         B, T, S, H, K = call.sizes
         if self.blocks is not None:
             blocks = self.blocks.fitted(B, T, S, K)
@@ -56,14 +55,12 @@ class ChunkedKernel(Kernel):
         return dataclasses.replace(self, blocks=blocks)
 
     def forward(self, call: AttentionCall) -> tuple[Array, Array]:
-        """(o in v.dtype, lse in float32 or float64)."""
         assert self.blocks is not None
         to = Filling.of(call.T, call.S, self.blocks)
         o, lse = _forward(to.call(call), self.blocks)
         return to.cut_queries(o, 1), to.cut_queries(lse, 2)
 
     def backward(self, call: AttentionCall, given: BackwardInputs) -> Gradients:
-        """(dq, dk, dv, dbias | None) for the global o and lse, added to what is given."""
         assert self.blocks is not None
         to = Filling.of(call.T, call.S, self.blocks)
         o, do, dlse = to.queries(given.o), to.queries(given.do), to.queries(given.dlse, 2)

@@ -52,11 +52,9 @@ class CudnnKernel(Kernel):
 
     @property
     def static_mask(self) -> bool:
-        """A band is one of its options."""
         return True
 
     def unsupported(self, call: AttentionCall) -> str | None:
-        """Why cuDNN cannot take this call."""
         reason = super().unsupported(call) or library.lacks(*CALLED) or no_axis(call)
         if reason is not None:
             return reason
@@ -71,7 +69,6 @@ class CudnnKernel(Kernel):
         return _refuse_mask(call.mask, call.T, call.S) or _refuse_machine(call.q, call.k, call.v)
 
     def forward(self, call: AttentionCall) -> tuple[Array, Array]:
-        """(out in v.dtype, lse in float32)."""
         q, k, v = call.q, call.k, call.v
         options, rows, keys = _given(call)
         T, V, width = call.T, v.shape[3], _width(q, v)

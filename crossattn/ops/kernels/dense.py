@@ -41,7 +41,6 @@ class DenseKernel(Kernel):
     drops = True
 
     def forward(self, call: AttentionCall) -> tuple[Array, Array]:
-        """(o in v.dtype, lse in float32 or float64)."""
         seen = _seen(call)
         qh, kh, vh = _heads_first(call, seen)
         s, _ = _scores(qh, kh, call, seen)

@@ -29,11 +29,9 @@ class FewKeysKernel(ChunkedKernel):
     any_size = False
 
     def fitted(self, platform: str, call: AttentionCall) -> Kernel:
-        """With blocks."""
         return dataclasses.replace(self, blocks=BlockSizes.for_few_keys(*call.sizes))
 
     def backward(self, call: AttentionCall, given: BackwardInputs) -> Gradients:
-        """(dq, dk, dv, dbias | None) for the lse of these keys; `given.o` is not read."""
         if not call.S:
             return super().backward(call, given)
         assert self.blocks is not None

@@ -60,11 +60,9 @@ class SplashKernel(Kernel):
 
     @property
     def static_mask(self) -> bool:
-        """Which blocks of a band are skipped is part of the program."""
         return True
 
     def unsupported(self, call: AttentionCall) -> str | None:
-        """Why the kernels cannot take this call, from its static side and the mesh."""
         reason = super().unsupported(call) or kernels.lacks(*CALLED) or no_axis(call)
         if reason is not None:
             return reason
@@ -79,7 +77,6 @@ class SplashKernel(Kernel):
         return lowering.reason(call.mask) or _refuse_mesh()
 
     def forward(self, call: AttentionCall) -> tuple[Array, Array]:
-        """(out in v.dtype, lse in float32)."""
         (B, T, S, *_), mask, blocks = call.sizes, call.mask, self.blocks
         cut = PassSizes.of(T, S, blocks, ROWS)
         matched = lowering.matched_ids(mask, B, T, S, cut.S)

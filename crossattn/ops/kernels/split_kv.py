@@ -7,6 +7,7 @@ a reshape, any kernel that returns lse fills it, and its gradients stay exact an
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -34,16 +35,13 @@ class SplitKVKernel(Kernel):
 
     @property
     def label(self) -> str:
-        """Of both."""
         return f"{self.name} around {self.inner.label}"
 
     @property
     def static_mask(self) -> bool:
-        """That of the parts."""
         return self.inner.static_mask
 
     def fitted(self, platform: str, call: AttentionCall) -> Kernel:
-        """With a kernel for parts of a size that keeps a device busy."""
         parts = _parts_for(*call.sizes[:4])
         part = jax.eval_shape(lambda call: _split(call, parts), call)
         inner: Kernel = chunked.KERNEL
@@ -52,15 +50,13 @@ class SplitKVKernel(Kernel):
         return SplitKVKernel(parts, inner.fitted(platform, part))
 
     def forward(self, call: AttentionCall) -> tuple[Array, Array]:
-        """(o, lse)."""
         o, lse = self.inner.forward(_split(call, self.parts))
         return merge_partials(_parts_first(o, self.parts), _parts_first(lse, self.parts))
 
     def backward(self, call: AttentionCall, given: BackwardInputs) -> Gradients:
-        """(dq, dk, dv, dbias): each part takes the o and lse of all keys."""
         parts = self.parts
         repeated = BackwardInputs(*(None if x is None else jnp.repeat(x, parts, 0) for x in given))
-        cut, back = jax.vjp(lambda *x: _keys_split(*x, call, parts), call.k, call.v, call.bias)
+        cut, back = jax.vjp(partial(_keys_split, call, parts), call.k, call.v, call.bias)
         dq, *dkeys = self.inner.backward(_split(call, parts, cut), repeated)
         # Keys and the bias go back the way they came; queries, in the precision of the softmax.
         dq = _parts_first(dq, parts).astype(given.lse.dtype).sum(0).astype(call.q.dtype)
@@ -86,12 +82,12 @@ def _split(
     B, T, S, *_ = call.sizes
     padded = -(-S // parts) * parts
     mask = call.mask.padded(B, T, S, T, padded).split_keys(B, T, padded, parts)
-    k, v, bias = keys or _keys_split(call.k, call.v, call.bias, call, parts)
+    k, v, bias = keys or _keys_split(call, parts, call.k, call.v, call.bias)
     q = jnp.repeat(call.q, parts, 0)
     return dataclasses.replace(call, q=q, k=k, v=v, mask=mask, bias=bias)
 
 
-def _keys_split(k, v, bias, call: AttentionCall, parts: int) -> tuple[Array, Array, Any]:
+def _keys_split(call: AttentionCall, parts: int, k, v, bias) -> tuple[Array, Array, Any]:
     B, _, S, *_ = call.sizes
     padded = -(-S // parts) * parts
     k, v = (_padded(x, 1, padded).reshape(B * parts, padded // parts, *x.shape[2:]) for x in (k, v))

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from crossattn.ops.masks.arrays import clip_to
 from crossattn.ops.masks.mask import Mask
 from crossattn.ops.masks.matching import Media, Segments
-from crossattn.ops.masks.parts import clip_to
 from crossattn.ops.masks.terms import Band, DensePairs, Keys, Lengths
 from crossattn.shapes import Array
 

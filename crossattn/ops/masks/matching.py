@@ -1,8 +1,5 @@
 """The terms of a `Mask` that match ids of queries with ids of keys; see `terms`."""
 
-# The four methods are described there, once for all terms.
-# ruff: noqa: D102
-
 from __future__ import annotations
 
 import dataclasses
@@ -13,18 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crossattn.ops.masks.parts import (
-    Argument,
-    Cut,
-    Pair,
-    Part,
-    clip_to,
-    grow,
-    pairs,
-    split_keys,
-    term,
-    wide,
-)
+from crossattn.ops.masks import arrays
+from crossattn.ops.masks.parts import Argument, Cut, Pair, Part, term
 from crossattn.shapes import Array
 
 __all__ = ["Media", "Segments"]
@@ -39,10 +26,12 @@ class _Ids:
 
     def split(self, B: int, T: int, S: int, parts: int) -> Any:
         query = jnp.repeat(self.query, parts, axis=0)
-        return dataclasses.replace(self, query=query, key=split_keys(self.key, parts))
+        return dataclasses.replace(self, query=query, key=arrays.split_keys(self.key, parts))
 
     def padded(self, T: int, S: int) -> Any:
-        return dataclasses.replace(self, query=grow(self.query, 1, T), key=grow(self.key, 1, S))
+        return dataclasses.replace(
+            self, query=arrays.grow(self.query, 1, T), key=arrays.grow(self.key, 1, S)
+        )
 
 
 @term
@@ -58,16 +47,18 @@ class Segments(_Ids):
 
     def visible(self, queries: Part, keys: Part) -> Array:
         query, key = _comparable(queries.take(self.query), keys.take(self.key))
-        return pairs(jnp.equal, query, key)[:, None]
+        return arrays.pairs(jnp.equal, query, key)[:, None]
 
     def blocks(self, queries: Cut, keys: Cut) -> Pair:
         # Two intervals that do not meet share no id; two that are one and the same id share all.
         query, key = _comparable(self.query, self.key)
         low, high = queries.fold(jnp.min, query), queries.fold(jnp.max, query)
         key_low, key_high = keys.fold(jnp.min, key), keys.fold(jnp.max, key)
-        some = pairs(jnp.less_equal, low, key_high) & pairs(jnp.greater_equal, high, key_low)
-        one = pairs(jnp.logical_and, low == high, key_low == key_high)
-        return some, one & pairs(jnp.equal, low, key_low)
+        some = arrays.pairs(jnp.less_equal, low, key_high) & arrays.pairs(
+            jnp.greater_equal, high, key_low
+        )
+        one = arrays.pairs(jnp.logical_and, low == high, key_low == key_high)
+        return some, one & arrays.pairs(jnp.equal, low, key_low)
 
 
 @term
@@ -86,9 +77,9 @@ class Media(_Ids):
         query, key, top = _images(queries.take(self.query), keys.take(self.key))
         # Whatever is no image gets an id that meets nothing: once a token, not once a pair.
         if self.latest_only:
-            seen = pairs(jnp.equal, jnp.where(query == 0, -1, query), key)
+            seen = arrays.pairs(jnp.equal, jnp.where(query == 0, -1, query), key)
         else:
-            seen = pairs(jnp.greater_equal, query, jnp.where(key == 0, top, key))
+            seen = arrays.pairs(jnp.greater_equal, query, jnp.where(key == 0, top, key))
         return seen[:, None]
 
     def blocks(self, queries: Cut, keys: Cut) -> Pair:
@@ -97,14 +88,14 @@ class Media(_Ids):
         key_low, key_high = keys.fold(jnp.min, key), keys.fold(jnp.max, key)
         # The smallest id of an image, without the zeros.
         image_low = keys.fold(jnp.min, jnp.where(key == 0, top, key))
-        some = pairs(jnp.greater_equal, high, image_low)
+        some = arrays.pairs(jnp.greater_equal, high, image_low)
         if not self.latest_only:
-            full = (key_low > 0)[:, None, :] & pairs(jnp.greater_equal, low, key_high)
+            full = (key_low > 0)[:, None, :] & arrays.pairs(jnp.greater_equal, low, key_high)
             return some, full
         begun = queries.fold(jnp.min, jnp.where(query == 0, top, query))
-        some = some & pairs(jnp.less_equal, begun, key_high)
-        one = pairs(jnp.logical_and, low == high, key_low == key_high)
-        return some, one & pairs(jnp.equal, low, jnp.where(key_low == 0, -1, key_low))
+        some = some & arrays.pairs(jnp.less_equal, begun, key_high)
+        one = arrays.pairs(jnp.logical_and, low == high, key_low == key_high)
+        return some, one & arrays.pairs(jnp.equal, low, jnp.where(key_low == 0, -1, key_low))
 
 
 def _comparable(query: Array, key: Array) -> Pair:
@@ -115,7 +106,7 @@ def _comparable(query: Array, key: Array) -> Pair:
         return query.astype(common), key.astype(common)
     # uint32 beside signed ids without 64 bits, or uint64 beside them: what only one of the two can
     # hold meets nothing, and becomes -2 or -1.
-    dtype = wide(query, key)
+    dtype = arrays.wide(query, key)
 
     def cast(x: Array) -> Array:
         if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
@@ -127,6 +118,6 @@ def _comparable(query: Array, key: Array) -> Pair:
 
 def _images(query: Array, key: Array) -> tuple[Array, Array, int]:
     """Both in one dtype, 0 = none, and an id beyond all of theirs."""
-    dtype = wide(query, key)
+    dtype = arrays.wide(query, key)
     top = int(jnp.iinfo(dtype).max)
-    return clip_to(query, 0, top - 1, dtype), clip_to(key, 0, top - 1, dtype), top
+    return arrays.clip_to(query, 0, top - 1, dtype), arrays.clip_to(key, 0, top - 1, dtype), top

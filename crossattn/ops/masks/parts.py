@@ -10,24 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from crossattn.ops.masks.arrays import grow
 from crossattn.ops.sizes import all_known
 from crossattn.shapes import Array
 
-__all__ = [
-    "Argument",
-    "Cut",
-    "Pair",
-    "Part",
-    "Span",
-    "clip_to",
-    "grow",
-    "pairs",
-    "split_keys",
-    "starts",
-    "term",
-    "total",
-    "wide",
-]
+__all__ = ["Argument", "Cut", "Pair", "Part", "Span", "term"]
 
 
 # (argument as written, value, its axes as letters); "|1" axes of a dense mask may be 1.
@@ -38,7 +25,7 @@ Pair = tuple[Any, Any]
 @dataclass_transform(frozen_default=True)
 def term(cls: type) -> type:
     """A dataclass that is a pytree; fields with metadata are static."""
-    node = dataclasses.dataclass(frozen=True)(cls)
+    node: Any = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(node)
     jax.tree_util.register_dataclass(
         node,
@@ -129,53 +116,3 @@ class Cut:
         x = grow(x, axis, self.count * self.block)
         x = x.reshape(*x.shape[:axis], self.count, self.block, *x.shape[axis + 1 :])
         return reduce(x, axis=axis + 1)
-
-
-def pairs(compare: Callable[[Array, Array], Array], query: Array, key: Array) -> Array:
-    """(B|1, R) and (B|1, C) to (B|1, R, C)."""
-    return compare(query[:, :, None], key[:, None, :])
-
-
-def wide(*arrays: Any) -> Any:
-    """int64 where one of them has 64 bits, else int32."""
-    return jnp.int64 if max(jnp.asarray(x).dtype.itemsize for x in arrays) == 8 else jnp.int32
-
-
-def clip_to(x: Any, low: int, high: int, dtype: Any = jnp.int32) -> Array:
-    """Integers of any dtype cut to [low, high] and cast: what is cut first does not wrap around."""
-    x = jnp.asarray(x)
-    if not all_known(low, high):
-        x = x if x.dtype.itemsize >= 4 else x.astype(jnp.int32)
-        return jnp.clip(x, *(jnp.asarray(n).astype(x.dtype) for n in (low, high))).astype(dtype)
-    info = jnp.iinfo(x.dtype)
-    return jnp.clip(x, max(low, int(info.min)), min(high, int(info.max))).astype(dtype)
-
-
-def total(x: Any, y: Any, sign: int) -> Array:
-    """x + sign * y of integers () or (B,), shape (1,) or (B,); the end of the range, not beyond."""
-    dtype = wide(x, y)
-    top = int(jnp.iinfo(dtype).max)
-    x, y = (clip_to(a, -top, top, dtype).reshape(-1) for a in (x, y))
-    y = y * sign
-    out = x + y
-    wrapped = ((x < 0) == (y < 0)) & ((out < 0) != (x < 0))
-    return jnp.where(wrapped, jnp.where(x < 0, -top, top), out)
-
-
-def grow(x: Array, axis: int, n: int) -> Array:
-    """x grown to `n` entries on an axis by its last one, which keeps every block's extremes."""
-    pads = [(0, n - x.shape[axis] if i == axis else 0) for i in range(x.ndim)]
-    if not any(high for _, high in pads):
-        return x
-    return jnp.pad(x, pads, mode="edge" if x.shape[axis] else "constant")
-
-
-def starts(B: int, S: int, parts: int) -> np.ndarray:
-    """Position of the first key of each row of a call that was split, int32 (B * parts,)."""
-    return np.tile(np.arange(parts, dtype=np.int32) * np.int32(S // parts), B)
-
-
-def split_keys(x: Array, parts: int) -> Array:
-    """(B, S) to (B * parts, S / parts)."""
-    B, S = x.shape
-    return x.reshape(B * parts, S // parts)

@@ -10,9 +10,6 @@ Every term has the same four abilities:
 Only `DensePairs` touches an array of T x S entries: its own.
 """
 
-# The four methods are described above, once for all terms.
-# ruff: noqa: D102
-
 from __future__ import annotations
 
 import dataclasses
@@ -21,19 +18,8 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from crossattn.ops.masks.parts import (
-    Argument,
-    Cut,
-    Pair,
-    Part,
-    clip_to,
-    grow,
-    pairs,
-    split_keys,
-    starts,
-    term,
-    total,
-)
+from crossattn.ops.masks import arrays
+from crossattn.ops.masks.parts import Argument, Cut, Pair, Part, term
 from crossattn.shapes import Array
 
 __all__ = ["Band", "Causal", "DensePairs", "Keys", "Lengths", "Window"]
@@ -61,9 +47,9 @@ class Lengths:
         """(B|1, 1|R, 1|C) for positions (B|1, R) and (B|1, C)."""
         out = jnp.ones((1, 1, 1), bool)
         if self.key is not None:
-            out = (columns < clip_to(self.key, 0, S)[:, None])[:, None, :]
+            out = (columns < arrays.clip_to(self.key, 0, S)[:, None])[:, None, :]
         if self.query is not None:
-            out = out & (rows < clip_to(self.query, 0, T)[:, None])[:, :, None]
+            out = out & (rows < arrays.clip_to(self.query, 0, T)[:, None])[:, :, None]
         return out
 
     def split(self, B: int, T: int, S: int, parts: int) -> Lengths:
@@ -71,7 +57,7 @@ class Lengths:
         if query is not None:
             query = jnp.repeat(query, parts)
         if key is not None:
-            key = jnp.repeat(clip_to(key, 0, S), parts) - starts(B, S, parts)
+            key = jnp.repeat(arrays.clip_to(key, 0, S), parts) - arrays.starts(B, S, parts)
             key = jnp.clip(key, 0, S // parts)
         return Lengths(query, key)
 
@@ -97,9 +83,11 @@ class Band:
         low, high = self._limits(queries.n, keys.n)
         out = jnp.ones((1, 1, 1), bool)
         if high is not None:
-            out = pairs(jnp.greater_equal, queries.positions + high[:, None], keys.positions)
+            out = arrays.pairs(jnp.greater_equal, queries.positions + high[:, None], keys.positions)
         if low is not None:
-            out = out & pairs(jnp.less_equal, queries.positions + low[:, None], keys.positions)
+            out = out & arrays.pairs(
+                jnp.less_equal, queries.positions + low[:, None], keys.positions
+            )
         return out[:, None]
 
     def blocks(self, queries: Cut, keys: Cut) -> Pair:
@@ -123,7 +111,7 @@ class Band:
         """
         offset = 0 if self.offset is None else self.offset
         low, high = (
-            None if by is None else clip_to(total(offset, by, sign), -T, S)
+            None if by is None else arrays.clip_to(arrays.total(offset, by, sign), -T, S)
             for by, sign in ((self.left, -1), (self.right, 1))
         )
         return low, high
@@ -147,7 +135,7 @@ class Causal(Band):
     def split(self, B: int, T: int, S: int, parts: int) -> Causal:
         _, high = self._limits(T, S)
         high = jnp.broadcast_to(high, (B,))
-        return Causal(jnp.repeat(high, parts) - starts(B, S, parts))
+        return Causal(jnp.repeat(high, parts) - arrays.starts(B, S, parts))
 
 
 @term
@@ -164,7 +152,7 @@ class Window(Band):
             x if x is None else jnp.repeat(jnp.broadcast_to(x, (B,)), parts)
             for x in self._limits(T, S)
         )
-        return Window(None if low is None else -low, high, -starts(B, S, parts))
+        return Window(None if low is None else -low, high, -arrays.starts(B, S, parts))
 
 
 @term
@@ -183,10 +171,10 @@ class Keys:
         return keys.fold(jnp.any, self.seen)[:, None, :], keys.fold(jnp.all, self.seen)[:, None, :]
 
     def split(self, B: int, T: int, S: int, parts: int) -> Keys:
-        return Keys(split_keys(self.seen, parts))
+        return Keys(arrays.split_keys(self.seen, parts))
 
     def padded(self, T: int, S: int) -> Keys:
-        return Keys(grow(self.seen, 1, S))
+        return Keys(arrays.grow(self.seen, 1, S))
 
 
 @term
@@ -216,5 +204,5 @@ class DensePairs:
     def padded(self, T: int, S: int) -> DensePairs:
         seen = self.seen
         for axis, n in ((2, T), (3, S)):
-            seen = seen if seen.shape[axis] == 1 else grow(seen, axis, n)
+            seen = seen if seen.shape[axis] == 1 else arrays.grow(seen, axis, n)
         return DensePairs(seen)
