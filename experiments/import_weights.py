@@ -55,8 +55,8 @@ def main(arguments: list[str]) -> None:
         presets = "\n".join(aligned([["preset", "parameters of"], *CLASSES.items()]))
         print(f"{manual(__doc__)}\n{presets}\n", flush=True)
     options = parse(COMMAND, ImportOptions(tyro.MISSING), arguments or ["--help"])
-    if options.preset not in huggingface.names():
-        hint = ELSEWHERE.get(options.preset) or nearest(options.preset, huggingface.names())
+    if options.preset not in huggingface.importable():
+        hint = ELSEWHERE.get(options.preset) or nearest(options.preset, huggingface.importable())
         what = f"no preset {options.preset!r} to import" if options.preset else "no --preset given"
         fail(COMMAND, f"{what}: {hint}")
     with plain_errors(COMMAND, (ValueError,)):
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
         fit = huggingface.look(files, options.preset, **given)
         if not fit.problems and (more := huggingface.untied(fit, files)):
             fit = dataclasses.replace(fit, lines=(*more, *fit.lines))
-        content = config.read(files.folder)
+        content = config.read_config(files.folder)
         beside = None if content is None else config.Config(content, options.preset, options.prefix)
     text = "\n\n".join(said(options, files, fit, beside))
     # Tables escape the names in their cells; what else came from a file or a path is escaped here.

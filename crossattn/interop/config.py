@@ -14,7 +14,7 @@ from typing import Any
 from crossattn.interop.files import WeightsError
 from crossattn.interop.table import Fit, Line
 
-__all__ = ["Config", "misfits", "read"]
+__all__ = ["Config", "config_misfits", "read_config"]
 
 NAME = "config.json"
 LONGEST = 10_000_000
@@ -131,7 +131,7 @@ class Config:
         return self.found.get(what, ("", None))[1]
 
 
-def read(folder: Path) -> Mapping[str, Any] | None:
+def read_config(folder: Path) -> Mapping[str, Any] | None:
     """The content of the config.json in a folder; None where there is none.
 
     Raises:
@@ -151,7 +151,9 @@ def read(folder: Path) -> Mapping[str, Any] | None:
     return content
 
 
-def misfits(config: Config, fit: Fit, module: Any = None, *, layers: bool = True) -> list[Line]:
+def config_misfits(
+    config: Config, fit: Fit, module: Any = None, *, layers: bool = True
+) -> list[Line]:
     """What a config says otherwise than the tensors, and the module otherwise than both.
 
     Args:

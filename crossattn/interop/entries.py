@@ -11,7 +11,7 @@ __all__ = [
     "PROJECTED",
     "QKV",
     "Entries",
-    "attention",
+    "attention_entries",
     "bare_norm",
     "bert",
     "bert_mlp",
@@ -21,9 +21,9 @@ __all__ = [
     "latents",
     "layer_norm",
     "mlp",
+    "nested",
     "norm",
     "separate",
-    "within",
 ]
 
 Entries = tuple[Entry, ...]
@@ -54,7 +54,7 @@ def bare_norm(theirs: str, ours: str) -> Entries:
     return (Entry(f"{theirs}.weight", (f"{ours}/scale",), "M", zeros=(f"{ours}/bias",)),)
 
 
-def attention(
+def attention_entries(
     theirs: str,
     ours: str,
     *,
@@ -120,7 +120,9 @@ def bert(
     theirs: str, ours: str, joined: str, *, inner: str = "self", widths: str = "MM"
 ) -> Entries:
     """BERT's attention, and the layer norm behind it at `joined`."""
-    maps = attention(f"{theirs}{inner}.", ours, names=QKV, out=MARK, biased="qkvo", widths=widths)
+    maps = attention_entries(
+        f"{theirs}{inner}.", ours, names=QKV, out=MARK, biased="qkvo", widths=widths
+    )
     maps = _renamed(maps, f"{theirs}{inner}.{MARK}", f"{theirs}output.dense")
     return maps + layer_norm(f"{theirs}output.LayerNorm", joined)
 
@@ -136,7 +138,7 @@ def latents(theirs: str, shape: str = "T M") -> Entries:
     return (Entry(theirs, ("latents",), shape, None if shape == "T M" else "T M"),)
 
 
-def within(theirs: str, ours: str, entries: Entries) -> Entries:
+def nested(theirs: str, ours: str, entries: Entries) -> Entries:
     """The same entries one level deeper."""
     moved = lambda paths: tuple(f"{ours}{path}" for path in paths)
     return tuple(

@@ -15,6 +15,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
+from crossattn import renamed
 from crossattn.interop import config
 from crossattn.interop.checks import check_parts, untied, without_integers
 from crossattn.interop.files import Files, WeightsError
@@ -28,19 +29,21 @@ __all__ = [
     "WeightsError",
     "elsewhere",
     "hint",
+    "importable",
     "load",
     "look",
-    "names",
     "save",
     "tensors",
     "untied",
 ]
 
+__getattr__ = renamed.names(__name__, names="importable")
 
-def names() -> tuple[str, ...]:
+
+def importable() -> tuple[str, ...]:
     """Presets and models that can be imported.
 
-    >>> "mllama" in names(), "blip_decoder" in names()
+    >>> "mllama" in importable(), "blip_decoder" in importable()
     (True, True)
     """
     return tuple(LAYOUTS)
@@ -64,11 +67,11 @@ def look(
     fit = _best([imported(one, shapes, **given) for one in _readable(preset)])
     check_parts(preset, parts, fit)
     fit = without_integers(fit, source)
-    content = config.read(source.folder) if isinstance(source, Files) else None
+    content = config.read_config(source.folder) if isinstance(source, Files) else None
     said = config.Config(content or {}, preset, prefix)
     if (content is None and module is None) or not any(p.name in source for p in fit.places):
         return fit
-    more = config.misfits(said, fit, module, layers=layers is None)
+    more = config.config_misfits(said, fit, module, layers=layers is None)
     return dataclasses.replace(fit, lines=(*more, *fit.lines))
 
 
@@ -87,7 +90,7 @@ def load(
     Args:
       source: a safetensors file, a folder with one or with several and their index, or arrays by
         name.
-      preset: one of `names()`.
+      preset: one of `importable()`.
       prefix: what stands before the names of the class; `{i}` in it is the number of a layer, as in
         "model.layers.{i}.", and gives parameters with a leading axis L. Tensors that do not begin
         with it are somebody else's.
@@ -225,7 +228,7 @@ def _several(parts: Sequence[str]) -> tuple[str, ...]:
 
 
 def _layouts(preset: str) -> tuple[Layout, ...]:
-    known("preset", preset, names())
+    known("preset", preset, importable())
     return LAYOUTS[preset]
 
 

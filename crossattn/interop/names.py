@@ -3,7 +3,7 @@
 from crossattn.interop.entries import (
     QKV,
     Entries,
-    attention,
+    attention_entries,
     bare_norm,
     bert,
     bert_mlp,
@@ -13,9 +13,9 @@ from crossattn.interop.entries import (
     latents,
     layer_norm,
     mlp,
+    nested,
     norm,
     separate,
-    within,
 )
 from crossattn.interop.stream_names import STREAM_CLASSES, STREAMS
 from crossattn.interop.table import BUFFERS, Entry, Layout
@@ -28,9 +28,9 @@ POST = (
     *bert_mlp("intermediate", "output", "mlp_residual/norm"),
 )
 WHISPER = (
-    *attention("self_attn.", "self_attention", out="out_proj", biased="qvo", widths="MM"),
+    *attention_entries("self_attn.", "self_attention", out="out_proj", biased="qvo", widths="MM"),
     *layer_norm("self_attn_layer_norm", "self_residual/norm"),
-    *attention("encoder_attn.", "cross_attention", out="out_proj", biased="qvo"),
+    *attention_entries("encoder_attn.", "cross_attention", out="out_proj", biased="qvo"),
     *layer_norm("encoder_attn_layer_norm", "cross_residual/norm"),
     *mlp("fc1", "fc2"),
     *layer_norm("final_layer_norm", "mlp_residual/norm"),
@@ -51,19 +51,19 @@ def torch(bias: bool) -> Entries:
 
 
 T5 = (
-    *attention("EncDecAttention.", "cross_attention", names=("q", "k", "v"), out="o"),
+    *attention_entries("EncDecAttention.", "cross_attention", names=("q", "k", "v"), out="o"),
     *norm("layer_norm", "cross_residual/norm"),
 )
 # Files of 2019 and 2020 have it; no version of the class reads it.
 T5_IGNORED = r"EncDecAttention\.relative_attention_bias\.weight"
 T5GEMMA_CROSS = (
-    *attention("cross_attn.", "cross_attention"),
+    *attention_entries("cross_attn.", "cross_attention"),
     *norm("pre_cross_attn_layernorm", "cross_residual/norm"),
     *norm("post_cross_attn_layernorm", "cross_residual/norm_after"),
 )
 T5GEMMA = (
     *T5GEMMA_CROSS,
-    *attention("self_attn.", "self_attention", widths="MM"),
+    *attention_entries("self_attn.", "self_attention", widths="MM"),
     *norm("pre_self_attn_layernorm", "self_residual/norm"),
     *norm("post_self_attn_layernorm", "self_residual/norm_after"),
     *gated("mlp."),
@@ -80,9 +80,9 @@ def head_norms(query: str, key: str) -> Entries:
     )
 
 
-MERGED = (*attention("", "cross_attention", widths="MM"), *head_norms("q_norm", "k_norm"))
+MERGED = (*attention_entries("", "cross_attention", widths="MM"), *head_norms("q_norm", "k_norm"))
 MLLAMA = (
-    *attention("cross_attn.", "cross_attention"),
+    *attention_entries("cross_attn.", "cross_attention"),
     *head_norms("cross_attn.q_norm", "cross_attn.k_norm"),
     *norm("input_layernorm", "cross_residual/norm"),
     Entry("cross_attn_attn_gate", ("cross_residual/gate",), "1"),
@@ -97,7 +97,7 @@ def idefics(norms: bool, gate: str) -> Entries:
     becomes = gate.split()[-1]
     heads = head_norms("cross_attn.q_layer_norm", "cross_attn.k_layer_norm")
     return (
-        *attention("cross_attn.", "cross_attention"),
+        *attention_entries("cross_attn.", "cross_attention"),
         *(heads if norms else ()),
         *norm("input_layernorm", "cross_residual/norm"),
         Entry("alpha_cross_attn", ("cross_residual/gate",), gate, becomes),
@@ -112,7 +112,7 @@ def perceiver(ours: str, joined: str, widths: str) -> Entries:
     q, k, v = (f"self.{name}" for name in QKV)
     return (
         *layer_norm("attention.self.layernorm1", joined),
-        *attention(
+        *attention_entries(
             "attention.", ours, names=(q, k, v), out="output.dense", biased="qkvo", widths=widths
         ),
         *layer_norm("layernorm", "mlp_residual/norm"),
@@ -125,22 +125,22 @@ PERCEIVER = (
     *layer_norm("attention.self.layernorm2", "context_norm", width="N"),
 )
 PERCEIVER_ENCODER = (
-    *within("cross_attention.", "read/", PERCEIVER),
-    *within(
+    *nested("cross_attention.", "read/", PERCEIVER),
+    *nested(
         "self_attends.{i}.", "blocks/", perceiver("self_attention", "self_residual/norm", "MM")
     ),
 )
 RESAMPLER = (
     *layer_norm("0.context_layer_norm", "context_norm"),
     *layer_norm("0.latents_layer_norm", "cross_residual/norm"),
-    *attention("0.", "cross_attention", out="output_proj", widths="MM"),
+    *attention_entries("0.", "cross_attention", out="output_proj", widths="MM"),
     *layer_norm("1.ln", "mlp_residual/norm"),
     *mlp("1.fc", "1.c_proj", bias=False),
 )
 IDEFICS2 = (
     *norm("input_latents_norm", "cross_residual/norm"),
     *norm("input_context_norm", "context_norm"),
-    *attention("self_attn.", "cross_attention", widths="MM"),
+    *attention_entries("self_attn.", "cross_attention", widths="MM"),
     *norm("post_attention_layernorm", "mlp_residual/norm"),
     *gated("mlp."),
 )
@@ -155,21 +155,21 @@ MAP_HEAD = (
 )
 PROJECTOR = (
     *dense("dense", "context_projection", "M N"),
-    *attention("x_attn.", "cross_attention", out="out_proj", biased="qkvo", widths="MM"),
+    *attention_entries("x_attn.", "cross_attention", out="out_proj", biased="qkvo", widths="MM"),
 )
 NULL = tuple(
     Entry(f"bias_{name[0]}", (f"cross_attention/bias_{name[0]}",), "1 1 Q.cross", "H D")
     for name in QKV[1:]
 )
 SINKS = (
-    *attention("", "cross_attention", biased="qkvo", widths="MM"),
+    *attention_entries("", "cross_attention", biased="qkvo", widths="MM"),
     Entry("sinks", ("cross_attention/sink",), "H"),
 )
 BLIP = (
     Entry("bert.embeddings.word_embeddings.weight", ("words/embedding",), "W M"),
     Entry("bert.embeddings.position_embeddings.weight", ("places/embedding",), "P M"),
     *layer_norm("bert.embeddings.LayerNorm", "norm_first"),
-    *within("bert.encoder.layer.{i}.", "stack/blocks/", POST),
+    *nested("bert.encoder.layer.{i}.", "stack/blocks/", POST),
     *dense("cls.predictions.transform.dense", "transform", "E M"),
     *layer_norm("cls.predictions.transform.LayerNorm", "transform_norm"),
     Entry("cls.predictions.bias", ("bias",), "W"),
@@ -181,7 +181,7 @@ BLIP_TIED = {
 WHISPER_DECODER = (
     Entry("model.decoder.embed_tokens.weight", ("words/embedding",), "W M"),
     Entry("model.decoder.embed_positions.weight", ("places/embedding",), "P M"),
-    *within("model.decoder.layers.{i}.", "stack/blocks/", WHISPER),
+    *nested("model.decoder.layers.{i}.", "stack/blocks/", WHISPER),
     *layer_norm("model.decoder.layer_norm", "norm"),
 )
 WHISPER_SCOPES = ("model.decoder.", "proj_out.")
@@ -207,7 +207,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout(
             (
                 *latents("latents"),
-                *within("blocks.{i}.", "reader/blocks/", RESAMPLER),
+                *nested("blocks.{i}.", "reader/blocks/", RESAMPLER),
                 *layer_norm("layer_norm", "norm"),
             )
         ),
@@ -216,18 +216,18 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout(
             (
                 *latents("latents"),
-                *within("layers.{i}.", "reader/blocks/", IDEFICS2),
+                *nested("layers.{i}.", "reader/blocks/", IDEFICS2),
                 *norm("norm", "norm"),
             )
         ),
     ),
     "coca_pooler": tuple(
-        Layout((*latents("query"), *within("", "reader/", maps + COCA_NORMS)))
+        Layout((*latents("query"), *nested("", "reader/", maps + COCA_NORMS)))
         for maps in (separate("attn.", "cross_attention"), fused("attn.", "cross_attention"))
     ),
-    "map_head": (Layout((*latents("probe", "1 T M"), *within("", "reader/", MAP_HEAD))),),
-    "latent_projector": (Layout((*latents("latent_query"), *within("", "reader/", PROJECTOR))),),
-    "axial_rope": (Layout(attention("", "cross_attention", biased="qkvo")),),
+    "map_head": (Layout((*latents("probe", "1 T M"), *nested("", "reader/", MAP_HEAD))),),
+    "latent_projector": (Layout((*latents("latent_query"), *nested("", "reader/", PROJECTOR))),),
+    "axial_rope": (Layout(attention_entries("", "cross_attention", biased="qkvo")),),
     "null_key": (
         Layout((*separate("", "cross_attention"), *NULL)),
         Layout((*fused("", "cross_attention"), *NULL)),

@@ -2,13 +2,13 @@
 
 from crossattn.interop.entries import (
     Entries,
-    attention,
+    attention_entries,
     bert,
     bert_mlp,
     dense,
     layer_norm,
     mlp,
-    within,
+    nested,
 )
 from crossattn.interop.table import Entry, Layout
 
@@ -36,8 +36,8 @@ STREAM = (
 
 def fusion(number: str, ours: str) -> Entries:
     """Layers of METER and BridgeTower."""
-    text = within(f"cross_modal_text_layers.{number}.", f"{ours}x/", STREAM)
-    return text + within(f"cross_modal_image_layers.{number}.", f"{ours}context/", STREAM)
+    text = nested(f"cross_modal_text_layers.{number}.", f"{ours}x/", STREAM)
+    return text + nested(f"cross_modal_image_layers.{number}.", f"{ours}context/", STREAM)
 
 
 def bridgetower(factor: str | None) -> Entries:
@@ -47,7 +47,7 @@ def bridgetower(factor: str | None) -> Entries:
         link = layer_norm("LayerNorm", "norm")
         if factor is not None:
             link += (Entry(factor, ("factor",), ""),)
-        entries += within(f"cross_modal_{theirs}_link_tower.{{j}}.", f"blocks/{ours}/link/", link)
+        entries += nested(f"cross_modal_{theirs}_link_tower.{{j}}.", f"blocks/{ours}/link/", link)
     return entries
 
 
@@ -70,7 +70,7 @@ BIDIRECTIONAL = (
 
 def sam(theirs: str, ours: str, joined: str) -> Entries:
     """One of its three attentions, with the norm behind it."""
-    maps = attention(theirs, ours, out="out_proj", biased="qkvo", widths="MM")
+    maps = attention_entries(theirs, ours, out="out_proj", biased="qkvo", widths="MM")
     return maps + layer_norm(joined, f"{ours.replace('attention', 'residual')}/norm")
 
 
@@ -98,8 +98,8 @@ def qformer(theirs: str, text: bool) -> Entries:
     names = {"inner": "attention", "widths": "MN"}
     read = bert("crossattention.", "cross_attention", "cross_residual/norm", **names)
     entries = layer_norm(f"{theirs}layernorm", "norm")
-    entries += within(f"{theirs}encoder.layer.{{i}}.", "layer_{i}/", own)
-    entries += within(f"{theirs}encoder.layer.{{c}}.", "layer_{c}/", read)
+    entries += nested(f"{theirs}encoder.layer.{{i}}.", "layer_{i}/", own)
+    entries += nested(f"{theirs}encoder.layer.{{c}}.", "layer_{c}/", read)
     return (*entries, Entry("query_tokens", ("queries",), "1 R M", "R M")) if theirs else entries
 
 

@@ -16,7 +16,7 @@ from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.module import Module
 from crossattn.nn.stack import Stack
-from crossattn.nn.tables import Embed, exceeds, nan_from, within
+from crossattn.nn.tables import Embed, exceeds, in_table, nan_from
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
@@ -97,7 +97,7 @@ class TextDecoder(Module):
         if exceeds(T, self.length):
             raise ValueError(f"{T} tokens, but this decoder has positions for {self.length}")
         places = jnp.arange(T)
-        there = within("token", tokens, self.vocab_size) & (places < self.length)[None]
+        there = in_table("token", tokens, self.vocab_size) & (places < self.length)[None]
         where: Any = {"mask": mask, "self_mask": Mask.causal(0)}
         where["query_positions"] = _coordinates(places)
         x = self._embedded(tokens, places, context)
@@ -145,7 +145,7 @@ class TextDecoder(Module):
                     f"a cache for {one.room} tokens, but this decoder has positions for "
                     f"{self.length}: make it with init_cache(rows, {self.length})"
                 )
-        there = within("token", tokens, self.vocab_size)
+        there = in_table("token", tokens, self.vocab_size)
         there &= fits(1, self.length, position, "positions")
         places = jnp.reshape(position, 1)
         where: Any = {"mask": mask, "query_positions": _coordinates(places)}

@@ -15,7 +15,7 @@ from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.layers.patch_encoder import PatchEncoder
 from crossattn.nn.module import Module
-from crossattn.nn.tables import Embed, learned, nan_from, within
+from crossattn.nn.tables import Embed, in_table, learned, nan_from
 from crossattn.shapes import Array, Bool, Float, Int
 from crossattn.sharding import ContextParallel
 
@@ -110,7 +110,7 @@ class VisionLanguageDecoder(Module):
             parameters have no positions for, a preset that needs what the data have not.
         """
         config, tokens = self.config, words(tokens)
-        there = within("token", tokens, self.vocab_size)
+        there = in_table("token", tokens, self.vocab_size)
         x = Embed(self.vocab_size, config.width, name="words")(tokens)
         # As small as the embedding of a word: larger positions drown the words.
         shape = tokens.shape[1], config.width

@@ -16,7 +16,7 @@ from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.layers.positions import check_places
 from crossattn.nn.module import Module, PolicyModule
-from crossattn.nn.reading import join, read, talk
+from crossattn.nn.reading import attend_heads, join, talk
 from crossattn.ops import AttentionTrace, BlockSizes, Mask, attend
 from crossattn.ops.positions import rotate
 from crossattn.shapes import Array, Float
@@ -237,7 +237,7 @@ class CrossAttention(PolicyModule):
         if self.logits.talking:
             mixes = self.logits_mix, self.weights_mix
             return talk(queries, keys, values, self.logits, *mixes, **how)
-        return read(queries, keys, values, self.logits, **how)
+        return attend_heads(queries, keys, values, self.logits, **how)
 
     def _extra(self, queries):
         """(out, lse) of the keys that are always there."""

@@ -13,7 +13,7 @@ from crossattn.ops.partials import add_sinks
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel, attend_sharded
 
-__all__ = ["attend_over", "compete", "join", "read", "talk"]
+__all__ = ["attend_heads", "attend_over", "compete", "join", "talk"]
 
 
 def attend_over(
@@ -29,7 +29,7 @@ def attend_over(
     return attend_sharded(queries, keys, values, layout=layout, **how)
 
 
-def read(
+def attend_heads(
     queries: Float[Array, "B T H D"],
     keys: Float[Array, "B S K D"],
     values: Float[Array, "B S K V"],
@@ -96,7 +96,7 @@ def talk(
     scale = D**-0.5 if logits.scale is None else logits.scale
     whole = dataclasses.replace(logits, scale=scale)
     side_by_side = lambda x: x.reshape(B, S, 1, -1)
-    out, trace = read(mixed, side_by_side(keys), side_by_side(values), whole, **how)
+    out, trace = attend_heads(mixed, side_by_side(keys), side_by_side(values), whole, **how)
     return jnp.einsum("btghv,hg->bthv", out.reshape(B, T, H, H, V), weights_mix), trace
 
 

@@ -12,7 +12,7 @@ from crossattn.nn.dtypes import promoted
 from crossattn.ops.checks import as_array
 from crossattn.shapes import Array, Bool, Float, Int
 
-__all__ = ["Embed", "concrete", "exceeds", "learned", "nan_from", "within"]
+__all__ = ["Embed", "concrete", "exceeds", "in_table", "learned", "nan_from"]
 
 
 def concrete(x: Any) -> np.ndarray | None:
@@ -33,7 +33,7 @@ def exceeds(size: Any, limit: Any) -> bool:
     return isinstance(size, int) and isinstance(limit, int) and size > limit
 
 
-def within(what: str, numbers: Array, size: int) -> Bool[Array, "..."]:
+def in_table(what: str, numbers: Array, size: int) -> Bool[Array, "..."]:
     """Which numbers are those of rows of a table.
 
     Args:
@@ -45,7 +45,7 @@ def within(what: str, numbers: Array, size: int) -> Bool[Array, "..."]:
       ValueError: one is not, where they are known.
       TypeError: they are no integers.
 
-    >>> within("token", jnp.array([0, 7]), 5)
+    >>> in_table("token", jnp.array([0, 7]), 5)
     Traceback (most recent call last):
     ValueError: token 7 of a table of 5: numbers are 0 to 4
     """
@@ -70,7 +70,7 @@ class Embed(nn.Module):
     """A learned vector for each number, as `nn.Embed`; that of a number outside of the table is 0.
 
     Flax gives NaN there, which attention spreads over a whole row even where it is hidden. Who
-    looks up asks `within` which numbers have a vector, and what to do about the others.
+    looks up asks `in_table` which numbers have a vector, and what to do about the others.
 
     Attributes:
       count: V, the numbers being 0 to V - 1.

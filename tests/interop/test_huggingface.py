@@ -21,7 +21,7 @@ EVERY = [(name, k) for name in LAYOUTS if name != "null_key" for k in range(len(
 
 
 def test_every_layout_says_whose_it_is():
-    assert CLASSES.keys() == LAYOUTS.keys() == set(huggingface.names())
+    assert CLASSES.keys() == LAYOUTS.keys() == set(huggingface.importable())
 
 
 @pytest.mark.parametrize(("name", "k"), EVERY)

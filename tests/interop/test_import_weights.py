@@ -178,7 +178,7 @@ def test_help_names_the_presets(capsys):
         import_weights.main(["--help"])
     assert end.value.code in (0, None)
     said = capsys.readouterr().out
-    assert all(name in said for name in huggingface.names())
+    assert all(name in said for name in huggingface.importable())
     assert "{i}" in said
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from crossattn import Mask, nn
+from crossattn.interop import huggingface
 from crossattn.nn import presets
 
 X, CONTEXT = jnp.ones((1, 2, 8)), jnp.ones((1, 3, 8))
@@ -57,6 +58,8 @@ CASES = {
         lambda: nn.CrossAttention(8, 2, spare=EXTRA, placing=ROTARY),
         nn.CrossAttention(8, 2, extra_keys=EXTRA, positions="rotary", rotary=ROTARY),
     ),
+    "low_rank.create": (lambda: nn.low_rank.create, nn.low_rank.create_adapters),
+    "huggingface.names": (lambda: huggingface.names, huggingface.importable),
     "DESIGNS": (lambda: presets.DESIGNS["t5"], presets.config("t5")),
     **{
         kind.__name__: (

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from formulas import filled
 from jax.sharding import AxisType
-from preset_calls import arguments, streams
 
 from crossattn.nn import AttentionConfig, CrossAttention, presets
 from crossattn.nn.config import fields_of
 from crossattn.sharding import ContextParallel
+from tests.support.formulas import filled
+from tests.support.preset_calls import arguments, streams
 
 SLOW = pytest.mark.slow
 B, T, S, M, H = 2, 3, 6, 8, 2

@@ -19,7 +19,7 @@ from crossattn.nn import (
     presets,
 )
 from crossattn.nn.layers.positions import LearnedPositions
-from crossattn.nn.tables import Embed, nan_from, within
+from crossattn.nn.tables import Embed, in_table, nan_from
 
 B, S, M, H = 2, 3, 8, 2
 STACK = presets.build("resampler", width=M, heads=H, layers=1)
@@ -93,14 +93,14 @@ def test_numbers_outside_of_a_table():
     one = Embed(count=1, width=2)
     got = one.apply({"params": {"embedding": jnp.array([[1.0, 2]])}}, jnp.array([0, 1, -1]))
     np.testing.assert_array_equal(got, [[1, 2], [0, 0], [0, 0]])
-    there = jax.jit(lambda n: within("token", n, 3))(numbers)
+    there = jax.jit(lambda n: in_table("token", n, 3))(numbers)
     np.testing.assert_array_equal(there, [[True, False, True], [False, True, False]])
     with pytest.raises(ValueError, match="token 3 of a table of 3: numbers are 0 to 2"):
-        within("token", numbers, 3)
+        in_table("token", numbers, 3)
     with pytest.raises(TypeError, match="token: integers are looked up, got float32"):
-        within("token", jnp.ones(2), 3)
+        in_table("token", jnp.ones(2), 3)
     small, long = jnp.array([7, 100], jnp.int8), jnp.arange(300.0)[:, None]
-    assert jax.jit(lambda n: within("token", n, 300))(small).all()
+    assert jax.jit(lambda n: in_table("token", n, 300))(small).all()
     got = Embed(count=300, width=1).apply({"params": {"embedding": long}}, small)
     np.testing.assert_array_equal(got, [[7], [100]])
     said = nan_from(jnp.ones((B, 3, 1)), there)[..., 0]

@@ -131,7 +131,7 @@ def test_rules_know_every_slot_and_low_rank():
     text = TextDecoder(stack, 32, 16, first_norm=True, transformed=True)
     words = jax.eval_shape(lambda: text.init(jax.random.key(0), jnp.ones((2, 3), int), x))
     adapters = jax.eval_shape(
-        lambda: low_rank.create(
+        lambda: low_rank.create_adapters(
             jax.random.key(0), jax.tree.map(lambda x: jnp.ones(x.shape), words), "", rank=2
         )
     )

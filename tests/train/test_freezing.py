@@ -60,7 +60,9 @@ def test_gated_layers_are_trained_among_frozen_ones():
 
 def test_adapters_start_as_nothing_and_have_their_rank(setting):
     _, params, loss = setting
-    adapters = low_rank.create(jax.random.key(2), params, "query/kernel|value/kernel", rank=2)
+    adapters = low_rank.create_adapters(
+        jax.random.key(2), params, "query/kernel|value/kernel", rank=2
+    )
     assert jax.tree.map(jnp.shape, adapters) == {
         "cross_attention": {
             name: {"kernel": {"down": (M, 2), "up": (2, M)}} for name in ("query", "value")
@@ -77,13 +79,13 @@ def test_adapters_start_as_nothing_and_have_their_rank(setting):
 
 def test_adapters_of_stacked_layers_are_stacked():
     params = {"blocks": {"query": {"kernel": jnp.ones((3, 4, 6))}}}
-    adapters = low_rank.create(jax.random.key(0), params, "kernel", rank=1)
+    adapters = low_rank.create_adapters(jax.random.key(0), params, "kernel", rank=1)
     assert adapters["blocks"]["query"]["kernel"]["down"].shape == (3, 4, 1)
     assert low_rank.merged(params, adapters)["blocks"]["query"]["kernel"].shape == (3, 4, 6)
     with pytest.raises(
         ValueError, match="no parameter's path matches 'key': there are blocks/query/"
     ):
-        low_rank.create(jax.random.key(0), params, "key", rank=1)
+        low_rank.create_adapters(jax.random.key(0), params, "key", rank=1)
 
 
 def test_stacked_biases_and_norms_are_no_kernels():
@@ -94,7 +96,7 @@ def test_stacked_biases_and_norms_are_no_kernels():
         "null_key": jnp.ones((3, 2, 2)),
     }
     params |= {"words": {"embedding": jnp.ones((5, 4))}}
-    adapters = low_rank.create(jax.random.key(0), params, "", rank=2)
+    adapters = low_rank.create_adapters(jax.random.key(0), params, "", rank=2)
     assert jax.tree.map(jnp.shape, adapters) == {
         "query": {"kernel": {"down": (3, 4, 2), "up": (3, 2, 6)}},
         "words": {"embedding": {"down": (5, 2), "up": (2, 4)}},
@@ -102,7 +104,7 @@ def test_stacked_biases_and_norms_are_no_kernels():
     with pytest.raises(
         ValueError, match=r"'bias\|norm' matches is no kernel.*: norm/scale, query/b"
     ):
-        low_rank.create(jax.random.key(0), params, "bias|norm", rank=2)
+        low_rank.create_adapters(jax.random.key(0), params, "bias|norm", rank=2)
 
 
 @pytest.mark.parametrize(
@@ -156,4 +158,4 @@ def test_a_pattern_that_matches_nothing_names_what_is_near(pattern, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         frozen(optax.sgd(1.0), pattern).init(params)
     with pytest.raises(ValueError, match=re.escape(said)):
-        low_rank.create(jax.random.key(0), params, pattern, rank=1)
+        low_rank.create_adapters(jax.random.key(0), params, pattern, rank=1)

@@ -12,15 +12,17 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from crossattn import renamed
 from crossattn.nn.parameters import chosen
 from crossattn.shapes import Array
 
-__all__ = ["create", "merged"]
+__all__ = ["create_adapters", "merged"]
 
+__getattr__ = renamed.names(__name__, create="create_adapters")
 ADAPTED = ("kernel", "embedding")
 
 
-def create(key: Array, params: Any, pattern: str, *, rank: int) -> Any:
+def create_adapters(key: Array, params: Any, pattern: str, *, rank: int) -> Any:
     """Adapters (down, up) for the kernels whose path matches; `up` is 0, so they change nothing.
 
     Args:
@@ -35,7 +37,7 @@ def create(key: Array, params: Any, pattern: str, *, rank: int) -> Any:
       ValueError: nothing matches, or none of what matches is a kernel.
 
     >>> params = {"query": {"kernel": jnp.ones((4, 6)), "bias": jnp.ones(6)}}
-    >>> adapters = create(jax.random.key(0), params, "query/kernel", rank=2)
+    >>> adapters = create_adapters(jax.random.key(0), params, "query/kernel", rank=2)
     >>> jax.tree.map(jnp.shape, adapters)
     {'query': {'kernel': {'down': (4, 2), 'up': (2, 6)}}}
     >>> bool((merged(params, adapters)["query"]["kernel"] == 1).all())
