@@ -1,7 +1,10 @@
 """The house has floors: a room imports lower floors and its own room only."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,18 +46,23 @@ def room(module):
     return max(matches, key=len) if matches else None
 
 
-def imports(path):
+def imported(path):
+    """(module, name) of every import, None for a name where a whole module is imported."""
     package = module_name(path).split(".")
     if path.name != "__init__.py":
         package = package[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             stem = ".".join([*base, *([node.module] if node.module else [])])
-            yield stem
-            yield from (f"{stem}.{alias.name}" for alias in node.names)
+            yield from ((stem, alias.name) for alias in node.names)
+
+
+def imports(path):
+    for stem, name in imported(path):
+        yield from (stem, f"{stem}.{name}") if name else (stem,)
 
 
 def sources():
@@ -80,6 +88,25 @@ def test_every_module_has_a_floor():
 
 def test_imports_go_down():
     assert [v for path in sources() for v in violations(path)] == []
+
+
+def test_no_import_cycle():
+    """Neither between modules, imports within functions included, nor between rooms."""
+    modules = {module_name(path): path for path in sources()}
+    graph = {}
+    for module, path in modules.items():
+        # `from package import module` runs the package's door, but needs nothing of it.
+        found = set()
+        for stem, name in imported(path):
+            found.add(f"{stem}.{name}" if f"{stem}.{name}" in modules else stem)
+        graph[module] = found & set(modules) - {module}
+    rooms = {name: set() for name in FLOORS}
+    for module in set(graph) - {FRONT_DOOR}:
+        rooms[room(module)] |= set(map(room, graph[module])) - {room(module), None}
+    for one in (graph, rooms):
+        TopologicalSorter(one).prepare()  # raises a CycleError that names the cycle
+    with pytest.raises(CycleError):
+        TopologicalSorter({"a": {"b"}, "b": {"c"}, "c": {"b"}}).prepare()
 
 
 def test_operation_does_not_know_flax():
