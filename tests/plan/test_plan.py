@@ -7,6 +7,7 @@ import json
 import jax
 import pytest
 
+from crossattn.nn.config import BlockConfig, MLPConfig
 from crossattn.plan import compiled, estimate, process, programs, summary
 from crossattn.plan.chips import CHIPS, topology
 from crossattn.sharding import make_mesh
@@ -19,7 +20,7 @@ driver.install()
 
 TINY = Run(
     data=Data(images=100, evaluation_images=100, texts_per_image=1),
-    model=Model(width=8, layers=3, heads=2, expansion=1),
+    model=Model(width=8, layers=3, heads=2, block=BlockConfig(mlp=MLPConfig(expansion=1.0))),
     steps=23,
     batch_size=16,
 )

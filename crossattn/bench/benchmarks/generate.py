@@ -50,8 +50,9 @@ def prepare(case: Case) -> Callable[[str], Program]:
 
 
 def _model(case: Case) -> TextDecoder:
-    width = case.shape.H * case.shape.D
-    stack = Stack(LAYERS, width, case.shape.H, presets.config("encoder_decoder_pre"))
+    sizes: Any = {"width": case.shape.H * case.shape.D, "heads": case.shape.H}
+    config = presets.config("encoder_decoder_pre")
+    stack = Stack(layers=LAYERS, config=config, **sizes)
     return TextDecoder(stack, VOCABULARY, case.steps + 1)
 
 
