@@ -97,8 +97,10 @@ def value_of(arguments: Sequence[str], option: str) -> str | None:
     Example:
       >>> value_of(["--steps", "3", "--model.preset=t5"], "--model.preset")
       't5'
+      >>> value_of([], "--model.preset") is None
+      True
     """
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         name, equals, value = argument.partition("=")
         if name == option and (equals or (following and not following.startswith("-"))):
             return value if equals else following
