@@ -37,7 +37,7 @@ from crossattn.bench.summary import (
 )
 from crossattn.bench.timing import Budget
 from crossattn.files import printable, write_atomically
-from crossattn.report.figures.sheet import png
+from crossattn.report.figures.style import png
 from crossattn.report.render.blocks import Table
 from crossattn.report.render.markdown import markdown_table
 from crossattn.report.render.terminal import terminal_table

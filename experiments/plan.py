@@ -28,7 +28,7 @@ from crossattn.plan.chips import CHIPS, Topology, topology
 from crossattn.plan.estimate import Estimator
 from crossattn.plan.process import CompilerError, check_compiler, compile_all, record_of
 from crossattn.plan.programs import STEPS, PlannedPrograms, program_sizes
-from crossattn.report.figures.sheet import png
+from crossattn.report.figures.style import png
 from crossattn.report.render.terminal import terminal_table
 from crossattn.spelling import nearest
 from crossattn.train import record

@@ -1,4 +1,4 @@
-"""Measures of alignment: arrays in, numbers out, whoever's model they come from.
+"""Measures of alignment: arrays in, numbers out, from any model.
 
 `measures` has the registry of measures and the names of metrics, `inputs` the arrays that measures
 read, `evidence` computes them. The other modules hold the functions, and register them.

@@ -81,7 +81,7 @@ def pointing_by_head(maps: AttentionMaps) -> Float[np.ndarray, "N H"]:
 
 
 def best_patch(maps: AttentionMaps) -> float:
-    """Pointing of whoever always points at the one patch that is right most often."""
+    """Pointing of a constant guess: the one patch that is right most often."""
     return float(maps.region.mean(axis=0).max())
 
 

@@ -119,7 +119,8 @@ register_measure(
         lambda told: perplexity(told.log_likelihood, told.target.sum(axis=1)),
         "Perplexity: of the words of all captions, each predicted after the true ones before it.",
         chance=lambda told: word_frequency_perplexity(told.words, told.target),
-        chance_meaning="Chance of a perplexity: that of whoever knows how often each word occurs.",
+        chance_meaning="Chance of a perplexity: that of a predictor that knows the frequency of "
+        "each word, and nothing else.",
         limits=(1.0, np.inf),
         lower_is_better=True,
     )

@@ -1,4 +1,4 @@
-"""What measures read: arrays of one trained model, whoever made them; items are their first axis.
+"""What measures read: arrays of one trained model, whose first axis is items.
 
 Letters: N items, E texts of T words, P patches of an image, H heads.
 """

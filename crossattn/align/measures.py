@@ -1,7 +1,7 @@
 """Measures: what is computed of a model, its chance level, and how a report shows it.
 
 A measure is an object that registers itself. What it reads is a dataclass of arrays
-(`crossattn.align.inputs`) of one trained model; whoever makes such arrays hands them to
+(`crossattn.align.inputs`) of one trained model; who makes such arrays hands them to
 `crossattn.align.evidence.Evidence`, which computes every registered measure that reads them. The
 report asks the registry for columns, ranges, chance levels and captions: a measure is in
 results.json, tables, CSV, LaTeX and HTML because it is registered, and a name that is not is an

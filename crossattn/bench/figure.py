@@ -7,21 +7,21 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from crossattn.report.figures.sheet import (
+from crossattn.report.figures.style import (
     FONT,
     ROW,
-    Sheet,
-    as_it_stands,
+    ReportFigure,
     legend,
     logarithmic,
     style_of,
     tidy,
+    without_mathtext,
 )
 
 from .cases import Shape
 
 
-@as_it_stands
+@without_mathtext
 def ratios(
     groups: Mapping[str, Sequence[Mapping[str, Any]]], *, by_shape: bool, xlabel: str
 ) -> Figure:
@@ -38,7 +38,7 @@ def ratios(
     }
     labels = list(dict.fromkeys(label for points in panels.values() for _, label, *_ in points))
     heights = [0.6 + max(1, len(r)) * (0.08 + ROW * max(1, len(labels))) for r in rows.values()]
-    figure = Sheet(0.5 + sum(heights))
+    figure = ReportFigure(0.5 + sum(heights))
     grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
     for axes, (title, points) in zip(grid, panels.items(), strict=True):
         axes.axvline(1, color="black", linewidth=0.8)

@@ -7,14 +7,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from crossattn.report.figures.sheet import (
+from crossattn.report.figures.style import (
     COLOURS,
     DASHES,
     FONT,
-    Sheet,
-    as_it_stands,
+    ReportFigure,
     logarithmic,
     tidy,
+    without_mathtext,
 )
 
 from .chips import GIB
@@ -28,7 +28,7 @@ LOOK_UP = 8
 STYLES = (("o", COLOURS[0]), ("s", COLOURS[6]), ("D", COLOURS[7]))
 
 
-@as_it_stands
+@without_mathtext
 def plan_figure(
     entries: Sequence[Mapping[str, Any]], memory: Collection[int], *, title: str
 ) -> Figure:
@@ -40,7 +40,7 @@ def plan_figure(
       title: of the figure.
     """
     height = 1.5 + 0.3 * len(entries)
-    figure = Sheet(height)
+    figure = ReportFigure(height)
     left, right = figure.subplots(1, 2, sharey=True)
     scaling = len({entry["topology"] for entry in entries}) > 1
     most, unit = _stack(left, [_held(entry) for entry in entries])

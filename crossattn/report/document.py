@@ -9,7 +9,7 @@ from crossattn.report import prose
 from crossattn.report.figures.attention import pointing_scatter
 from crossattn.report.figures.gallery import Gallery, draw_gallery
 from crossattn.report.figures.learning import Curves, learning_curves
-from crossattn.report.figures.sheet import png
+from crossattn.report.figures.style import png
 from crossattn.report.figures.variants import accuracy_by_split, forest_plot, knockout_plot
 from crossattn.report.methods import methods_section, same_training
 from crossattn.report.render.blocks import (

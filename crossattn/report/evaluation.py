@@ -7,7 +7,15 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from crossattn.report.figures.gallery import Gallery, draw_gallery
-from crossattn.report.figures.sheet import FONT, Sheet, as_it_stands, legend, png, style_of, tidy
+from crossattn.report.figures.style import (
+    FONT,
+    ReportFigure,
+    legend,
+    png,
+    style_of,
+    tidy,
+    without_mathtext,
+)
 from crossattn.report.render.blocks import Block, FigureBlock, Heading, TableBlock, TextBlock
 from crossattn.report.render.escaping import plain_names
 from crossattn.report.render.markdown import code
@@ -54,7 +62,7 @@ def write_evaluation(
     return [block for block in made if isinstance(block, TableBlock)]
 
 
-@as_it_stands
+@without_mathtext
 def layers(metrics: Mapping[str, float], chance: Mapping[str, float]) -> Figure | None:
     """Pointing, and answers with a region hidden, in every layer; None without either.
 
@@ -70,7 +78,7 @@ def layers(metrics: Mapping[str, float], chance: Mapping[str, float]) -> Figure 
         return None
     for name, values in groups.get("accuracy", {}).items():
         values["all"] = metrics[f"knockout/{name}"]
-    figure = Sheet(2.9)
+    figure = ReportFigure(2.9)
     panels = figure.subplots(1, len(groups), squeeze=False)[0]
     labels: list[str] = []
     for axes, (ylabel, series) in zip(panels, groups.items(), strict=True):

@@ -10,7 +10,7 @@ def _line(text):
 KNOWS_TEXT = _line("""
 the best predictor that reads only the text and has learnt the answers of the training data
 """)
-KNOWS_WORDS = "whoever knows how often each word occurs, and nothing else,"
+KNOWS_WORDS = "a predictor that knows the frequency of each word, and nothing else,"
 
 # What points: see `runs.place_of`.
 PLACES = {"answer": "answers", "caption": "words of captions"}
@@ -32,8 +32,8 @@ point.
     "accuracy": _line("""
 Every metric by split and question type: each seed (faint dots), the mean and its 95 % interval over
 seeds. Dashed: chance, that of the best predictor that reads only the text and has learnt the
-answers of the training data (of swap pairs: of random scores; of perplexity: of whoever knows how
-often each word occurs).
+answers of the training data (of swap pairs: of random scores; of perplexity: of the frequencies of
+words).
 """),
     "heads": _line("""
 By layer and head, mean over seeds. Layers and heads count from 0, and the colour bar marks chance.
@@ -112,7 +112,7 @@ text less well may exceed that without seeing the image, as a blind variant show
 """)
 
 FIXED_PATCH = _line("""
-Whoever always points at the one patch that is right most often reaches {level:.3f}.
+A constant guess, the one patch that is right most often, reaches {level:.3f}.
 """)
 
 FILES = _line("""

@@ -7,7 +7,7 @@ from crossattn.align.measures import MEASURES, Family
 from crossattn.files import write_atomically
 from crossattn.report import prose
 from crossattn.report.figures.attention import head_heat_maps
-from crossattn.report.figures.sheet import png
+from crossattn.report.figures.style import png
 from crossattn.report.render.blocks import Block, FigureBlock, Heading, TableBlock, TextBlock
 from crossattn.report.render.csv_files import table_csv
 from crossattn.report.render.html_page import to_html

@@ -14,7 +14,7 @@ from crossattn.report.figures.attention import (
 )
 from crossattn.report.figures.gallery import Gallery, draw_gallery, mass_inside
 from crossattn.report.figures.learning import learning_curves
-from crossattn.report.figures.sheet import style_of
+from crossattn.report.figures.style import style_of
 from crossattn.report.figures.variants import accuracy_by_split, forest_plot, knockout_plot
 from crossattn.report.results.runs import mean_with_interval, metric_values, metrics_in
 from crossattn.report.stats.comparisons import winner_of

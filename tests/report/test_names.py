@@ -20,7 +20,7 @@ from crossattn.report.document import write_report
 from crossattn.report.figures.attention import head_heat_maps, pointing_scatter
 from crossattn.report.figures.gallery import draw_gallery
 from crossattn.report.figures.learning import learning_curves
-from crossattn.report.figures.sheet import WIDTH, Sheet
+from crossattn.report.figures.style import WIDTH, ReportFigure
 from crossattn.report.figures.variants import accuracy_by_split, forest_plot, knockout_plot
 from crossattn.report.render.csv_files import csv_cell
 from crossattn.report.render.escaping import visible
@@ -237,10 +237,10 @@ def test_every_figure_is_a_sheet():
     """matplotlib's own figure reads mathematics: it is nowhere made."""
     for folder in ("crossattn", "experiments"):
         for path in (ROOT / folder).rglob("*.py"):
-            if path.name == "sheet.py":
+            if path.name == "style.py":
                 continue
             made = re.findall(
                 r"^(?!.*>>>).*\b(?:Figure|plt\.\w+)\(", path.read_text(), re.MULTILINE
             )
             assert not made, path
-    assert np.isclose(Sheet(1.5).get_size_inches(), (WIDTH, 1.5)).all()
+    assert np.isclose(ReportFigure(1.5).get_size_inches(), (WIDTH, 1.5)).all()

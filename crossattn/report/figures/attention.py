@@ -8,16 +8,16 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from crossattn.align.measures import MEASURES, find_metric
-from crossattn.report.figures.sheet import (
+from crossattn.report.figures.style import (
     DASHES,
     FONT,
     WIDTH,
-    Sheet,
-    as_it_stands,
+    ReportFigure,
     label,
     legend,
     style_of,
     tidy,
+    without_mathtext,
 )
 from crossattn.report.results.runs import (
     Runs,
@@ -38,7 +38,7 @@ FONT_PER_INCH = 24
 CELLS_ACROSS = 16
 
 
-@as_it_stands
+@without_mathtext
 def pointing_scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -> Figure | None:
     """The primary metric against pointing: a marker for each variant.
 
@@ -52,7 +52,7 @@ def pointing_scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -
         return None
     strip = [name for name in variants if not len(points[name])]
     legend_lines = -(-len(variants) // 4)
-    figure = Sheet(4.0 + 0.18 * legend_lines)
+    figure = ReportFigure(4.0 + 0.18 * legend_lines)
     widths = [0.4 + 0.35 * len(strip), 5] if strip else [1]
     panels = figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
     side, main = panels[0], panels[-1]
@@ -154,7 +154,7 @@ def head_heat_maps(runs: Runs, *, chance: Mapping[str, float]) -> dict[str, Figu
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
-@as_it_stands
+@without_mathtext
 def _heat_maps(runs: Runs, measure: str, chance: Mapping[str, float]) -> Figure | None:
     grids = {name: values_by_head(runs, name, measure) for name in variants_of(runs)}
     shown = {name: grid for name, grid in grids.items() if grid is not None}
@@ -168,7 +168,7 @@ def _heat_maps(runs: Runs, measure: str, chance: Mapping[str, float]) -> Figure 
     rows = -(-len(shown) // columns)
     cell = (WIDTH - 0.9 - 0.35 * columns) / (columns * heads)
     height = max(0.26, min(cell, 0.4))
-    figure = Sheet(0.55 + rows * (0.5 + height * layers))
+    figure = ReportFigure(0.55 + rows * (0.5 + height * layers))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     image = None
     for axes, (name, grid) in zip(panels, shown.items(), strict=False):

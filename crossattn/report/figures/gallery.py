@@ -6,7 +6,7 @@ import textwrap
 import numpy as np
 from matplotlib.figure import Figure
 
-from crossattn.report.figures.sheet import WIDTH, Sheet, as_it_stands
+from crossattn.report.figures.style import WIDTH, ReportFigure, without_mathtext
 from crossattn.shapes import Float
 
 SMALL_FONT = 7
@@ -75,7 +75,7 @@ def mass_inside(weights: Float[np.ndarray, "rows columns"], outline: np.ndarray)
     return float((weights * blocks.mean((1, 3))).sum())
 
 
-@as_it_stands
+@without_mathtext
 def draw_gallery(shown: Gallery) -> Figure:
     """One row for each picture: the picture, then the attention of its words, brightest at most."""
     most = max(len(words) for words in shown.words)
@@ -83,7 +83,7 @@ def draw_gallery(shown: Gallery) -> Figure:
     captions = [textwrap.fill(caption, LETTERS) for caption in shown.captions]
     # A row with a longer caption is higher, so that all pictures have one size.
     heights = [side + 0.45 + 0.17 * (1 + caption.count("\n")) for caption in captions]
-    figure = Sheet(sum(heights))
+    figure = ReportFigure(sum(heights))
     rows = figure.subfigures(len(captions), 1, squeeze=False, height_ratios=heights)[:, 0]
     for picture, row in enumerate(rows):
         row.suptitle(captions[picture], fontsize=SMALL_FONT + 1, x=0.01, horizontalalignment="left")

@@ -6,14 +6,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from crossattn.report.figures.sheet import (
+from crossattn.report.figures.style import (
     COLOURS,
     FONT,
-    Sheet,
-    as_it_stands,
+    ReportFigure,
     legend,
     style_of,
     tidy,
+    without_mathtext,
 )
 
 MARKERS_ON_A_CURVE = 6
@@ -21,7 +21,7 @@ MARKERS_ON_A_CURVE = 6
 Curves = Mapping[str, Mapping[int, Mapping[str, Sequence[float | int]]]]
 
 
-@as_it_stands
+@without_mathtext
 def learning_curves(curves: Curves) -> Figure:
     """Training loss, and accuracy where it was logged: mean, standard deviation, every seed.
 
@@ -31,7 +31,7 @@ def learning_curves(curves: Curves) -> Figure:
     """
     logged = {name for by_seed in curves.values() for seed in by_seed.values() for name in seed}
     names = [name for name in ("loss", "accuracy") if name in logged]
-    figure = Sheet(2.7 + 0.18 * -(-len(curves) // 4))
+    figure = ReportFigure(2.7 + 0.18 * -(-len(curves) // 4))
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
         for index, by_seed in enumerate(curves.values()):

@@ -1,7 +1,6 @@
 """The figures of a report: functions from numbers to `matplotlib.figure.Figure`, no global state.
 
-Every figure is a `Sheet`: 6.2 inches wide, 930 pixels as a PNG, its names printed as they stand. A
-variant has the same colour and marker in all of them, by its place in the suite; the colours are
+Every figure is a `ReportFigure`: 6.2 inches wide, 930 pixels as a PNG. A variant has the same colour and marker in all of them, by its place in the suite; the colours are
 those of Okabe and Ito (2008), which colour-blind readers can tell apart.
 """
 
@@ -11,17 +10,17 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from crossattn.report.figures.sheet import (
+from crossattn.report.figures.style import (
     COLOURS,
     DASHES,
     FONT,
     ROW,
-    Sheet,
-    as_it_stands,
+    ReportFigure,
     label,
     legend,
     style_of,
     tidy,
+    without_mathtext,
 )
 from crossattn.report.results.runs import (
     Runs,
@@ -48,13 +47,13 @@ KNOCKOUTS = {
 }
 
 
-@as_it_stands
+@without_mathtext
 def forest_plot(comparisons: Sequence[Mapping[str, Any]]) -> Figure:
     """Differences with corrected intervals, one dot for each seed, Holm p at the right.
 
     A filled square marks a comparison with a winner, an open one a comparison without.
     """
-    figure = Sheet(0.9 + 0.42 * len(comparisons))
+    figure = ReportFigure(0.9 + 0.42 * len(comparisons))
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.8)
     # A line with a projecting cap would seem to cross a 0 that its interval just leaves out.
@@ -83,13 +82,13 @@ def forest_plot(comparisons: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-@as_it_stands
+@without_mathtext
 def accuracy_by_split(runs: Runs, metrics: Sequence[str], *, chance: Mapping[str, float]) -> Figure:
     """A panel for each metric: every variant's seeds, mean and 95 % interval; chance is dashed."""
     variants = variants_of(runs)
     rows = -(-len(metrics) // PANELS_ACROSS)
     high = 0.55 + ROW * len(variants)
-    figure = Sheet(0.3 + rows * high)
+    figure = ReportFigure(0.3 + rows * high)
     grid = figure.subplots(rows, PANELS_ACROSS, squeeze=False)
     for place, (axes, metric) in enumerate(zip(grid.ravel(), metrics, strict=False)):
         values = [metric_values(runs, variant, metric) for variant in variants]
@@ -113,12 +112,12 @@ def accuracy_by_split(runs: Runs, metrics: Sequence[str], *, chance: Mapping[str
     return figure
 
 
-@as_it_stands
+@without_mathtext
 def knockout_plot(runs: Runs, *, chance: Mapping[str, float]) -> Figure:
     """Accuracy of each variant when parts of the context are hidden, beside the chance level."""
     kinds = [k for k in KNOCKOUTS if any(f"knockout/{k}" in run["metrics"] for run in runs)]
     variants = variants_with(runs, [f"knockout/{kind}" for kind in kinds])
-    figure = Sheet(1.1 + len(variants) * (0.12 + ROW * len(kinds)))
+    figure = ReportFigure(1.1 + len(variants) * (0.12 + ROW * len(kinds)))
     axes = figure.subplots()
     step = 0.84 / len(kinds)
     for row, variant in enumerate(variants):

@@ -2,7 +2,7 @@ r"""Names as plain text: what data and suites call things is printed and never i
 
 Every writer of the report escapes what its format takes for its own: `markdown_text`, `code` and
 `fenced` for Markdown, `csv_cell` for spreadsheets; HTML and LaTeX have escapes of their own, and
-matplotlib is told to read no mathematics (`sheet`). Control characters are escaped in all of them.
+matplotlib reads no mathematics (`figures.style`). Control characters are escaped in all of them.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
-"""The paper on which figures are drawn: as wide as the page, its texts printed as they stand.
+"""Style of all figures: size, colours, markers, labels, and texts without mathematics.
 
 matplotlib reads `$...$` in a text as mathematics, and a text like "is it $$ or so?" is then an
-error. Words and names of data are no mathematics, so every figure of a report is a `Sheet` made by
-a function under `as_it_stands`.
+error. Words and names of data are no mathematics, so every figure of a report is a `ReportFigure`
+made by a function under `without_mathtext`.
 """
 
 import functools
@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 WIDTH = 6.2
-AS_IT_STANDS: Any = {"text.parse_math": False, "text.usetex": False}
+WITHOUT_MATHTEXT: Any = {"text.parse_math": False, "text.usetex": False}
 # Letters of a name that a figure has room for; tables hold it whole.
 LETTERS = 28
 
@@ -26,7 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Sheet(Figure):
+class ReportFigure(Figure):
     """A figure that is drawn without mathematics, also the ticks that are made while drawing."""
 
     def __init__(self, height: float):
@@ -34,28 +34,28 @@ class Sheet(Figure):
 
     def draw(self, renderer: Any) -> None:
         """Paint the figure; a letter that the font lacks is painted as a box, without a warning."""
-        with matplotlib.rc_context(AS_IT_STANDS), warnings.catch_warnings():
+        with matplotlib.rc_context(WITHOUT_MATHTEXT), warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
             warnings.filterwarnings("ignore", r"Matplotlib currently does not support", UserWarning)
             super().draw(renderer)
 
     def findobj(self, match: Any = None, include_self: bool = True) -> list[Any]:
         """As matplotlib's; ticks and their labels are made when they are looked for."""
-        with matplotlib.rc_context(AS_IT_STANDS):
+        with matplotlib.rc_context(WITHOUT_MATHTEXT):
             return super().findobj(match, include_self)
 
 
-def as_it_stands(make: Callable[P, R]) -> Callable[P, R]:
-    """A function whose texts are made without mathematics: every one that draws on a `Sheet`.
+def without_mathtext(make: Callable[P, R]) -> Callable[P, R]:
+    """A function whose texts are made without mathematics: every one that draws a figure.
 
     Example:
-        >>> as_it_stands(lambda: Sheet(1.0).suptitle("$"))().get_parse_math()
+        >>> without_mathtext(lambda: ReportFigure(1.0).suptitle("$"))().get_parse_math()
         False
     """
 
     @functools.wraps(make)
     def made(*args: P.args, **kwargs: P.kwargs) -> R:
-        with matplotlib.rc_context(AS_IT_STANDS):
+        with matplotlib.rc_context(WITHOUT_MATHTEXT):
             return make(*args, **kwargs)
 
     return made
