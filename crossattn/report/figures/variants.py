@@ -1,7 +1,8 @@
 """The figures of a report: functions from numbers to `matplotlib.figure.Figure`, no global state.
 
-Every figure is a `ReportFigure`: 6.2 inches wide, 930 pixels as a PNG. A variant has the same colour and marker in all of them, by its place in the suite; the colours are
-those of Okabe and Ito (2008), which colour-blind readers can tell apart.
+Every figure is a `ReportFigure`: 6.2 inches wide, 930 pixels as a PNG. A variant has the same
+colour and marker in all of them, by its place in the suite; the colours are those of Okabe and Ito
+(2008), which colour-blind readers can tell apart.
 """
 
 from collections.abc import Mapping, Sequence
