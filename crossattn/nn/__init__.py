@@ -7,10 +7,8 @@ parts; families: designs of several streams; presets: the published designs by n
 from typing import Any
 
 from crossattn import renamed
-from crossattn.nn.attention import CrossAttention, SelfAttention
+from crossattn.nn.attention import CrossAttention
 from crossattn.nn.block import Block
-from crossattn.nn.blocks import DecoderBlock, DecoderStack
-from crossattn.nn.co_attention import CoAttention
 from crossattn.nn.config import (
     AttentionConfig,
     BlockConfig,
@@ -37,9 +35,7 @@ from crossattn.nn.layers import low_rank
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.mlp import MLP
 from crossattn.nn.layers.patch_encoder import PatchEncoder
-from crossattn.nn.resampler import Resampler
 from crossattn.nn.stack import Stack
-from crossattn.nn.streams import PrefixBlock, PrefixStack, TwoStreamBlock, TwoStreamStack
 
 __all__ = [
     "MLP",
@@ -48,11 +44,8 @@ __all__ = [
     "Block",
     "BlockConfig",
     "Bottleneck",
-    "CoAttention",
     "CocaDecoder",
     "CrossAttention",
-    "DecoderBlock",
-    "DecoderStack",
     "DecoupledAttention",
     "Dense",
     "ExtraKeys",
@@ -62,19 +55,13 @@ __all__ = [
     "MLPConfig",
     "PatchEncoder",
     "Prefix",
-    "PrefixBlock",
-    "PrefixStack",
     "ProjectedContext",
     "QFormer",
-    "Resampler",
     "ResidualConfig",
     "Rotary",
-    "SelfAttention",
     "Stack",
     "StreamStack",
-    "TwoStreamBlock",
     "TwoStreamConfig",
-    "TwoStreamStack",
     "TwoStreams",
     "low_rank",
 ]

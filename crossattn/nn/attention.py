@@ -15,9 +15,9 @@ from crossattn.nn.dtypes import common, promoted
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.layers.positions import check_places
-from crossattn.nn.module import Module, PolicyModule
+from crossattn.nn.module import PolicyModule
 from crossattn.nn.reading import attend_heads, join, talk
-from crossattn.ops import AttentionTrace, BlockSizes, Mask, attend
+from crossattn.ops import AttentionTrace, Mask
 from crossattn.ops.positions import rotate
 from crossattn.shapes import Array, Float
 
@@ -186,7 +186,7 @@ class CrossAttention(PolicyModule):
         if context is None:
             raise TypeError(
                 "context is required: pass an array (B, S, N) or block.project(context); "
-                "for self-attention use SelfAttention"
+                "for self-attention pass x twice"
             )
         x = tokens("x", x)
         x, context, extra_contexts = promoted(self.dtype, x, context, tuple(extra_contexts))
@@ -272,43 +272,3 @@ def _identity(key: Array, shape: tuple[int, int], dtype: Any) -> Array:
 def _given(mask: Mask | None) -> Mask:
     """None restricts nothing, as does a mask without terms."""
     return Mask() if mask is None else mask
-
-
-class SelfAttention(Module):
-    """The query stream reads itself.
-
-    Attributes:
-      width: M.
-      heads: H, a divisor of M.
-      implementation: as that of `attend`; None chooses.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from crossattn import Mask
-      >>> from crossattn.nn import SelfAttention
-      >>> block = SelfAttention(width=8, heads=2)
-      >>> x = jnp.ones((3, 5, 8))
-      >>> params = block.init(jax.random.key(0), x)
-      >>> y, _ = block.apply(params, x, mask=Mask.causal(0))
-      >>> y.shape
-      (3, 5, 8)
-    """
-
-    width: int
-    heads: int
-    implementation: str | BlockSizes | None = None
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "B T M"], *, mask: Mask | None = None
-    ) -> tuple[Float[Array, "B T M"], AttentionTrace]:
-        """Attend within `x` (B, T, M) under `mask`; returns the output and the trace."""
-        x = tokens("x", x, self.width)
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        projection = Dense(3 * self.width, name="query_key_value")(x)
-        split = projection.reshape(*x.shape[:2], 3, self.heads, self.width // self.heads)
-        queries, keys, values = jnp.moveaxis(split, 2, 0)
-        how: Any = {"mask": mask, "implementation": self.implementation}
-        out, trace = attend(queries, keys, values, **how)
-        return Dense(self.width, name="out")(out.reshape(x.shape)), trace

@@ -12,7 +12,7 @@ import numpy as np
 from crossattn import Mask, align, attend, attention, explain, merge_partials
 from crossattn import sharding as over
 from crossattn.models.generate import Beam, Greedy, Sample, generate
-from crossattn.nn import Block, CrossAttention, SelfAttention, presets
+from crossattn.nn import Block, CrossAttention, presets
 from tests.fuzz import truth
 
 # B, T, S, H, K, D, V: few, so that few programs are compiled.
@@ -218,13 +218,13 @@ def mask_call(pick: random.Random) -> Call:
 def module_call(pick: random.Random) -> Call:
     """A module with sizes and inputs that may not fit, by shapes alone."""
     sizes: list[Any] = [4, 4, 4, 8, 0, 1, -1, 1.5, "4", None, True, 3]
-    kind = pick.choice([CrossAttention, SelfAttention, Block])
+    kind = pick.choice([CrossAttention, Block])
     fields = {"width": pick.choice(sizes), "heads": pick.choice([2, *sizes])}
     if kind is CrossAttention and pick.random() < 0.4:
         name = pick.choice(["key_value_heads", "head_size", "value_size", "positions", "use_bias"])
         fields[name] = pick.choice(sizes)
     x, context = jnp.ones((2, 3, 4)), jnp.ones((2, 5, 6))
-    streams = [x] if kind is SelfAttention else [x, context]
+    streams = [x, context]
     if spoil := pick.random() < 0.4:
         place = pick.randrange(len(streams))
         streams[place] = spoiled(pick, streams[place])

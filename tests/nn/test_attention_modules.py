@@ -1,4 +1,4 @@
-"""CrossAttention and SelfAttention: against Flax's own module, projected, masked, empty."""
+"""CrossAttention: against Flax's own module, projected, masked, empty."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from crossattn import Mask
-from crossattn.nn import CrossAttention, SelfAttention
+from crossattn.nn import CrossAttention
 
 B, T, S, M, N, H = 2, 5, 7, 12, 11, 3
 
@@ -119,9 +119,9 @@ def test_heads_must_divide_the_width(inputs):
 
 def test_causal_self_attention_never_looks_ahead(inputs):
     x, _ = inputs
-    module = SelfAttention(width=M, heads=H)
-    params = module.init(jax.random.key(0), x)
-    out = lambda x: module.apply(params, x, mask=Mask.causal(0))[0][0]
+    module = CrossAttention(width=M, heads=H)
+    params = module.init(jax.random.key(0), x, x)
+    out = lambda x: module.apply(params, x, x, mask=Mask.causal(0))[0][0]
     jacobian = jax.jit(jax.jacrev(out))(x)[:, :, 0]
     seen = jnp.abs(jacobian).sum(axis=(1, 3)) > 0  # output position, input position
     np.testing.assert_array_equal(seen, np.tril(np.ones((T, T), bool)))

@@ -14,12 +14,9 @@ from crossattn.nn import (
     BidirectionalAttention,
     Block,
     CrossAttention,
-    DecoderStack,
     Latents,
     PatchEncoder,
-    PrefixStack,
-    Resampler,
-    TwoStreamStack,
+    Stack,
     presets,
 )
 from crossattn.nn.config import ExtraKeys, Logits
@@ -187,15 +184,15 @@ def test_half_precision_parameters_are_those_numbers_in_single_precision():
 
 PIXELS = jnp.zeros((B, 16, 16, 3), jnp.uint8)
 SMALL = {
-    "decoder stack": (DecoderStack(2, M, H), lambda x, c: ((x, c), {})),
+    "stack": (Stack(2, M, H), lambda x, c: ((x, c), {"visible": jnp.ones((2, B, S), bool)})),
     "two streams": (
-        TwoStreamStack(2, M, H),
-        lambda x, c: (
-            (x, c),
-            {"prompt": jnp.ones((B, T), bool), "seen": jnp.ones((2, B, S), bool), "mask": Mask()},
-        ),
+        presets.build("meter", width=M, heads=H, layers=2),
+        lambda x, c: (((x, c),), {"readable": Mask.keys(jnp.ones((B, S), bool))}),
     ),
-    "prefix": (PrefixStack(2, M, H), lambda x, c: ((x, c), {"seen": jnp.ones((2, B, S), bool)})),
+    "prefix": (
+        presets.build("prefix_lm", width=M, heads=H, layers=2),
+        lambda x, c: (((x, c),), {"readable": Mask.keys(jnp.ones((B, S), bool))}),
+    ),
     "block": (presets.build("mllama", width=M, heads=H), lambda x, c: ((x, c), {})),
     "two-stream layer": (
         presets.build("lxmert", width=M, heads=H),
@@ -206,7 +203,6 @@ SMALL = {
         lambda x, c: (((x, c),), {}),
     ),
     "latents": (Latents(3, Block(M, H, presets.config("map_head"))), lambda x, c: ((c,), {})),
-    "resampler": (Resampler(3, M, H), lambda x, c: ((c,), {})),
     "encoder": (PatchEncoder(M, "features"), lambda x, c: ((c,), {})),
     "pictures": (PatchEncoder(M, "window"), lambda x, c: ((PIXELS,), {})),
     "exchange": (
@@ -221,7 +217,7 @@ SMALL = {
 }
 
 
-STACKS = ("decoder stack", "two streams", "prefix")
+STACKS = ("stack", "two streams", "prefix")
 
 
 @pytest.mark.parametrize("name", [slow(name) if name in STACKS else name for name in SMALL])
@@ -235,5 +231,5 @@ def test_modules_that_are_no_presets_promote_as_well(name):
 
     for params, x, context, wanted in KINDS[:3]:
         y = jax.eval_shape(lambda p=params, x=x, c=context: run(x, c, p))
-        reads_one = name in ("resampler", "encoder", "latents")
+        reads_one = name in ("encoder", "latents")
         assert y.dtype == (SINGLE if name == "pictures" else context if reads_one else wanted)

@@ -9,7 +9,7 @@ from jax import export
 
 from crossattn import Mask
 from crossattn.models.text_decoder import TextDecoder
-from crossattn.nn import CrossAttention, SelfAttention, presets, reading
+from crossattn.nn import CrossAttention, presets, reading
 from tests.support.preset_calls import arguments
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -57,7 +57,7 @@ def of_cross():
 
 def of_self():
     where = {"mask": Mask.causal()}
-    return SelfAttention(M, H), lambda x, words, context, seen: ((x,), where)
+    return CrossAttention(M, H), lambda x, words, context, seen: ((x, x), where)
 
 
 @pytest.mark.parametrize("made", [of_cross, of_self, of_text], ids=lambda made: made.__name__)
@@ -119,4 +119,4 @@ def test_every_attention_of_a_preset_is_of_the_implementation(name, monkeypatch)
 def test_self_attention_takes_an_implementation():
     x = jnp.ones((1, 3, M))
     with pytest.raises(ValueError, match="unknown implementation 'dens'"):
-        SelfAttention(M, H, "dens").init(jax.random.key(0), x)
+        CrossAttention(M, H, implementation="dens").init(jax.random.key(0), x, x)

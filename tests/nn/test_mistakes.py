@@ -8,22 +8,23 @@ import pytest
 
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn import (
+    Block,
+    BlockConfig,
     CrossAttention,
     ExtraKeys,
     Logits,
     ResidualConfig,
     Rotary,
-    SelfAttention,
     Stack,
     presets,
 )
 from crossattn.nn.context import check_shared
 from crossattn.nn.families.coca import CocaDecoder
+from crossattn.nn.families.latents import Latents
 from crossattn.nn.layers.mlp import MLP
 from crossattn.nn.layers.patch_encoder import PatchEncoder
 from crossattn.nn.layers.positions import LearnedPositions, RelativeBias
 from crossattn.nn.parameters import chosen
-from crossattn.nn.resampler import Resampler
 
 B, T, S, M, N, H = 2, 3, 5, 8, 6, 2
 NAN, INF = float("nan"), float("inf")
@@ -54,7 +55,7 @@ def unchecked():
             "key_value_heads is at",
         ),
         (lambda: CrossAttention(M, H, head_gate=2), ValueError, "unknown CrossAttention.head_gate"),
-        (lambda: SelfAttention(M, 0), ValueError, "SelfAttention.heads is at least 1, got 0"),
+        (lambda: Block(M, 0), ValueError, "Block.heads is at least 1, got 0"),
         (lambda: Stack(1.5, M, H), TypeError, "Stack.layers is an integer, got 1.5"),
         (lambda: Stack(0, M, H), ValueError, "Stack.layers is at least 1, got 0"),
         (lambda: Stack(NAN, M, H), TypeError, "Stack.layers is an integer, got nan"),
@@ -95,11 +96,11 @@ def unchecked():
         (lambda: ExtraKeys(registers=-1), ValueError, "ExtraKeys.registers is at least 0, got -1"),
         (lambda: ExtraKeys(registers=1.5), TypeError, "ExtraKeys.registers is an integer, got 1.5"),
         (lambda: Rotary(theta=NAN), ValueError, "Rotary.theta is finite, got nan"),
-        (lambda: Resampler(0, M, H), ValueError, "Resampler.latents is at least 1, got 0"),
+        (lambda: Latents(0, Block(M, H)), ValueError, "Latents.count is at least 1, got 0"),
         (lambda: RelativeBias(H, buckets=0), ValueError, "RelativeBias.buckets is at least 1"),
         (lambda: LearnedPositions(3, M), TypeError, r"sizes is a tuple, got 3: write \(3,\)"),
         (lambda: LearnedPositions((3, 0), M), ValueError, "sizes is at least 1, got 0"),
-        (lambda: TextDecoder(Stack(1, M, H), 0, 4), ValueError, "vocabulary is at least 1"),
+        (lambda: TextDecoder(Stack(1, M, H), 0, 4), ValueError, "vocab_size is at least 1"),
     ],
 )
 def test_a_field_of_another_kind_is_refused_when_the_module_is_made(made, error, said):
@@ -182,7 +183,8 @@ def test_a_pair_that_does_not_fit_is_refused(name):
 
 
 def test_self_attention_refuses_heads_and_streams_that_do_not_fit():
-    run = lambda heads, x: SelfAttention(M, heads).init(jax.random.key(0), x)
+    own = BlockConfig(order=("self",))
+    run = lambda heads, x: Block(M, heads, own).init(jax.random.key(0), x, None)
     with pytest.raises(ValueError, match="width 8 is not a multiple of heads 3"):
         run(3, X)
     for given, error, said in STREAMS.values():

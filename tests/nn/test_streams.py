@@ -1,23 +1,21 @@
-"""Streams that read each other, against NumPy; a prefix; latents."""
+"""Streams that read each other: against NumPy, shared by several texts, and the last layer."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 
 from crossattn import Mask
 from crossattn.nn import (
-    MLP,
     BidirectionalAttention,
-    CoAttention,
+    Block,
     CrossAttention,
-    PrefixBlock,
-    PrefixStack,
-    Resampler,
-    TwoStreamBlock,
+    Latents,
+    ResidualConfig,
+    TwoStreamConfig,
+    TwoStreams,
+    presets,
 )
-from crossattn.nn.streams import prefix_pattern
 
 B, T, S, M, H = 3, 5, 7, 6, 2
 TOLERANCE = {"atol": 2e-6, "rtol": 2e-5}
@@ -78,101 +76,99 @@ def test_bidirectional_is_one_product_with_two_softmaxes(streams, masks):
     np.testing.assert_allclose(trace.weights(), forth, **TOLERANCE)
 
 
-def test_co_attention_is_two_cross_attentions(streams, masks):
-    module = CoAttention(M, H)
-    params = filled(module, *streams, **masks)
-    read, answer, _ = jax.jit(module.apply)(params, *streams, **masks)
+ALONE = TwoStreamConfig(order=("cross",), residual=ResidualConfig(norm="none", skip=False))
+PRE = TwoStreamConfig()
+
+
+def test_an_exchange_is_two_cross_attentions(streams, masks):
+    module = TwoStreams(M, H, ALONE)
+    seen = {"context_mask": masks["mask"], "context_to_x_mask": masks["context_to_x"]}
+    params = filled(module, streams, **seen)
+    (read, answer), _ = jax.jit(module.apply)(params, streams, **seen)
     x, context = streams
-    one = CrossAttention(M, H)
-    forth, _ = one.apply({"params": params["params"]["forth"]}, x, context, mask=masks["mask"])
-    back, _ = one.apply(
-        {"params": params["params"]["back"]}, context, x, mask=masks["context_to_x"]
-    )
-    np.testing.assert_allclose(read, forth, **TOLERANCE)
-    np.testing.assert_allclose(answer, back, **TOLERANCE)
+    one, own = CrossAttention(M, H), params["params"]
+    part = lambda side: {"params": own[side]["cross_attention"]}
+    forth, _ = one.apply(part("x"), x, context, mask=masks["mask"])
+    back, _ = one.apply(part("context"), context, x, mask=masks["context_to_x"])
+    some = np.array([True, True, False])[:, None, None]  # what sees nothing reads nothing
+    np.testing.assert_allclose(read, np.where(some, forth, 0), **TOLERANCE)
+    there = (np.arange(S) < np.array([[7], [2], [0]]))[..., None]
+    np.testing.assert_allclose(np.where(there, answer, 0), np.where(there, back, 0), **TOLERANCE)
 
 
 def test_both_streams_read_the_old_other(streams, masks):
-    block = TwoStreamBlock(M, H, expansion=1)
-    params = filled(block, streams, self_mask=Mask.causal(0), **masks)
-    apply = jax.jit(lambda p: block.apply(p, streams, self_mask=Mask.causal(0), **masks)[0])
+    layer = TwoStreams(M, H, PRE)
+    where = {"self_mask": Mask.causal(0), "context_to_x_mask": masks["context_to_x"]}
+    params = filled(layer, streams, **where)
+    apply = jax.jit(lambda p: layer.apply(p, streams, **where)[0])
     x, context = apply(params)
-    # The text's own self-attention comes first; what it then reads must not come back in a block.
+    # The text's own self-attention comes first; what it then reads must not come back in a layer.
     deaf = jax.tree.map(lambda p: p, params)
     for name in ("kernel", "bias"):
-        forth = deaf["params"]["exchange"]["forth"]["out"]
+        forth = deaf["params"]["x"]["cross_attention"]["out"]
         forth[name] = jnp.zeros_like(forth[name])
     changed, same = apply(deaf)
     np.testing.assert_array_equal(context, same)
     assert not np.allclose(x, changed)
 
 
-def test_texts_of_one_prefix_equal_prefixes_of_their_own(streams):
-    _, context = streams
+LAYERS = {name: presets.build(name, width=M, heads=H) for name in ("meter", "vilbert")}
+LAYERS |= {name: presets.build(name, width=M, heads=H) for name in ("bidirectional", "prefix_lm")}
+LAYERS |= {"pre": TwoStreams(M, H, PRE)}
+LAYERS |= {"sam_two_way": presets.build("sam_two_way", width=M, heads=1)}
+SEEN = jnp.asarray(np.arange(S) < np.array([[7], [2], [4]]))
+
+
+def given(name, rows=B):
+    where = {"readable": Mask.keys(jnp.repeat(SEEN, rows // B, axis=0))}
+    if name == "prefix_lm":
+        return where
+    if name == "sam_two_way":
+        where |= {"x_positions": jnp.ones((1, T, M)), "context_positions": jnp.ones((1, S, M))}
+    told = jnp.repeat(words(), 2, axis=0)
+    return where | {"self_mask": Mask.causal(0), "context_to_x_mask": Mask.keys(told)}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_texts_of_one_context_equal_contexts_of_their_own(streams, name):
+    layer, (_, context) = LAYERS[name], streams
     texts = jax.random.normal(jax.random.key(2), (2 * B, T, M))
-    seen = jnp.asarray(np.arange(S) < np.array([[7], [2], [4]]))
-    stack = PrefixStack(layers=1, width=M, heads=H, expansion=1)
-    params = filled(stack, texts, context, seen=seen[None])
-    shared, _ = stack.apply(params, texts, context, seen=seen[None])
-    each = jnp.repeat(seen, 2, axis=0)[None]
-    single, _ = stack.apply(params, texts, jnp.repeat(context, 2, axis=0), seen=each)
+    alone = (texts, jnp.repeat(context, 2, axis=0))
+    params = filled(layer, alone, **given(name, 2 * B))
+    (shared, told), _ = jax.jit(layer.apply)(params, (texts, context), **given(name))
+    (single, other), _ = jax.jit(layer.apply)(params, alone, **given(name, 2 * B))
     np.testing.assert_allclose(shared, single, **TOLERANCE)
+    # A prefix reads no text: it stays one for all of them.
+    told = jnp.repeat(told, 2, axis=0) if name == "prefix_lm" else told
+    np.testing.assert_allclose(told, other, **TOLERANCE)
 
 
-def test_words_see_the_context_and_their_own_past():
-    pattern = np.asarray(prefix_pattern(S, T, texts=2))
-    assert pattern[:, :S].all()
-    np.testing.assert_array_equal(pattern[:T, S : S + T], np.tri(T, dtype=bool))
-    np.testing.assert_array_equal(pattern[T:, S + T :], np.tri(T, dtype=bool))
-    assert not pattern[T:, S : S + T].any()
+@pytest.mark.parametrize("name", LAYERS)
+def test_what_nobody_reads_of_the_context_is_not_computed(streams, name):
+    layer, (_, context) = LAYERS[name], streams
+    pair = jax.random.normal(jax.random.key(2), (2 * B, T, M)), jnp.repeat(context, 2, axis=0)
+    params = filled(layer, pair, **given(name, 2 * B))
+    last = {**given(name, 2 * B), "context_after": False}
+    (wanted, _), _ = layer.apply(params, pair, **given(name, 2 * B))
+    (x, _), _ = layer.apply(params, pair, **last)
+    np.testing.assert_allclose(x, wanted, atol=1e-6)
+    # Nor are there parameters for it.
+    own = jax.tree.leaves(filled(layer, pair, **last))
+    gradient = jax.grad(lambda p: jnp.sin(layer.apply(p, pair, **last)[0][0]).sum())(params)
+    used = [leaf for leaf in jax.tree.leaves(gradient) if np.abs(leaf).max() > 0]
+    biases = 3  # of keys, which move all logits of a query alike
+    assert len(used) <= len(own) <= len(used) + biases
 
 
 def test_latents_do_not_read_what_is_hidden(streams):
     _, context = streams
-    module = Resampler(latents=2, width=M, heads=H, expansion=1)
+    module = Latents(2, Block(M, H, presets.config("perceiver_encode")), final_norm=True)
     mask = Mask.lengths(key=jnp.array([7, 2, 0]))
     params = filled(module, context, mask=mask)
-    apply = jax.jit(lambda context: module.apply(params, context, mask=mask))
-    latents, trace = apply(context)
+    look = lambda trace: trace.weights(jnp.array([0]))
+    apply = jax.jit(lambda context: module.apply(params, context, mask=mask, observe=look))
+    latents, weights = apply(context)
     poisoned = context.at[1, 2:].set(jnp.nan).at[2].set(jnp.nan)
     again, _ = apply(poisoned)
     np.testing.assert_array_equal(latents, again)
-    assert not trace.weights(jnp.array([0]))[2].any()
-
-
-def test_a_prefix_is_one_stream_under_self_attention(streams):
-    x, context = streams
-    seen = jnp.asarray(np.arange(S) < np.array([[7], [2], [4]]))
-    words = jnp.ones((B, T), bool)
-    pattern = Mask.dense(prefix_pattern(S, T, texts=1)[None, None])
-    there = Mask.keys(jnp.concatenate([seen, words], axis=1))
-    mask = pattern & there
-    block = PrefixBlock(M, H, expansion=1)
-    params = filled(block, streams, mask=mask, seen=Mask.keys(seen))
-    (read, told), trace = block.apply(params, streams, mask=mask, seen=Mask.keys(seen))
-
-    stream = jnp.concatenate([context, x], axis=1)
-    own = params["params"]
-    normed = lambda name, y: nn.LayerNorm().apply({"params": own[name]}, y)
-    keys = normed("self_norm", stream)
-    place = np.arange(S + T)
-    whole = Mask.dense(jnp.asarray((place < S) | (place[:, None] >= place))[None, None])
-    y, every = CrossAttention(M, H).apply(
-        {"params": own["self_attention"]}, keys, keys, mask=whole & there
-    )
-    y = stream + y
-    y += MLP(1).apply({"params": own["feed_forward"]}, normed("feed_forward_norm", y))
-    np.testing.assert_allclose(jnp.concatenate([told, read], axis=1), y, **TOLERANCE)
-    np.testing.assert_allclose(trace.weights(), every.weights()[:, :, S:], **TOLERANCE)
-
-
-@pytest.mark.parametrize("exchange", [CoAttention, BidirectionalAttention])
-def test_the_final_block_is_a_block_whose_context_nobody_reads(streams, masks, exchange):
-    whole = TwoStreamBlock(M, H, expansion=1, exchange=exchange)
-    final = whole.clone(final=True)
-    masks = {"self_mask": Mask.causal(0), **masks}
-    params = filled(whole, streams, **masks)
-    (wanted, _), _ = whole.apply(params, streams, **masks)
-    (x, context), _ = final.apply(params, streams, **masks)
-    np.testing.assert_array_equal(x, wanted)
-    np.testing.assert_array_equal(context, streams[1])
+    assert not weights[2].any()

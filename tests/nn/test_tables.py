@@ -14,7 +14,6 @@ from crossattn.nn import (
     Latents,
     PatchEncoder,
     QFormer,
-    Resampler,
     Stack,
     presets,
 )
@@ -71,7 +70,6 @@ def test_more_tokens_than_positions_are_refused(module, made, given, says):
     ("few", "many", "given"),
     [
         (Latents(3, STACK), Latents(5, STACK), (X,)),
-        (Resampler(3, M, H), Resampler(5, M, H), (X,)),
         (QFormer(1, M, H, queries=3), QFormer(1, M, H, queries=5), (X,)),
         (Bottleneck(1, M, H, tokens=3), Bottleneck(1, M, H, tokens=5), ((X, X),)),
         (LearnedPositions((3,), M), LearnedPositions((5,), M), ()),

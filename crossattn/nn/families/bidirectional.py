@@ -60,7 +60,10 @@ class BidirectionalAttention(PolicyModule):
         mask: Mask,
         context_to_x: Mask | None,
     ) -> tuple[Float[Array, "B T M"], Float[Array, "B S N"] | None, AttentionTrace]:
-        """As `CoAttention`."""
+        """What x reads under `mask`, the context under `context_to_x`, and the former's trace.
+
+        Both read the other as it came in. Without `context_to_x` the context reads nothing (None).
+        """
         read, answer, (trace, _) = self.both(x, context, mask=mask, context_to_x=context_to_x)
         return read, answer, trace
 

@@ -216,11 +216,14 @@ class TwoStreams(PolicyModule):
 
     def _changed(self, place: int, sublayer: str, context_after: bool) -> tuple[int, ...]:
         """The streams (0: x, 1: the context) that a sublayer changes, as far as they are read."""
-        order, given = self.config.order, self.config.one_sided
+        order = self.config.order
         last = max((i for i, one in enumerate(order) if 0 in EXCHANGES.get(one, ())), default=-1)
-        # An exchange of both reads the other as it was before.
+        if order[last] == "cross" and self.config.exchange != "one-product":
+            # It reads the other as it was before that has read itself.
+            while last and order[last - 1] == "self":
+                last -= 1
         unread = not context_after and place >= last
-        return (0,) if unread or sublayer in given else (0, 1)
+        return (0,) if unread or sublayer in self.config.one_sided else (0, 1)
 
     @property
     def _widths(self) -> tuple[int, int]:
