@@ -8,17 +8,16 @@ import logging
 import os
 import re
 import shlex
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import tyro
 
 from crossattn.files import printable
-from crossattn.spelling import nearest
 from crossattn.train.former import FORMER_PARTS
+
+from .help_text import drawable, help_page, one_column, one_line, titled
 
 Options = TypeVar("Options")
 
@@ -27,11 +26,6 @@ BAD_INPUT, INTERRUPTED = 2, 130
 SAFE = "interrupted; finished runs and checkpoints are safe, the same command goes on"
 # A wheel carries this package under a name that cannot clash, and a command beside it.
 INSTALLED = __package__ != "experiments"
-# What tyro draws boxes with, and what takes its place where an encoding lacks it.
-BOXES = "─│╭╮╰╯├┤"
-PLAIN_BOXES = str.maketrans(BOXES, "-|++++++")
-# A longer line is hard to read.
-WIDEST = 100
 # No size is larger; products of larger ones end the process in XLA.
 LARGEST = 10**9
 BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP)
@@ -119,13 +113,13 @@ def parse(
     group = value_of(arguments, "--help")
     arguments = arguments if group is None else ["--help"]
     said = io.StringIO()
-    # By this encoding tyro decides how it draws boxes, which `_one_line` has to know.
+    # By this encoding tyro decides how it draws boxes, which `one_line` has to know.
     shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
         with (
             contextlib.redirect_stderr(said),
             contextlib.redirect_stdout(shown),
-            _one_column(),
+            one_column(),
         ):
             options = tyro.cli(
                 type(default),
@@ -137,9 +131,9 @@ def parse(
     except SystemExit as end:
         if end.code in (0, None):
             shown.seek(0)
-            print(_drawable(_titled(_page(command, shown.read(), group))), end="")
+            print(drawable(titled(help_page(shown.read(), group))), end="")
             raise
-        fail(command, _one_line(said.getvalue()))
+        fail(command, one_line(said.getvalue()))
     except ValueError as error:
         fail(command, str(error))
     for name, value in _numbers(options):
@@ -159,89 +153,6 @@ def _numbers(options: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, int):
                 yield name, one
-
-
-def _drawable(manual: str) -> str:
-    """Boxes as the terminal or the pipe can show them."""
-    try:
-        BOXES.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        return manual.translate(PLAIN_BOXES)
-    return manual
-
-
-@contextlib.contextmanager
-def _one_column() -> Iterator[None]:
-    """Within, tyro draws boxes one under the other, of at most `WIDEST` letters."""
-    width = min(shutil.get_terminal_size().columns, WIDEST)
-    before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(width)
-    try:
-        yield
-    finally:
-        os.environ.pop("COLUMNS")
-        if before is not None:
-            os.environ["COLUMNS"] = before
-
-
-def _page(command: str, manual: str, group: str | None) -> str:
-    """The boxes of one group of options and of those within it, or of all that are within none."""
-    usage, *boxes = re.split(r"(?m)^(?=╭─)", manual)
-    titles = [(re.match(r"╭─ ([\w.-]*) ?options ", box) or [""] * 2)[1] for box in boxes]
-    inner = [title for title in titles if "." in title]
-    if group is None:
-        shown = [box for title, box in zip(titles, boxes, strict=True) if title not in inner]
-        layout = textwrap.TextWrapper(78, break_on_hyphens=False, subsequent_indent="  ")
-        more = f"--help GROUP shows more options: {', '.join(inner)}."
-        return usage + "".join(shown) + (f"{layout.fill(more)}\n" if inner else "")
-    within = lambda title: f"{title}.".startswith(f"{group}.")
-    shown = [box for title, box in zip(titles, boxes, strict=True) if within(title)]
-    if not shown:
-        fail(
-            command,
-            f"--help {group}: there is no such group: {nearest(group, filter(None, titles))}",
-        )
-    return usage + "".join(shown)
-
-
-def _titled(manual: str) -> str:
-    """The boxes of tyro's --help under the names of what they hold.
-
-    Example:
-      >>> print(_titled("╭─ options ────────╮\\n╭─ data options ───╮"))
-      ╭─ what to run ────╮
-      ╭─ data ───────────╮
-    """
-
-    def title(box: re.Match[str]) -> str:
-        start = f"{box[1]}{box[2].strip() or 'what to run'} "
-        return start.ljust(len(box[0]) - 1, box[3][-1]) + box[4]
-
-    return re.sub(r"(?m)^(╭─ | )([\w.-]* ?)options ([─ ]+)([╮ ])$", title, manual)
-
-
-def _one_line(box: str) -> str:
-    """The message inside the box that tyro draws: what is wrong, and what the option takes.
-
-    Example:
-      >>> _one_line("top\\n│ Unrecognized options: --stesp │\\n│ --steps INT │")
-      'Unrecognized options: --stesp; did you mean --steps INT? (see --help)'
-    """
-    lines = [re.sub(r"[\u2500-\u257f]", " ", line).strip() for line in box.splitlines()[1:]]
-    said: list[str] = []
-    takes = ""
-    for line in filter(None, lines):
-        if line.startswith("--") and said and not takes:
-            takes = line
-        if not takes and not line.startswith(("For full", "Argument help", "Perhaps", "Default")):
-            said.append(line)
-    message = re.sub(r"^Error parsing (\w*Options|run[.\w]*): ", "", " ".join(said))
-    message = message.removeprefix("Error parsing ").rstrip(".")
-    if takes and "Unrecognized" in message:
-        message += f"; did you mean {takes}?"
-    elif takes:
-        message += f"; it takes {takes}"
-    return f"{message} (see --help)"
 
 
 @contextlib.contextmanager

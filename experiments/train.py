@@ -25,7 +25,7 @@ from crossattn.train.run_folder import NAME, VARIANT, RunFolder, suite_of
 from crossattn.train.source import Dataset, load_dataset
 from crossattn.train.suite import Suite
 
-from .command_line import fail, manual, plain_errors, typed, value_of
+from .command_line import fail, manual, plain_errors, takes, typed, value_of
 from .entry import start
 from .exhibition import build_gallery
 from .training import (
@@ -52,16 +52,10 @@ class Options:
     """How it lies over the devices."""
     seed: int = 0
     """Decides initial values and the order of the data."""
-    source: Annotated[
-        Path | None,
-        tyro.conf.arg(name="from", metavar="RUN.JSON", help_behavior_hint="(default: none)"),
-    ] = None
+    source: Annotated[Path | None, tyro.conf.arg(name="from"), takes("RUN.JSON", "none")] = None
     """Repeat the run that this file, or the folder that it is in, describes: its settings and its
     seed are the defaults of all other options."""
-    out: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: results/train/seedN)"),
-    ] = None
+    out: Annotated[Path | None, takes("FOLDER", "results/train/seedN")] = None
     """Where checkpoints, measurements and the report go."""
 
     def __post_init__(self):

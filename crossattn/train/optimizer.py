@@ -108,5 +108,5 @@ def averaged(average: Any, params: Any, step: Array, decay: float) -> Any:
     """
     if not decay:
         return average
-    decay = jnp.minimum(decay, (1 + step) / (RAMP + step)).astype(jnp.float32)
-    return jax.tree.map(lambda old, new: old + (1 - decay) * (new - old), average, params)
+    kept = jnp.minimum(decay, (1 + step) / (RAMP + step)).astype(jnp.float32)
+    return jax.tree.map(lambda old, new: old + (1 - kept) * (new - old), average, params)
