@@ -16,17 +16,7 @@ from crossattn.data.dataset import Dataset
 from crossattn.data.errors import DataError, one_line
 from crossattn.fields import positive, settle
 
-__all__ = [
-    "SOURCES",
-    "Data",
-    "EncodedData",
-    "FlippedData",
-    "PictureData",
-    "Settings",
-    "Source",
-    "find_source",
-    "load_source",
-]
+__all__ = ["SOURCES", "Data", "PictureData", "Settings", "Source", "find_source", "load_source"]
 
 SOURCES = {
     "scenes": "crossattn.data.scenes.source:SCENES",

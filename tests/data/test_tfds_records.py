@@ -8,6 +8,7 @@ import pytest
 
 from crossattn.data.errors import DataError
 from crossattn.data.tfds import records as tfds_records
+from crossattn.data.tfds import tfrecord
 from tests.support import tfds_directories as made
 
 SPLITS = {
@@ -64,9 +65,9 @@ def test_any_order_and_no_record_beyond(directories):
 def test_index_by_headers(tmp_path):
     file = tmp_path / "x.tfrecord"
     file.write_bytes(made.tfrecord([b"", b"abc", b"defgh"]))
-    assert tfds_records.index(file).tolist() == [[12, 0], [28, 3], [47, 5]]
+    assert tfrecord.index(file).tolist() == [[12, 0], [28, 3], [47, 5]]
     file.write_bytes(b"")
-    assert tfds_records.index(file).shape == (0, 2)
+    assert tfrecord.index(file).shape == (0, 2)
 
 
 @pytest.mark.parametrize("kept", [-1, -5, -16, 5, 14])
@@ -118,7 +119,7 @@ def test_every_flipped_bit_of_a_tfrecord_is_noticed(tmp_path):
 def test_damaged_data_name_file_record_and_place(copy):
     path = copy("tfrecord")
     shard = path / "made-train.tfrecord-00001-of-00003"
-    start, length = tfds_records.index(shard)[1].tolist()
+    start, length = tfrecord.index(shard)[1].tolist()
     damaged = bytearray(shard.read_bytes())
     damaged[start + length // 2] ^= 4
     shard.write_bytes(bytes(damaged))
@@ -226,8 +227,8 @@ def test_tensorflow_is_not_imported(directories):
 def test_masked_crc_of_the_published_vectors():
     # RFC 3720, B.4: CRC-32C of 32 zeros and of 32 ones.
     unmask = lambda crc: (lambda rotated: ((rotated >> 17) | (rotated << 15)) & 0xFFFFFFFF)(
-        (crc - tfds_records.MASK_DELTA) & 0xFFFFFFFF
+        (crc - tfrecord.MASK_DELTA) & 0xFFFFFFFF
     )
-    assert unmask(tfds_records.masked_crc(bytes(32))) == 0x8A9136AA
-    assert unmask(tfds_records.masked_crc(b"\xff" * 32)) == 0x62A8AB43
-    assert unmask(tfds_records.masked_crc(bytes(np.arange(32, dtype=np.uint8)))) == 0x46DD794E
+    assert unmask(tfrecord.masked_crc(bytes(32))) == 0x8A9136AA
+    assert unmask(tfrecord.masked_crc(b"\xff" * 32)) == 0x62A8AB43
+    assert unmask(tfrecord.masked_crc(bytes(np.arange(32, dtype=np.uint8)))) == 0x46DD794E

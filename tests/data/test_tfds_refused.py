@@ -114,7 +114,7 @@ def test_a_truncated_picture_names_its_file_and_record(tmp_path):
     with pytest.raises(
         DataError, match=r"train\.tfrecord-00001-of-00002, record 1 holds a picture"
     ):
-        tfds_examples.read_record(split, 3, found, Geometry())
+        tfds_examples.record_arrays(split, 3, found, Geometry())
     # Records of other features.
     wrong = F.FeaturesDict({"image": F.Image(), "caption": F.Text()})
     reader = Reader(wrong, columns(wrong, Names(), BOTH))

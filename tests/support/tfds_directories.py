@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from crossattn.data.tfds.records import masked_crc
+from crossattn.data.tfds.tfrecord import masked_crc
 
 COLOURS = {"red": (230, 30, 30), "green": (30, 200, 30), "blue": (40, 40, 230)}
 LABELS = ("cat", "traffic light", "dog")
@@ -119,6 +119,8 @@ def write_array_record(path, features, splits):
         def _generate_examples(self):
             raise NotImplementedError
 
+    # In a package TFDS would look for the file of the class, by a module that is not installed.
+    Made.__module__ = "made"
     builder = Made(data_dir=path, file_format="array_record")
     builder.download_and_prepare()
     return pathlib.Path(str(builder.data_path))

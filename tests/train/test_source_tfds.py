@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from crossattn.data.batches import Share
-from crossattn.data.tfds.examples import Geometry, read_record
+from crossattn.data.tfds.examples import Geometry, record_arrays
 from crossattn.data.tfds.records import DataError
 from crossattn.data.tfds.source import Training, divide
 from crossattn.train.primary import measurable
@@ -117,7 +117,8 @@ def test_processes_share_an_epoch(run, processes):
     geometry = Geometry(24, 2)
     one_text = replace(run, {"data.texts_per_image": 1, "batch_size": 2})
     held = [
-        read_record(parts.train, index, parts.survey, geometry)["images"] for index in range(COUNT)
+        record_arrays(parts.train, index, parts.survey, geometry)["images"]
+        for index in range(COUNT)
     ]
     shares = []
     for process in range(processes):

@@ -6,6 +6,7 @@ the answer. So whatever a predictor makes of the text alone, it is right once in
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from crossattn.data.scenes.language import (
     COLOURS,
@@ -27,6 +28,8 @@ __all__ = ["Case", "arrange", "cases", "swap_pairs"]
 # A question (None: the scene has only captions) and the objects of its scene, in no spatial order:
 # the objects that the question is about come first.
 Case = tuple[Question | None, list[Pair]]
+# The attribute that a question about the other one names.
+KNOWN = {"colour": 1, "shape": 0}
 
 
 def fill(stream: SplitMix64, pairs: list[Pair], count: int, choice: Sequence[Pair]) -> None:
@@ -34,27 +37,28 @@ def fill(stream: SplitMix64, pairs: list[Pair], count: int, choice: Sequence[Pai
     pairs += [stream.pick(choice) for _ in range(count - len(pairs))]
 
 
-def colour_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterator[Case]:
-    """One shape, a scene for each colour it can have."""
-    shape = stream.pick(SHAPES)
-    for pair in [pair for pair in PAIRS if pair[1] == shape]:
-        yield attribute_case(stream, "colour", pair, sizes)
+def attribute_block(
+    stream: SplitMix64, number: int, sizes: Sequence[int], kind: str
+) -> Iterator[Case]:
+    """One shape (or colour), a scene for each colour (or shape) it can have."""
+    known = KNOWN[kind]
+    value = stream.pick((COLOURS, SHAPES)[known])
+    for pair in [pair for pair in PAIRS if pair[known] == value]:
+        yield attribute_case(stream, kind, pair, sizes)
 
 
-def shape_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterator[Case]:
-    """One colour, a scene for each shape it can have."""
-    colour = stream.pick(COLOURS)
-    for pair in [pair for pair in PAIRS if pair[0] == colour]:
-        yield attribute_case(stream, "shape", pair, sizes)
+def held_out_block(
+    stream: SplitMix64, number: int, sizes: Sequence[int], kind: str
+) -> Iterator[Case]:
+    """The colour (or shape) of a held-out pair, by turns."""
+    yield attribute_case(stream, kind, HELD_OUT[number % 6], sizes)
 
 
 def attribute_case(stream: SplitMix64, kind: str, pair: Pair, sizes: Sequence[int]) -> Case:
     """Ask the colour or the shape of the only object that has the other attribute of `pair`."""
-    known = 1 if kind == "colour" else 0
-    pairs = [pair]
-    fill(
-        stream, pairs, stream.pick(sizes), [other for other in PAIRS if other[known] != pair[known]]
-    )
+    known, pairs = KNOWN[kind], [pair]
+    others = [other for other in PAIRS if other[known] != pair[known]]
+    fill(stream, pairs, stream.pick(sizes), others)
     first = (None, pair[1]) if kind == "colour" else (pair[0], None)
     return Question(kind, first, pair[1 - known]), pairs
 
@@ -105,7 +109,10 @@ def count_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterat
 def relation_block(
     stream: SplitMix64, number: int, sizes: Sequence[int], held_out: bool = False
 ) -> Iterator[Case]:
-    """Two different pairs and a relation, a scene where it holds and one where it does not."""
+    """Two different pairs and a relation, a scene where it holds and one where it does not.
+
+    With `held_out` the relation is between two shapes that training never asks for.
+    """
     relation = tuple(RELATIONS)[number % 4]
     first = stream.pick(PAIRS)
     choice = [
@@ -116,20 +123,8 @@ def relation_block(
     second = stream.pick(choice)
     for answer in ("yes", "no"):
         pairs = [first, second]
-        fill(
-            stream,
-            pairs,
-            stream.pick(sizes),
-            [other for other in PAIRS if other not in (first, second)],
-        )
+        fill(stream, pairs, stream.pick(sizes), [p for p in PAIRS if p not in (first, second)])
         yield Question("relation", first, answer, relation, second), pairs
-
-
-def held_out_relation_block(
-    stream: SplitMix64, number: int, sizes: Sequence[int]
-) -> Iterator[Case]:
-    """A relation between two shapes that training never asks for."""
-    return relation_block(stream, number, sizes, held_out=True)
 
 
 def refer_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterator[Case]:
@@ -147,35 +142,20 @@ def refer_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterat
     for target in choice:
         pairs = [target, stream.pick(others), stream.pick(choice)]
         size = stream.pick([size for size in sizes if size >= 3])
-        fill(
-            stream,
-            pairs,
-            size,
-            [other for other in PAIRS if other[0] != colour and other[1] != mark],
-        )
+        fill(stream, pairs, size, [p for p in PAIRS if p[0] != colour and p[1] != mark])
         yield Question("refer", (colour, None), target[1], relation, (None, mark)), pairs
 
 
-def held_out_colour_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterator[Case]:
-    """The colour of a held-out pair, by turns."""
-    yield attribute_case(stream, "colour", HELD_OUT[number % 6], sizes)
-
-
-def held_out_shape_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterator[Case]:
-    """The shape of a held-out pair, by turns."""
-    yield attribute_case(stream, "shape", HELD_OUT[number % 6], sizes)
-
-
 BLOCKS = {
-    "colour": colour_block,
-    "shape": shape_block,
+    "colour": partial(attribute_block, kind="colour"),
+    "shape": partial(attribute_block, kind="shape"),
     "exist": exist_block,
     "count": count_block,
     "relation": relation_block,
     "refer": refer_block,
-    "held-out colour": held_out_colour_block,
-    "held-out shape": held_out_shape_block,
-    "held-out relation": held_out_relation_block,
+    "held-out colour": partial(held_out_block, kind="colour"),
+    "held-out shape": partial(held_out_block, kind="shape"),
+    "held-out relation": partial(relation_block, held_out=True),
 }
 
 

@@ -14,7 +14,7 @@ from crossattn.data.tfds.language import CONTENT, GROUPS, KINDS, Rows, Survey, n
 from crossattn.data.tfds.text import ImageRecord, Split
 from crossattn.shapes import Bool
 
-__all__ = ["Geometry", "areas", "picture", "read_examples", "read_record"]
+__all__ = ["Geometry", "areas", "picture", "read_examples", "record_arrays"]
 
 # A patch belongs to a region from this share on; boxes can be smaller than a patch.
 COVERED = 0.1
@@ -57,7 +57,7 @@ def areas(
     return inside
 
 
-def read_record(
+def record_arrays(
     split: Split, index: int, survey: Survey, geometry: Geometry
 ) -> dict[str, np.ndarray]:
     """Read one record with all its texts: the fields of `Rows`, its pixels, areas and coverage.
@@ -96,7 +96,7 @@ def read_examples(
     for index in chosen:
         record = split[int(index)]
         if len(record):
-            found.append(read_record(split, int(index), survey, geometry))
+            found.append(record_arrays(split, int(index), survey, geometry))
             asked += normalised(record)
     if not found:
         raise DataError(f"{split.records.files[0]} and its neighbours hold no text to evaluate on")

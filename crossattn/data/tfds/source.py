@@ -21,7 +21,7 @@ from crossattn.data.examples import Examples
 from crossattn.data.sources import FlippedData, Settings, Source
 from crossattn.data.tfds import records
 from crossattn.data.tfds.columns import Columns, Names, columns
-from crossattn.data.tfds.examples import Geometry, read_examples, read_record
+from crossattn.data.tfds.examples import Geometry, read_examples, record_arrays
 from crossattn.data.tfds.language import Survey, survey
 from crossattn.data.tfds.stream import RecordStream
 from crossattn.data.tfds.text import Reader, Split
@@ -121,7 +121,7 @@ class Training:
             )
         parts = self.parts
         return RecordStream(
-            lambda index: read_record(parts.train, index, parts.survey, self.geometry),
+            lambda index: record_arrays(parts.train, index, parts.survey, self.geometry),
             parts.survey.trained,
             images=images,
             texts=texts_per_image,
