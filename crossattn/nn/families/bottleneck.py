@@ -9,7 +9,7 @@ from flax import linen as nn
 from crossattn import renamed
 from crossattn.nn.context import zero_masked
 from crossattn.nn.dtypes import promoted
-from crossattn.nn.families.two_stream import Stream, TwoStreamConfig
+from crossattn.nn.families.stream import Stream, TwoStreamConfig
 from crossattn.nn.module import PolicyModule
 from crossattn.nn.scan import Remat, scan_layers
 from crossattn.nn.sublayers import both, combine_masks

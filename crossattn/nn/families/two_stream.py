@@ -1,6 +1,5 @@
 """Two streams that change each other: one module for any `TwoStreamConfig`."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -8,21 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossattn import renamed
-from crossattn.nn.attention import CrossAttention
-from crossattn.nn.config import TwoStreamConfig, fields_of
+from crossattn.nn.config import TwoStreamConfig
 from crossattn.nn.context import zero_masked
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.families.bidirectional import BidirectionalAttention
-from crossattn.nn.layers.link import Link
-from crossattn.nn.layers.mlp import MLP
-from crossattn.nn.layers.norm import Norm
+from crossattn.nn.families.stream import Stream, exchange_head_size
 from crossattn.nn.layers.residual import Residual
 from crossattn.nn.module import PolicyModule
 from crossattn.nn.sublayers import attend_or_zero, both, combine_masks, zero_unless_visible
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
 
-__all__ = ["Stream", "TwoStreams"]
+__all__ = ["TwoStreams"]
 
 Pair = tuple[Array | None, Array | None]
 # Who reads the other stream: x is 0, the context 1.
@@ -31,64 +27,6 @@ EXCHANGES: dict[str, tuple[int, ...]] = {
     "x_to_context": (0,),
     "context_to_x": (1,),
 }
-
-
-class Stream(PolicyModule):
-    """One of two streams: its sublayers, each joined as the configuration says.
-
-    Attributes:
-      width: its own.
-      heads: H.
-      config: of both streams.
-      others: as those of `PolicyModule`.
-    """
-
-    width: int
-    heads: int
-    config: TwoStreamConfig = TwoStreamConfig()
-
-    def setup(self):  # noqa: D102 - Linen calls it
-        config, width, heads = self.config, self.width, self.heads
-        residual = partial(Residual, **self.policy)
-        attention = partial(CrossAttention, width, heads, **self.attention_policy)
-        self.self_residual = residual(config.self_residual or config.residual)
-        self.self_attention = attention(**fields_of(config.self_attention))
-        self.cross_residual = residual(config.cross_residual or config.residual)
-        cross = fields_of(config.cross_attention)
-        if config.inner != 1:
-            cross["head_size"] = _head_size(config, width, heads)
-        self.cross_attention = attention(**cross)
-        mlps = range(config.order.count("mlp"))
-        self.mlp_residual = [residual(config.residual) for _ in mlps]
-        self.mlp = [MLP(**fields_of(config.mlp), **self.policy) for _ in mlps]
-        norm = config.residual.norm_kind, config.residual.epsilon, self.param_dtype
-        if "norm" in config.order:
-            self.norm = Norm(*norm)
-        if "link" in config.order:
-            self.link = Link(config.link, *norm[1:])
-
-    def reads_itself(
-        self,
-        x: Float[Array, "B T M"],
-        mask: Mask,
-        positions: Float[Array, "_ T _"] | None = None,
-    ) -> tuple[Float[Array, "B T M"], AttentionTrace]:
-        """The stream after attention within it, and the trace of that."""
-        read = self.self_residual.before(x)
-        y, trace = attend_or_zero(
-            self.self_attention,
-            read,
-            read,
-            mask=mask,
-            x_positions=positions,
-            context_positions=positions,
-        )
-        return self.self_residual(x, y), trace
-
-    def feeds(self, x: Float[Array, "B T M"], turn: int = 0) -> Float[Array, "B T M"]:
-        """The stream after the feed-forward layer, of which there may be several."""
-        join = self.mlp_residual[turn]
-        return join(x, self.mlp[turn](join.before(x)))
 
 
 @renamed.arguments(design="config")
@@ -129,7 +67,7 @@ class TwoStreams(PolicyModule):
         self.x = Stream(self.width, self.heads, config, **self.policy)
         self.context = Stream(other, self.heads, config, **self.policy)
         if config.exchange == "one-product":
-            size = _head_size(config, self.width, self.heads)
+            size = exchange_head_size(config, self.width, self.heads)
             fields = self.width, self.heads, size, other
             self.exchange = BidirectionalAttention(*fields, **self.attention_policy)
 
@@ -305,16 +243,3 @@ def _each(tree: Any, few: int, many: int) -> Any:
 
 def _joined(residual: Residual, stream: Array, read: Array) -> Array:
     return residual(_each(stream, stream.shape[0], read.shape[0]), read)
-
-
-def _head_size(config: TwoStreamConfig, width: int, heads: int) -> int:
-    """D of the exchange, where the design does not give it."""
-    if config.cross_attention.head_size is not None:
-        return config.cross_attention.head_size
-    size = config.inner * width / heads
-    if not size.is_integer():
-        raise ValueError(
-            f"an exchange of width {config.inner} x {width} has no whole heads, {heads} of them: "
-            "choose other heads, or give cross_attention a head_size"
-        )
-    return int(size)
