@@ -9,15 +9,18 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from crossattn.ops.reference import precision
+from crossattn.renamed import names
 from crossattn.shapes import Array, Float
 
-__all__ = ["fourier", "grid", "rotate", "sinusoids"]
+__all__ = ["fourier", "grid_coordinates", "rotate", "sinusoids"]
+
+__getattr__ = names(__name__, grid="grid_coordinates")
 
 
-def grid(*sizes: int) -> Float[Array, "T A"]:
+def grid_coordinates(*sizes: int) -> Float[Array, "T A"]:
     """Coordinates of all cells of a grid, the last axis running fastest.
 
-    >>> grid(2, 2).tolist()
+    >>> grid_coordinates(2, 2).tolist()
     [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
     """
     axes = jnp.meshgrid(*(jnp.arange(size) for size in sizes), indexing="ij")
@@ -35,7 +38,7 @@ def sinusoids(
     Raises:
       ValueError: the width does not divide into a sine and a cosine for each axis.
 
-    >>> sinusoids(grid(3), 4).round(2).tolist()[1]
+    >>> sinusoids(grid_coordinates(3), 4).round(2).tolist()[1]
     [0.8399999737739563, 0.009999999776482582, 0.5399999618530273, 1.0]
     """
     share = _share(width, coordinates.shape[-1])
@@ -52,7 +55,7 @@ def fourier(
     Coordinates lie in [-1, 1]; `highest` is the resolution of each axis, so that its half is the
     Nyquist frequency (Jaegle et al. 2021, "Perceiver", section 3.2). F = A (2 bands + 1).
 
-    >>> fourier(grid(3) - 1.0, bands=4, highest=3).shape
+    >>> fourier(grid_coordinates(3) - 1.0, bands=4, highest=3).shape
     (3, 9)
     """
     axes = coordinates.shape[-1]

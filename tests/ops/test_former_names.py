@@ -5,6 +5,7 @@ import pytest
 
 import crossattn
 from crossattn import ops
+from crossattn.ops import positions
 
 X = jnp.ones((1, 3, 2, 4))
 
@@ -17,6 +18,11 @@ X = jnp.ones((1, 3, 2, 4))
 def test_names(package, former, present):
     with pytest.warns(DeprecationWarning, match=rf"{former} is now {package.__name__}.{present}"):
         assert getattr(package, former) is getattr(package, present)
+
+
+def test_coordinates_of_a_grid():
+    with pytest.warns(DeprecationWarning, match="positions.grid is now .*grid_coordinates"):
+        assert positions.grid is positions.grid_coordinates
 
 
 @pytest.mark.parametrize(("former", "present"), [("rows", "few_keys"), ("merge", "split_kv")])

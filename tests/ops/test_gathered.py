@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec
 
 from crossattn import Mask, attend
 from crossattn.ops.kernels.block_sizes import BlockSizes
-from crossattn.ops.masks.lowering import gathered
+from crossattn.ops.masks.lowering import gather_visible
 from crossattn.ops.trace.statistics import sums
 from tests.support.cases import Call, assert_close, inputs
 
@@ -129,13 +129,13 @@ def test_what_is_hidden_is_not_computed():
     memory = jax.jit(both).lower(q, k, k, q, seen).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 2 * 16 * 65_536  # two bytes for each pair
 
-    mask, places = gathered(Mask.keys(jnp.arange(10)[None] % 3 == 1), 1, 2, 10)
+    mask, places = gather_visible(Mask.keys(jnp.arange(10)[None] % 3 == 1), 1, 2, 10)
     assert places.tolist() == [[1, 4, 7, *[10] * 7]]
     some, _ = mask.blocks(1, 2, 10, 2, 2)
     assert some.tolist() == [[[True, True, False, False, False]]]
     for other in (Mask.causal(3), Mask.segments(jnp.zeros((1, 2), int), jnp.zeros((1, 10), int))):
         kept = Mask.keys(jnp.ones((1, 10), bool)) & other
-        assert gathered(kept, 1, 2, 10) == (kept, None)
+        assert gather_visible(kept, 1, 2, 10) == (kept, None)
 
 
 def test_within_shard_map(x64):

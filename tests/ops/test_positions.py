@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from crossattn.ops.positions import fourier, grid, rotate, sinusoids
+from crossattn.ops.positions import fourier, grid_coordinates, rotate, sinusoids
 
 B, T, H, D = 2, 5, 3, 8
 
@@ -36,37 +36,39 @@ def test_pairs_are_turned_as_complex_numbers(heads):
     turn = np.exp(1j * angle)[None, :, None]
     pairs = (x[..., ::2] + 1j * x[..., 1::2]) * turn
     wanted = np.stack([pairs.real, pairs.imag], -1).reshape(x.shape)
-    found = rotate(heads[0], grid(T)[None], longest=100.0, neighbours=True)
+    found = rotate(heads[0], grid_coordinates(T)[None], longest=100.0, neighbours=True)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     halves = (x[..., : D // 2] + 1j * x[..., D // 2 :]) * turn
     wanted = np.concatenate([halves.real, halves.imag], -1)
-    np.testing.assert_allclose(rotate(heads[0], grid(T)[None], longest=100.0), wanted, atol=1e-5)
+    np.testing.assert_allclose(
+        rotate(heads[0], grid_coordinates(T)[None], longest=100.0), wanted, atol=1e-5
+    )
 
 
 def test_each_axis_turns_its_own_share(heads):
-    place = grid(T, 1)[None]
+    place = grid_coordinates(T, 1)[None]
     turned = rotate(heads[0], place)
     assert not np.allclose(turned[:, 1:, :, : D // 2], heads[0][:, 1:, :, : D // 2])
     np.testing.assert_array_equal(turned[..., D // 2 :], heads[0][..., D // 2 :])
 
 
 def test_bfloat16_coordinates_stay_precise(heads):
-    far = 4096.0 + grid(T)[None]
+    far = 4096.0 + grid_coordinates(T)[None]
     exact = rotate(heads[0], far)
     half = rotate(heads[0].astype(jnp.bfloat16), far)
     np.testing.assert_allclose(half.astype(jnp.float32), exact, atol=0.1)
 
 
 def test_sinusoids_are_those_of_the_paper():
-    found = np.asarray(sinusoids(grid(T), D))
+    found = np.asarray(sinusoids(grid_coordinates(T), D))
     for place in range(T):
         for pair in range(D // 2):
             angle = place / 10_000 ** (2 * pair / D)
             assert found[place, pair] == pytest.approx(np.sin(angle), abs=1e-6)
             assert found[place, D // 2 + pair] == pytest.approx(np.cos(angle), abs=1e-6)
-    square = np.asarray(sinusoids(grid(3, 2), D))
+    square = np.asarray(sinusoids(grid_coordinates(3, 2), D))
     np.testing.assert_array_equal(
-        square[:, : D // 2], np.asarray(sinusoids(grid(3), D // 2))[[0, 0, 1, 1, 2, 2]]
+        square[:, : D // 2], np.asarray(sinusoids(grid_coordinates(3), D // 2))[[0, 0, 1, 1, 2, 2]]
     )
 
 

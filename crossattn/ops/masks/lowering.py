@@ -23,7 +23,7 @@ from crossattn.shapes import Array
 __all__ = [
     "Padding",
     "StaticBand",
-    "gathered",
+    "gather_visible",
     "matched_ids",
     "padding",
     "reason",
@@ -163,13 +163,13 @@ def seen_keys(mask: Mask, B: int, T: int, S: int) -> Array | None:
     return seen if real.keys is None else seen & real.keys
 
 
-def gathered(mask: Mask, B: int, T: int, S: int) -> tuple[Mask, Array | None]:
+def gather_visible(mask: Mask, B: int, T: int, S: int) -> tuple[Mask, Array | None]:
     """The mask of the same call on its visible keys, and where they lie, int32 (B|1, S).
 
     None where terms of other kinds than `keys` and `lengths` stand beside, or no `keys`: keys
     stay as they are. Visible keys keep their order; S stands for each that is hidden.
 
-    >>> mask, places = gathered(Mask.keys(jnp.array([[False, True, True]])), 1, 2, 3)
+    >>> mask, places = gather_visible(Mask.keys(jnp.array([[False, True, True]])), 1, 2, 3)
     >>> places.tolist(), mask.dense_array(1, 2, 3).astype(int).tolist()
     ([[1, 2, 3]], [[[[1, 1, 0], [1, 1, 0]]]])
     """

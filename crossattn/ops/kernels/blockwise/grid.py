@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from crossattn.ops.kernels.block_sizes import BlockSizes
 from crossattn.ops.kernels.protocol import AttentionCall
-from crossattn.ops.masks.lowering import gathered
+from crossattn.ops.masks.lowering import gather_visible
 from crossattn.ops.reference import precision
 from crossattn.ops.sizes import all_known
 from crossattn.ops.varying import varying_like
@@ -37,7 +37,7 @@ class Grid:
         """Cut the call; which blocks to visit is found from the mask without a T x S array."""
         (B, T, S, *_), mask, bias, places = call.sizes, call.mask, call.bias, None
         if bias is None and not (all_known(S) and blocks.keys >= S):
-            mask, places = gathered(mask, B, T, S)
+            mask, places = gather_visible(mask, B, T, S)
         some, full = mask.blocks(B, T, S, blocks.queries, blocks.keys)
         if bias is not None:
             full = jnp.zeros_like(full)  # its entries of -inf hide
