@@ -50,7 +50,7 @@ def ratios(
             axes.plot(middle, place, marker, color=colour, markersize=4)
         axes.set_title(title, fontsize=FONT, loc="left")
         axes.set_yticks(range(len(rows[title])), rows[title])
-        axes.set_ylim(len(rows[title]) - 0.5, -0.5)
+        axes.set_ylim(max(1, len(rows[title])) - 0.5, -0.5)
         for edge in range(len(rows[title]) - 1):
             axes.axhline(edge + 0.5, color="0.85", linewidth=0.6)
         tidy(axes)

@@ -20,7 +20,6 @@ from .programs import PlannedPrograms
 
 # Sums over the axis tensor in a layer: what leaves self-attention, cross-attention, feed-forward.
 SUMS_IN_A_LAYER = 3
-FLOAT32 = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +59,7 @@ def step_work(programs: PlannedPrograms) -> StepWork:
         # Parameters are among what it keeps.
         activations=max(0, _bytes(residuals) - _bytes(state.params)),
         batch=_bytes(batch),
-        stream=texts * (length - 1) * run.model.width * FLOAT32,
+        stream=texts * (length - 1) * run.model.width * np.dtype(run.model.dtype).itemsize,
         layers=run.model.layers,
     )
 

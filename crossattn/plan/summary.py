@@ -132,8 +132,8 @@ def advice(estimator: Estimator, sizes: dict[str, int]) -> list[str]:
         lines.append(f"{slices}: about {_size(c.held)} a device")
     lines += _smaller_batch(estimator.programs.run, now, memory)
     lines.append(
-        "a smaller --model.width or --model.layers; a run has no options for remat and bfloat16, "
-        "which the stacks of crossattn.nn have as fields (remat=, dtype=)"
+        "--model.remat everything, --model.dtype bfloat16, a smaller --model.width or "
+        "--model.layers: not in these estimates"
     )
     return [f"Now about {_size(now.held)} a device, by formula. To make it fit:", *lines]
 

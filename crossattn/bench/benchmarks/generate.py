@@ -98,7 +98,7 @@ def _linen(case: Case) -> Callable[[Any, Any], Any]:
             x = x + linen.MultiHeadDotProductAttention(**attention, decode=True, name="self")(y)
             y = norm("cross_norm")(x)
             x = x + linen.MultiHeadDotProductAttention(**attention, name="cross")(y, context)
-            y = linen.Dense(4 * x.shape[-1], name="up")(norm("feed_norm")(x))
+            y = linen.Dense(4 * x.shape[-1], name="up")(norm("mlp_norm")(x))
             return x + linen.Dense(x.shape[-1], name="down")(linen.gelu(y, approximate=False))
 
     class FlaxDecoder(linen.Module):
