@@ -5,7 +5,7 @@ the answer. So whatever a predictor makes of the text alone, it is right once in
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from crossattn.data.scenes.language import (
@@ -146,7 +146,7 @@ def refer_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterat
         yield Question("refer", (colour, None), target[1], relation, (None, mark)), pairs
 
 
-BLOCKS = {
+BLOCKS: dict[str, Callable[..., Iterator[Case]]] = {
     "colour": partial(attribute_block, kind="colour"),
     "shape": partial(attribute_block, kind="shape"),
     "exist": exist_block,
