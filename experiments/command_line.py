@@ -17,7 +17,7 @@ import tyro
 from crossattn.files import printable
 from crossattn.train.former import FORMER_PARTS
 
-from .help_text import drawable, help_page, one_column, one_line, titled
+from .help_text import drawable, error_line, help_page, one_column, titled
 
 Options = TypeVar("Options")
 
@@ -71,7 +71,7 @@ def fail(command: str, message: str) -> NoReturn:
     raise SystemExit(BAD_INPUT)
 
 
-def present(command: str, arguments: Sequence[str]) -> list[str]:
+def present_options(command: str, arguments: Sequence[str]) -> list[str]:
     """Options by their present names: those of the release before are warned of."""
     found = []
     for argument in arguments:
@@ -113,7 +113,7 @@ def parse(
     group = value_of(arguments, "--help")
     arguments = arguments if group is None else ["--help"]
     said = io.StringIO()
-    # By this encoding tyro decides how it draws boxes, which `one_line` has to know.
+    # By this encoding tyro decides how it draws boxes, which `error_line` has to know.
     shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
         with (
@@ -133,7 +133,7 @@ def parse(
             shown.seek(0)
             print(drawable(titled(help_page(shown.read(), group))), end="")
             raise
-        fail(command, one_line(said.getvalue()))
+        fail(command, error_line(said.getvalue()))
     except ValueError as error:
         fail(command, str(error))
     for name, value in _numbers(options):

@@ -78,11 +78,11 @@ def titled(manual: str) -> str:
     return re.sub(r"(?m)^(╭─ | )([\w.-]* ?)options ([─ ]+)([╮ ])$", title, manual)
 
 
-def one_line(box: str) -> str:
+def error_line(box: str) -> str:
     """The message inside the box that tyro draws: what is wrong, and what the option takes.
 
     Example:
-      >>> one_line("top\\n│ Unrecognized options: --stesp │\\n│ --steps INT │")
+      >>> error_line("top\\n│ Unrecognized options: --stesp │\\n│ --steps INT │")
       'Unrecognized options: --stesp; did you mean --steps INT? (see --help)'
     """
     lines = [re.sub(r"[\u2500-\u257f]", " ", line).strip() for line in box.splitlines()[1:]]

@@ -104,8 +104,8 @@ def configure_plan(arguments: list[str]) -> tuple[RunRecord, list[Topology], Pla
             for name, chip in CHIPS.items()
         )
         print(
-            f"{manual(__doc__)}\nRUN is one of the suites {', '.join(suites.names())}, the file of "
-            f"one of your own, or a folder with run.json.\n\nChips:\n{known}\n\n"
+            f"{manual(__doc__)}\nRUN is one of the suites {', '.join(suites.suite_names())}, "
+            f"the file of one of your own, or a folder with run.json.\n\nChips:\n{known}\n\n"
             f"{typed(COMMAND)} RUN --help: options"
         )
         raise SystemExit(0)
@@ -136,7 +136,7 @@ def _begun(name: str, rest: list[str]) -> tuple[RunRecord, str]:
         except RecordError as error:
             fail(COMMAND, str(error))
         return found, found.variant
-    if os.path.isdir(name) and name not in suites.names():
+    if os.path.isdir(name) and name not in suites.suite_names():
         fail(COMMAND, f"{name} is no run, it has no {record.FILE}")
     suite = suites.named(COMMAND, name)
     variant = wanted[0] if wanted else suite.baseline

@@ -82,7 +82,7 @@ def _parsed(file: Path) -> ast.Module | None:
     return tree if "SUITE" in bound | imported else None
 
 
-def names() -> list[str]:
+def suite_names() -> list[str]:
     """All suites that a name finds without importing anything."""
     return sorted({*_shipped_names(), *_own()})
 
@@ -91,7 +91,7 @@ def titles() -> dict[str, str]:
     """What each suite is about: of the working directory's, the first line that they say."""
     found = {}
     own = _own()
-    for name in sorted({*names(), *own}):
+    for name in sorted({*suite_names(), *own}):
         if name in own:
             tree = _parsed(own[name])
             said = (tree and ast.get_docstring(tree)) or "of your own"
@@ -116,15 +116,14 @@ def find(name: str) -> Suite:
         if name in _shipped_names():
             print(f"{name} is {own} here, not crossattn's suite of that name", file=sys.stderr)
         return _from_file(own)
-    if name in names():
+    if name in suite_names():
         return _suite(importlib.import_module(f"{_shipped().__name__}.{name}"), name)
     if _parsed(Path(f"{name}.py")):
         return _from_file(Path(f"{name}.py"))
     module = _importable(name)
     if module is None:
-        raise ValueError(
-            f"there is no suite {name!r}: {nearest(name, names())}, or give the path of a file"
-        )
+        meant = nearest(name, suite_names())
+        raise ValueError(f"there is no suite {name!r}: {meant}, or give the path of a file")
     return _suite(module, name)
 
 

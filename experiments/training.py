@@ -35,7 +35,7 @@ from crossattn.train.run import Run, replace
 from crossattn.train.source import Dataset, load_dataset
 from crossattn.train.suite import Suite
 
-from .command_line import fail, parse, present, value_of
+from .command_line import fail, parse, present_options, value_of
 
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 CACHE = Path.home() / ".cache" / "crossattn" / "compiled"
@@ -68,7 +68,7 @@ def parse_run(
 
     The preset and the source of data are read before the others, which follow from them.
     """
-    arguments = present(command, arguments)
+    arguments = present_options(command, arguments)
     names = ("model.preset", "data.source")
     typed = {name: value_of(arguments, f"--{name}") for name in names}
     first = {name: value for name, value in typed.items() if value is not None}
