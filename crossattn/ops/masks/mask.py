@@ -72,8 +72,7 @@ class Mask:
     def lengths(cls, query: Any = None, key: Any = None) -> Mask:
         """Only the first `query[b]` queries and the first `key[b]` keys are real.
 
-        Integers (B,). Queries beyond their length see nothing: their output and their gradients
-        are 0.
+        Integers (B,). Queries beyond their length see nothing: output and gradients are 0.
         """
         if query is None and key is None:
             raise ValueError(
