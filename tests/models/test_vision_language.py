@@ -3,6 +3,7 @@
 A preset costs one compilation: its program is run on different data.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -165,3 +166,75 @@ def test_boxes_are_read_and_absent_ones_are_not(case):
     # Without the one object that is there the second image has patches only.
     gone, _ = model(boxes=model.batch["boxes"].at[1].set(0.0))
     assert not np.allclose(gone[texts:], logits[texts:], atol=1e-4)
+
+
+# One of each way of joining.
+USES = {
+    "decoder": {"preset": "encoder_decoder_pre"},
+    "sparse": {"cross_every": 2, "layers": 4},
+    "interleaved": {"preset": "flamingo"},
+    "connector": {"connector": "perceiver_encode"},
+    "two streams": {"preset": "meter"},
+    "prefix": {"preset": "prefix_lm"},
+    "bottleneck": {"preset": "bottleneck"},
+}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_how_it_computes_is_a_field(batch, name):
+    """Dropout only where a key is given; less memory and half precision change little."""
+    plain = VisionLanguageConfig(**LEAN | USES[name])
+    module = VisionLanguageDecoder(V, plain)
+    given = {**batch, "visible": jnp.ones((plain.reading_layers, I, P), bool)}
+    params = filled(module, given)
+    of = lambda **how: VisionLanguageDecoder(V, dataclasses.replace(plain, **how))
+
+    @jax.jit
+    def run(params):
+        loss = lambda params, module: jnp.sin(module.apply(params, **given)[0]).sum()
+        dropped = lambda key, module: module.apply(params, **given, rngs={"dropout": key})[0]
+        half = of(dropout=0.5)
+        return {
+            "logits": module.apply(params, **given)[0],
+            "still": half.apply(params, **given)[0],
+            "drawn": [dropped(jax.random.key(seed), half) for seed in range(2)],
+            "bfloat16": of(dtype="bfloat16").apply(params, **given)[0],
+            "gradient": jax.grad(loss)(params, module),
+            "remat": jax.grad(loss)(params, of(remat="everything")),
+        }
+
+    found = run(params)
+    np.testing.assert_array_equal(found["logits"], found["still"])
+    one, other = found["drawn"]
+    assert not np.allclose(one, found["logits"], atol=1e-3)
+    assert not np.allclose(one, other, atol=1e-3)
+    scale = np.abs(found["logits"]).max()
+    np.testing.assert_allclose(found["bfloat16"], found["logits"], atol=0.15 * scale)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * max(1, np.abs(b).max())),
+        found["remat"],
+        found["gradient"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"preset": "flamenco"}, "unknown preset 'flamenco', did you mean 'flamingo'"),
+        ({"preset": "ip_adapter"}, "ip_adapter reads two contexts: set model.contexts"),
+        ({"preset": "bottleneck", "layers": 1}, "needs model.layers of at least 2"),
+        ({"connector": "meter"}, "makes no latents of an image: choose one of perceiver_encode"),
+        ({"connector": "qformer", "preset": "meter"}, "stands before a decoder"),
+        ({"preset": "meter", "context_view": "mean"}, "is for words that read the context itself"),
+        ({"preset": "meter", "cross_every": 2}, "model.cross_every is for decoders"),
+        ({"layers": 3, "cross_every": 2}, "model.layers 3 is not a multiple of cross_every 2"),
+        ({"dropout": 1.0}, r"model.dropout is a share in \[0, 1\), got 1.0"),
+        ({"block": presets.config("meter"), "preset": "t5"}, "model.block of preset t5 is a Block"),
+        ({"contexts": ()}, "model.contexts are one or more different modalities"),
+        ({"heads": 3}, "model.width 8 is not a multiple of heads 3"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(given, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        VisionLanguageConfig(**LEAN | given)
+    assert "\n" not in str(raised.value)
