@@ -180,7 +180,13 @@ USES = {
 }
 
 
-@pytest.mark.parametrize("name", USES)
+QUICK = ("decoder", "two streams")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in USES],
+)
 def test_how_it_computes_is_a_field(batch, name):
     """Dropout only where a key is given; less memory and half precision change little."""
     plain = VisionLanguageConfig(**LEAN | USES[name])
