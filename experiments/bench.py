@@ -26,8 +26,9 @@ from tqdm import tqdm
 
 from crossattn.bench.cases import SHAPES, Case
 from crossattn.bench.figure import ratios
-from crossattn.bench.options import BENCHMARKS, BenchOptions
+from crossattn.bench.options import BENCHMARKS
 from crossattn.bench.process import Worker, WorkerError
+from crossattn.bench.shared_options import BenchOptions
 from crossattn.bench.summary import (
     details,
     geometric_means,

@@ -211,7 +211,7 @@ def test_help_names_the_benchmarks_and_the_options(capsys):
 
 @pytest.mark.parametrize("command", re.findall(r"python -m experiments\.bench (.*)", bench.__doc__))
 def test_the_commands_that_help_shows_can_be_parsed(command, monkeypatch):
-    monkeypatch.setattr("crossattn.bench.options.available_cores", lambda: [0, 1])
+    monkeypatch.setattr("crossattn.bench.shared_options.available_cores", lambda: [0, 1])
     name, options = bench.configure_benchmark(shlex.split(command))
     assert name == command.split()[0]
     cases = options.cases()
