@@ -106,7 +106,9 @@ COMPETING = replace(
 
 
 @pytest.mark.parametrize(
-    "design", [presets.config("latent_projector"), COMPETING, presets.config("merged")], ids=str
+    "design",
+    [presets.config("latent_projector"), COMPETING, presets.config("merged")],
+    ids=["latent_projector", "competing", "merged"],
 )
 def test_rows_that_share_a_context_do_not_hear_each_other(design):
     block = Block(M, H, design)
@@ -144,7 +146,7 @@ def test_what_cannot_be_is_said():
     four = drawn(4, T, M)
     with pytest.raises(ValueError, match="take masks of keys"):
         init(Block(M, H, COMPETING), four, context, mask=Mask.causal(0))
-    cache = presets.build("whisper", width=M, heads=H, layers=1).start(1, 2)
+    cache = presets.build("whisper", width=M, heads=H, layers=1).init_cache(1, 2)
     with pytest.raises(ValueError, match="a cache for 2 tokens, got 3"):
         KVCache(cache.keys[0], cache.values[0]).extended(
             ProjectedContext(cache.keys[0], cache.values[0]), 1

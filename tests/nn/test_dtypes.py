@@ -168,13 +168,13 @@ def test_half_precision_parameters_are_those_numbers_in_single_precision():
 
         def step(cache, token, place):
             logits, cache, _ = module.apply(
-                params, token, place, projected, cache, method="decode_step"
+                params, token, projected, cache, place, method="decode_step"
             )
             return logits, cache, None
 
         projected = module.apply(params, sound, method="project")
         cache = module.apply(params, B, 8, method="init_cache")
-        return logits, generate(step, cache, tokens[:, :1], length=6, end=None)
+        return logits, generate(step, cache, tokens[:, :1], length=6, eos_id=None)
 
     (logits, texts), wanted = run(half), run(cast(half, SINGLE))
     assert logits.dtype == texts.score.dtype == SINGLE
