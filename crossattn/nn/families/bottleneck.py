@@ -170,7 +170,7 @@ def _with_shared(
     All see the shared tokens.
     """
     given = [mask for mask in (keys, own, told) if mask is not None and mask.terms]
-    if not given:
+    if not given or T == 0:
         return Mask()
     for mask in (keys, told):
         if mask is not None and mask.visible(B, T, T).shape[2] != 1:

@@ -231,7 +231,7 @@ def _read(attention, x, context, *, mask, positions):
         x_positions=own,
         context_positions=other,
     )
-    return y.reshape(B, T, -1), trace
+    return y.reshape(B, T, y.shape[-1]), trace
 
 
 def _each(tree: Any, few: int, many: int) -> Any:
