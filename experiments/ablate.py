@@ -38,7 +38,6 @@ from crossattn.report.document import write_report
 from crossattn.report.tables.main import terminal_report
 from crossattn.spelling import nearest
 from crossattn.train import ablation
-from crossattn.train.ablation import Finished
 from crossattn.train.folder import Folder, pending
 from crossattn.train.multihost import is_writer
 from crossattn.train.parallel import Parallelism
@@ -50,7 +49,15 @@ from . import suites
 from .command_line import fail, manual, plain_errors, typed
 from .entry import start
 from .exhibition import gallery_of
-from .training import EXPECTED, Flag, keep_programs, load_checked, parse_run, train_all
+from .training import (
+    EXPECTED,
+    Flag,
+    describe_devices,
+    keep_programs,
+    load_checked,
+    parse_run,
+    train_all,
+)
 
 COMMAND = "ablate"
 QUICK_SEEDS = 3
@@ -127,15 +134,14 @@ def main(arguments: list[str]) -> None:
             if is_writer():
                 _say_changes(whole, folder)
                 folder.claim(whole)
-            device = work(suite, source, folder, options, parallel)
-            if not is_writer():
-                return
-            finished = ablation.collect(suite, folder, options.seeds)
-            wanted = asked(whole, suite, seeds=options.seeds, quick=options.quick)
-            results = write_results(
-                suite, folder, finished, device, describe_parallelism(parallel), wanted
+            render = functools.partial(
+                report, whole, suite, source, folder, options, parallel, command
             )
-            report(suite, source, folder, results, finished, command, left_out(whole, suite))
+            device = work(suite, source, folder, options, parallel, render)
+            if is_writer():
+                path, results = render(device)
+                print(terminal_report(results))
+                print(f"\nreport: {printable(path)}")
 
 
 def _say_changes(whole: Suite, folder: Folder) -> None:
@@ -186,28 +192,47 @@ def _decides(changes: Mapping[str, Any], field: str) -> bool:
 
 
 def work(
-    suite: Suite, source: Dataset, folder: Folder, options: Options, parallel: Parallelism
+    suite: Suite,
+    source: Dataset,
+    folder: Folder,
+    options: Options,
+    parallel: Parallelism,
+    render: Callable[[str], tuple[Path, dict[str, Any]]],
 ) -> str:
-    """Run what is not finished, a variant per device or as jobs; returns what it ran on."""
+    """Run what is not finished, a variant per device or as jobs; returns what it ran on.
+
+    The report is there from the first finished variant on, and written again after each.
+    """
     todo = left_to_run(suite, folder, options.seeds)
     runs = sum(len(seeds) for _, seeds in todo)
     if is_writer() and (done := len(suite.variants) * options.seeds - runs):
         print(f"{done} runs are finished, {runs} to go", file=sys.stderr)
     if options.launch.elsewhere:
         return launch_suite(suite, folder, options.seeds, options.launch, COMMAND)
-    return train_all(COMMAND, suite, todo, source, folder, parallel)
+
+    def renew(notify: Callable[[str], None]) -> None:
+        path, results = render(describe_devices())
+        done, wanted = len(results["runs"]), len(suite.variants) * options.seeds
+        notify(f"{done} of {wanted} runs are finished, report so far: {printable(path)}")
+
+    return train_all(COMMAND, suite, todo, source, folder, parallel, renew)
 
 
 def report(
+    whole: Suite,
     suite: Suite,
     source: Dataset,
     folder: Folder,
-    results: dict[str, Any],
-    finished: Finished,
+    options: Options,
+    parallel: Parallelism,
     command: str,
-    others: list[str],
-) -> None:
-    """Write report.md with its figures, and print the tables."""
+    device: str,
+) -> tuple[Path, dict[str, Any]]:
+    """Write results.json, and report.md with its figures, of the runs that are finished."""
+    finished = ablation.collect(suite, folder, options.seeds)
+    wanted = asked(whole, suite, seeds=options.seeds, quick=options.quick)
+    seeds = describe_parallelism(parallel)
+    results = write_results(suite, folder, finished, device, seeds, wanted)
     path = write_report(
         results,
         folder.path,
@@ -215,11 +240,10 @@ def report(
         claims=suite.claims,
         curves=finished.curves,
         shown=gallery_of(source, folder, [suite.baseline, *suite.variants]),
-        notes=(*suite.notes, *others),
+        notes=(*suite.notes, *left_out(whole, suite)),
         command=command,
     )
-    print(terminal_report(results))
-    print(f"\nreport: {printable(path)}")
+    return path, results
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar
@@ -119,8 +120,13 @@ def train_all(
     source: Dataset,
     folder: Folder,
     parallel: Parallelism,
+    finished: Callable[[Callable[[str], None]], None] = lambda notify: None,
 ) -> str:
-    """Train and measure variants with their seeds, under a bar; returns what it ran on."""
+    """Train and measure variants with their seeds, under a bar; returns what it ran on.
+
+    `finished` is called after each variant but the last, one call at a time, by the lane that ran
+    it while the others go on; what it raises is told and ends nothing.
+    """
     total = sum(suite.steps(variant, len(seeds)) for variant, seeds in todo)
     interval = 0.2 if sys.stderr.isatty() else 10.0
     bar_options = {"total": total, "unit": "step", "desc": "compiling", "mininterval": interval}
@@ -130,13 +136,28 @@ def train_all(
             if is_writer():
                 bar.write(f"{command}: {message}", file=sys.stderr)
 
+        turn, left = threading.Lock(), {variant for variant, _ in todo}
+
         def train(variant: str, seeds: list[int], check: Callable[[], None]) -> None:
             listener = Listener(Bar(bar, check), notify)
             ablation.run_variant(
                 suite, variant, seeds, source, folder, listener=listener, parallel=parallel
             )
+            with turn:
+                left.discard(variant)
+                if left and is_writer():
+                    check()
+                    try:
+                        finished(notify)
+                    except Exception as error:
+                        notify(f"no report yet: {type(error).__name__}: {error}")
 
         train_each(train, todo, parallel)
+    return describe_devices()
+
+
+def describe_devices() -> str:
+    """How many devices there are, and of which kind."""
     return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
 
 

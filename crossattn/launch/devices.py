@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from crossattn.sharding import axes_of, make_mesh
 from crossattn.train import multihost
+from crossattn.train.ablation import run_order
 from crossattn.train.folder import Folder, pending
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.suite import Suite
@@ -100,9 +101,9 @@ def train_each(
 
 
 def left_to_run(suite: Suite, folder: Folder, seeds: int) -> list[tuple[str, list[int]]]:
-    """`pending`, as process 0 sees it."""
+    """`pending` as process 0 sees it, in the order of `run_order`."""
     there = dict(pending(suite, folder, seeds))
-    every = [(variant, seed) for variant in suite.variants for seed in range(seeds)]
+    every = [(variant, seed) for variant in run_order(suite) for seed in range(seeds)]
     open_ = multihost.broadcast([seed in there.get(variant, []) for variant, seed in every])
     todo: dict[str, list[int]] = {}
     for (variant, seed), still in zip(every, open_, strict=True):

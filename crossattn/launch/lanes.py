@@ -11,6 +11,7 @@ import jax
 
 from crossattn.processes import available_cores
 from crossattn.train.checkpoint import saving
+from crossattn.train.memory import keep_freed_memory
 
 # More lanes than this do not help a CPU: each step already uses a thread or two.
 MOST_CPU_LANES = 4
@@ -23,7 +24,11 @@ class StoppedError(RuntimeError):
 
 
 def prepare_cpu(devices: int | None = None) -> None:
-    """Let a CPU show so many devices, or one per core, before JAX looks at its devices."""
+    """Let a CPU show so many devices, or one per core, before JAX looks at its devices.
+
+    What its steps free stays with the process.
+    """
+    keep_freed_memory()
     with contextlib.suppress(RuntimeError):  # the devices are known already
         jax.config.update(
             "jax_num_cpu_devices", devices or min(len(available_cores()), MOST_CPU_LANES)

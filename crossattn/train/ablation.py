@@ -46,6 +46,17 @@ class Listener:
     notify: Callable[[str], None] = lambda message: None
 
 
+def run_order(suite: Suite) -> list[str]:
+    """Variants in the order in which they run: a report of the first ones says the most.
+
+    The baseline, which all others are compared with, then what the claims are about, then the rest.
+    Each with all its seeds before the next, since single seeds allow no comparison, and one
+    variant's programs are compiled once.
+    """
+    claimed = [name for claim in suite.claims for name in claim]
+    return list(dict.fromkeys((suite.baseline, *claimed, *suite.variants)))
+
+
 def run_variant(
     suite: Suite,
     variant: str,
