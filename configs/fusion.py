@@ -28,7 +28,7 @@ SUITE = Suite(
         model=MODEL,
         optimizer=Optimizer(learning_rate=4e-3),
         steps=800,
-        checkpoint_every=100,
+        checkpoint_every=200,
     ),
     variants={
         "blind": {"model.context_view": "none"},

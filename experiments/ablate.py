@@ -15,7 +15,7 @@ python -m experiments.ablate ./mine.py                               (a suite of
 import dataclasses
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,9 +37,9 @@ from crossattn.plan import dry_run
 from crossattn.report.document import write_report
 from crossattn.report.tables.main import terminal_report
 from crossattn.spelling import nearest
-from crossattn.train import ablation
 from crossattn.train.folder import Folder, pending
 from crossattn.train.multihost import is_writer
+from crossattn.train.outcome import collect
 from crossattn.train.parallel import Parallelism
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Dataset
@@ -229,7 +229,7 @@ def report(
     device: str,
 ) -> tuple[Path, dict[str, Any]]:
     """Write results.json, and report.md with its figures, of the runs that are finished."""
-    finished = ablation.collect(suite, folder, options.seeds)
+    finished = collect(suite, folder, options.seeds)
     wanted = asked(whole, suite, seeds=options.seeds, quick=options.quick)
     seeds = describe_parallelism(parallel)
     results = write_results(suite, folder, finished, device, seeds, wanted)

@@ -16,9 +16,9 @@ from crossattn.files import printable
 from crossattn.nn.parameters import count_parameters
 from crossattn.report.render.blocks import Table
 from crossattn.report.render.terminal import terminal_table
-from crossattn.train.ablation import evaluation_seconds, pace
 from crossattn.train.folder import Folder, pending
 from crossattn.train.loop import TrainPrograms
+from crossattn.train.outcome import evaluation_seconds, pace
 from crossattn.train.run import Run
 from crossattn.train.source import Dataset, batches_of
 from crossattn.train.suite import Suite

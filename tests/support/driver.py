@@ -13,7 +13,7 @@ import types
 import jax
 
 from crossattn.launch import lanes
-from crossattn.train import ablation
+from crossattn.train import outcome
 from crossattn.train.run import Data, Model, Run
 from crossattn.train.suite import Suite
 from experiments import ablate, suites, training
@@ -72,7 +72,7 @@ class _FatalBar(training.Bar):
 
 class _FatalSave:
     def __init__(self, left):
-        self.left, self.save = left, ablation._save_arrays
+        self.left, self.save = left, outcome._save_arrays
 
     def __call__(self, path, arrays):
         self.left -= 1
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> None:
     _FatalBar.left = fatal
     training.Bar = _FatalBar
     if fatal < 0:
-        ablation._save_arrays = _FatalSave(-fatal)
+        outcome._save_arrays = _FatalSave(-fatal)
     ablate.main(["tiny", *arguments[1:]])
 
 

@@ -1,0 +1,179 @@
+"""What a run leaves when it is measured: how it is written, and how it is read back."""
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from crossattn.files import seal, write_atomically
+from crossattn.nn.parameters import count_parameters
+from crossattn.train import exhibits
+from crossattn.train.evaluate import Evaluator
+from crossattn.train.evidence import measure_model
+from crossattn.train.folder import Folder
+from crossattn.train.log import Log, curve, read_lines
+from crossattn.train.multihost import is_writer
+from crossattn.train.record import library_versions, processor
+from crossattn.train.run import Run
+from crossattn.train.source import Dataset
+from crossattn.train.stale import MEASURED
+from crossattn.train.step import State
+from crossattn.train.suite import Suite
+
+
+def measure_run(
+    primary: str,
+    run: Run,
+    evaluator: Evaluator,
+    state: State,
+    source: Dataset,
+    where: Path,
+    who: dict[str, Any],
+) -> None:
+    """Measure a trained run and write what is found: metrics.json, items.npz, maps.npz."""
+    evidence = measure_model(evaluator, state.evaluated, source.splits, main=source.main)
+    items = {name: evidence.items[name] for name in evidence.items if name == primary}
+    _save_arrays(where / "items.npz", items)
+    if evaluator.patches_seen:
+        maps = exhibits.exhibit_attention(evaluator, state.evaluated, source, evidence.layer)
+        _save_arrays(where / "maps.npz", {"weights": maps})
+    with Log(where / "log.jsonl", resume_at=run.steps) as log:
+        log.write(run.steps, event="measured")
+    lines = curve(where / "log.jsonl")
+    record = {
+        **who,
+        "metrics": evidence.metrics,
+        "chance": evidence.chance,
+        "counts": {
+            "images": {name: len(np.unique(x.image)) for name, x in source.splits.items()},
+            "items": evidence.counts(),
+            "training_images": source.trained,
+        },
+        "layer": evidence.layer,
+        "curve": {name: [line[name] for line in lines] for name in ("step", "loss", "accuracy")},
+        "step_seconds": _pace(lines),
+        "parameters": count_parameters(state.params),
+        "learning_rate": run.optimizer.learning_rate,
+        "versions": library_versions(),
+        "processor": processor(),
+        "device": jax.devices()[0].device_kind,
+    }
+    write_json(where / "metrics.json", record)
+    seal_files(where, *MEASURED, *["maps.npz"] * evaluator.patches_seen)
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a record, by one of several processes."""
+    if is_writer():
+        write_atomically(path, json.dumps(record, indent=1) + "\n")
+
+
+def seal_files(folder: Path, *names: str) -> None:
+    """Write down checksums, by one of several processes."""
+    if is_writer():
+        seal(folder, names)
+
+
+def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    if not is_writer():
+        return
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """All finished runs of a suite: the rows of results.json and the files behind them.
+
+    Attributes:
+      runs: {variant, seed, metrics} each.
+      chance: metric to its chance level.
+      items: variant to (seeds, N) single items of the primary metric.
+      curves: variant to seed to {step, loss, accuracy} lists.
+      timings: variant to {parameters, step_seconds}.
+      versions: of the libraries, by those that differ between runs.
+      processors, devices: the kinds that runs were measured on.
+      counts: images by split, items by metric, training images, as the runs counted them.
+      sweep: variant to the record of its learning-rate sweep, empty when none ran.
+    """
+
+    runs: list[dict[str, Any]]
+    chance: dict[str, float]
+    items: dict[str, np.ndarray]
+    curves: dict[str, dict[int, dict[str, list[float]]]]
+    timings: dict[str, dict[str, Any]]
+    sweep: dict[str, Any]
+    versions: list[dict[str, str]]
+    processors: list[str] = dataclasses.field(default_factory=list)
+    devices: list[str] = dataclasses.field(default_factory=list)
+    counts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
+    """Read back the runs that are finished (see `Folder.finished`), variants in their order."""
+    finished = Finished([], {}, {}, {}, {}, {}, [])
+    for variant in suite.variants:
+        items, paces, parameters = [], [], 0
+        for seed in range(seeds):
+            if not folder.finished(variant, seed):
+                continue
+            where = folder.run(variant, seed)
+            record = json.loads((where / "metrics.json").read_text())
+            finished.runs.append({name: record[name] for name in ("variant", "seed", "metrics")})
+            finished.chance.update(record["chance"])
+            items.append(np.load(where / "items.npz")[suite.primary])
+            finished.curves.setdefault(variant, {})[seed] = record["curve"]
+            paces.append(record["step_seconds"])
+            parameters = record["parameters"]
+            if record["versions"] not in finished.versions:
+                finished.versions.append(record["versions"])
+            _counted(finished, record)
+        if not items:
+            continue
+        finished.items[variant] = np.stack(items)
+        finished.timings[variant] = {"parameters": parameters}
+        if measured := [pace for pace in paces if pace is not None]:
+            finished.timings[variant]["step_seconds"] = round(float(np.median(measured)), 6)
+        chosen = folder.path / "sweep" / variant / "chosen.json"
+        if chosen.exists():
+            finished.sweep[variant] = json.loads(chosen.read_text())
+    return finished
+
+
+def _counted(finished: Finished, record: dict[str, Any]) -> None:
+    """Add what a run says of where it ran and of what it counted; older runs say nothing."""
+    for known, name in ((finished.processors, "processor"), (finished.devices, "device")):
+        if name in record and record[name] not in known:
+            known.append(record[name])
+    for what, number in record.get("counts", {}).items():
+        if isinstance(number, dict):
+            finished.counts.setdefault(what, {}).update(number)
+        else:
+            finished.counts[what] = number
+
+
+def pace(folder: Path) -> float | None:
+    """Median seconds per step of a run, from its log; None where too little was logged."""
+    return _pace(curve(folder / "log.jsonl"))
+
+
+def evaluation_seconds(folder: Path) -> float | None:
+    """What measuring a run took after its last step, from its log."""
+    path = folder / "log.jsonl"
+    trained = [line["time"] for line in curve(path)]
+    measured = [line["time"] for line in read_lines(path) if line.get("event") == "measured"]
+    return measured[0] - trained[-1] if trained and measured else None
+
+
+def _pace(lines: list[dict[str, Any]]) -> float | None:
+    """Median seconds per step between logged lines: neither compilation nor a pause counts."""
+    if len(lines) < 2:
+        return None
+    times = np.array([line["time"] for line in lines])
+    steps = np.array([line["step"] for line in lines])
+    return float(np.median(np.diff(times) / np.diff(steps)))
