@@ -29,18 +29,13 @@ from crossattn.report.figures.gallery import Gallery
 from crossattn.spelling import nearest
 from crossattn.train import exhibits, features, record
 from crossattn.train import step as steps
-from crossattn.train.checkpoint import (
-    WITHOUT_DIGEST,
-    CheckpointError,
-    Checkpoints,
-    Restored,
-    newest,
-)
+from crossattn.train.checkpoint import CheckpointError, Checkpoints, newest
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.evidence import measure_model
 from crossattn.train.loop import TrainPrograms
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.record import RecordError, RunRecord
+from crossattn.train.restored import WITHOUT_DIGEST, Restored
 from crossattn.train.source import Dataset, batches_of, load_dataset
 from crossattn.train.texts import captions, questions
 

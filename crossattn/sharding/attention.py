@@ -22,7 +22,7 @@ from crossattn.ops.masks.mask import Mask
 from crossattn.ops.partials import add_sinks, merge_partials
 from crossattn.shapes import Array, Bool, Float
 from crossattn.sharding.context_parallel import ContextParallel, Side, local, padded
-from crossattn.sharding.exchange import gathered, parts, swapped
+from crossattn.sharding.exchange import gather_tokens, parts, swapped
 from crossattn.sharding.strategies import (
     STRATEGIES,
     ExchangeSizes,
@@ -202,7 +202,7 @@ def _gather_queries(static: _Static, index, q, k, v, mask, bias):
     """All queries meet this device's keys; the results go home and are joined there."""
     layout = static.layout
     B, S = k.shape[:2]
-    q = gathered(q, layout.axis, 1)
+    q = gather_tokens(q, layout.axis, 1)
     mask = local(mask, B, Side.whole(q.shape[1]), Side.part(S, layout.n, index))
     o, trace = attend(q, k, v, mask=mask, bias=bias, **dict(static.options))
     return merge_partials(parts(o, layout.axis, 1), parts(trace.lse, layout.axis, 2))
@@ -212,7 +212,7 @@ def _gather_context(static: _Static, index, q, k, v, mask, bias):
     """This device's queries meet all keys."""
     layout = static.layout
     B, T = q.shape[:2]
-    k, v = (gathered(x, layout.axis, 1) for x in (k, v))
+    k, v = (gather_tokens(x, layout.axis, 1) for x in (k, v))
     mask = local(mask, B, Side.part(T, layout.n, index), Side.whole(k.shape[1]))
     o, trace = attend(q, k, v, mask=mask, bias=bias, **dict(static.options))
     return o, trace.lse

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array
 
-__all__ = ["gathered", "parts", "swapped"]
+__all__ = ["gather_tokens", "parts", "swapped"]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def gathered(x: Array, axis: str, dim: int) -> Array:
+def gather_tokens(x: Array, axis: str, dim: int) -> Array:
     """The whole of an array of which each device has a stretch of `dim`: an all-gather.
 
     Its gradient sums in float32 (float64 for float64) what each device found for the whole.
@@ -28,7 +28,7 @@ def gathered(x: Array, axis: str, dim: int) -> Array:
 
 
 def _forward(x, axis, dim):
-    return gathered(x, axis, dim), None
+    return gather_tokens(x, axis, dim), None
 
 
 def _backward(axis, dim, _, cotangent):
@@ -36,7 +36,7 @@ def _backward(axis, dim, _, cotangent):
     return (found.astype(precision(cotangent.dtype)).sum(0).astype(cotangent.dtype),)
 
 
-gathered.defvjp(_forward, _backward)
+gather_tokens.defvjp(_forward, _backward)
 
 
 def parts(x: Array, axis: str, dim: int) -> Array:

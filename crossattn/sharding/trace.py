@@ -16,7 +16,7 @@ from crossattn.ops.trace.statistics_block import finished
 from crossattn.ops.trace.trace import AttentionTrace
 from crossattn.shapes import Array
 from crossattn.sharding.context_parallel import ContextParallel, Side, local, padded
-from crossattn.sharding.exchange import gathered, parts
+from crossattn.sharding.exchange import gather_tokens, parts
 
 __all__ = ["ShardedTrace"]
 
@@ -63,8 +63,8 @@ def _summed(trace: ShardedTrace, columns: Array | None) -> Sums:
 
     def body(index, q, k, mask, bias, shift, columns):
         B, S = k.shape[:2]
-        q = gathered(q, layout.axis, 1)
-        shift = gathered(shift, layout.axis, 2)
+        q = gather_tokens(q, layout.axis, 1)
+        shift = gather_tokens(shift, layout.axis, 2)
         mask = local(mask, B, Side.whole(q.shape[1]), Side.part(S, layout.n, index))
         call = (q, k, mask, bias, shift, columns)
         found = sums(*call, scale=trace.scale, softcap=trace.softcap)

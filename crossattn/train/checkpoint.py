@@ -1,53 +1,33 @@
 """Checkpoints: asynchronous, atomic, with the position in the data and a digest (Orbax)."""
 
-import contextlib
-import gc
-import json
 import shutil
-import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from crossattn.files import SEAL, damage, seal
-from crossattn.train.digest import digest, name_of
+from crossattn.train.digest import digest
 from crossattn.train.multihost import all_gather, barrier, broadcast, is_writer
+from crossattn.train.restored import (
+    Metrics,
+    Restored,
+    describe_content,
+    named_shapes,
+    quiet_reading,
+    whole_content,
+)
 from crossattn.train.step import State
 
-Metrics = dict[str, float]
 ITEMS = ("state", "position")
-WITHOUT_DIGEST = (
-    "the checkpoint of step {step} is of an older version and has no digest: taken as it is"
-)
 
 
 class CheckpointError(ValueError):
     """No checkpoint fits: damaged, or of another model."""
-
-
-class Restored(NamedTuple):
-    """What a checkpoint held.
-
-    Attributes:
-      step: number of finished steps.
-      state: after them.
-      position: where the data stood.
-      unlogged: metrics of the last steps, which no line of the log holds yet.
-      damaged: steps of newer checkpoints that cannot be read, or are not what was written.
-      checked: whether the digest was compared; what older versions wrote has none.
-    """
-
-    step: int
-    state: State
-    position: dict[str, int]
-    unlogged: list[Metrics]
-    damaged: tuple[int, ...]
-    checked: bool
 
 
 class Checkpoints:
@@ -105,7 +85,7 @@ class Checkpoints:
     ) -> None:
         """Begin to save the state after `step` steps and where data and log stand."""
         stands = {"position": position, "unlogged": list(unlogged)}
-        stands["digest"] = digest(state, _about(step, stands))
+        stands["digest"] = digest(state, describe_content(step, stands))
         with self._turn:
             self._finish()
             Checkpoints._saving, self.step = self, step
@@ -163,7 +143,7 @@ class Checkpoints:
             for there in sorted(self.manager.all_steps() if step is None else [step], reverse=True):
                 items = self._items(there, abstract)
                 if all(all_gather(np.array([items is not None]))):
-                    found = _whole(there, items["state"], items["position"], tuple(tried))
+                    found = whole_content(there, items["state"], items["position"], tuple(tried))
                     if found is not None:
                         return found
                 tried.append(there)
@@ -182,7 +162,7 @@ class Checkpoints:
         if not broadcast([not (sealed and damage(there))])[0]:
             return None
         try:
-            with _quiet():
+            with quiet_reading():
                 return self.manager.restore(
                     step,
                     args=ocp.args.Composite(
@@ -202,11 +182,11 @@ class Checkpoints:
     def _difference(self, step: int, abstract: Any) -> str:
         """The first array that is another one in a checkpoint; "" if none is, or nobody knows."""
         try:
-            with _quiet():
+            with quiet_reading():
                 tree = self.manager.item_metadata(step)["state"].tree
         except Exception:
             return ""
-        there, here = _shapes(tree), _shapes(abstract)
+        there, here = named_shapes(tree), named_shapes(abstract)
         # Parameters come first: what the optimizer keeps has their shapes.
         for name in sorted({*there, *here}, key=lambda name: (not name.startswith("params"), name)):
             if there.get(name) != here.get(name):
@@ -249,51 +229,3 @@ def newest(folder: Path) -> int | None:
     if not folder.is_dir():
         return None
     return max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=None)
-
-
-def _about(step: int, stands: dict[str, Any]) -> str:
-    """What a digest stands for beside the arrays."""
-    return json.dumps([step, stands["position"], stands["unlogged"]], sort_keys=True)
-
-
-def _whole(step: int, state: State, stands: Any, damaged: tuple[int, ...]) -> Restored | None:
-    """What was read, where it is what was written; else None.
-
-    Checkpoints from before there were digests hold the bare position, numbers alone, which no
-    flipped bit makes of one with a digest. They are taken: hours of training are worth more than
-    the small chance of a flipped bit, and who restores says so.
-    """
-    if not isinstance(stands, dict):
-        return None
-    if all(type(value) is int for value in stands.values()):
-        return Restored(step, state, stands, [], damaged, checked=False)
-    if set(stands) != {"position", "unlogged", "digest"}:
-        return None
-    if digest(state, _about(step, stands)) != stands["digest"]:
-        return None
-    return Restored(step, state, stands["position"], stands["unlogged"], damaged, checked=True)
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes by names, which are the same for a tree and for what Orbax says of a saved one."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
-    return {name_of(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep to ourselves what coroutines print that a failed read leaves behind."""
-    hook = sys.unraisablehook
-    # Ctrl-C may meet the collection of garbage, too: that is told.
-    dropped = lambda found: issubclass(found.exc_type, KeyboardInterrupt)
-    sys.unraisablehook = lambda found: hook(found) if dropped(found) else None
-    try:
-        yield
-    except Exception as error:
-        # Their frames must be gone before the hook is back.
-        said = error.with_traceback(None)
-        said.__context__ = said.__cause__ = None
-        gc.collect()
-        raise said from None
-    finally:
-        sys.unraisablehook = hook

@@ -11,10 +11,11 @@ import numpy as np
 
 from crossattn.data.batches import Batch, Batches
 from crossattn.train import step as steps
-from crossattn.train.checkpoint import WITHOUT_DIGEST, CheckpointError, Checkpoints, Metrics
+from crossattn.train.checkpoint import CheckpointError, Checkpoints
 from crossattn.train.log import Log
 from crossattn.train.optimizer import optimizer_of
 from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
+from crossattn.train.restored import WITHOUT_DIGEST, Metrics
 from crossattn.train.run import Run
 from crossattn.train.step import State
 

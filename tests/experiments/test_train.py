@@ -54,7 +54,7 @@ def test_from_repeats_a_run_exactly(trained, tmp_path, capsys):
 
 
 def test_from_repeats_a_run_of_a_suite(tmp_path, monkeypatch):
-    monkeypatch.setattr(ablate, "report", lambda *_: None)
+    monkeypatch.setattr(ablate, "write_report", lambda results, out, **_: out)
     options = ["--variants", "cross-attention", "--seeds", "1", "--out"]
     ablate.main(["tiny", *options, str(tmp_path / "suite")])
     run = tmp_path / "suite" / "runs" / "cross-attention" / "seed0"
