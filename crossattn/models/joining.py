@@ -140,6 +140,8 @@ def decoded(model: nn.Module, s: Streams, block: BlockConfig | None = None, inne
         context = jnp.repeat(context, texts, axis=0)
         where["visible"] = jnp.repeat(where["visible"], texts, axis=1)
         where["mask"] = _truth(s, texts=1)
+    if context.ndim == 4:
+        context, where["contexts"] = None, context
     if presets.get(config.preset).family == "coca":
         lower = dataclasses.replace(block, order=("self", "mlp"))
         stack: Any = CocaDecoder(config.layers, *s.sizes, lower, block, **fields)
@@ -156,15 +158,15 @@ def decoded(model: nn.Module, s: Streams, block: BlockConfig | None = None, inne
         return stack(s.x, context, **where | {"mask": where["mask"] or Mask()}, observe=s.look)
     if every > 1:
         group = SparseBlock(*s.sizes, block, every, **s.policy, name="stack")
-        visible = where.pop("visible")
+        visible, contexts = where.pop("visible"), where.pop("contexts", None)
 
-        def step(group, x, context, where, visible):
+        def step(group, x, context, where, visible, mine, other):
             mask = combine_masks(where["mask"], Mask.keys(visible))
-            x, trace = group(x, context, **where | {"mask": mask})
-            return x, s.look(trace)
+            x, trace = group(x, context if mine is None else mine, **where | {"mask": mask})
+            return x, s.look(trace, other)
 
         depth = {"layers": reading, "remat": s.remat}
-        return scan_layers(step, group, s.x, (context, where), (visible,), **depth)
+        return scan_layers(step, group, s.x, (context, where), (visible, contexts, inner), **depth)
     stack = Stack(config.layers, *s.sizes, block, **fields)
     return stack(s.x, context, **where, others=inner, observe=s.look)
 

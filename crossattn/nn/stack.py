@@ -62,8 +62,9 @@ class Stack(PolicyModule):
     def __call__(
         self,
         x: Float[Array, "B T M"],
-        context: Float[Array, "*L I S N"] | ProjectedContext | None,
+        context: Float[Array, "I S N"] | ProjectedContext | None,
         *,
+        contexts: Float[Array, "L I S N"] | None = None,
         mask: Mask | None = None,
         visible: Bool[Array, "L I S"] | None = None,
         self_mask: Mask | None = None,
@@ -76,8 +77,9 @@ class Stack(PolicyModule):
         """Run the blocks; arguments as those of `Block`, and besides:
 
         Args:
-          context: None for one that none reads; one for each layer where it has an axis L in front,
-            as every `ProjectedContext` has that `project` makes.
+          context: None where no block reads one, or each reads its own; a `ProjectedContext` has a
+            leading axis L, as `project` makes it.
+          contexts: one for each layer, in place of `context`.
           visible: tokens of the context that each layer may see besides: interventions in single
             layers are data.
           others: a pytree with a leading axis L, of which `observe` gets each layer's entry as a
@@ -100,10 +102,10 @@ class Stack(PolicyModule):
             "key_positions": key_positions,
             "self_bias": self_bias,
         }
-        x, context = promoted(self.dtype, x, context)
-        each = isinstance(context, ProjectedContext) or (context is not None and context.ndim == 4)
-        shared = (None if each else context), mask, where
-        own = (context if each else None), visible, others
+        x, context, contexts = promoted(self.dtype, x, context, contexts)
+        if isinstance(context, ProjectedContext):
+            context, contexts = None, context
+        shared, own = (context, mask, where), (contexts, visible, others)
         depth = {"layers": self.layers, "remat": self.remat}
         return scan_layers(step, self.blocks, x, (shared,), (own,), **depth)
 

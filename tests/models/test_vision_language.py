@@ -28,6 +28,8 @@ ROWS = {
     "boxes": LAYOUTED,
     "connector": {"connector": "perceiver_encode", **LAYOUTED},
     "every second": {"cross_every": 2, "layers": 4},
+    "connector, every second": {"connector": "perceiver_encode", "cross_every": 2, "layers": 4},
+    "coca, mean": {"preset": "coca_decoder", "context_view": "mean"},
     "flamingo, every second": {"preset": "flamingo", "cross_every": 2, "layers": 4},
     "flamingo, truth": {"preset": "flamingo", "context_view": "truth"},
     "merged, truth": {"preset": "merged", "context_view": "truth"},
@@ -39,7 +41,7 @@ ROWS = {
 NAMES = [*presets.names(), *ROWS]
 BLIND = ("none",)
 # There is no map of single patches, or words read what is no patch as well.
-POOLED = ("none", "mean")
+POOLED = ("none", "mean", "coca, mean")
 
 
 def fields(name):

@@ -63,7 +63,7 @@ class CocaDecoder(PolicyModule):
     def __call__(
         self,
         x: Float[Array, "B T M"],
-        context: Float[Array, "I S N"] | ProjectedContext,
+        context: Float[Array, "I S N"] | ProjectedContext | None,
         *,
         mask: Mask | None = None,
         self_mask: Mask | None = None,
@@ -80,7 +80,7 @@ class CocaDecoder(PolicyModule):
           self_mask: what they may see of each other, besides being causal.
           query_positions: of the words, where the configuration has positions.
           observe: applied to every trace of the upper half.
-          **where: what else the upper `Stack` takes: `visible`, `key_positions`.
+          **where: what else the upper `Stack` takes: `contexts`, `visible`, `key_positions`.
 
         Returns:
           The stream, what the lower half made of the text alone, and what was observed.
