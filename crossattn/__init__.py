@@ -20,7 +20,7 @@ from crossattn.ops import (
     explain,
     merge_partials,
 )
-from crossattn.renamed import names
+from crossattn.renamed import former_names
 
 __all__ = [
     "AttentionTrace",
@@ -32,7 +32,9 @@ __all__ = [
     "merge_partials",
 ]
 
-__getattr__ = names(__name__, Trace="AttentionTrace", Blocks="BlockSizes", merge="merge_partials")
+__getattr__ = former_names(
+    __name__, Trace="AttentionTrace", Blocks="BlockSizes", merge="merge_partials"
+)
 
 # The one place that says it: the build reads it here, so that a bare source folder knows it, too.
 __version__ = "0.1.0"

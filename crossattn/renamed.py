@@ -6,12 +6,12 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["arguments", "method", "names", "warn"]
+__all__ = ["arguments", "former_names", "method", "warn"]
 
 Called = TypeVar("Called", bound=Callable[..., Any])
 
 
-def names(module: str, **new: str) -> Callable[[str], Any]:
+def former_names(module: str, **new: str) -> Callable[[str], Any]:
     """The `__getattr__` of a module of which some names have changed.
 
     Args:
@@ -19,7 +19,7 @@ def names(module: str, **new: str) -> Callable[[str], Any]:
       **new: the present name by the former one.
 
     Example:
-      >>> __getattr__ = names(__name__, Blocks="BlockSizes")
+      >>> __getattr__ = former_names(__name__, Blocks="BlockSizes")
     """
 
     def find(name: str) -> Any:

@@ -1,5 +1,6 @@
 """The wheel installs in a clean environment; README's commands and code run."""
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -109,3 +110,17 @@ def test_readme_targets_exist():
 def test_importing_the_operation_needs_no_flax():
     script = "import crossattn, sys; assert not {'flax', 'optax', 'orbax'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, timeout=300)
+
+
+# What every command, every benchmark has: protocols, not names of one thing.
+PROTOCOLS = {"Options", "configure", "main", "prepare"}
+
+
+def test_a_public_name_means_one_thing():
+    where = {}
+    for path in [*ROOT.glob("crossattn/**/*.py"), *ROOT.glob("experiments/*.py")]:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
+                where.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    clashes = {name: files for name, files in where.items() if len(files) > 1}
+    assert {name: files for name, files in clashes.items() if name not in PROTOCOLS} == {}

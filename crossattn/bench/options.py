@@ -15,7 +15,7 @@ from .shared_options import (
     Direction,
     PassOptions,
     ShapeOptions,
-    check_known,
+    check_choices,
     check_positive,
 )
 
@@ -40,8 +40,8 @@ class Attention(PassOptions):
 
     def check(self) -> None:  # noqa: D102 - as above
         super().check()
-        check_known("--peers", self.peers or (), GPU_PEERS)
-        check_known("--implementation", self.implementation, IMPLEMENTATIONS)
+        check_choices("--peers", self.peers or (), GPU_PEERS)
+        check_choices("--implementation", self.implementation, IMPLEMENTATIONS)
 
     def contestants(self, shape: Shape) -> dict[str, Any]:  # noqa: D102 - as above
         peers = self.peers
@@ -130,7 +130,7 @@ class Masks(PassOptions):
 
     def check(self) -> None:  # noqa: D102 - as above
         super().check()
-        check_known("--implementation", filter(None, (self.implementation,)), IMPLEMENTATIONS)
+        check_choices("--implementation", filter(None, (self.implementation,)), IMPLEMENTATIONS)
         for shape in self.parsed():
             if shape.S < masks.PARTS:
                 raise ValueError(f"the shape {shape} has fewer than {masks.PARTS} keys to hide")
@@ -159,7 +159,7 @@ class Length(BenchOptions):
 
     def check(self) -> None:  # noqa: D102 - as above
         super().check()
-        check_known("--implementation", filter(None, (self.implementation,)), IMPLEMENTATIONS)
+        check_choices("--implementation", filter(None, (self.implementation,)), IMPLEMENTATIONS)
         parse_shape(self.shape)
         if not self.sizes or min(self.sizes) < 1 or len(set(self.sizes)) < len(self.sizes):
             raise ValueError(f"--sizes takes different positive numbers, got {self.sizes}")

@@ -115,7 +115,7 @@ def check_positive(option: str, value: int) -> None:
         raise ValueError(f"{option} must be at least 1, got {value}")
 
 
-def check_known(option: str, given: Iterable[str], known: Iterable[str]) -> None:
+def check_choices(option: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Raise ValueError for a name that is not known."""
     for name in given:
         if name not in known:

@@ -37,7 +37,7 @@ __all__ = [
     "untied",
 ]
 
-__getattr__ = renamed.names(__name__, names="importable")
+__getattr__ = renamed.former_names(__name__, names="importable")
 
 
 def importable() -> tuple[str, ...]:

@@ -101,10 +101,10 @@ def line(size: int) -> Float[Array, "1 T 1"]:
     return jnp.arange(size, dtype=jnp.float32)[None, :, None]
 
 
-def grid(size: int, side: float) -> Float[Array, "1 T 2"]:
+def square(size: int, side: float) -> Float[Array, "1 T 2"]:
     """Coordinates of so many tokens, row by row, on a square of that side.
 
-    >>> grid(4, 8).tolist()
+    >>> square(4, 8).tolist()
     [[[2.0, 2.0], [2.0, 6.0], [6.0, 2.0], [6.0, 6.0]]]
     """
     columns = -(-size // round(size**0.5)) if size else 1
@@ -239,9 +239,9 @@ def _latents(s: Streams, block: BlockConfig, context: Array, mask: Mask) -> tupl
     where = {}
     if block.cross_attention.positions == "rotary":
         side = s.patches**0.5
-        keys = grid(s.patches, side)
+        keys = square(s.patches, side)
         rest = jnp.zeros((1, context.shape[1] - s.patches, 2))
-        where = {"query_positions": grid(s.config.latents, side)}
+        where = {"query_positions": square(s.config.latents, side)}
         where["key_positions"] = jnp.concatenate([keys, rest], axis=1)
     module = Latents(s.config.latents, reader, final_norm=True, name="connector")
     return module(context, mask=mask, observe=lambda trace: trace, **where)

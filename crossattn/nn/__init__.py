@@ -66,7 +66,7 @@ __all__ = [
     "low_rank",
 ]
 
-_present = renamed.names(__name__, FeedForward="MLP", Projected="ProjectedContext")
+_present = renamed.former_names(__name__, FeedForward="MLP", Projected="ProjectedContext")
 
 
 def __getattr__(name: str) -> Any:

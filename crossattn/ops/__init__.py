@@ -10,7 +10,7 @@ from crossattn.ops.kernels.block_sizes import BlockSizes
 from crossattn.ops.masks.mask import Mask
 from crossattn.ops.partials import merge_partials
 from crossattn.ops.trace.trace import AttentionTrace
-from crossattn.renamed import names
+from crossattn.renamed import former_names
 
 __all__ = [
     "AttentionTrace",
@@ -22,4 +22,6 @@ __all__ = [
     "merge_partials",
 ]
 
-__getattr__ = names(__name__, Trace="AttentionTrace", Blocks="BlockSizes", merge="merge_partials")
+__getattr__ = former_names(
+    __name__, Trace="AttentionTrace", Blocks="BlockSizes", merge="merge_partials"
+)

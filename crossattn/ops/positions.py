@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from crossattn.ops.reference import precision
-from crossattn.renamed import names
+from crossattn.renamed import former_names
 from crossattn.shapes import Array, Float
 
 __all__ = ["fourier", "grid_coordinates", "rotate", "sinusoids"]
 
-__getattr__ = names(__name__, grid="grid_coordinates")
+__getattr__ = former_names(__name__, grid="grid_coordinates")
 
 
 def grid_coordinates(*sizes: int) -> Float[Array, "T A"]:

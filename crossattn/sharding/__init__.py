@@ -29,4 +29,4 @@ __all__ = [
     "preset",
 ]
 
-__getattr__ = renamed.names(__name__, Layout="ContextParallel")
+__getattr__ = renamed.former_names(__name__, Layout="ContextParallel")

@@ -45,7 +45,9 @@ class TrainPrograms:
         self.model = steps.model_of(run, words, layout=parallel.layout(run))
         settings = run.optimizer
         optimizer = optimizer_of(settings, run.steps)
-        create = functools.partial(steps.create, self.model, optimizer, average=settings.ema > 0)
+        create = functools.partial(
+            steps.initial_state, self.model, optimizer, average=settings.ema > 0
+        )
         step = functools.partial(
             steps.train_step,
             self.model,

@@ -12,7 +12,7 @@ from crossattn.fields import changed, flat, positive, settle
 from crossattn.models.config import VisionLanguageConfig as Model
 from crossattn.train.former import FORMER_PARTS, present
 
-__getattr__ = renamed.names(__name__, Optimiser="Optimizer")
+__getattr__ = renamed.former_names(__name__, Optimiser="Optimizer")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,7 +105,7 @@ def losses(
     return loss, {"loss": loss, "accuracy": accuracy}
 
 
-def create(
+def initial_state(
     model: VisionLanguageDecoder, optimizer: Any, seed: Any, batch: Batch, *, average: bool = False
 ) -> State:
     """The state before the first step: a pure function of the seed and of the batch's shapes."""

@@ -16,7 +16,7 @@ from crossattn.models.vision_language import VisionLanguageDecoder
 from crossattn.nn import AttentionConfig, BlockConfig, ExtraKeys, Logits, low_rank, presets
 from crossattn.nn.block import Block
 from crossattn.sharding import PRESETS, Rule, make_mesh, partition
-from crossattn.train.step import create
+from crossattn.train.step import initial_state
 from tests.support.preset_calls import arguments
 
 SPLIT = {name: set(name.split("+")) & {"fsdp", "tensor"} for name in PRESETS}
@@ -37,7 +37,7 @@ def shapes(preset="encoder_decoder_pre", vocabulary=62, **fields):
         np.zeros((2, 5, 9), np.float32),
         np.zeros((2, 5, 3), np.float32),
     )
-    return jax.eval_shape(lambda: create(model, optax.adamw(0.1), 0, batch))
+    return jax.eval_shape(lambda: initial_state(model, optax.adamw(0.1), 0, batch))
 
 
 def specs(tree, line, rules, **options):

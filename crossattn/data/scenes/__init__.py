@@ -12,7 +12,7 @@ from crossattn.data.scenes.source import (
     draw_scenes,
     examples,
 )
-from crossattn.renamed import names
+from crossattn.renamed import former_names
 
 __all__ = [
     "CHANCE",
@@ -27,4 +27,4 @@ __all__ = [
     "examples",
 ]
 
-__getattr__ = names(__name__, generate="draw_scenes", PERCEPTIONS="IMAGE_ENCODERS")
+__getattr__ = former_names(__name__, generate="draw_scenes", PERCEPTIONS="IMAGE_ENCODERS")

@@ -18,7 +18,7 @@ from crossattn.shapes import Array
 
 __all__ = ["create_adapters", "merged"]
 
-__getattr__ = renamed.names(__name__, create="create_adapters")
+__getattr__ = renamed.former_names(__name__, create="create_adapters")
 ADAPTED = ("kernel", "embedding")
 
 
