@@ -1,7 +1,6 @@
 """What every module here is: a Linen module whose fields are checked when it is made."""
 
-from dataclasses import field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from flax import linen as nn
@@ -11,6 +10,12 @@ from crossattn.nn.choices import check_fields
 from crossattn.ops import BlockSizes
 from crossattn.shapes import Array
 from crossattn.sharding import ContextParallel
+
+# The same for a checker of types, which takes Linen's alone for one that makes fields of modules.
+if TYPE_CHECKING:
+    from flax.linen.module import module_field as field
+else:
+    from dataclasses import field
 
 __all__ = ["KERNEL_INIT", "Module", "PolicyModule"]
 
