@@ -9,7 +9,8 @@ Command:   python -m experiments.ablate easy_vqa
 
 from dataclasses import replace
 
-from crossattn.train.run import Data, Optimizer, Run
+from crossattn.data.sources import PictureData
+from crossattn.train.run import Optimizer, Run
 from crossattn.train.suite import Suite
 
 from .fusion import MODEL
@@ -19,7 +20,7 @@ SUITE = Suite(
     name="easy_vqa",
     title="the fusion rows on real images and questions (easy-VQA)",
     base=Run(
-        data=Data(source="easy_vqa", images=0, evaluation_images=0, texts_per_image=4, flip=True),
+        data=PictureData("easy_vqa", images=0, evaluation_images=0, texts_per_image=4, flip=True),
         model=replace(MODEL, image_encoder="window"),
         optimizer=Optimizer(learning_rate=1e-3),
         steps=2_500,

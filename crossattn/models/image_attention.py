@@ -45,6 +45,7 @@ class ImageAttention:
     def _weights(self):
         """Of the patches, and their sum where it is not 1."""
         if self.shared:
+            assert self.through is not None
             words = self.trace.weights()[:, :, : -self.shared, -self.shared :]
             patches = self.through.weights()[:, :, -self.shared :].mean(1)
             weights = jnp.einsum("bhtr,brs->bhts", words, patches)

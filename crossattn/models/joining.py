@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +126,7 @@ def decoded(model: nn.Module, s: Streams, block: BlockConfig | None = None, inne
       The words, and what was observed.
     """
     config = s.config
-    block = block or config.block
+    block = block or cast(BlockConfig, config.block)
     words, keys = s.positions(model, block)
     where: dict[str, Any] = {"self_mask": Mask.causal(0), "mask": _truth(s)}
     where |= {"visible": s.each(s.visible), "query_positions": words}
@@ -197,7 +197,7 @@ class SparseBlock(PolicyModule):
         own = {name: where[name] for name in ("self_mask", "query_positions")}
         for number in range(1, self.every):
             x, _ = Block(*sizes, text, **self.policy, name=f"text{number}")(x, None, **own)
-        return x, trace
+        return x, cast(AttentionTrace, trace)
 
 
 def _truth(s: Streams, texts: int | None = None) -> Mask | None:
@@ -213,14 +213,14 @@ def _truth(s: Streams, texts: int | None = None) -> Mask | None:
 
 def connected(model: nn.Module, s: Streams) -> tuple[Array, Any]:
     """Learned latents read what each layer sees, once where all see the same; words read them."""
-    config = s.config
+    config, own = s.config, cast(BlockConfig, s.config.block)
     name = config.connector or config.preset
-    decoder = config.block if config.connector else presets.config("encoder_decoder_pre")
-    block = presets.config(name) if config.connector else config.block
-    mlp = dataclasses.replace(decoder.mlp, expansion=config.block.mlp.expansion)
+    decoder = own if config.connector else presets.config("encoder_decoder_pre")
+    block = presets.config(name) if config.connector else own
+    mlp = dataclasses.replace(decoder.mlp, expansion=own.mlp.expansion)
     decoder = dataclasses.replace(decoder, mlp=mlp)
     if config.connector:
-        mlp = dataclasses.replace(block.mlp, expansion=config.block.mlp.expansion)
+        mlp = dataclasses.replace(block.mlp, expansion=own.mlp.expansion)
         block = dataclasses.replace(block, mlp=mlp)
     layers, flat = s.visible.shape[0], lambda leaf: leaf.reshape(-1, *leaf.shape[2:])
     context = flat(jnp.broadcast_to(s.context, (layers, *s.context.shape)))

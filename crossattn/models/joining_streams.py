@@ -2,7 +2,7 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from flax import linen as nn
 from crossattn.models.joining import Streams
 from crossattn.nn import presets
 from crossattn.nn.block import Block
-from crossattn.nn.config import ResidualConfig, TwoStreamConfig
+from crossattn.nn.config import BlockConfig, ResidualConfig, TwoStreamConfig
 from crossattn.nn.families.bottleneck import BottleneckLayer
 from crossattn.nn.families.ip_adapter import DecoupledAttention
 from crossattn.nn.families.prefix import Prefix
@@ -29,12 +29,12 @@ Result = tuple[Array, Any]
 
 def two_streams(model: nn.Module, s: Streams) -> Result:
     """Every text has a context stream of its own from where that has read the text."""
-    block = _with_text(s.config.block)
+    block = _with_text(cast(TwoStreamConfig, s.config.block))
     words, keys = s.positions(model, block)
     where: dict[str, Any] = {"self_mask": Mask.causal(0)}
     if words is not None:
         where |= {"x_positions": words, "context_positions": keys}
-    towers = _towers(s) if "link" in block.order else None
+    towers = _towers(s, block.mlp.expansion) if "link" in block.order else None
 
     def step(layer, streams, prompt, visible, towers, last=False):
         seen = _repeated(visible, streams[1].shape[0])
@@ -65,7 +65,7 @@ def prefixed(model: nn.Module, s: Streams) -> Result:
         )
         return streams, s.look(trace)
 
-    make = partial(Prefix, *s.sizes, s.config.block, **s.policy)
+    make = partial(Prefix, *s.sizes, cast(BlockConfig, s.config.block), **s.policy)
     return _run(s, make, step, (s.each(s.visible),))
 
 
@@ -99,9 +99,9 @@ def _with_text(block: TwoStreamConfig) -> TwoStreamConfig:
     )
 
 
-def _towers(s: Streams) -> tuple[Array, Array]:
+def _towers(s: Streams, expansion: float) -> tuple[Array, Array]:
     """States of a stack of text and of one of context after each layer (BridgeTower)."""
-    mlp = dataclasses.replace(presets.TEXT.mlp, expansion=s.config.block.mlp.expansion)
+    mlp = dataclasses.replace(presets.TEXT.mlp, expansion=expansion)
     block = dataclasses.replace(presets.TEXT, mlp=mlp)
 
     def step(layer, x, visible):
@@ -126,7 +126,7 @@ def bottlenecked(model: nn.Module, s: Streams) -> Result:
     patches is the product of both, and there is one less of them than there are layers.
     """
     (B, _, M), R, L = s.x.shape, s.config.latents, s.config.layers
-    start = nn.initializers.normal(0.02)
+    start, block = nn.initializers.normal(0.02), cast(TwoStreamConfig, s.config.block)
     shared = learned(model, "shared_tokens", start, (R, M)).astype(s.x.dtype)
     shared = jnp.broadcast_to(shared[None], (B, R, M))
     context = jnp.where(s.visible.any(0)[..., None], s.context, 0)
@@ -134,7 +134,7 @@ def bottlenecked(model: nn.Module, s: Streams) -> Result:
     seen = s.each(s.visible)
     for number in range(L):
         last = number == L - 1
-        layer = BottleneckLayer(*s.sizes, s.config.block, name=f"stack{number}", **s.policy)
+        layer = BottleneckLayer(*s.sizes, block, name=f"stack{number}", **s.policy)
 
         def step(layer, streams, shared, visible, prompt, last=last):
             return layer(

@@ -93,10 +93,10 @@ class CrossAttention(PolicyModule):
             raise ValueError("attention drops nothing itself: give dropout= to its block")
         made_in = self.param_dtype
         dense = partial(Dense, **self.dense_policy)
-        self.query = dense(H * D, use_bias="q" in biased)
-        self.key = dense(K * D, use_bias="k" in biased)
-        self.value = dense(K * self.read, use_bias="v" in biased)
-        self.out = dense(self.width, use_bias="o" in biased)
+        self.query = dense(features=H * D, use_bias="q" in biased)
+        self.key = dense(features=K * D, use_bias="k" in biased)
+        self.value = dense(features=K * self.read, use_bias="v" in biased)
+        self.out = dense(features=self.width, use_bias="o" in biased)
         if self.logits.norm is not None:
             self.query_norm = Norm(self.logits.norm, self.logits.epsilon, made_in)
             self.key_norm = Norm(self.logits.norm, self.logits.epsilon, made_in)

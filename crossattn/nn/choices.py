@@ -61,7 +61,7 @@ def check_fields(settings: Any) -> None:
                 _check_number(what, one, field)
 
 
-def _kinds(kind: Any) -> tuple[Any, ...]:
+def _kinds(kind: Any) -> tuple[type, ...]:
     """The classes that a type lists, () where it lists something else as well."""
     kinds = get_args(kind) or (kind,)
     return kinds if all(isinstance(one, type) for one in kinds) else ()

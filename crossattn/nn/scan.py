@@ -103,7 +103,7 @@ def scan_ends(
         kept.append(jax.tree.map(lambda leaf: leaf[None], one))
     if last > first:
         inner = jax.tree.map(lambda leaf: leaf[first:last], own)
-        depth = {"layers": last - first, "remat": remat}
+        depth: dict[str, Any] = {"layers": last - first, "remat": remat}
         carry, several = scan_layers(step, make(name=name), carry, shared, inner, **depth)
         kept.append(several)
     final = recomputed(partial(step, last=True), remat)

@@ -106,7 +106,7 @@ class Stack(PolicyModule):
         if isinstance(context, ProjectedContext):
             context, contexts = None, context
         shared, own = (context, mask, where), (contexts, visible, others)
-        depth = {"layers": self.layers, "remat": self.remat}
+        depth: dict[str, Any] = {"layers": self.layers, "remat": self.remat}
         return scan_layers(step, self.blocks, x, (shared,), (own,), **depth)
 
     def project(

@@ -46,7 +46,7 @@ class BidirectionalAttention(PolicyModule):
 
     def setup(self):  # noqa: D102 - Linen calls it
         inner = self.heads * (self.head_size or self.width // self.heads)
-        dense = partial(Dense, **self.dense_policy)
+        dense = lambda features: Dense(features, **self.dense_policy)
         self.reference, self.context_reference = dense(inner), dense(inner)
         self.value, self.context_value = dense(inner), dense(inner)
         self.out, self.context_out = dense(self.width), dense(self.context_width or self.width)

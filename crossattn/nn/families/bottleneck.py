@@ -75,7 +75,7 @@ class BottleneckLayer(PolicyModule):
         context, other, trace_back = self._one(self.context, streams[1], shared, masks)
         return (x, context), (one + other) / 2, (trace, trace_back)
 
-    def _one(self, side, stream, shared, masks):
+    def _one(self, side, stream, shared, masks: tuple[Mask | None, Mask | None, Mask | None]):
         (B, T, _), R = stream.shape, shared.shape[1]
         y = jnp.concatenate([stream, shared], axis=1)
         y, trace = side.reads_itself(y, _with_shared(*masks, B, T, R))

@@ -94,7 +94,7 @@ class Prefix(PolicyModule):
         seen = combine_masks(self_mask or Mask.causal(0), x_mask)
         x = zero_masked(x, x_mask, x.shape[1])
         context = zero_masked(context, context_mask, context.shape[1])
-        shown = combine_masks(context_mask, readable)
+        shown: Mask | None = combine_masks(context_mask, readable)
         context, there = self._read_itself(context, shown, context_positions, context_after)
         there, shown = spread(there, shown, x.shape[0])
         there = replace(there, mask=shown)

@@ -35,12 +35,12 @@ class QFormerLayer(PolicyModule):
     def setup(self):  # noqa: D102 - Linen calls it
         config, policy = self.config, self.policy
         attention = partial(CrossAttention, self.width, self.heads, **self.attention_policy)
-        residual, mlp = partial(Residual, **policy), partial(MLP, **fields_of(config.mlp), **policy)
-        self.self_residual = residual(config.residual)
+        join, mlp = partial(Residual, **policy), partial(MLP, **fields_of(config.mlp), **policy)
+        self.self_residual = join(config=config.residual)
         self.self_attention = attention(**fields_of(config.self_attention))
-        self.cross_residual = residual(config.cross_residual or config.residual)
+        self.cross_residual = join(config=config.cross_residual or config.residual)
         self.cross_attention = attention(**fields_of(config.cross_attention))
-        self.mlp_residual, self.text_mlp_residual = (residual(config.residual) for _ in range(2))
+        self.mlp_residual, self.text_mlp_residual = (join(config=config.residual) for _ in range(2))
         self.mlp, self.text_mlp = mlp(), mlp()
 
     def __call__(

@@ -34,15 +34,15 @@ class Stream(PolicyModule):
         config, width, heads = self.config, self.width, self.heads
         residual = partial(Residual, **self.policy)
         attention = partial(CrossAttention, width, heads, **self.attention_policy)
-        self.self_residual = residual(config.self_residual or config.residual)
+        self.self_residual = residual(config=config.self_residual or config.residual)
         self.self_attention = attention(**fields_of(config.self_attention))
-        self.cross_residual = residual(config.cross_residual or config.residual)
+        self.cross_residual = residual(config=config.cross_residual or config.residual)
         cross = fields_of(config.cross_attention)
         if config.inner != 1:
             cross["head_size"] = exchange_head_size(config, width, heads)
         self.cross_attention = attention(**cross)
         mlps = range(config.order.count("mlp"))
-        self.mlp_residual = [residual(config.residual) for _ in mlps]
+        self.mlp_residual = [residual(config=config.residual) for _ in mlps]
         self.mlp = [MLP(**fields_of(config.mlp), **self.policy) for _ in mlps]
         norm = config.residual.norm_kind, config.residual.epsilon, self.param_dtype
         if "norm" in config.order:

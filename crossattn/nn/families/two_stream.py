@@ -121,11 +121,11 @@ class TwoStreams(PolicyModule):
         streams, towers = promoted(self.dtype, tuple(streams), towers)
         self._check((x_positions, context_positions), towers)
         positions, sides = (x_positions, context_positions), self._sides
-        seen = lambda pair: [
+        zeroed = lambda pair: [
             zero_masked(stream, mask, stream.shape[1])
             for stream, mask in zip(pair, (x_mask, context_mask), strict=True)
         ]
-        pair, joined = seen(streams), () if towers is None else seen(towers)
+        pair, joined = zeroed(streams), () if towers is None else zeroed(towers)
         old = list(pair)
         here, there = combine_masks(x_mask), combine_masks(context_mask, readable)
         own = combine_masks(here, self_mask), there

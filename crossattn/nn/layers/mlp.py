@@ -38,7 +38,7 @@ class MLP(PolicyModule):
         """Map each token by itself."""
         hidden = round(self.expansion * x.shape[-1])
         dense = partial(Dense, use_bias=self.use_bias, **self.dense_policy)
-        wide = ACTIVATIONS[self.activation](dense(hidden, name="up")(x))
+        wide = ACTIVATIONS[self.activation](dense(features=hidden, name="up")(x))
         if self.gated:
-            wide = wide * dense(hidden, name="times")(x)
-        return dense(x.shape[-1], name="down")(self.dropped(wide))
+            wide = wide * dense(features=hidden, name="times")(x)
+        return dense(features=x.shape[-1], name="down")(self.dropped(wide))

@@ -120,7 +120,7 @@ def build(
         raise ValueError("ip_adapter is one attention, not a layer: leave layers out")
     if remat is not None and layers is None and "layers" not in preset.sizes:
         raise ValueError("remat: a field of stacks, give layers as well")
-    sizes = {**preset.sizes, "width": width, "heads": heads}
+    sizes: dict[str, Any] = {**preset.sizes, "width": width, "heads": heads}
     if layers is not None or "layers" in sizes:
         sizes |= {"layers": layers or sizes["layers"], "remat": remat}
     return FAMILIES[preset.family](preset.config if config is None else config, sizes | policy)
