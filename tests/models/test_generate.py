@@ -283,9 +283,9 @@ def test_the_past_of_beams_is_found_on_its_own_axis():
     plain, prompt = tables(0)[0], np.array([[2, 3], [4, 5]], np.int32)
 
     def through(cache, tokens, position):
-        cache = cache.keys[:, 0, :, 0].astype(jnp.int32)[None]
-        logits, cache, _ = toy(jnp.asarray(plain))(cache, tokens, position)
-        keys = jnp.broadcast_to(cache[0, :, None, :, None], cache.keys.shape).astype(jnp.float32)
+        texts = cache.keys[:, 0, :, 0].astype(jnp.int32)[None]
+        logits, texts, _ = toy(jnp.asarray(plain))(texts, tokens, position)
+        keys = jnp.broadcast_to(texts[0, :, None, :, None], cache.keys.shape).astype(jnp.float32)
         return logits, KVCache(keys, keys), None
 
     keys = jnp.zeros((4, 4, P + LENGTH, 1))
