@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 .PHONY: help setup ablate test test-all lint format test-stacks test-slurm clean
 help:
 	@echo "make setup        create $(VENV) with everything that the other targets need"
-	@echo "make ablate       the headline suite: fusion, 5 seeds, about 18 minutes on 2 CPU cores"
+	@echo "make ablate       the headline suite: fusion, 5 seeds, 12 minutes on 2 CPU cores"
 	@echo "make test         the test suite without what is marked slow"
 	@echo "make test-all     the whole test suite"
 	@echo "make lint         ruff and mypy"
