@@ -15,6 +15,7 @@ python -m experiments.ablate ./mine.py                               (a suite of
 import dataclasses
 import functools
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -201,7 +202,8 @@ def work(
 ) -> str:
     """Run what is not finished, a variant per device or as jobs; returns what it ran on.
 
-    The report is there from the first finished variant on, and written again after each.
+    The report is there from the first finished variant on, and written again after others, as
+    long as that takes at most a tenth of the time.
     """
     todo = left_to_run(suite, folder, options.seeds)
     runs = sum(len(seeds) for _, seeds in todo)
@@ -210,8 +212,14 @@ def work(
     if options.launch.elsewhere:
         return launch_suite(suite, folder, options.seeds, options.launch, COMMAND)
 
+    due = 0.0
+
     def renew(notify: Callable[[str], None]) -> None:
+        nonlocal due
+        if (began := time.monotonic()) < due:
+            return
         path, results = render(describe_devices())
+        due = began + 10 * (time.monotonic() - began)
         done, wanted = len(results["runs"]), len(suite.variants) * options.seeds
         notify(f"{done} of {wanted} runs are finished, report so far: {printable(path)}")
 
