@@ -93,13 +93,14 @@ def png(figure: Figure) -> bytes:
 
 
 def style_of(index: int) -> tuple[str, str]:
-    """Colour and marker of the variant at a place in its suite.
+    """Colour and marker of the variant at a place in its suite, different ones for 64.
 
     Example:
-        >>> style_of(0), style_of(8) == style_of(0)
-        (('#000000', 'o'), True)
+        >>> style_of(0), style_of(8), len({style_of(index) for index in range(64)})
+        (('#000000', 'o'), ('#000000', 's'), 64)
     """
-    return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    shift, colour = divmod(index, len(COLOURS))
+    return COLOURS[colour], MARKERS[(colour + shift) % len(MARKERS)]
 
 
 def tidy(axes: Any) -> None:
