@@ -104,7 +104,7 @@ def line(size: int) -> Float[Array, "1 T 1"]:
 def square(size: int, side: float) -> Float[Array, "1 T 2"]:
     """Coordinates of so many tokens, row by row, on a square of that side.
 
-    >>> square(4, 8).tolist()
+    >>> square(4, 8.0).tolist()
     [[[2.0, 2.0], [2.0, 6.0], [6.0, 2.0], [6.0, 6.0]]]
     """
     columns = -(-size // round(size**0.5)) if size else 1

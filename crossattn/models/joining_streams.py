@@ -99,7 +99,7 @@ def _with_text(block: TwoStreamConfig) -> TwoStreamConfig:
     )
 
 
-def _towers(s: Streams, expansion: float) -> tuple[Array, Array]:
+def _towers(s: Streams, expansion: float | int) -> tuple[Array, Array]:
     """States of a stack of text and of one of context after each layer (BridgeTower)."""
     mlp = dataclasses.replace(presets.TEXT.mlp, expansion=expansion)
     block = dataclasses.replace(presets.TEXT, mlp=mlp)

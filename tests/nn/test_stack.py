@@ -62,10 +62,11 @@ def test_a_layer_sees_what_it_may_and_reads_a_context_of_its_own(stack):
     seen = jnp.ones((L, B, S), bool).at[0, :, 2:].set(False).at[1, 1].set(False)
     each = jnp.stack([context, context + 1.0])
     run = jax.jit(
-        lambda seen, context: module.apply(
+        lambda seen, contexts: module.apply(
             params,
             x,
-            context,
+            None,
+            contexts=contexts,
             visible=seen,
             others=jnp.arange(L),
             observe=lambda trace, layer: (trace.weights(), layer),
