@@ -12,6 +12,7 @@
 """
 
 from crossattn.ops import (
+    FORMER,
     AttentionTrace,
     BlockSizes,
     Mask,
@@ -32,9 +33,7 @@ __all__ = [
     "merge_partials",
 ]
 
-__getattr__ = former_names(
-    __name__, Trace="AttentionTrace", Blocks="BlockSizes", merge="merge_partials"
-)
+__getattr__ = former_names(__name__, **FORMER)
 
 # The one place that says it: the build reads it here, so that a bare source folder knows it, too.
 __version__ = "0.1.0"

@@ -22,6 +22,5 @@ __all__ = [
     "merge_partials",
 ]
 
-__getattr__ = former_names(
-    __name__, Trace="AttentionTrace", Blocks="BlockSizes", merge="merge_partials"
-)
+FORMER = {"Trace": "AttentionTrace", "Blocks": "BlockSizes", "merge": "merge_partials"}
+__getattr__ = former_names(__name__, **FORMER)

@@ -23,13 +23,14 @@ def exhibit_rows(examples: Examples) -> np.ndarray:
 
 
 def exhibit_words(examples: Examples) -> np.ndarray:
-    """Words (E, T) whose attention is worth a picture: those that have a region.
+    """Words (E, T) whose attention is worth a picture: names and answers that have a region.
 
-    Where no word has one, because the data know none, answers; where nothing is asked, all words of
+    Where none has one, because the data know none, answers; where nothing is asked, all words of
     captions. The first token is left out: no position predicts it and it is no word.
     """
     answers = np.arange(examples.tokens.shape[1]) == examples.answer[:, None]
-    for found in (examples.grounded.any(axis=-1), answers, examples.target):
+    named = (examples.naming() | answers) & examples.grounded.any(axis=-1)
+    for found in (named, answers, examples.target):
         words = np.array(found)
         words[:, 0] = False
         if words.any():

@@ -114,7 +114,7 @@ class CocaDecoder(PolicyModule):
         mask: Mask | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T M"], tuple[KVCache, KVCache], Any]:
-        """The next words; arguments and results as those of `Stack.step`."""
+        """The next words; arguments and results as those of `Stack.decode_step`."""
         lower, upper = cache
         text, lower, _ = self.text.decode_step(x, None, lower, position)
         how: Any = {"mask": mask, "observe": observe}

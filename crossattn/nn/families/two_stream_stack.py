@@ -118,7 +118,7 @@ class StreamStack(Module):
         x_positions: Float[Array, "_ T _"] | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T M"], KVCache, Any]:
-        """The next words behind a prefix; arguments and results as those of `Stack.step`."""
+        """The next words behind a prefix; arguments and results as those of `Stack.decode_step`."""
 
         def step(layer, x, where, own):
             x, cache, trace = layer.decode_step(x, *own, **where)
