@@ -40,12 +40,12 @@ def two_streams(model: nn.Module, s: Streams) -> Result:
         seen = _repeated(visible, streams[1].shape[0])
         if towers is not None:
             towers = towers[0], _repeated(towers[1], streams[1].shape[0])
-            where["towers"] = towers
         streams, (trace, _) = layer(
             streams,
             readable=Mask.keys(seen),
             context_to_x_mask=Mask.keys(prompt),
             context_after=not last,
+            towers=towers,
             **where,
         )
         return streams, s.look(trace)
