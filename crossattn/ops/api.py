@@ -151,6 +151,7 @@ def explain(
         chosen, when, passed = dispatch.choose_kernel(platform, call)
         lines.append(f"{platform}: {chosen.label} ({when})")
         lines += [f"  not {row.found.name}: {why} ({row.when})" for row, why in passed]
+        lines += [f"  assumed: {what}" for what in [chosen.assumed()] if what]
     return "\n".join(lines)
 
 

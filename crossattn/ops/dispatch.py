@@ -15,18 +15,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from crossattn.ops import kernels, reference
-from crossattn.ops.kernels import dense
+from crossattn.ops.kernels import dense, split_kv
 from crossattn.ops.kernels.any_size import EITHER
 from crossattn.ops.kernels.block_sizes import BlockSizes
 from crossattn.ops.kernels.chunked import ChunkedKernel
-from crossattn.ops.kernels.protocol import AttentionCall, Kernel
+from crossattn.ops.kernels.protocol import AttentionCall, Kernel, RefusalError
 from crossattn.ops.sizes import all_known
 
 __all__ = ["IMPLEMENTATIONS", "TABLE", "RefusalError", "Row", "choose_kernel", "plan", "register"]
-
-
-class RefusalError(ValueError):
-    """Raised where an implementation cannot take a call; its text is the reason."""
 
 
 IMPLEMENTATIONS: dict[str, Kernel] = {}  # by the names that users write
@@ -62,7 +58,7 @@ class Row(NamedTuple):
 
 _ALWAYS = ("otherwise", lambda n: True)
 _UNKNOWN = ("B, T or S is symbolic: right for any size", lambda n: not n.known)
-# On every platform before its own rows.
+# On every platform before its own rows, but for fused kernels that read such keys without a copy.
 FIRST = (
     Row(
         "xla",
@@ -72,8 +68,20 @@ FIRST = (
     Row(EITHER, *_UNKNOWN),
     Row("xla", *_UNKNOWN),
 )
+# Measured on an H200, bfloat16, ms forward, forward + backward (cuDNN in parts | whole):
+#   (B, T, S, H, D) = (1, 64, 16384, 16, 128)   0.096, 0.228 | 0.201, 0.368
+#   (1, 32, 62208, 9, 128)                      0.133, 0.383 | 0.727, 1.028
+#   (1, 64, 16384, 32 over 8, 128)              0.100, 0.393 | 0.200, 0.578
+# Between S = 2304, where 512 tiles took cuDNN whole 0.105, and 16384 nothing was measured.
+LONG_CONTEXT = 4096
+PROCESSORS = 132  # of an H100 or H200; cuDNN's forward kernel gives each a tile of 128 queries
+_FEW_TILES = (
+    f"S >= {LONG_CONTEXT} and B H ceil(T / 128) < {PROCESSORS}: fewer tiles than processors",
+    lambda n: n.known and n.S >= LONG_CONTEXT and n.tiles < PROCESSORS,
+)
 TABLE: dict[str, tuple[Row, ...]] = {
     "cpu": (
+        *FIRST,
         Row(
             "xla",
             "up to 2^18 scores and 2^18 keys x heads x size: they stay in the cache",
@@ -88,21 +96,24 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row("chunked", *_ALWAYS),
     ),
     "cuda": (
-        Row(
-            "split_kv",
-            "S >= 4096 and B H ceil(T / 128) < 132: fewer tiles than processors",
-            lambda n: n.S >= 4096 and n.tiles < 132,
-        ),
-        Row("cudnn", "S >= 512 and T >= 128", lambda n: n.S >= 512 and n.T >= 128),
+        Row(split_kv.AROUND_CUDNN, *_FEW_TILES),
+        # It won at every size measured on an H200, T = 32 to 32,760 and S = 77 to 62,208: ms of
+        # the best other row | cuDNN, forward, at (32, 64, 2304, 16, 64) 1.04 | 0.105, at
+        # (16, 4096, 77, 8, 64) 0.571 | 0.098, at (64, 32, 576, 12, 64) 0.184 | 0.137.
+        Row("cudnn", "half precision of any sizes", lambda n: n.known),
+        *FIRST,
+        Row("split_kv", *_FEW_TILES),
         Row("xla", "up to 2^22 scores", lambda n: n.scores <= 2**22),
         Row("chunked", *_ALWAYS),
     ),
     "tpu": (
+        *FIRST,
         Row("splash", "S >= 1024 and T >= 16", lambda n: n.S >= 1024 and n.T >= 16),
         Row("xla", "up to 2^20 scores", lambda n: n.scores <= 2**20),
         Row("chunked", *_ALWAYS),
     ),
     "default": (
+        *FIRST,
         Row("xla", "up to 2^20 scores", lambda n: n.scores <= 2**20),
         Row("chunked", *_ALWAYS),
     ),
@@ -127,13 +138,13 @@ def plan(call: AttentionCall, implementation: str | BlockSizes | None) -> tuple[
 def choose_kernel(platform: str, call: AttentionCall) -> tuple[Kernel, str, list[tuple[Row, str]]]:
     """The kernel for a platform, when it is taken, and why each row above it was not."""
     passed: list[tuple[Row, str]] = []
-    for row in (*FIRST, *TABLE[platform]):
+    for row in TABLE[platform]:
         if row.covers(call):
             reason = row.found.unsupported(call)
             if reason is None:
                 return row.found.fitted(platform, call), row.when, passed
             passed.append((row, reason))
-        elif row not in FIRST:
+        elif row not in FIRST and call.known:
             passed.append((row, "not its range"))
     return dense.KERNEL, "it refuses nothing", passed
 

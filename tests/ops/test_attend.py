@@ -344,5 +344,5 @@ def test_few_queries_of_a_cache_are_read_densely():
     symbolic = shape(*jax.export.symbolic_shape("B, S"), 8, 64)
     for queries, keys in ((q, k), (shape(symbolic.shape[0], 8, 8, 64), symbolic)):
         lines = explain(queries, keys, keys, heads_first=True).splitlines()
-        assert [said in line for line in lines] == [True] * 4
+        assert [said in line for line in lines if line[0] != " "] == [True] * 4
     assert "cpu: chunked" in explain(shape(16, 9, 8, 64), k, k, heads_first=True)

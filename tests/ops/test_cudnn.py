@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from crossattn import Mask
+from crossattn import Mask, attention
 from crossattn.ops import reference
 from crossattn.ops.kernels import cudnn
 from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs
@@ -187,8 +187,7 @@ def test_the_program_calls_cudnn_as_jax_does(monkeypatch, lengths, band, options
 
 
 def calls(f, arrays):
-    text = jax.jit(f).trace(arrays).lower(lowering_platforms=("cuda",)).as_text()
-    return [re.sub(r"%\w+(#\d+)?", "", x) for x in text.splitlines() if "@__cudnn$" in x]
+    return [re.sub(r"%\w+(#\d+)?", "", x) for x in lines(f, arrays) if "@__cudnn$" in x]
 
 
 def refused(*, q=(1, 4, 2, 8), k=(1, 6, 2, 8), dtype=jnp.bfloat16, mask=NONE, bias=None, cap=None):
@@ -207,7 +206,8 @@ LENGTHS = Mask.lengths(key=np.array([3]))
         ({"mask": Mask.window(1, 0, 0)}, None),
         ({"mask": Mask.window(None, 9, 0)}, None),  # hides nothing
         ({"q": (1, 5, 2, 121), "k": (1, 7, 2, 121)}, None),
-        ({"q": (1, 5, 2, 129), "k": (1, 7, 2, 129)}, "head dim"),
+        ({"q": (1, 5, 2, 249), "k": (1, 7, 2, 249)}, None),
+        ({"q": (1, 5, 2, 257), "k": (1, 7, 2, 257)}, "heads of more than 256"),
         ({"dtype": jnp.float32}, "float32: cuDNN computes in bfloat16 and float16"),
         ({"k": (1, 0, 2, 8)}, "size 0"),
         ({"cap": 1.5}, "soft-cap"),
@@ -220,18 +220,30 @@ LENGTHS = Mask.lengths(key=np.array([3]))
         ({"mask": Mask.window(1, 0, 0), "q": (1, 9, 2, 8)}, "more queries than keys"),
     ],
 )
-def test_refusals_say_why(monkeypatch, call, reason):
-    monkeypatch.setattr(cudnn.library.module, "check_cudnn_version", lambda: 91000)
-    monkeypatch.setattr(cudnn.library.module, "check_compute_capability", lambda c: c == "8.0")
+def test_refusals_say_why(call, reason):
     found = refused(**call)
     assert found == reason if reason is None else reason in found
 
 
-def test_a_machine_without_a_gpu_is_a_refusal(monkeypatch):
-    def missing():
-        raise RuntimeError("cuDNN is not detected.")
+@pytest.mark.parametrize("heads_first", [False, True])
+@pytest.mark.parametrize("axis", [None, 1])
+def test_vmap_makes_the_batch_larger(axis, heads_first):
+    """Over whichever axis, and with arrays that are not mapped: the calls are those of a batch."""
+    q, k = (jax.ShapeDtypeStruct(x, jnp.bfloat16) for x in ((3, 4, 5, 2, 8), (3, 6, 2, 8)))
+    key = jax.ShapeDtypeStruct((3,) if axis is None else (3, 5), jnp.int32)
 
-    monkeypatch.setattr(cudnn.library.module, "check_cudnn_version", missing)
-    assert "pip install 'crossattn[cuda]'" in refused()
-    monkeypatch.setattr(cudnn.library.module, "check_cudnn_version", lambda: 91000)
-    assert "8.0" in refused()  # this process runs on a CPU
+    def loss(q, k, key):
+        mask = Mask.lengths(key=key)
+        return attention(q, k, k, mask=mask, heads_first=heads_first).astype(jnp.float32).sum()
+
+    mapped = jax.vmap(jax.grad(loss, (0, 1)), (2, None, axis))
+    found = [line for line in lines(mapped, q, k, key) if "@__cudnn$" in line]
+    queries, keys = ("2x4", "2x6") if heads_first else ("4x2", "6x2")
+    batches = {(f"tensor<15x{n}x8xbf16>" in line) for line in found for n in (queries, keys)}
+    assert (len(found), batches) == (2, {True})
+    assert not any(re.search(r"tensor<3x\d", line) for line in found)
+
+
+def lines(f, *given):
+    text = jax.jit(f).trace(*given).lower(lowering_platforms=("cuda",)).as_text()
+    return text.splitlines()

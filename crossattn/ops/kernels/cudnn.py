@@ -14,13 +14,14 @@ keys; a cotangent of lse takes it a second time, see `_of_lse`.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.kernels.private import PrivateModule, no_axis
+from crossattn.ops.kernels import cuda_target
+from crossattn.ops.kernels.cudnn_primitives import CALLED, call_primitive, library
+from crossattn.ops.kernels.private import no_axis
 from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Gradients, Kernel
 from crossattn.ops.masks import lowering
 from crossattn.ops.masks.mask import Mask
@@ -30,9 +31,10 @@ from crossattn.shapes import Array
 
 __all__ = ["KERNEL"]
 
-library = PrivateModule("jax._src.cudnn.fused_attention_stablehlo")
-CALLED = "dot_product_attention", "_dot_product_attention_bwd_p_wrapper", "MaskType"
-
+ELSEWHERE = (
+    "cudnn runs on NVIDIA GPUs only: leave `implementation` out, which takes what suits each "
+    "platform, or pip install 'crossattn[cuda]' on a machine with a GPU"
+)
 LANES = 8  # head sizes are multiples of it
 EVEN = 2  # and T and S of this: jax refuses the gradient of odd ones
 
@@ -45,6 +47,8 @@ class CudnnKernel(Kernel):
     >>> KERNEL.unsupported(AttentionCall(x, x, x, Mask(), None, None, 0.125, None))
     'float32: cuDNN computes in bfloat16 and float16'
     """
+
+    refuses: bool = False  # whether programs for other platforms may meet it
 
     name = "cudnn"
     summary = "cuDNN's fused attention on NVIDIA GPUs, through jax.nn"
@@ -66,11 +70,19 @@ class CudnnKernel(Kernel):
             return (
                 "a bias: cuDNN wants it written out for T x S, and not for all shapes its gradient"
             )
-        return _refuse_mask(call.mask, call.T, call.S) or _refuse_machine(call.q, call.k, call.v)
+        width = _width(call.q, call.v)
+        q, v = (jax.ShapeDtypeStruct((*x.shape[:3], width), x.dtype) for x in (call.q, call.v))
+        return _refuse_mask(call.mask, call.T, call.S) or cuda_target.refusal(q, v)
+
+    def fitted(self, platform: str, call: AttentionCall) -> Kernel:
+        return dataclasses.replace(self, refuses=platform not in self.platforms)
+
+    def assumed(self) -> str | None:
+        return cuda_target.assumed()
 
     def forward(self, call: AttentionCall) -> tuple[Array, Array]:
         q, k, v = call.q, call.k, call.v
-        options, rows, keys = _given(call)
+        options, rows, keys = _given(call, self.refuses)
         T, V, width = call.T, v.shape[3], _width(q, v)
         k, v = (_padded(_only(keys, x), width) for x in (k, v))
         o, lse = _forward(_padded(q, width), k, v, options)
@@ -87,7 +99,7 @@ class CudnnKernel(Kernel):
         """
         inputs = call.q, call.k, call.v
         o, lse, do, dlse, *_ = given
-        options, rows, keys = _given(call)
+        options, rows, keys = _given(call, self.refuses)
         seen = ~(lse == -jnp.inf)
         seen = seen if rows is None else seen & rows[:, None]
         by_query = seen.swapaxes(1, 2)
@@ -125,24 +137,6 @@ def _refuse_mask(mask: Mask, T: int, S: int) -> str | None:
     return None
 
 
-def _refuse_machine(q: Any, k: Any, v: Any) -> str | None:
-    """What jax itself asks cuDNN's version and the GPU for."""
-    try:
-        version = library.check_cudnn_version()
-    except RuntimeError:
-        return "jax has no cuDNN here: pip install 'crossattn[cuda]' on a machine with a GPU"
-    if not library.check_compute_capability("8.0"):
-        return "no NVIDIA GPU of compute capability 8.0 (Ampere) or later is JAX's default device"
-    q, k, v = jax.eval_shape(lambda *xs: [_padded(x, _width(q, v)) for x in xs], q, k, v)
-    layout = library.AttentionLayout.BTNH.value
-    has_bias, is_training = False, True
-    try:
-        library.check_is_flash_attention(q, k, v, layout, version, has_bias, is_training)
-    except NotImplementedError as error:
-        return str(error)
-    return None
-
-
 class _Options(NamedTuple):
     """What the kernels are told beside the arrays."""
 
@@ -150,65 +144,53 @@ class _Options(NamedTuple):
     causal: bool
     left: int | None  # how many keys of the causal mask are seen, the last ones
     lengths: tuple[Array, Array] | None  # int32 (B,) of queries and keys, at least 1
+    heads_first: bool
+    refuses: bool
 
     @classmethod
-    def of(cls, mask: Mask, B: int, T: int, S: int, scale: float) -> _Options:
+    def of(cls, call: AttentionCall, refuses: bool) -> _Options:
+        (B, T, S, *_), mask = call.sizes, call.mask
         window, real = lowering.static_band(mask, T, S), lowering.padding(mask, T, S)
         left = None if window is None or window.low <= 1 - T else 1 - window.low
         # The key that makes S even is hidden by lengths, or by causal(0) where T <= S.
         hidden = S % EVEN == 0 or (window is not None and T <= S)
         if real.queries is None and real.keys is None and hidden:
-            return cls(scale, window is not None, left, None)
+            return cls(call.scale, window is not None, left, None, call.heads_first, refuses)
         counts = (None if x is None else x.sum(1, dtype=jnp.int32) for x in real)
         query, key = (
             jnp.full((B,), n, jnp.int32) if count is None else jnp.maximum(count, 1)
             for count, n in zip(counts, (T, S), strict=True)
         )
-        return cls(scale, window is not None, left, (query, key))
+        lengths = query, key
+        return cls(call.scale, window is not None, left, lengths, call.heads_first, refuses)
 
     @property
-    def mask_type(self) -> Any:
-        """A `MaskType`."""
+    def told(self) -> dict[str, Any]:
+        """What is known when it is compiled."""
         kinds = library.MaskType
         if self.lengths is None:
-            return kinds.CAUSAL if self.causal else kinds.NO_MASK
-        return kinds.PADDING_CAUSAL if self.causal else kinds.PADDING
+            mask_type = kinds.CAUSAL if self.causal else kinds.NO_MASK
+        else:
+            mask_type = kinds.PADDING_CAUSAL if self.causal else kinds.PADDING
+        return {
+            "scale": self.scale,
+            "mask_type": mask_type,
+            "sliding_window_length": self.left,
+            "heads_first": self.heads_first,
+            "elsewhere": ELSEWHERE if self.refuses else None,
+        }
 
 
 def _forward(q: Array, k: Array, v: Array, call: _Options) -> tuple[Array, Array]:
-    query, key = call.lengths or (None, None)
-    return library.dot_product_attention(
-        q,
-        k,
-        v,
-        q_seqlen=query,
-        kv_seqlen=key,
-        scale=call.scale,
-        mask_type=call.mask_type,
-        sliding_window_length=call.left,
-        return_residual=True,
-    )
+    o, lse = call_primitive("fwd", (q, k, v), (), call.lengths, is_training=True, **call.told)
+    return o, lse
 
 
 def _backward(
     q: Array, k: Array, v: Array, o: Array, lse: Array, do: Array, call: _Options
 ) -> list[Array]:
     """[dq, dk, dv] for p = exp(s - lse) and delta = rowsum(do * o), whatever lse and o are."""
-    unused = jnp.zeros(0, q.dtype)
-    query, key = call.lengths or (unused, unused)
-    # Newer versions of jax let a function change the scores.
-    has_score_mod = "score_mod" in inspect.signature(library.dot_product_attention).parameters
-    return library._dot_product_attention_bwd_p_wrapper.bind(
-        *(q, k, v, unused, query, key, unused, unused, unused, unused, lse, o, do),
-        scale=call.scale,
-        seed=42,
-        dropout_rate=0.0,
-        variadic_args=(False, False),
-        mask_type=call.mask_type,
-        layout=library.AttentionLayout.BTNH.value,
-        sliding_window_length=call.left,
-        **({"score_mod": None} if has_score_mod else {}),
-    )
+    return call_primitive("bwd", (q, k, v), (lse, o, do), call.lengths, **call.told)
 
 
 def _of_lse(q: Array, k: Array, lse: Array, dlse: Array, call: _Options) -> list[Array]:
@@ -235,15 +217,14 @@ def _padded(x: Array, width: int) -> Array:
     return jnp.pad(x, [(0, 0), (0, x.shape[1] % EVEN), (0, 0), (0, width - x.shape[3])])
 
 
-def _given(call: AttentionCall) -> tuple[_Options, Any, Any]:
+def _given(call: AttentionCall, refuses: bool) -> tuple[_Options, Any, Any]:
     """Options, the queries that see a key (B, T), the keys that are seen (B|1, S); None: all."""
     (B, T, S, *_), mask = call.sizes, call.mask
     rows, keys = lowering.padding(mask, T, S)
     if keys is not None:  # causal(0) leaves no query without a key
         some = jnp.broadcast_to(keys.any(1)[:, None], (B, T))
         rows = some if rows is None else rows & some
-    options = _Options.of(mask, B, T, S, call.scale)
-    return options, rows, lowering.seen_keys(mask, B, T, S)
+    return _Options.of(call, refuses), rows, lowering.seen_keys(mask, B, T, S)
 
 
 def _only(seen: Array | None, x: Array) -> Array:

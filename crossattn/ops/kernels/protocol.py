@@ -14,7 +14,11 @@ import jax
 
 from crossattn.ops.sizes import all_known
 
-__all__ = ["AttentionCall", "BackwardInputs", "Gradients", "Kernel"]
+__all__ = ["AttentionCall", "BackwardInputs", "Gradients", "Kernel", "RefusalError"]
+
+
+class RefusalError(ValueError):
+    """Raised where an implementation cannot take a call; its text is the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +138,10 @@ class Kernel:
             return "it keeps no weights to drop; 'xla' does"
         if not self.any_size and not call.known:
             return "it wants sizes that are known, and B, T or S is symbolic"
+        return None
+
+    def assumed(self) -> str | None:
+        """What is assumed of a machine that is not at hand; None: nothing."""
         return None
 
     def fitted(self, platform: str, call: AttentionCall) -> Kernel:

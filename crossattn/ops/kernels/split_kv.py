@@ -41,20 +41,39 @@ class SplitKVKernel(Kernel):
     def static_mask(self) -> bool:
         return self.inner.static_mask
 
+    def unsupported(self, call: AttentionCall) -> str | None:
+        reason = super().unsupported(call)
+        if reason or self.inner is chunked.KERNEL:
+            return reason
+        return self.inner.unsupported(_part(call))
+
+    def assumed(self) -> str | None:
+        return self.inner.assumed()
+
     def fitted(self, platform: str, call: AttentionCall) -> Kernel:
-        parts = _parts_for(*call.sizes[:4])
-        part = jax.eval_shape(lambda call: _split(call, parts), call)
+        parts, part = _parts_for(*call.sizes[:4]), _part(call)
         inner: Kernel = chunked.KERNEL
         if platform in FUSED and FUSED[platform].KERNEL.unsupported(part) is None:
             inner = FUSED[platform].KERNEL
         return SplitKVKernel(parts, inner.fitted(platform, part))
 
     def forward(self, call: AttentionCall) -> tuple[Array, Array]:
+        if _by_heads(call):
+            B, T, _, H, _ = call.sizes
+            o, lse = self.forward(_heads_in_batch(call))
+            return _heads_back(o, call), lse.reshape(B, H, T)
         o, lse = self.inner.forward(_split(call, self.parts))
         return merge_partials(_parts_first(o, self.parts), _parts_first(lse, self.parts))
 
     def backward(self, call: AttentionCall, given: BackwardInputs) -> Gradients:
-        parts = self.parts
+        parts, (B, T, _, H, K) = self.parts, call.sizes
+        if _by_heads(call):
+            o, do = (_in_batch(x, K) for x in (given.o, given.do))
+            rows = lambda x: x if x is None else x.reshape(B * K, H // K, T)
+            inner = BackwardInputs(o, rows(given.lse), do, rows(given.dlse))
+            *gradients, dbias = self.backward(_heads_in_batch(call), inner)
+            dq, dk, dv = (_heads_back(x, call) for x in gradients)
+            return dq, dk, dv, dbias
         repeated = BackwardInputs(*(None if x is None else jnp.repeat(x, parts, 0) for x in given))
         cut, back = jax.vjp(partial(_keys_split, call, parts), call.k, call.v, call.bias)
         dq, *dkeys = self.inner.backward(_split(call, parts, cut), repeated)
@@ -64,15 +83,54 @@ class SplitKVKernel(Kernel):
 
 
 KERNEL = SplitKVKernel()
+AROUND_CUDNN = SplitKVKernel(inner=cudnn.KERNEL)  # and around nothing else
 
 
 def _parts_for(B: int, T: int, S: int, H: int, units: int = 132) -> int:
     """Parts that give each of `units` processors work: one takes 128 queries of one head.
 
-    At least two and none smaller than 512 keys; a divisor of S close by, which needs no padding.
+    At least two and none smaller than 512 keys; a divisor of S close by, which needs no padding,
+    and of these the one with which the processors are done first.
     """
-    wanted = max(2, min(-(-units // max(1, B * H * -(-T // 128))), S // 512))
-    return next((n for n in range(wanted, 2 * wanted) if S % n == 0), wanted)
+    tiles = max(1, B * H * -(-T // 128))
+    wanted = max(2, min(-(-units // tiles), S // 512))
+    divisors = [n for n in range(wanted, 2 * wanted) if S % n == 0]
+    return min(divisors, key=lambda n: -(-tiles * n // units) / n, default=wanted)
+
+
+def _part(call: AttentionCall) -> AttentionCall:
+    """The call that the inner kernel is given, its arrays as shapes."""
+    parts = _parts_for(*call.sizes[:4])
+    whole = lambda call: _heads_in_batch(call) if _by_heads(call) else call
+    return jax.eval_shape(lambda call: _split(whole(call), parts), call)
+
+
+# Keys that lie heads first have their parts side by side in memory only within one head, so that
+# each key head is an example of its own.
+
+
+def _by_heads(call: AttentionCall) -> bool:
+    of_heads = any(jnp.ndim(x) == 4 and x.shape[1] > 1 for x in jax.tree.leaves(call.mask))
+    return call.heads_first and call.bias is None and not of_heads
+
+
+def _heads_in_batch(call: AttentionCall) -> AttentionCall:
+    B, *_, K = call.sizes
+    own = lambda x: jnp.ndim(x) > 0 and x.shape[0] == B
+    mask = jax.tree.map(lambda x: jnp.repeat(x, K, 0) if own(x) else x, call.mask)
+    q, k, v = (_in_batch(x, K) for x in (call.q, call.k, call.v))
+    return dataclasses.replace(call, q=q, k=k, v=v, mask=mask, heads_first=False)
+
+
+def _in_batch(x: Array, K: int) -> Array:
+    """(B, N, H, X) -> (B K, N, H / K, X)."""
+    B, N, H, X = x.shape
+    return x.reshape(B, N, K, H // K, X).swapaxes(1, 2).reshape(B * K, N, H // K, X)
+
+
+def _heads_back(x: Array, call: AttentionCall) -> Array:
+    (_, N, G, X), (B, *_, K) = x.shape, call.sizes
+    return x.reshape(B, K, N, G, X).swapaxes(1, 2).reshape(B, N, K * G, X)
 
 
 def _split(
