@@ -1,6 +1,5 @@
 """Texts word by word from any decoder: greedy, sampled or by beam search, in one compiled loop."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,13 +13,13 @@ from crossattn.models.arguments import (
     integer,
     lengths_of,
     prompt_of,
-    rows_axis,
     tokens_of,
 )
 from crossattn.models.beam import Beam
+from crossattn.models.hoist import hoisted
 from crossattn.models.logits import Hook, edited
-from crossattn.models.sampling import GREEDY, NOTHING, Greedy, OneText, Sample, Turn
-from crossattn.nn.cache import KVCache
+from crossattn.models.sampling import GREEDY, Greedy, OneText, Sample
+from crossattn.models.writer import Writer, first_of_each, read_back, repeated_for
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array
 
@@ -60,12 +59,16 @@ def generate(
     key: Array | None = None,
     lengths: Any = None,
     logits: Hook | Sequence[Hook] = (),
+    prefill: Step | None = None,
 ) -> Texts:
     """Write behind a prompt, word by word, until every row has ended.
 
-    One `while_loop`: call it under `jax.jit`, with `length`, `strategy` and `logits` static. The
-    prompt is read in the same loop, one token at a time. What is the same at every step (a
-    projected context) belongs into `step` itself; `cache` is only what grows with the text.
+    One `while_loop`: call it under `jax.jit`, with `length`, `strategy` and `logits` static. What
+    is the same at every step (parameters, a projected context) belongs into `step` itself, and
+    what it makes of these alone is computed once, before the loop; `cache` is only what grows with
+    the text. The prompt is read in the same loop, one token at a time, unless `prefill` reads it in
+    one pass: then the loop starts where the first row is written on, and only what longer prompts
+    have behind this place is read by both.
 
     Where a step gives no word a chance, all its logits being -inf, or gives one that is NaN or
     +inf, the text of that row ends before this word: `pad_id` stands there, and the score is -inf
@@ -91,6 +94,12 @@ def generate(
       logits: a hook or several, called in order on the logits of every step, see
         `crossattn.models.logits`: `SuppressTokens`, `ForceTokens`, `RepetitionPenalty`,
         `NoRepeatNGrams`, or a function of one's own.
+      prefill: `prefill(cache, tokens (B, T) int32, 0)` reads the first T tokens of every prompt at
+        once, and returns what `step` returns: logits that nobody reads, the cache, and `observed`
+        with leaves (B, T, ...). Beams are equal until then: the cache has one row for each text.
+        `TextDecoder.decode_step` does both, so that `prefill=step` is enough. It has to be causal,
+        and `step` to write over what the cache has of its place: a shorter prompt leaves there what
+        it is filled up with. None: `step` reads the prompt.
 
     Returns:
       `Texts`; scores are in float32 (float64 for logits in float64). Prompts and lengths that are
@@ -117,27 +126,54 @@ def generate(
     if length < 1:
         raise ValueError(f"length is at least 1, got {length}: the number of words to write")
     check_cache(cache, B, W, P + length - 1)
-    first = jnp.repeat(jnp.asarray(prompt[:, 0], jnp.int32), W)
-    # Shapes of logits and observed only: a cache may hold nothing but arrays.
-    shapes = jax.eval_shape(lambda: step(cache, first, jnp.zeros((), jnp.int32))[::2])
-    if len(shapes[0].shape) != 2 or shapes[0].shape[0] != B * W:
-        raise ValueError(
-            f"step returned logits {shapes[0].shape}: they are (N, V), with N = {B * W}"
-        )
-    wrong = check_words(shapes[0].shape[1], ends, prompt, lengths)
-    lengths = jnp.clip(jnp.asarray(lengths, jnp.int32), 1, P)
+    room = jnp.pad(jnp.asarray(prompt, jnp.int32), ((0, 0), (0, length)))
+    step, shapes = hoisted(step, cache, jnp.repeat(room[:, 0], W), jnp.zeros((), jnp.int32))
+    says, _, observed = shapes
+    if len(says.shape) != 2 or says.shape[0] != B * W:
+        raise ValueError(f"step returned logits {says.shape}: they are (N, V), with N = {B * W}")
+    wrong = check_words(says.shape[1], ends, prompt, lengths)
+    lengths, start = jnp.clip(jnp.asarray(lengths, jnp.int32), 1, P), jnp.zeros((), jnp.int32)
+    seen = jax.tree.map(lambda leaf: jnp.zeros((P + length, *leaf.shape), leaf.dtype), observed)
+    if prefill is not None and P > 1:
+        # What a prompt is filled up with need not be a word.
+        there = jnp.where(jnp.arange(P - 1)[None] < lengths[:, None], room[:, : P - 1], 0)
+        cache, seen = _prefilled(prefill, cache, there, seen, W)
+        start = lengths.min() - 1
     step = _reading(step, strategy)
     if hooks := (logits,) if callable(logits) else tuple(logits):
-        step, beside = edited(step, hooks, jnp.repeat(lengths, W), P + length)
-        cache = beside(cache)
-    writer = _Writer(step, strategy, lengths, length, ends, key)
-    room = jnp.pad(jnp.asarray(prompt, jnp.int32), ((0, 0), (0, length)))
-    start = writer.start(cache, room.T, shapes)
-    loop = jax.lax.while_loop(lambda loop: jnp.any(loop.state.open), writer.turn, start)
-    texts = _read_back(loop, pad_id)
+        step = edited(step, hooks, jnp.repeat(lengths, W))
+        read = jnp.where(jnp.arange(P + length)[None] < start, room, -1)
+        cache = cache, jnp.repeat(read, W, axis=0)[None]
+    writer = Writer(step, strategy, lengths, length, ends, key)
+    first = writer.start(cache, room.T, seen, start, says.dtype)
+    loop = jax.lax.while_loop(lambda loop: jnp.any(loop.state.open), writer.turn, first)
+    texts = Texts(*read_back(loop, pad_id))
     if wrong is None:
         return texts
     return texts._replace(score=jnp.where(wrong, jnp.nan, texts.score))
+
+
+def _prefilled(prefill, cache, tokens, seen, W):
+    """The cache behind the first T tokens of every prompt, and `seen` with what they showed."""
+    B, T = tokens.shape
+    first = first_of_each(cache, W)
+    _, after, observed = prefill(first, tokens, jnp.zeros((), jnp.int32))
+    if _shapes(after) != _shapes(first):
+        raise ValueError(
+            f"prefill was given a cache {_shapes(first)} and returned another: {_shapes(after)}"
+        )
+    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct((B, T, *x.shape[2:]), x.dtype), seen)
+    if _shapes(observed) != _shapes(wanted):
+        raise ValueError(
+            f"prefill observed {_shapes(observed)}, wanted {_shapes(wanted)}: "
+            f"what step observes, for {T} tokens of {B} texts"
+        )
+    put = lambda room, leaf: room.at[:T].set(jnp.repeat(leaf, W, axis=0).swapaxes(0, 1))
+    return repeated_for(after, W), jax.tree.map(put, seen, observed)
+
+
+def _shapes(tree):
+    return jax.tree.map(lambda x: f"{jnp.result_type(x)}{list(jnp.shape(x))}", tree)
 
 
 def _check(strategy, key, hooks):
@@ -172,136 +208,3 @@ def _pad(pad_id):
     if not -(2**31) <= pad_id < 2**31:
         raise ValueError(f"pad_id is a number of 32 bits, got {pad_id}")
     return pad_id
-
-
-class _Loop(NamedTuple):
-    """What one turn hands to the next; T = P + length positions, W beams.
-
-    Attributes:
-      position: () position of the token to read.
-      cache: the step's.
-      words: (T, B, W), the word that each beam had when it stood there.
-      parents: (T, B, W), the beam that it continued.
-      observed: leaves (T, B * W, ...).
-      state: the strategy's.
-    """
-
-    position: Any
-    cache: Any
-    words: Any
-    parents: Any
-    observed: Any
-    state: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class _Writer:
-    """What does not change between turns."""
-
-    step: Any
-    strategy: Any
-    lengths: Any
-    length: int
-    ends: Any
-    key: Any
-
-    def start(self, cache, prompt, shapes):
-        """Before the first token is read; the prompt is (T, B), with room behind it."""
-        T, B = prompt.shape
-        words = jnp.broadcast_to(prompt[:, :, None], (T, B, self.strategy.beams))
-        logits, observed = shapes
-        room = jax.tree.map(lambda leaf: jnp.zeros((T, *leaf.shape), leaf.dtype), observed)
-        state = self.strategy.start(B, precision(logits.dtype))
-        position = jnp.zeros((), jnp.int32)
-        return _Loop(position, cache, words, jnp.zeros_like(words), room, state)
-
-    def turn(self, loop):
-        """Read a token of every beam, write the next."""
-        position, next_position = loop.position, loop.position + 1
-        _, B, W = loop.words.shape
-        logits, cache, seen = self.step(loop.cache, _at(loop.words, position).reshape(-1), position)
-        count = next_position - self.lengths + 1
-        turn = Turn(
-            next_position,
-            jnp.maximum(count, 1),
-            count == self.length,
-            self.ends,
-            None if self.key is None else jax.random.fold_in(self.key, next_position),
-        )
-        state, words, parents = self.strategy.advance(loop.state, logits.reshape(B, W, -1), turn)
-        # Until its prompt is read a row's beams are equal: no matter which one they continue.
-        writes = count >= 1
-        words = jnp.where(writes[:, None], words, _at(loop.words, next_position))
-        return _Loop(
-            next_position,
-            cache if W == 1 else _taken(cache, parents),
-            _put(loop.words, words, next_position),
-            _put(loop.parents, parents, next_position),
-            jax.tree.map(lambda room, leaf: _put(room, leaf, position), loop.observed, seen),
-            _rows(writes & loop.state.open, state, loop.state),
-        )
-
-
-def _read_back(loop, pad_id):
-    """From the last word of each row's best text to its first, through the beams it came from."""
-    T, B, W = loop.words.shape
-    ending = loop.state.best()
-    positions = jnp.arange(T, dtype=jnp.int32)[:, None]
-    read = positions < ending.position[None]
-
-    def back(beam, at):
-        parents, read = at
-        return jnp.where(read, _beam(parents, beam), beam), beam
-
-    _, beams = jax.lax.scan(back, ending.parent, (loop.parents, read), reverse=True)
-
-    def kept(leaf):
-        leaf = jax.vmap(_beam)(leaf.reshape(T, B, W, *leaf.shape[2:]), beams)
-        leaf = jnp.where(read.reshape(T, B, *[1] * (leaf.ndim - 2)), leaf, jnp.zeros_like(leaf))
-        return jnp.swapaxes(leaf, 0, 1)
-
-    nothing = ending.word == NOTHING
-    last = jnp.where(
-        (positions == ending.position[None]) & ~nothing[None], ending.word[None], pad_id
-    )
-    tokens = jnp.where(read, jax.vmap(_beam)(loop.words, beams), last)
-    observed = jax.tree.map(kept, loop.observed)
-    # Of a text without a last word that before it has been read.
-    lengths = jnp.where(nothing, ending.position, ending.position + 1)
-    return Texts(tokens.T, lengths, ending.score, observed)
-
-
-def _beam(leaf, beams):
-    """Of leaf (B, W, ...) the beam (B,) of every row."""
-    return jax.vmap(lambda leaf, beam: leaf.at[beam].get(mode="promise_in_bounds"))(leaf, beams)
-
-
-def _taken(cache, parents):
-    """The cache of beams that continue `parents` (B, W).
-
-    Row by row, so that rows which lie on different devices stay there.
-    """
-    take = lambda rows, beams: rows.at[:, beams].get(mode="promise_in_bounds")
-
-    def taken(leaf, axis):
-        rows = leaf.reshape(-1, *parents.shape, *leaf.shape[axis + 1 :])
-        return jax.vmap(take, in_axes=(1, 0), out_axes=1)(rows, parents).reshape(leaf.shape)
-
-    def part(node):
-        return jax.tree.map(lambda leaf: taken(leaf, rows_axis(node, leaf.ndim)), node)
-
-    return jax.tree.map(part, cache, is_leaf=lambda node: isinstance(node, KVCache))
-
-
-def _rows(chosen, new, old):
-    """New leaves (B, ...) in the chosen rows, old ones in the others."""
-    pick = lambda new, old: jnp.where(chosen.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-    return jax.tree.map(pick, new, old)
-
-
-def _at(leaf, position):
-    return jax.lax.dynamic_index_in_dim(leaf, position, axis=0, keepdims=False)
-
-
-def _put(leaf, new, position):
-    return jax.lax.dynamic_update_index_in_dim(leaf, new, position, axis=0)

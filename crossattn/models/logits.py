@@ -182,20 +182,19 @@ class NoRepeatNGrams:
 
 
 def edited(
-    read: Callable[..., Any], hooks: Sequence[Hook], lengths: Int[Array, " N"], T: int
-) -> tuple[Callable[..., Any], Callable[[Any], Any]]:
+    read: Callable[..., Any], hooks: Sequence[Hook], lengths: Int[Array, " N"]
+) -> Callable[..., Any]:
     """A step whose logits go through hooks: the texts so far lie beside its cache.
 
     Args:
       read: step that returns what the hooks change.
       hooks: called in this order.
       lengths: of the prompts, for each of N texts.
-      T: positions.
 
     Returns:
-      The step, and what makes its cache of that of `read`.
+      The step. Its cache is that of `read` and the texts (1, N, T), as far as they are read before
+      the step, behind that -1.
     """
-    N = lengths.shape[0]
 
     def step(cache, tokens, position):
         cache, texts = cache
@@ -215,7 +214,7 @@ def edited(
             logits = new.astype(logits.dtype)
         return logits, (cache, texts), observed
 
-    return step, lambda cache: (cache, jnp.full((1, N, T), -1, jnp.int32))
+    return step
 
 
 def _written(what: str, number: Any) -> None:

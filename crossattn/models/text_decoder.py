@@ -110,29 +110,30 @@ class TextDecoder(Module):
         """Keys and values of the context for every layer; what `mask` hides stays hidden."""
         return self.stack.project(context, mask=mask)
 
-    def init_cache(self, rows: int, length: int) -> Any:
-        """An empty cache of `rows` texts of up to `length` words.
+    def init_cache(self, rows: int, length: int, *, dtype: Any = None) -> Any:
+        """An empty cache of `rows` texts of up to `length` words, in `dtype` as that of the stack.
 
         Raises:
           ValueError: there are no positions for so many words.
         """
         if length > self.length:
             raise ValueError(f"{length} words, but this decoder has positions for {self.length}")
-        return self.stack.init_cache(rows, length)
+        return self.stack.init_cache(rows, length, dtype=dtype)
 
     def decode_step(
         self,
-        tokens: Int[Array, " N"],
+        tokens: Int[Array, " *N"],
         context: ProjectedContext,
         cache: Any,
         position: Int[Array, ""],
         *,
         mask: Mask | None = None,
         observe: Observe = lambda trace: None,
-    ) -> tuple[Float[Array, "N V"], Any, Any]:
+    ) -> tuple[Float[Array, "*N V"], Any, Any]:
         """Logits of the word after `tokens`, which stand at `position`, as `__call__` has them.
 
-        They and those of later steps are NaN where a token is outside of the vocabulary, or the
+        One token of each text (N,), or several (N, T), the first of which stands there. Logits of
+        the text and those of later steps are NaN where one is outside of the vocabulary, or a
         position lies beyond those there are or has no room in the cache, if that is known only
         when the program runs.
 
@@ -145,15 +146,17 @@ class TextDecoder(Module):
                     f"a cache for {one.room} tokens, but this decoder has positions for "
                     f"{self.length}: make it with init_cache(rows, {self.length})"
                 )
-        there = in_table("token", tokens, self.vocab_size)
-        there &= fits(1, self.length, position, "positions")
-        places = jnp.reshape(position, 1)
+        several = words(tokens[:, None] if jnp.ndim(tokens) == 1 else tokens)
+        T = several.shape[1]
+        there = in_table("token", several, self.vocab_size).all(axis=1)
+        there &= fits(T, self.length, position, "positions")
+        places = jnp.reshape(position, 1).astype(jnp.int32) + jnp.arange(T, dtype=jnp.int32)
         where: Any = {"mask": mask, "query_positions": _coordinates(places)}
-        x = self._embedded(tokens[:, None], places, context)
+        x = self._embedded(several, places, context)
         x = jnp.where(there[:, None, None], x, jnp.nan)
         where["observe"] = observe
         x, cache, kept = self.stack.decode_step(x, context, cache, position, **where)
-        return self._logits(x)[:, 0], cache, kept
+        return self._logits(x).reshape(*jnp.shape(tokens), -1), cache, kept
 
     start = renamed.method("start", "init_cache")
 

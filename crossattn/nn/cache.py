@@ -1,5 +1,6 @@
 """Keys and values of the tokens that a causal stream has read, in arrays of fixed shape."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,7 +15,15 @@ from crossattn.ops.numbers import checked_integer, short_repr
 from crossattn.ops.sizes import all_known as known_size
 from crossattn.shapes import Array
 
-__all__ = ["KVCache", "check_decode_step", "empty_cache", "fits", "from_position", "kv_caches"]
+__all__ = [
+    "KVCache",
+    "check_caches",
+    "check_decode_step",
+    "empty_cache",
+    "fits",
+    "from_position",
+    "kv_caches",
+]
 
 
 @struct.dataclass
@@ -22,8 +31,7 @@ class KVCache:
     """Keys and values of the tokens that have been read, in arrays of fixed shape.
 
     Attributes:
-      keys: (B, K, N, D), heads first, of which the first are filled; of a stack of layers with
-        further axes in front.
+      keys: (B, K, N, D), heads first, of which the first are filled.
       values: (B, K, N, V).
     """
 
@@ -99,7 +107,7 @@ def _signed(position: Array) -> Array:
 
 
 def check_decode_step(config: BlockConfig, context: Any, cache: Any) -> None:
-    """Refuse a step without what it reads.
+    """Refuse a step of one layer without what it reads.
 
     Raises:
       TypeError: a cache that `init_cache` did not make, or a context that is not projected.
@@ -114,21 +122,39 @@ def check_decode_step(config: BlockConfig, context: Any, cache: Any) -> None:
         )
 
 
+def check_caches(caches: Any, layers: int) -> None:
+    """Refuse what is not a cache for each of so many layers.
+
+    >>> check_caches(None, 2)
+    Traceback (most recent call last):
+    TypeError: cache is required, one for each of 2 layers: write init_cache(rows, length), got None
+    """
+    if not isinstance(caches, Sequence) or len(caches) != layers:
+        raise TypeError(
+            f"cache is required, one for each of {layers} layers: "
+            f"write init_cache(rows, length), got {short_repr(caches)}"
+        )
+
+
 def from_position(position: Any) -> Mask:
     """What tokens from `position` on see of those before; 0 where `position` is negative."""
     return Mask.causal(jnp.maximum(position, 0))
 
 
-def empty_cache(
-    attention: CrossAttention, leading: tuple[int, ...], length: int, dtype: Any
-) -> KVCache:
-    """A cache of up to `length` tokens, still empty; in JAX's float if dtype is None."""
-    dtype = jnp.result_type(float) if dtype is None else dtype
-    if known_size(leading[-1]):
-        checked_integer("rows", leading[-1], least=0)
+def empty_cache(attention: CrossAttention, rows: int, length: int, dtype: Any) -> KVCache:
+    """A cache of up to `length` tokens, still empty; in JAX's float if dtype is None.
+
+    Raises:
+      TypeError: the dtype is not one of floats.
+    """
+    dtype = jnp.result_type(float if dtype is None else dtype)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"a cache holds floats, got dtype={dtype}: write dtype=jnp.bfloat16")
+    if known_size(rows):
+        checked_integer("rows", rows, least=0)
     if known_size(length):
         checked_integer("length", length)
-    empty = lambda size: jnp.zeros((*leading, attention.shared, length, size), dtype)
+    empty = lambda size: jnp.zeros((rows, attention.shared, length, size), dtype)
     return KVCache(empty(attention.size), empty(attention.read))
 
 

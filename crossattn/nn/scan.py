@@ -1,6 +1,6 @@
 """One layer run many times under `scan`: compile time does not grow with depth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from crossattn.nn.choices import known
 
-__all__ = ["Remat", "policy_of", "recomputed", "scan_ends", "scan_layers"]
+__all__ = ["Remat", "decode_layers", "policy_of", "recomputed", "scan_ends", "scan_layers"]
 
 Remat = Literal["everything", "all but products"] | None
 
@@ -67,6 +67,42 @@ def scan_layers(
         unroll=2,
     )
     return scanned(block, carry, *shared, *own)
+
+
+def decode_layers(
+    step: Callable[..., tuple[Any, Any, Any]],
+    block: nn.Module,
+    carry: Any,
+    shared: tuple[Any, ...],
+    context: Any,
+    caches: Sequence[Any],
+) -> tuple[Any, tuple[Any, ...], Any]:
+    """Run `step(block, carry, *shared, context, cache)` layer by layer, without a loop.
+
+    Within a loop over words a scan over layers copies the weights, the context and the cache of a
+    layer out of their stacks for every word. Here they are cut out where they stand in the program,
+    which `generate` does once before its loop, and each cache is an array of its own, which is
+    written in place.
+
+    Args:
+      step: returns the new carry, the new cache and what is kept of the layer.
+      block: the module of a layer; its parameters have a leading axis L.
+      carry: the stream.
+      shared: pytrees that every layer reads.
+      context: a pytree whose leading axis L has one entry for each layer.
+      caches: one pytree for each layer.
+
+    Returns:
+      The last carry, the caches, and what was kept with a leading axis L.
+    """
+    after, kept = [], []
+    for layer, cache in enumerate(caches):
+        entry = partial(jax.tree.map, partial(jax.lax.index_in_dim, index=layer, keepdims=False))
+        one = nn.map_variables(step, "params", entry)
+        carry, cache, some = one(block, carry, *shared, entry(context), cache)
+        after.append(cache)
+        kept.append(some)
+    return carry, tuple(after), jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
 
 
 def recomputed(step: Callable[..., Any], remat: Remat) -> Callable[..., Any]:

@@ -6,11 +6,11 @@ from typing import Any
 from crossattn import renamed
 from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.block import Block
-from crossattn.nn.cache import KVCache, check_decode_step, empty_cache
+from crossattn.nn.cache import KVCache, check_caches, empty_cache
 from crossattn.nn.config import BlockConfig, fields_of
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import PolicyModule
-from crossattn.nn.scan import Remat, scan_layers
+from crossattn.nn.scan import Remat, decode_layers, scan_layers
 from crossattn.nn.sublayers import combine_masks
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Bool, Float, Int
@@ -130,25 +130,30 @@ class Stack(PolicyModule):
     start = renamed.method("start", "init_cache")
     step = renamed.method("step", "decode_step")
 
-    def init_cache(self, rows: int, length: int) -> KVCache:
-        """An empty cache of `rows` streams of up to `length` tokens, with a leading axis L."""
+    def init_cache(self, rows: int, length: int, *, dtype: Any = None) -> tuple[KVCache, ...]:
+        """Empty caches of `rows` streams of up to `length` tokens, one for each layer.
+
+        They are in `dtype`: half precision takes half the memory, whatever dtype is computed in;
+        None: that of the module.
+        """
         config, merged = self.config, "merged" in self.config.order
         own = fields_of(config.cross_attention if merged else config.self_attention)
         attention = CrossAttention(self.width, self.heads, **own, parent=None)
-        return empty_cache(attention, (self.layers, rows), length, self.dtype)
+        dtype = self.dtype if dtype is None else dtype
+        return tuple(empty_cache(attention, rows, length, dtype) for _ in range(self.layers))
 
     def decode_step(
         self,
         x: Float[Array, "B T M"],
         context: ProjectedContext | None,
-        cache: KVCache,
+        cache: tuple[KVCache, ...],
         position: Int[Array, ""],
         *,
         mask: Mask | None = None,
         query_positions: Float[Array, "_ T _"] | None = None,
         self_bias: Float[Array, "_ _ _ _"] | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
-    ) -> tuple[Float[Array, "B T M"], KVCache, Any]:
+    ) -> tuple[Float[Array, "B T M"], tuple[KVCache, ...], Any]:
         """The next tokens of causal streams: the same as `__call__` on all of them at once.
 
         Args:
@@ -169,10 +174,9 @@ class Stack(PolicyModule):
             only when the program runs, the output is NaN from there on.
         """
 
-        def step(block, x, where, own):
-            context, cache = own
+        def step(block, x, where, context, cache):
             x, cache, trace = block.decode_step(x, context, cache, **where)
-            return x, (cache, observe(trace))
+            return x, cache, observe(trace)
 
         where = {
             "position": position,
@@ -180,8 +184,6 @@ class Stack(PolicyModule):
             "query_positions": query_positions,
             "self_bias": self_bias,
         }
-        check_decode_step(self.config, context, cache)
+        check_caches(cache, self.layers)
         x, context = promoted(self.dtype, x, context)
-        own = (context, cache)
-        x, (cache, kept) = scan_layers(step, self.blocks, x, (where,), (own,), layers=self.layers)
-        return x, cache, kept
+        return decode_layers(step, self.blocks, x, (where,), context, cache)

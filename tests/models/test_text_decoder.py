@@ -112,7 +112,7 @@ def test_a_past_shorter_than_the_text_is_refused(params):
     np.testing.assert_array_equal(exact.tokens, more.tokens)
     np.testing.assert_allclose(exact.score, more.score, rtol=1e-5)
     with pytest.raises(
-        ValueError, match=r"cache\['mine'\]\[0\] is a cache for 5 tokens, but 6 are"
+        ValueError, match=r"cache\['mine'\]\[0\]\[0\] is a cache for 5 tokens, but 6 are"
     ):
         written(jnp.zeros(5))
 

@@ -80,7 +80,7 @@ def test_more_tokens_than_a_past_has_room_for_are_refused(stepping):
 
 
 def test_a_past_of_other_rows_or_heads_is_refused():
-    cache = jax.tree.map(lambda leaf: leaf[0], built("whisper")[0].init_cache(B, ROOM))
+    (cache,) = built("whisper")[0].init_cache(B, ROOM)
     keys = cache.keys[:, :, :1]
     for new in (keys[:1], keys[:, :1], keys[..., :2]):
         with pytest.raises(ValueError, match=r"a cache \(2, 2, 5, 4\) for tokens"):
@@ -88,7 +88,7 @@ def test_a_past_of_other_rows_or_heads_is_refused():
 
 
 def test_one_place_serves_all_rows(unchecked):
-    one = jax.tree.map(lambda leaf: leaf[0], built("whisper")[0].init_cache(B, ROOM))
+    (one,) = built("whisper")[0].init_cache(B, ROOM)
     new = ProjectedContext(one.keys[:, :, :1], one.values[:, :, :1])
     with pytest.raises(
         ValueError, match=re.escape("position is one number for all rows, got shape (2,)")
@@ -115,8 +115,13 @@ def test_a_step_names_what_it_is_made_without(unchecked):
     cache = stack.apply(params, 2, 4, method="init_cache")
     projected = stack.apply(params, context, method="project")
     step = lambda *given: stack.apply(params, *given, method="decode_step")
+    for given in (None, cache[0], cache * 2):
+        with pytest.raises(TypeError, match=r"each of 1 layers: write init_cache\(rows, length\)"):
+            step(x, projected, given, 2)
     with pytest.raises(TypeError, match=r"cache is required: write init_cache\(rows, length\)"):
-        step(x, projected, None, 2)
+        step(x, projected, (None,), 2)
+    with pytest.raises(TypeError, match="a cache holds floats, got dtype=int8"):
+        stack.apply(params, 2, 4, dtype="int8", method="init_cache")
     with pytest.raises(TypeError, match=r"write project\(context\)"):
         step(x, context, cache, 0)
     with pytest.raises(ValueError, match="3 rows of x cannot share 2 contexts"):

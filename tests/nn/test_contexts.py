@@ -9,7 +9,6 @@ import pytest
 
 from crossattn import Mask
 from crossattn.nn import AttentionConfig, Block, CrossAttention, ExtraKeys, Logits, presets
-from crossattn.nn.cache import KVCache
 from crossattn.nn.context import ProjectedContext, zero_masked
 from tests.support.formulas import filled
 
@@ -146,11 +145,9 @@ def test_what_cannot_be_is_said():
     four = drawn(4, T, M)
     with pytest.raises(ValueError, match="take masks of keys"):
         init(Block(M, H, COMPETING), four, context, mask=Mask.causal(0))
-    cache = presets.build("whisper", width=M, heads=H, layers=1).init_cache(1, 2)
+    (cache,) = presets.build("whisper", width=M, heads=H, layers=1).init_cache(1, 2)
     with pytest.raises(ValueError, match="a cache for 2 tokens, got 3"):
-        KVCache(cache.keys[0], cache.values[0]).extended(
-            ProjectedContext(cache.keys[0], cache.values[0]), 1
-        )
+        cache.extended(ProjectedContext(cache.keys, cache.values), 1)
 
 
 @pytest.mark.parametrize("name", ["prefix_lm", "qformer", "merged"])

@@ -151,7 +151,7 @@ def test_float64_is_kept_everywhere(x64):
     assert steps.dtype == jnp.float64
     np.testing.assert_allclose(steps, every, atol=1e-12)
     stored = jax.eval_shape(lambda: module.apply(params, B, T, method="init_cache"))
-    assert stored.keys.dtype == jnp.float64
+    assert {leaf.dtype for leaf in jax.tree.leaves(stored)} == {jnp.dtype(jnp.float64)}
 
 
 def test_half_precision_parameters_are_those_numbers_in_single_precision():

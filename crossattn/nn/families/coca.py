@@ -100,20 +100,24 @@ class CocaDecoder(PolicyModule):
     start = renamed.method("start", "init_cache")
     step = renamed.method("step", "decode_step")
 
-    def init_cache(self, rows: int, length: int) -> tuple[KVCache, KVCache]:
-        """An empty cache of both halves, of `rows` texts of up to `length` words."""
-        return self.text.init_cache(rows, length), self.joint.init_cache(rows, length)
+    def init_cache(
+        self, rows: int, length: int, *, dtype: Any = None
+    ) -> tuple[tuple[KVCache, ...], tuple[KVCache, ...]]:
+        """Empty caches of both halves, of `rows` texts of up to `length` words, as in `Stack`."""
+        halves = self.text, self.joint
+        lower, upper = (half.init_cache(rows, length, dtype=dtype) for half in halves)
+        return lower, upper
 
     def decode_step(
         self,
         x: Float[Array, "B T M"],
         context: ProjectedContext,
-        cache: tuple[KVCache, KVCache],
+        cache: tuple[tuple[KVCache, ...], tuple[KVCache, ...]],
         position: Int[Array, ""],
         *,
         mask: Mask | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
-    ) -> tuple[Float[Array, "B T M"], tuple[KVCache, KVCache], Any]:
+    ) -> tuple[Float[Array, "B T M"], tuple[tuple[KVCache, ...], tuple[KVCache, ...]], Any]:
         """The next words; arguments and results as those of `Stack.decode_step`."""
         lower, upper = cache
         text, lower, _ = self.text.decode_step(x, None, lower, position)

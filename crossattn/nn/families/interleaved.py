@@ -7,12 +7,12 @@ from flax import linen as nn
 
 from crossattn import renamed
 from crossattn.nn.attention import CrossAttention, ProjectedContext
-from crossattn.nn.cache import KVCache, empty_cache
+from crossattn.nn.cache import KVCache, check_caches, empty_cache
 from crossattn.nn.config import BlockConfig, fields_of
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.families.interleaved_group import Group
 from crossattn.nn.module import PolicyModule
-from crossattn.nn.scan import Remat, scan_layers
+from crossattn.nn.scan import Remat, decode_layers, scan_layers
 from crossattn.nn.sublayers import combine_masks
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Bool, Float, Int
@@ -73,8 +73,8 @@ class Interleaved(PolicyModule):
       ...         mask=Mask.media(begun[:, :1], image), method="decode_step")
       ...     return y, seen, first, cache
       >>> y, seen, first, cache = jax.eval_shape(run)  # the first word is that of y
-      >>> y.shape, seen.shape, first.shape, len(cache), cache[0].keys.shape
-      ((1, 5, 8), (2, 1, 2, 5), (1, 1, 8), 3, (2, 1, 2, 5, 4))
+      >>> y.shape, seen.shape, first.shape, len(cache), len(cache[0]), cache[0][0].keys.shape
+      ((1, 5, 8), (2, 1, 2, 5), (1, 1, 8), 2, 3, (1, 2, 5, 4))
     """
 
     groups: int
@@ -148,25 +148,31 @@ class Interleaved(PolicyModule):
     start = renamed.method("start", "init_cache")
     step = renamed.method("step", "decode_step")
 
-    def init_cache(self, rows: int, length: int) -> tuple[KVCache, ...]:
-        """Empty caches of `rows` texts of up to `length` words: `every`, with a leading axis L."""
+    def init_cache(
+        self, rows: int, length: int, *, dtype: Any = None
+    ) -> tuple[tuple[KVCache, ...], ...]:
+        """Empty caches of `rows` texts of up to `length` words, `every` for each group.
+
+        In `dtype`, as in `Stack`.
+        """
         attention = CrossAttention(
             self.width, self.heads, **fields_of(self.text.self_attention), parent=None
         )
-        leading = (self.groups, rows)
-        return tuple(empty_cache(attention, leading, length, self.dtype) for _ in range(self.every))
+        dtype = self.dtype if dtype is None else dtype
+        one = lambda: empty_cache(attention, rows, length, dtype)
+        return tuple(tuple(one() for _ in range(self.every)) for _ in range(self.groups))
 
     def decode_step(
         self,
         x: Float[Array, "B T M"],
         context: ProjectedContext,
-        cache: tuple[KVCache, ...],
+        cache: tuple[tuple[KVCache, ...], ...],
         position: Int[Array, ""],
         *,
         mask: Mask,
         query_positions: Float[Array, "_ T _"] | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
-    ) -> tuple[Float[Array, "B T M"], tuple[KVCache, ...], Any]:
+    ) -> tuple[Float[Array, "B T M"], tuple[tuple[KVCache, ...], ...], Any]:
         """The next words: the same as `__call__` on all of them at once.
 
         Args:
@@ -187,16 +193,14 @@ class Interleaved(PolicyModule):
             only when the program runs, the output is NaN from there on.
         """
 
-        def step(group, x, where, own):
-            context, cache = own
+        def step(group, x, where, context, cache):
             x, cache, trace = group.decode_step(x, context, cache, **where)
-            return x, (cache, observe(trace))
+            return x, cache, observe(trace)
 
         where = {"position": position, "mask": mask, "query_positions": query_positions}
+        check_caches(cache, self.groups)
         x, context = promoted(self.dtype, x, context)
-        own = (context, cache)
-        x, (cache, kept) = scan_layers(step, self._group(), x, (where,), (own,), layers=self.groups)
-        return x, cache, kept
+        return decode_layers(step, self._group(), x, (where,), context, cache)
 
 
 def _check(reading: BlockConfig, text: BlockConfig) -> None:

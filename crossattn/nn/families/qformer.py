@@ -1,7 +1,7 @@
 """Learned queries that read an image and talk to a text (Q-Former)."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -181,12 +181,13 @@ class QFormer(PolicyModule):
     start = renamed.method("start", "init_cache")
     step = renamed.method("step", "decode_step")
 
-    def init_cache(self, rows: int, length: int) -> tuple[KVCache, ...]:
-        """An empty cache of every layer, of `rows` texts of up to `length` words."""
+    def init_cache(self, rows: int, length: int, *, dtype: Any = None) -> tuple[KVCache, ...]:
+        """Empty caches of `rows` texts of up to `length` words, one a layer, as in `Stack`."""
         attention = CrossAttention(
             self.width, self.heads, **fields_of(self.config.self_attention), parent=None
         )
-        return (empty_cache(attention, (rows,), length, self.dtype),) * self.layers
+        dtype = self.dtype if dtype is None else dtype
+        return tuple(empty_cache(attention, rows, length, dtype) for _ in range(self.layers))
 
     def decode_step(
         self,

@@ -7,11 +7,11 @@ from flax import linen as nn
 
 from crossattn import renamed
 from crossattn.nn.attention import CrossAttention, ProjectedContext
-from crossattn.nn.cache import KVCache, empty_cache
+from crossattn.nn.cache import KVCache, check_caches, empty_cache
 from crossattn.nn.config import fields_of
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import Module
-from crossattn.nn.scan import Remat, scan_layers
+from crossattn.nn.scan import Remat, decode_layers, scan_layers
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
 
@@ -99,33 +99,32 @@ class StreamStack(Module):
     start = renamed.method("start", "init_cache")
     step = renamed.method("step", "decode_step")
 
-    def init_cache(self, rows: int, length: int) -> KVCache:
-        """An empty cache of `rows` texts of up to `length` words, with a leading axis L."""
-        layer = self.layer
+    def init_cache(self, rows: int, length: int, *, dtype: Any = None) -> tuple[KVCache, ...]:
+        """Empty caches of `rows` texts of up to `length` words, one a layer, as in `Stack`."""
+        layer, dtype = self.layer, self._dtype if dtype is None else dtype
         attention = CrossAttention(
             layer.width, layer.heads, **fields_of(layer.config.self_attention), parent=None
         )
-        return empty_cache(attention, (self.layers, rows), length, self._dtype)
+        return tuple(empty_cache(attention, rows, length, dtype) for _ in range(self.layers))
 
     def decode_step(
         self,
         x: Float[Array, "B T M"],
         context: ProjectedContext,
-        cache: KVCache,
+        cache: tuple[KVCache, ...],
         position: Int[Array, ""],
         *,
         context_mask: Mask | None = None,
         x_positions: Float[Array, "_ T _"] | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
-    ) -> tuple[Float[Array, "B T M"], KVCache, Any]:
+    ) -> tuple[Float[Array, "B T M"], tuple[KVCache, ...], Any]:
         """The next words behind a prefix; arguments and results as those of `Stack.decode_step`."""
 
-        def step(layer, x, where, own):
-            x, cache, trace = layer.decode_step(x, *own, **where)
-            return x, (cache, observe(trace))
+        def step(layer, x, where, context, cache):
+            x, cache, trace = layer.decode_step(x, context, cache, **where)
+            return x, cache, observe(trace)
 
         where = {"position": position, "context_mask": context_mask, "x_positions": x_positions}
+        check_caches(cache, self.layers)
         x, context = promoted(self._dtype, x, context)
-        own = (context, cache)
-        x, (cache, kept) = scan_layers(step, self.layer, x, (where,), (own,), layers=self.layers)
-        return x, cache, kept
+        return decode_layers(step, self.layer, x, (where,), context, cache)
