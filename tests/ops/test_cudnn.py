@@ -12,7 +12,9 @@ import pytest
 from crossattn import Mask, attention
 from crossattn.ops import reference
 from crossattn.ops.kernels import cudnn
+from crossattn.ops.kernels.cudnn.primitives import library
 from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs
+from tests.support import cudnn_formulas
 
 KERNEL = cudnn.KERNEL
 SCALE, NONE = 0.3, Mask()
@@ -23,52 +25,9 @@ def called(q, k, v, mask, bias=None, softcap=None):
     return AttentionCall(q, k, v, mask, bias, None, SCALE, softcap)
 
 
-def scores(q, k, call):
-    """(B,H,T,S): hidden ones -inf; float32 products of what the kernel is given."""
-    (_, T, H, D), (_, S, K, _) = q.shape, k.shape
-    assert D % 8 == T % 2 == S % 2 == 0
-    k = jnp.repeat(k, H // K, 2).astype(jnp.float32)
-    s = jnp.einsum("BTHD,BSHD->BHTS", q.astype(jnp.float32), k) * call.scale
-    i, j = jnp.arange(T)[:, None], jnp.arange(S)[None]
-    seen = jnp.ones((1, T, S), bool)
-    if call.causal:
-        seen = (i >= j)[None] & (seen if call.left is None else (j > i - call.left)[None])
-    if call.lengths is not None:
-        query, key = (x[:, None, None] for x in call.lengths)
-        seen = seen & (i[None] < query) & (j[None] < key)
-    return jnp.where(seen[:, None], s, -jnp.inf)
-
-
-def kernel_forward(q, k, v, call):
-    """What lies beyond a length is garbage here, as it may be there."""
-    s = scores(q, k, call)
-    lse = jax.nn.logsumexp(s, 3)
-    v = jnp.repeat(v, q.shape[2] // v.shape[2], 2).astype(jnp.float32)
-    o = jnp.einsum("BHTS,BSHD->BTHD", jnp.exp(s - lse[..., None]), v)
-    return o.astype(q.dtype), jnp.where(lse == -jnp.inf, jnp.nan, lse)
-
-
-def kernel_backward(q, k, v, o, lse, do, call):
-    G, half = q.shape[2] // k.shape[2], q.dtype
-    kf, vf = (jnp.repeat(x, G, 2).astype(jnp.float32) for x in (k, v))
-    q, o, do = (x.astype(jnp.float32) for x in (q, o, do))
-    p = jnp.exp(scores(q, k, call) - lse[..., None])
-    delta = (do * o).sum(3).swapaxes(1, 2)[..., None]
-    ds = p * (jnp.einsum("BTHD,BSHD->BHTS", do, vf) - delta) * call.scale
-    shared = lambda x: x.reshape(*x.shape[:2], k.shape[2], G, x.shape[3]).sum(3)
-    dq = jnp.einsum("BHTS,BSHD->BTHD", ds, kf)
-    dk = shared(jnp.einsum("BHTS,BTHD->BSHD", ds, q))
-    dv = shared(jnp.einsum("BHTS,BTHD->BSHD", p, do))
-    if call.lengths is not None:
-        beyond = jnp.arange(k.shape[1])[None] >= call.lengths[1][:, None]
-        dk = jnp.where(beyond[..., None, None], jnp.nan, dk)
-    return [x.astype(half) for x in (dq, dk, dv)]
-
-
 @pytest.fixture
 def stand_in(monkeypatch):
-    monkeypatch.setattr(cudnn, "_forward", kernel_forward)
-    monkeypatch.setattr(cudnn, "_backward", kernel_backward)
+    cudnn_formulas.stand_in(monkeypatch)
 
 
 def draw(B, T, S, H, K, D, V, seed=0):
@@ -77,15 +36,6 @@ def draw(B, T, S, H, K, D, V, seed=0):
     rng = np.random.default_rng(seed)
     drawn = {n: rng.standard_normal(x).astype(np.float32) for n, x in shapes.items()}
     return {n: x if n == "lse" else x.astype(jnp.bfloat16) for n, x in drawn.items()}
-
-
-def poisoned(arrays, visible):
-    rows, columns = visible.any(3).any(1), visible.any(2).any(1)
-    out = {n: x.copy() for n, x in arrays.items()}
-    out["q"][~rows], out["out"][~rows] = np.nan, np.nan
-    out["lse"].swapaxes(1, 2)[~rows] = np.inf
-    out["k"][~columns], out["v"][~columns] = np.nan, np.inf
-    return out
 
 
 @functools.partial(jax.jit, static_argnames="band")
@@ -113,7 +63,7 @@ def built(lengths, band):
 def check(sizes, lengths, band=NONE):
     arrays = draw(*sizes)
     visible = np.asarray(built(lengths, band).dense_array(*sizes[:3]))
-    found = ours(poisoned(arrays, visible), lengths, band=band)
+    found = ours(cudnn_formulas.poisoned(arrays, visible), lengths, band=band)
     wanted = definition(arrays, lengths, band=band)
     for name, want in wanted.items():
         got, empty = np.asarray(found[name], np.float32), np.isneginf(want)
@@ -162,7 +112,7 @@ PROGRAMS = [
 @pytest.mark.parametrize(("lengths", "band", "options"), PROGRAMS)
 def test_the_program_calls_cudnn_as_jax_does(monkeypatch, lengths, band, options):
     """The two calls of cuDNN, with all that they are told, are those of jax.nn and its gradient."""
-    monkeypatch.setattr(cudnn.library.module, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(library.module, "check_cudnn_version", lambda: 91000)
     arrays = draw(2, 4, 6, 4, 2, 16, 16) | {"lengths": np.array([3, 2], np.int32)}
     given = lambda x, names: {n: x[of] if of == "lengths" else of for n, of in names.items()}
 
@@ -196,6 +146,8 @@ def refused(*, q=(1, 4, 2, 8), k=(1, 6, 2, 8), dtype=jnp.bfloat16, mask=NONE, bi
 
 
 LENGTHS = Mask.lengths(key=np.array([3]))
+LONG = {"q": (1, 5000, 4, 8), "k": (1, 4000, 2, 8)}
+IDS = Mask.segments(*(np.zeros((1, n), np.int32) for n in (5000, 4000)))
 
 
 @pytest.mark.parametrize(
@@ -211,13 +163,17 @@ LENGTHS = Mask.lengths(key=np.array([3]))
         ({"dtype": jnp.float32}, "float32: cuDNN computes in bfloat16 and float16"),
         ({"k": (1, 0, 2, 8)}, "size 0"),
         ({"cap": 1.5}, "soft-cap"),
-        ({"bias": np.zeros((1, 1, 1, 1))}, "a bias"),
-        ({"mask": Mask.keys(np.ones((1, 6), bool))}, "only lengths"),
-        ({"mask": Mask.causal(1)}, "causal(0) only"),
-        ({"mask": Mask.causal(np.array(0))}, "Python integers"),
-        ({"mask": Mask.window(1, 1, 0)}, "causal(0) only"),
-        ({"mask": Mask.window(1, 0, 0) & LENGTHS}, "with lengths"),
-        ({"mask": Mask.window(1, 0, 0), "q": (1, 9, 2, 8)}, "more queries than keys"),
+        ({"bias": np.zeros((1, 1, 1, 1), np.float32)}, "write bias.astype(jnp.bfloat16)"),
+        ({"bias": np.zeros((1, 2, 4, 6), jnp.bfloat16)}, None),
+        ({"mask": Mask.keys(np.ones((1, 6), bool))}, None),
+        ({"mask": Mask.causal(1)}, None),
+        ({"mask": Mask.causal(1), "dtype": jnp.float16}, "no number is low enough"),
+        ({"mask": Mask.causal(1), **LONG}, "causal(0) only"),
+        ({"mask": Mask.causal(np.array(0)), **LONG}, "Python integers"),
+        ({"mask": Mask.window(1, 1, 0), **LONG}, "entries to write out"),
+        ({"mask": Mask.window(1, 0, 0) & LENGTHS, **LONG}, "with lengths"),
+        ({"mask": IDS & Mask.causal(0), **LONG}, "causal segments with grouped heads"),
+        ({"mask": IDS & IDS, **LONG}, "combine the ids"),
     ],
 )
 def test_refusals_say_why(call, reason):

@@ -35,7 +35,7 @@ def assumed() -> str | None:
     )
 
 
-def refusal(q: Any, v: Any) -> str | None:
+def refusal(q: Any, v: Any, is_packed: bool = False) -> str | None:
     """Why the GPU cannot take queries and values (B, N, H, D) of these shapes: jax's own checks."""
     if not _here():
         if max(q.shape[3], v.shape[3]) > ASSUMED_HEAD:
@@ -49,7 +49,7 @@ def refusal(q: Any, v: Any) -> str | None:
         return f"the GPU's compute capability is below {OLDEST_CAPABILITY} (Ampere)"
     layout, has_bias, is_training = library.AttentionLayout.BTNH.value, False, True
     try:
-        library.check_is_flash_attention(q, v, v, layout, version, has_bias, is_training)
+        library.check_is_flash_attention(q, v, v, layout, version, has_bias, is_training, is_packed)
     except NotImplementedError as error:
         return str(error)
     return None

@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from crossattn.ops.kernels.protocol import AttentionCall
 
-__all__ = ["PrivateModule", "mapped_into_batch", "no_axis"]
+__all__ = ["PrivateModule", "no_axis"]
 
 
 def no_axis(call: AttentionCall) -> str | None:
     """The reason of kernels that take no empty arrays."""
     return "an axis of size 0" if 0 in (*call.q.shape, *call.k.shape, *call.v.shape) else None
-
-
-def mapped_into_batch(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of arrays (B, ...), where `jax.vmap` makes the batch larger.
-
-    Rules of private primitives take some axes only, and expect all arrays to be mapped alike.
-
-    >>> double = mapped_into_batch(lambda x, y: 2 * x + y)
-    >>> jax.vmap(double, (1, None))(jnp.ones((3, 5)), jnp.ones(3)).shape
-    (5, 3)
-    """
-    batched = jax.custom_batching.custom_vmap(function)
-
-    @batched.def_vmap
-    def rule(size: int, mapped: Any, *arrays: Any) -> Any:
-        spread = lambda x, here: x if here else jnp.broadcast_to(x, (size, *x.shape))
-        whole = jax.tree.map(spread, arrays, tuple(mapped))
-        folded = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), whole)
-        results = batched(*folded)
-        apart = lambda x: x.reshape(size, -1, *x.shape[1:])
-        return jax.tree.map(apart, results), jax.tree.map(lambda x: True, results)
-
-    return batched
 
 
 class PrivateModule:

@@ -45,7 +45,11 @@ class SplitKVKernel(Kernel):
         reason = super().unsupported(call)
         if reason or self.inner is chunked.KERNEL:
             return reason
-        return self.inner.unsupported(_part(call))
+        part, form = _part(call), lambda call: self.inner.fitted("cuda", call).label
+        reason = self.inner.unsupported(part)
+        if reason is None and form(part) != form(call):
+            return f"in parts the mask would take another way: {form(part)}, whole {form(call)}"
+        return reason
 
     def assumed(self) -> str | None:
         return self.inner.assumed()

@@ -115,7 +115,9 @@ def padding(mask: Mask, T: int, S: int) -> Padding:
         if isinstance(term, Lengths):
             for out, length, n in ((queries, term.query, T), (keys, term.key, S)):
                 if length is not None:
-                    out.append(jnp.arange(n)[None] < clip_to(length, 0, n)[:, None])
+                    out.append(
+                        jnp.arange(n, dtype=jnp.int32)[None] < clip_to(length, 0, n)[:, None]
+                    )
         if isinstance(term, Keys):
             keys.append(term.seen)
     return Padding(*(_all(x) for x in (queries, keys)))
