@@ -5,42 +5,38 @@ python -m experiments.bench attention --shapes long 2,17,301,4,32 --pass forward
 python -m experiments.bench attention --peers jax.nn torch --threads 1 2
 python -m experiments.bench module --shapes question captioning
 python -m experiments.bench decode
-python -m experiments.bench generate
+python -m experiments.bench generate --shapes tiny.en --steps 103
+python -m experiments.bench step --shapes 2,31,64,4,16,2,1000
 python -m experiments.bench masks --shapes resampler-50k --implementation chunked
 python -m experiments.bench length
-python -m experiments.bench attention --device gpu
+python -m experiments.bench attention --device gpu --minutes 8
+python -m experiments.bench attention --minutes 1 --shapes 1,2,7,2,8 --mask-shape 1,8,16,2,8
 
 All contestants of a case are compiled and warmed up in one process, limited to --threads processor
 cores, and then make one call each in turn. A ratio is the median of the ratios within a round.
 """
 
+import contextlib
 import functools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from crossattn.bench.cases import SHAPES, Case
-from crossattn.bench.figure import ratios
+from crossattn.bench.cases import DECODERS, DEVICE_SHAPES, SHAPES, Case
 from crossattn.bench.options import BENCHMARKS
 from crossattn.bench.process import Worker, WorkerError
 from crossattn.bench.shared_options import BenchOptions
-from crossattn.bench.summary import (
-    details,
-    geometric_means,
-    overview,
-    reasons,
-    summarise,
-)
+from crossattn.bench.summary import details, summarise
+from crossattn.bench.sweep.run import sweep
+from crossattn.bench.sweep.verdicts import verdicts
+from crossattn.bench.tables import record_heading, write_tables
 from crossattn.bench.timing import Budget
 from crossattn.files import printable, write_atomically
-from crossattn.report.figures.style import png
-from crossattn.report.render.blocks import Table
-from crossattn.report.render.markdown import markdown_table
 from crossattn.report.render.terminal import terminal_table
 from crossattn.spelling import nearest
 from crossattn.train.record import processor
@@ -56,6 +52,7 @@ def main(arguments: list[str]) -> None:
     name, given = configure_benchmark(arguments)
     folder = given.out or Path("results") / "bench" / name
     records: list[dict[str, Any]] = []
+    measured = measure if given.clock() is None else measure_by_the_clock
     about: dict[str, Any] = {
         "benchmark": name,
         "command": typed(COMMAND, arguments),
@@ -69,7 +66,7 @@ def main(arguments: list[str]) -> None:
         except OSError as error:
             fail(COMMAND, f"cannot write {folder}: {error.strerror}")
         try:
-            for record in measure(given, about["workers"]):
+            for record in measured(given, about):
                 records.append(record)
                 _write_json(folder, about, records)
         except KeyboardInterrupt:
@@ -77,7 +74,13 @@ def main(arguments: list[str]) -> None:
             said = safe if records else "nothing was measured"
             print(f"\n{COMMAND}: interrupted; {said}", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
-        write_tables(BENCHMARKS[name], folder, about, records)
+        if (seconds := given.clock()) is not None:
+            if not records:
+                fail(COMMAND, f"nothing was measured within --minutes {seconds / 60:g}: give more")
+            about["verdicts"] = list(map(str, verdicts(given.cases(), records)))
+            _write_json(folder, about, records)
+        print("\n\n".join(write_tables(BENCHMARKS[name], folder, about, records)))
+        print(f"\ntables: {printable(folder / 'table.md')}")
 
 
 def configure_benchmark(arguments: list[str]) -> tuple[str, BenchOptions]:
@@ -87,9 +90,11 @@ def configure_benchmark(arguments: list[str]) -> tuple[str, BenchOptions]:
             f"  {name:10s} {(options.__doc__ or '').splitlines()[0]}"
             for name, options in BENCHMARKS.items()
         )
-        shapes = "\n".join(f"  {shape}" for shape in SHAPES.values())
+        listed = [*SHAPES.values(), *DEVICE_SHAPES.values(), *DECODERS.values()]
+        shapes = "\n".join(f"  {shape}" for shape in listed)
         print(
-            f"{manual(__doc__)}\nBenchmarks:\n{known}\n\nShapes, as B,T,S,H,D:\n{shapes}\n\n"
+            f"{manual(__doc__)}\nBenchmarks:\n{known}\n\nShapes, as B,T,S,H,D (decoders: and "
+            f"layers,words):\n{shapes}\n\n"
             f"{typed(COMMAND)} BENCHMARK --help: options"
         )
         raise SystemExit(0)
@@ -104,14 +109,13 @@ def configure_benchmark(arguments: list[str]) -> tuple[str, BenchOptions]:
     return name, options
 
 
-def measure(given: BenchOptions, workers: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A record for each case; appends what each process says of itself to `workers`."""
+def measure(given: BenchOptions, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A record for each case; appends what each process says of itself to the workers `about`."""
     cases: list[Case] = given.cases()
-    budget = Budget(given.seconds, given.repeats, min(Budget.fewest, given.repeats))
-    seen = sys.stderr.isatty()
+    budget, seen = budget_of(given), sys.stderr.isatty()
     for threads in dict.fromkeys(case.threads for case in cases):
         with Worker(given.device, threads) as worker:
-            workers.append({"threads": threads, **worker.about})
+            about["workers"].append({"threads": threads, **worker.about})
             todo = [case for case in cases if case.threads == threads]
             with tqdm(todo, unit="case", mininterval=0.2 if seen else 10.0) as bar:
                 announce = functools.partial(bar.set_postfix_str, refresh=seen)
@@ -120,67 +124,27 @@ def measure(given: BenchOptions, workers: list[dict[str, Any]]) -> Iterator[dict
                     yield summarise(case, worker.measure(case, budget, announce))
 
 
-def write_tables(
-    benchmark: type[BenchOptions],
-    folder: Path,
-    about: dict[str, Any],
-    records: list[dict[str, Any]],
-) -> None:
-    """Write table.md and ratios.png beside results.json, and print the tables."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for record in records:
-        groups.setdefault(record["title"], []).append(record)
-    figure = ratios(groups, by_shape=benchmark.by_shape, xlabel=benchmark.ratio)
-    write_atomically(folder / "ratios.png", png(figure))
-    heading = [f"# {about['benchmark']}", f"`{about['command']}`, {about['date']}."]
-    heading += [_where(about), f"Ratios are {benchmark.ratio}: the median over rounds."]
-    write_atomically(
-        folder / "table.md",
-        "\n\n".join([*heading, *_text(benchmark, groups, markdown_table, "## ", details_too=True)])
-        + "\n",
-    )
-    print("\n\n".join(_text(benchmark, groups, terminal_table, "", details_too=False)))
-    print(f"\ntables: {printable(folder / 'table.md')}")
+def budget_of(given: BenchOptions) -> Budget:
+    """Of one case."""
+    return Budget(given.seconds, given.repeats, min(Budget.fewest, given.repeats))
 
 
-def _text(
-    benchmark: type[BenchOptions],
-    groups: dict[str, list[dict[str, Any]]],
-    draw: Callable[[Table], str],
-    mark: str,
-    *,
-    details_too: bool,
-) -> Iterator[str]:
-    for title, records in groups.items():
-        yield f"{mark}{title}"
-        if benchmark.by_shape:
-            yield draw(overview(records))
-            if means := geometric_means(records):
-                yield "Geometric means but decode: " + "; ".join(means) + "."
-        if details_too or not benchmark.by_shape:
-            for record in records:
-                B, T, S, H, D = (record["shape"][letter] for letter in "BTSHD")
-                rounds = f"B={B} T={T} S={S} H={H} D={D}, {record['rounds']} rounds"
-                yield f"{mark and '### '}{record['shape']['name']}: {rounds}"
-                yield draw(details(record))
-        if missing := reasons(records):
-            yield "\n".join(f"{mark and '* '}{line}" for line in missing)
-
-
-def _where(about: dict[str, Any]) -> str:
-    """The machine and the versions, in words."""
-    first = about["workers"][0]
-    where = [about["processor"]]
-    if first["device"] != "cpu":
-        where.append(first["device"])
-    for worker in about["workers"]:
-        one = f"{worker['threads']} thread{'s' * (worker['threads'] > 1)}"
-        if worker["cores"] is None:
-            where.append(f"{one} of torch only (this system cannot limit those of jax)")
-        else:
-            where.append(f"{one} on core {', '.join(map(str, worker['cores']))}")
-    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
-    return f"{'; '.join(where)}; {versions}."
+def measure_by_the_clock(given: BenchOptions, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A record for each case, whose table is printed at once."""
+    seen = sys.stderr.isatty()
+    options: dict[str, Any] = {"budget": budget_of(given), "about": about}
+    options |= {"device": given.device, "seconds": given.clock()}
+    settings: dict[str, Any] = {"unit": "case", "mininterval": 0.2 if seen else 10.0}
+    with contextlib.ExitStack() as stack:
+        # Not before there is something to do: an error is one line.
+        make = lambda: stack.enter_context(tqdm(total=len(given.cases()), **settings))
+        bar = functools.cache(make)
+        announce = lambda text: bar().set_postfix_str(text, refresh=seen)
+        for record in sweep(given.cases(), announce=announce, **options):
+            bar().update()
+            with bar().external_write_mode():
+                print(f"{record_heading(record)}\n{terminal_table(details(record))}\n", flush=True)
+            yield record
 
 
 def _write_json(folder: Path, about: dict[str, Any], records: list[dict[str, Any]]) -> None:

@@ -18,7 +18,7 @@ from crossattn.report.figures.style import (
     without_mathtext,
 )
 
-from .cases import Shape
+from .cases import shape_of
 
 
 @without_mathtext
@@ -69,7 +69,7 @@ def _points(records, by_shape) -> list[tuple[str, str, float, float, float]]:
         if by_shape
         else (name, shape, found["ratio"], *found["ratio_quartiles"])
         for record in records
-        for shape in [str(Shape(**record["shape"])) if by_shape else record["shape"]["name"]]
+        for shape in [str(shape_of(record["shape"])) if by_shape else record["shape"]["name"]]
         for name, found in record["contestants"].items()
         if found.get("beside", name) != name
     ]

@@ -7,10 +7,12 @@ from typing import Any
 
 from crossattn.ops.api import IMPLEMENTATIONS
 
-from .benchmarks import decode, generate, length, masks
+from .benchmarks import decode, length, masks
 from .benchmarks.attention import OURS
-from .cases import Case, Shape, parse_shape
+from .cases import DEVICE_SHAPES, SHAPES, Case, Shape, parse_shape
+from .decoder_options import Generate, Step
 from .shared_options import (
+    DEFAULT,
     BenchOptions,
     Direction,
     PassOptions,
@@ -18,36 +20,85 @@ from .shared_options import (
     check_choices,
     check_positive,
 )
+from .sweep.cases import DEVICE_PEERS, FORCED, device_cases
+from .sweep.masks import HIDINGS
 
 PEERS = ("jax.nn", "linen", "nnx", "tokamax", "torch")
-GPU_PEERS = ("cudnn", *PEERS)
+MINUTES = 8.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Attention(PassOptions):
     """The operation alone, beside those of other libraries.
 
-    Shapes are (B, T, S, H, D): examples, queries, keys, heads, head size.
+    Shapes are (B, T, S, H, D): examples, queries, keys, heads, head size; H/K where fewer heads are
+    of keys. On an accelerator all programs are compiled first, in threads, and timed by the clock:
+    inside one program, and as plain calls; masks as well.
     """
 
-    by_shape = True
+    by_shape, grouped = True, True
 
+    shapes: tuple[str, ...] = (DEFAULT,)
+    """Names, or free shapes as five numbers: --shapes long 2,17,301,4,32; default: those
+    of the device."""
     peers: tuple[str, ...] | None = None
-    """Of jax.nn, linen, nnx, tokamax, torch and cudnn (jax.nn with cuDNN); all that there are for
-    the device when not given."""
-    implementation: tuple[str, ...] = ()
-    """Implementations of ours to measure in columns of their own, besides the one chosen."""
+    """On a CPU of jax.nn, linen, nnx, tokamax and torch, on a GPU of jax.nn, cudnn (jax.nn with
+    cuDNN), tokamax, torch-flash, torch-cudnn, torch-efficient and torch-default, on a TPU of jax.nn
+    and splash; all of them when not given."""
+    implementation: tuple[str, ...] | None = None
+    """Implementations of ours to measure in columns of their own, besides the one chosen; by the
+    clock, those of the device when not given."""
+    minutes: float | None = None
+    """By the clock: ends in order after so many minutes and names what is missing; 8 on an
+    accelerator when not given. On a CPU, a rehearsal of what an accelerator does."""
+    masks: tuple[str, ...] = tuple(HIDINGS)
+    """Masks to measure by the clock, at --mask-shape; none: no masks."""
+    mask_shape: str = "8,1024,4096,16,64"
+    """Of the masks."""
 
     def check(self) -> None:  # noqa: D102 - as above
         super().check()
-        check_choices("--peers", self.peers or (), GPU_PEERS)
-        check_choices("--implementation", self.implementation, IMPLEMENTATIONS)
+        clocked = self.clock() is not None
+        check_choices("--peers", self.peers or (), DEVICE_PEERS[self.device] if clocked else PEERS)
+        check_choices("--implementation", self.implementation or (), IMPLEMENTATIONS)
+        check_choices("--masks", self.named_masks(), HIDINGS)
+        parse_shape(self.mask_shape)
+        if not clocked and self.masks != tuple(HIDINGS):
+            raise ValueError(
+                "--masks are measured by the clock: give --minutes, or see bench masks"
+            )
+        if clocked and self.threads != (1,):
+            raise ValueError(
+                "--threads is for a CPU without --minutes: by the clock all cores work"
+            )
+        if self.minutes is not None and not 0 < self.minutes < float("inf"):
+            raise ValueError(f"--minutes must be positive, got {self.minutes}")
+
+    def clock(self) -> float | None:  # noqa: D102 - as above
+        minutes = MINUTES if self.minutes is None and self.device != "cpu" else self.minutes
+        return None if minutes is None else 60 * minutes
+
+    def named_masks(self) -> tuple[str, ...]:
+        """The masks; () for the word none."""
+        return () if self.masks == ("none",) else self.masks
+
+    def parsed(self) -> list[Shape]:  # noqa: D102 - as above
+        if self.shapes != (DEFAULT,):
+            return super().parsed()
+        return list((SHAPES if self.clock() is None else DEVICE_SHAPES).values())
+
+    def cases(self) -> list[Case]:  # noqa: D102 - as above
+        if self.clock() is None:
+            return super().cases()
+        forced = FORCED[self.device] if self.implementation is None else self.implementation
+        peers = DEVICE_PEERS[self.device] if self.peers is None else self.peers
+        names = [OURS, *(f"{OURS}[{name}]" for name in forced), *peers]
+        masked = self.named_masks(), parse_shape(self.mask_shape)
+        return [*device_cases(self.parsed(), *masked, list(self.settings()), names)]
 
     def contestants(self, shape: Shape) -> dict[str, Any]:  # noqa: D102 - as above
-        peers = self.peers
-        if peers is None:
-            peers = GPU_PEERS if self.device == "gpu" else PEERS
-        names = [OURS, *(f"{OURS}[{name}]" for name in self.implementation), *peers]
+        peers = PEERS if self.peers is None else self.peers
+        names = [OURS, *(f"{OURS}[{name}]" for name in self.implementation or ()), *peers]
         return {"benchmark": "attention", "contestants": list(dict.fromkeys(names))}
 
 
@@ -85,32 +136,6 @@ class Decode(ShapeOptions):
     def contestants(self, shape: Shape) -> dict[str, Any]:  # noqa: D102 - as above
         compared = {"beside": decode.BESIDE, "also": decode.SCANNED, "steps": self.steps}
         return {"benchmark": "decode", "contestants": decode.CONTESTANTS, **compared}
-
-
-@dataclasses.dataclass(frozen=True)
-class Generate(ShapeOptions):
-    """A text decoder of two layers writes words about a context, beside one of Flax's modules.
-
-    Width = H * D. Always in float32.
-    """
-
-    ratio = "time of a word / crossattn's"
-
-    shapes: tuple[str, ...] = ("decode",)
-    """Names, or free shapes as five numbers, of which T is not used."""
-    steps: int = 64
-    """How many words are written; times are those of one word."""
-
-    def check(self) -> None:  # noqa: D102 - as above
-        super().check()
-        check_positive("--steps", self.steps)
-
-    def cases(self) -> list[Case]:  # noqa: D102 - as above
-        return super(Generate, dataclasses.replace(self, dtype="float32")).cases()
-
-    def contestants(self, shape: Shape) -> dict[str, Any]:  # noqa: D102 - as above
-        names = generate.CONTESTANTS
-        return {"benchmark": "generate", "contestants": names, "steps": self.steps}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +207,7 @@ BENCHMARKS: dict[str, type[BenchOptions]] = {
     "module": Projections,
     "decode": Decode,
     "generate": Generate,
+    "step": Step,
     "masks": Masks,
     "length": Length,
 }

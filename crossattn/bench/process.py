@@ -71,16 +71,9 @@ class Worker:
                 return {"rounds": 0, "contestants": alone}
 
     def _start(self) -> None:
-        environment = dict(os.environ)
-        if self.device == "cpu":
-            environment["JAX_PLATFORMS"] = "cpu"
-        else:
-            environment.pop("JAX_PLATFORMS", None)
-            # jax would take three quarters of the memory that torch needs as well.
-            environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         with _only(self.cores):
             self.process = ModuleProcess(
-                f"{__package__}.worker", self.device, environment=environment
+                f"{__package__}.worker", self.device, environment=environment_of(self.device)
             )
         self.about = next(self.process.messages(), {})
         if not self.about:
@@ -91,6 +84,16 @@ class Worker:
     def _end(self) -> str:
         process, self.process = self.process, None
         return "" if process is None else process.end()
+
+
+def environment_of(device: str) -> dict[str, str]:
+    """Of a process that measures on a kind of device."""
+    environment = dict(os.environ)
+    if device == "cpu":
+        return environment | {"JAX_PLATFORMS": "cpu"}
+    environment.pop("JAX_PLATFORMS", None)
+    # jax would take three quarters of the memory that torch needs as well.
+    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | environment
 
 
 @contextlib.contextmanager

@@ -17,6 +17,9 @@ from .cases import SHAPES, Case, Shape, parse_shape
 Direction = Annotated[Literal["forward", "backward", "both"], tyro.conf.arg(name="pass")]
 
 
+DEFAULT = "default"  # in place of shapes: those of the device
+
+
 @dataclasses.dataclass(frozen=True)
 class BenchOptions:
     """Options of every benchmark.
@@ -24,12 +27,13 @@ class BenchOptions:
     Attributes:
       ratio: what its ratios are, for table and figure.
       by_shape: whether it has the same contestants for every shape, so that a row can be a shape.
+      grouped: whether it can be given fewer heads of keys than of queries.
     """
 
-    ratio, by_shape = "time / crossattn's", False
+    ratio, by_shape, grouped = "time / crossattn's", False, False
 
-    dtype: Literal["float32", "bfloat16", "both"] = "both"
-    """Of the inputs."""
+    dtype: Literal["float32", "bfloat16", "both"] | None = None
+    """Of the inputs; both on a CPU when not given, bfloat16 elsewhere."""
     threads: tuple[int, ...] = (1,)
     """Processor cores that the measuring process may use, of those this command may use; several
     numbers measure everything several times."""
@@ -60,11 +64,20 @@ class BenchOptions:
         """What is measured: a case for each number of threads, pass, dtype and shape."""
         raise NotImplementedError
 
+    def clock(self) -> float | None:
+        """Seconds for everything, where the benchmark keeps to a time."""
+        return None
+
+    def dtypes(self) -> tuple[str, ...]:
+        """Those to measure."""
+        both = self.dtype == "both" or (self.dtype is None and self.device == "cpu")
+        return ("float32", "bfloat16") if both else (self.dtype or "bfloat16",)
+
     def settings(self, direction: str = "forward") -> Iterator[dict[str, Any]]:
         """The fields of a `Case` in which its groups differ."""
         for threads in dict.fromkeys(self.threads):
             for way in ("forward", "backward") if direction == "both" else (direction,):
-                for dtype in ("float32", "bfloat16") if self.dtype == "both" else (self.dtype,):
+                for dtype in self.dtypes():
                     setting = {"direction": way, "dtype": dtype, "threads": threads}
                     yield {**setting, "device": self.device, "seed": self.seed}
 
@@ -78,13 +91,19 @@ class ShapeOptions(BenchOptions):
 
     def check(self) -> None:  # noqa: D102 - as above
         super().check()
-        self.parsed()
+        for shape in self.parsed():
+            if shape.K and not self.grouped:
+                raise ValueError(f"--shapes {shape}: here every head has keys of its own")
 
     def parsed(self) -> list[Shape]:
         """The shapes; ValueError for what is none."""
         if not self.shapes:
             raise ValueError("--shapes takes at least one shape")
-        return [parse_shape(text) for text in dict.fromkeys(self.shapes)]
+        return [self.parse(text) for text in dict.fromkeys(self.shapes)]
+
+    def parse(self, text: str) -> Shape:
+        """One shape; ValueError for what is none."""
+        return parse_shape(text)
 
     def cases(self) -> list[Case]:  # noqa: D102 - as above
         return [

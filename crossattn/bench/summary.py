@@ -10,7 +10,8 @@ import numpy as np
 
 from crossattn.report.render.blocks import DASH, Table
 
-from .cases import Case, Shape
+from .cases import Case, shape_of
+from .ceilings import Ceilings
 
 # One query: what its call costs outside of the products weighs more than the products.
 NOT_IN_MEANS = ("decode",)
@@ -32,6 +33,12 @@ def summarise(case: Case, result: Mapping[str, Any]) -> dict[str, Any]:
         if (against := ratio(result["contestants"], name, reference)) is not None:
             found[name]["beside"] = reference
             found[name]["ratio"], *found[name]["ratio_quartiles"] = against
+        if "call_seconds" in contestant:
+            found[name]["call_median"] = _middle(contestant["call_seconds"])[0]
+        if contestant.get("work") and "ceilings" in result:
+            median, work = found[name]["median"], tuple(contestant["work"])
+            found[name]["flops_per_second"] = work[0] / median
+            found[name]["ceiling_share"] = Ceilings(**result["ceilings"]).share(work, median)
     fields = dataclasses.asdict(case)
     del fields["contestants"], fields["beside"]
     return {**fields, "title": case.title, "unit": case.unit, **result, "contestants": found}
@@ -83,7 +90,7 @@ def overview(records: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
     for record in records:
         first = record["contestants"][ours]
-        cells = [str(Shape(**record["shape"])), *[first.get("chosen", DASH)] * has_choice]
+        cells = [str(shape_of(record["shape"])), *[first.get("chosen", DASH)] * has_choice]
         cells.append(_milliseconds(first.get("median")))
         cells += [_times(record["contestants"][name].get("ratio")) for name in others]
         rows.append(cells)
@@ -96,7 +103,12 @@ def details(record: Mapping[str, Any]) -> Table:
     # A number of keys is the name of a contestant that is timed by the key.
     by_key = record["unit"] == "key"
     header = ["keys", "ns a key"] if by_key else ["contestant", f"ms a {record['unit']}"]
-    header += ["quartiles", "beside", "ratio", "quartiles"]
+    more = {
+        key: title for key, title in MORE.items() if any(key in c for c in contestants.values())
+    }
+    if "call_median" in more:
+        header[1] = "ms inside a program"
+    header += ["quartiles", *more.values(), "beside", "ratio", "quartiles"]
     header += [f"to {also}"] if also else []
     header += ["temporary MiB", "error"]
     rows = []
@@ -107,6 +119,7 @@ def details(record: Mapping[str, Any]) -> Table:
         scale = 1e6 if by_key else 1.0
         times = [_milliseconds(scale * x) for x in (found["median"], *found["quartiles"])]
         cells = [name, times[0], f"{times[1]} to {times[2]}"]
+        cells += [_SHOWN[key](found.get(key)) for key in more]
         quartiles = [_times(x) for x in found.get("ratio_quartiles", ())]
         cells += [found.get("beside", DASH), _times(found.get("ratio"))]
         cells.append(" to ".join(quartiles) or DASH)
@@ -136,11 +149,17 @@ def _milliseconds(seconds: float | None) -> str:
 
     >>> _milliseconds(0.0012345), _milliseconds(0.12345), _milliseconds(12.345), _milliseconds(None)
     ('1.23', '123', '12,345', '-')
+    >>> _milliseconds(0.0000512)
+    '0.051'
     """
     if seconds is None:
         return DASH
     ms = 1000 * seconds
-    return f"{ms:,.{2 if ms < 10 else 1 if ms < 100 else 0}f}"
+    return f"{ms:,.{3 if ms < 1 else 2 if ms < 10 else 1 if ms < 100 else 0}f}"
+
+
+def _teraflops(value: float | None) -> str:
+    return DASH if value is None else f"{value / 1e12:.3g}"
 
 
 def _mebibytes(count: int | None) -> str:
@@ -158,3 +177,12 @@ def _times(value: float | None) -> str:
 
 def _error(value: float | None) -> str:
     return DASH if value is None else f"{value:.0e}"
+
+
+# Columns of what only some benchmarks measure.
+MORE = {
+    "call_median": "ms a plain call",
+    "flops_per_second": "TFLOP/s",
+    "ceiling_share": "of the ceiling",
+}
+_SHOWN = {"call_median": _milliseconds, "flops_per_second": _teraflops, "ceiling_share": _times}

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from .cases import Case
+from .ceilings import measured_ceilings
 
 
 class UnavailableError(Exception):
@@ -46,6 +47,8 @@ class Program:
       units: calls or steps in one run; its time is divided by them.
       temporary_bytes: beyond inputs and outputs, as the compiler states them; None: it does not.
       chosen: the implementation behind it, if it has a choice.
+      work: (floating-point operations, bytes) of a unit, where its share of what the machine can
+        do is of interest.
     """
 
     run: Callable[[], Any]
@@ -53,6 +56,7 @@ class Program:
     units: int = 1
     temporary_bytes: int | None = None
     chosen: str | None = None
+    work: tuple[float, float] | None = None
 
 
 def jax_program(
@@ -61,6 +65,7 @@ def jax_program(
     error: Callable[[Any], float | None],
     units: int = 1,
     calls: int = 1,
+    work: tuple[float, float] | None = None,
 ) -> Program:
     """Compile `function` for these arguments; a run makes `calls` calls of `units` steps each.
 
@@ -78,7 +83,7 @@ def jax_program(
             result = jax.block_until_ready(compiled(*arguments))
         return result
 
-    return Program(run, error, units * calls, temporary)
+    return Program(run, error, units * calls, temporary, work=work)
 
 
 def _check_memory(needed: int) -> None:
@@ -120,17 +125,25 @@ def contest(
                 raise UnavailableError("its result is not finite")
         except Exception as reason:
             programs.pop(name, None)
-            found[name] = {"reason": _said(reason)}
+            found[name] = {"reason": reason_of(reason)}
             continue
         found[name] = {"seconds": [], "temporary_bytes": program.temporary_bytes, "error": error}
-        if program.chosen:
-            found[name]["chosen"] = program.chosen
+        found[name] |= {"chosen": program.chosen} if program.chosen else {}
+        found[name] |= {"work": program.work} if program.work else {}
     announce("timing")
-    rounds = _interleave(programs, found, budget, random.Random(case.seed))
-    return {"rounds": rounds, "contestants": found}
+    result: dict[str, Any] = {"contestants": found}
+    if any(program.work for program in programs.values()):
+        result["ceilings"] = measured_ceilings(case.device, case.dtype)._asdict()
+    rounds = interleave(programs, found, budget, random.Random(case.seed))
+    return {"rounds": rounds, **result}
 
 
-def _interleave(programs, found, budget, order) -> int:
+def interleave(
+    programs: Mapping[str, Program],
+    found: dict[str, dict[str, Any]],
+    budget: Budget,
+    order: random.Random,
+) -> int:
     """Append one time a round to found[name]["seconds"]; returns the number of rounds."""
     for program in programs.values():
         program.run()
@@ -151,7 +164,7 @@ def _interleave(programs, found, budget, order) -> int:
     return done
 
 
-def _said(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """One line of why a contestant does not take part."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else ""

@@ -44,7 +44,8 @@ def attention64(
     found = {name: np.zeros(shape) for name, shape in names.items()}
     step = max(1, BLOCK // max(1, k.shape[1]))
     for b, h in np.ndindex(B, H):
-        head = [np.asarray(x[b, :, h], np.float64) for x in (q, k, v)]
+        kv = h // (H // k.shape[2])
+        head = [np.asarray(x[b, :, at], np.float64) for x, at in ((q, h), (k, kv), (v, kv))]
         cotangent = None if do is None else np.asarray(do[b, :, h], np.float64)
         for at in range(0, len(rows), step):
             part = rows[at : at + step]
@@ -54,7 +55,7 @@ def attention64(
                 if name in ("out", "dq"):
                     found[name][b, at : at + step, h] = block[name]
                 else:
-                    found[name][b, :, h] += block[name]
+                    found[name][b, :, kv] += block[name]
     return found
 
 

@@ -10,6 +10,8 @@ import importlib
 import importlib.metadata
 import json
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -18,21 +20,29 @@ from crossattn.processes import CAN_LIMIT, available_cores, open_answers
 from .cases import Case
 from .timing import Budget, contest
 
-LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "tokamax", "torch")
+LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "tokamax", "torch", "transformers")
+
+
+def introduce(device: str, send: Callable[..., None]) -> Any:
+    """Send what this process is; returns the device of jax, or None where there is none."""
+    try:
+        place = jax.devices(device)[0]
+    except RuntimeError:
+        send(refused=f"jax finds no {device} here")
+        return None
+    found = {name: [*importlib.metadata.distributions(name=name)] for name in LIBRARIES}
+    versions = {name: some[0].version for name, some in found.items() if some}
+    cores = available_cores() if CAN_LIMIT else None
+    send(device=place.device_kind, versions=versions, cores=cores)
+    return place
 
 
 def _serve(device: str) -> None:
     """Answer the requests on standard input."""
     send = open_answers()
-    try:
-        place = jax.devices(device)[0]
-    except RuntimeError:
-        send(refused=f"jax finds no {device} here")
+    place = introduce(device, send)
+    if place is None:
         return
-    found = {name: [*importlib.metadata.distributions(name=name)] for name in LIBRARIES}
-    versions = {name: some[0].version for name, some in found.items() if some}
-    cores = available_cores() if CAN_LIMIT else None
-    send(device=place.device_kind, versions=versions, cores=cores)
     with jax.default_device(place):
         for line in sys.stdin:
             request = json.loads(line)

@@ -9,9 +9,11 @@ import shlex
 import jax
 import pytest
 
-from crossattn.bench.benchmarks import masks
-from crossattn.bench.cases import SHAPES, Case, Shape, parse_shape
+from crossattn.bench.benchmarks import masks, step
+from crossattn.bench.cases import SHAPES, Case, Shape, parse_decoder, parse_shape
 from crossattn.bench.process import Worker
+from crossattn.bench.summary import details, summarise
+from crossattn.bench.timing import Budget, contest
 from crossattn.ops.api import IMPLEMENTATIONS
 from experiments import bench
 
@@ -116,13 +118,51 @@ def test_decode_compares_equal_steps(tmp_path, capsys):
 
 
 def test_generate_compares_equal_words(tmp_path, capsys):
-    options = ["--shapes", "2,1,7,2,4", "--steps", "3"]
+    options = ["--shapes", "2,1,7,2,4,2,11", "--steps", "3", "--peers", "blocks", "linen"]
     (record,) = measured(tmp_path / "out", "generate", *options)["cases"]
-    assert list(record["contestants"]) == ["crossattn", "linen"]
+    assert list(record["contestants"]) == ["crossattn", "blocks", "linen"]
     check_times(record)
     # All wrote the same words.
     assert all(c["error"] == 0 for c in record["contestants"].values())
-    assert "ms a word" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "ms a word" in shown
+    assert "of the ceiling" in shown
+    # Weights of two layers and of 11 words, and keys and values of 7 + 1.5 words of two texts.
+    assert record["contestants"]["linen"]["work"][1] == 4 * (2 * 14 * 64 + 88 + 2 * 32 * 8.5)
+
+
+def test_step_compares_equal_updates():
+    names = ["crossattn", "crossattn[everything]"]
+    shape = parse_decoder("2,5,7,2,4,1,11")
+    case = Case("step", shape, "forward", "float32", names)
+    result = contest(case, step.prepare(case), Budget(0.0, 2, 2), lambda name: None, {})
+    record = summarise(case, result)
+    check_times(record)
+    assert all(c["error"] < 1e-6 for c in record["contestants"].values())
+    words, frames = 2 * 5 * (2 * 14 * 64 + 4 * 12 * 8), 2 * 7 * 4 * 64
+    counted = 3 * (words + frames + 2 * 5 * 2 * 8 * 11)
+    assert record["contestants"]["crossattn"]["work"] == (counted, 0)
+    assert {"TFLOP/s", "of the ceiling"} < set(details(record)[0])
+
+
+def test_attention_by_the_clock(tmp_path, capsys):
+    """What an accelerator does, from the command line to the verdicts."""
+    out, options = tmp_path / "out", ["--pass", "forward", "--peers", "--implementation"]
+    shapes = ["--shapes", "1,3,8,4/2,8", "--masks", "none"]
+    found = measured(out, "attention", "--minutes", "5", *shapes, *options)
+    (record,) = found["cases"]
+    (own,) = record["contestants"].values()
+    assert len(own["seconds"]) == len(own["call_seconds"]) == 2
+    assert own["error"] < 1e-5
+    assert found["missing"] == []
+    assert found["ceilings"]["flops"] > 0
+    (verdict,) = found["verdicts"]
+    assert verdict.startswith("not measured: 1,3,8,4/2,8, forward, float32: at least 0.9 of the")
+    shown = capsys.readouterr().out
+    assert (
+        shown.index("ms a plain call") < shown.index("Ceilings of this run") < shown.index(verdict)
+    )
+    assert verdict in (out / "table.md").read_text()
 
 
 def test_masks_are_beside_their_visible_keys(tmp_path):
@@ -169,6 +209,18 @@ def test_length_is_per_key(tmp_path, capsys):
         (["attention", "--out", "FILE"], "cannot write"),
         (["decode", "--steps", "0"], "--steps must be at least 1, got 0"),
         (["masks", "--shapes", "1,2,3,2,2"], "fewer than 8 keys"),
+        (["masks", "--shapes", "1,2,9,4/2,2"], "here every head has keys of its own"),
+        (["attention", "--shapes", "1,2,3,4/3,2"], "of which H is a multiple"),
+        (["attention", "--shapes", "1,2/2,3,4,2"], "five positive numbers B,T,S,H,D"),
+        (["attention", "--masks", "keys"], "are measured by the clock: give --minutes"),
+        (["attention", "--minutes", "0"], "--minutes must be positive, got 0.0"),
+        (["attention", "--minutes", "1", "--masks", "kesy"], "did you mean keys?"),
+        (["attention", "--minutes", "1", "--threads", "1", "1"], "--threads is for a CPU without"),
+        (["attention", "--device", "gpu", "--peers", "splash"], "--peers 'splash' is unknown"),
+        (["generate", "--peers", "lonen"], "did you mean linen?"),
+        (["step", "--shapes", "tiny"], "B,T,S,H,D,layers,words): did you mean tiny.en?"),
+        (["step", "--shapes", "1,2,3,4,5,6,0"], "is no decoder: write seven positive numbers"),
+        (["step", "--remat", "all"], "--remat 'all' is unknown"),
         (["length", "--sizes", "7", "7"], "--sizes takes different positive numbers"),
     ],
 )
@@ -210,7 +262,7 @@ def test_the_commands_that_help_shows_can_be_parsed(command, monkeypatch):
     cases = options.cases()
     assert cases
     for case in cases:
-        assert case == Case.from_json(json.loads(json.dumps(dataclasses.asdict(case))))
+        assert case == type(case).from_json(json.loads(json.dumps(dataclasses.asdict(case))))
 
 
 def test_every_shape_of_the_issue_has_its_name():

@@ -56,7 +56,8 @@ def _chosen(case: Case, *arrays: Any) -> str:
 def inputs(case: Case) -> list[jax.Array]:
     """[q, k, v], and the cotangent of the output where there is a backward pass."""
     B, T, S, H, D = case.shape.sizes
-    shapes = [(B, T, H, D), (B, S, H, D), (B, S, H, D)]
+    keys = (B, S, case.shape.key_heads, D)
+    shapes = [(B, T, H, D), keys, keys]
     if case.direction == "backward":
         shapes.append((B, T, H, D))
     return [normal(case, i, shape) for i, shape in enumerate(shapes)]
@@ -93,17 +94,16 @@ def _jax_function(name: str) -> Callable[..., jax.Array]:
         forced = name.removeprefix(OURS).strip("[]") or None
         return functools.partial(crossattn.attention, implementation=forced)
     if name == "tokamax":
-        return _imported("tokamax").dot_product_attention
+        return imported("tokamax").dot_product_attention
     functions: dict[str, Callable[..., jax.Array]] = {
         "jax.nn": functools.partial(jax.nn.dot_product_attention, implementation="xla"),
-        "cudnn": functools.partial(jax.nn.dot_product_attention, implementation="cudnn"),
         "linen": flax.linen.dot_product_attention,
         "nnx": flax.nnx.dot_product_attention,
     }
     return functions[name]
 
 
-def _imported(name: str) -> Any:
+def imported(name: str) -> Any:
     """A module that need not be installed."""
     try:
         return importlib.import_module(name)
@@ -114,33 +114,24 @@ def _imported(name: str) -> Any:
 
 
 def _torch(case: Case, arrays: list[jax.Array], truth: Truth) -> Program:
-    torch = _imported("torch")
-    if case.device == "tpu":
-        raise UnavailableError("runs on no TPU")
-    if case.device == "gpu" and not torch.cuda.is_available():
-        raise UnavailableError("this build has no CUDA")
+    torch = imported("torch")
     torch.set_num_threads(case.threads)
-    place = {"device": "cuda" if case.device == "gpu" else "cpu"}
-    tensors = [
-        torch.from_numpy(np.array(x, np.float32)).to(dtype=getattr(torch, case.dtype), **place)
-        for x in arrays
-    ]
-    backward = case.direction == "backward"
+    dtype = getattr(torch, case.dtype)
+    tensors = [torch.from_numpy(np.array(x, np.float32)).to(dtype=dtype) for x in arrays]
+    backward, grouped = case.direction == "backward", case.shape.K is not None
     for x in tensors[:3]:
         x.requires_grad_(backward)
 
     def call():
         q, k, v = (x.transpose(1, 2) for x in tensors[:3])
-        out = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=grouped)
+        out = out.transpose(1, 2)
         gradients = torch.autograd.grad(out, tensors[:3], tensors[3]) if backward else ()
         return out, *gradients
 
     def run():
         with torch.set_grad_enabled(backward):
-            result = call()
-        if case.device == "gpu":
-            torch.cuda.synchronize()
-        return result
+            return call()
 
     def error(result):
         return truth.error([x.detach().float().cpu().numpy() for x in result])
