@@ -131,6 +131,7 @@ def test_generate_compares_equal_words(tmp_path, capsys):
     assert record["contestants"]["linen"]["work"][1] == 4 * (2 * 14 * 64 + 88 + 2 * 32 * 8.5)
 
 
+@pytest.mark.slow
 def test_step_compares_equal_updates():
     names = ["crossattn", "crossattn[everything]"]
     shape = parse_decoder("2,5,7,2,4,1,11")

@@ -107,7 +107,8 @@ def _ours(model: TextDecoder, params: Any, context: Any, steps: int) -> Any:
         out: Any = model.apply(params, tokens, projected, cache, position, method="decode_step")
         return out[0], out[1], None
 
-    cache = model.apply(params, rows, steps + 1, method="init_cache")
+    half = {"dtype": context.dtype}
+    cache = model.apply(params, rows, steps + 1, method="init_cache", **half)
     return _written(step, cache, rows, steps)
 
 
