@@ -115,7 +115,7 @@ def main(arguments: list[str]) -> None:
     with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
         options.launch.check()
         if options.launch.elsewhere and options.devices != Devices():
-            fail(COMMAND, "--mesh, --accumulate and --distributed are not for --launcher")
+            fail(COMMAND, "options of devices, --mesh to --distributed, are not for --launcher")
         folder.check(whole)
         options.devices.prepare()
         parallel = options.devices.parallel(suite)
@@ -223,7 +223,8 @@ def work(
         done, wanted = len(results["runs"]), len(suite.variants) * options.seeds
         notify(f"{done} of {wanted} runs are finished, report so far: {printable(path)}")
 
-    return train_all(COMMAND, suite, todo, source, folder, parallel, renew)
+    grouping = options.devices.grouping
+    return train_all(COMMAND, suite, todo, source, folder, parallel, renew, grouping)
 
 
 def report(
@@ -239,7 +240,7 @@ def report(
     """Write results.json, and report.md with its figures, of the runs that are finished."""
     finished = collect(suite, folder, options.seeds)
     wanted = asked(whole, suite, seeds=options.seeds, quick=options.quick)
-    seeds = describe_parallelism(parallel)
+    seeds = describe_parallelism(parallel, finished.groupings)
     results = write_results(suite, folder, finished, device, seeds, wanted)
     path = write_report(
         results,

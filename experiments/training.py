@@ -27,6 +27,7 @@ from crossattn.train.ablation import Listener
 from crossattn.train.checkpoint import CheckpointError
 from crossattn.train.folder import Folder, FolderError
 from crossattn.train.freezing import FrozenError
+from crossattn.train.grouping import AUTO, Grouping
 from crossattn.train.loop import NonFiniteLossError
 from crossattn.train.multihost import is_writer
 from crossattn.train.parallel import Parallelism, ParallelismError
@@ -121,6 +122,7 @@ def train_all(
     folder: Folder,
     parallel: Parallelism,
     finished: Callable[[Callable[[str], None]], None] = lambda notify: None,
+    grouping: Grouping = AUTO,
 ) -> str:
     """Train and measure variants with their seeds, under a bar; returns what it ran on.
 
@@ -141,7 +143,14 @@ def train_all(
         def train(variant: str, seeds: list[int], check: Callable[[], None]) -> None:
             listener = Listener(Bar(bar, check), notify)
             ablation.run_variant(
-                suite, variant, seeds, source, folder, listener=listener, parallel=parallel
+                suite,
+                variant,
+                seeds,
+                source,
+                folder,
+                listener=listener,
+                parallel=parallel,
+                grouping=grouping,
             )
             with turn:
                 left.discard(variant)

@@ -1,16 +1,27 @@
 """The order of training data: a pure function of seed and step, so that resuming is exact."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from crossattn.data.examples import Examples
+from crossattn.data.order import Order
 
-__all__ = ["WHOLE", "Batch", "Batches", "Order", "Share", "TrainingRecords", "flip", "gather"]
+__all__ = [
+    "WHOLE",
+    "Batch",
+    "Batches",
+    "Order",
+    "Picked",
+    "Share",
+    "TrainingRecords",
+    "flip",
+    "gather",
+]
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Any]
 
 
 class Batch(NamedTuple):
@@ -31,6 +42,18 @@ class Batch(NamedTuple):
     images: Any
     coverage: Any
     boxes: Any = None
+
+
+class Picked(NamedTuple):
+    """Which texts and pictures make a batch: what `gather` and `flip` need beside the examples.
+
+    Attributes:
+        rows: (B,) int32, texts.
+        flipped: (I,) bool, pictures to mirror; None where none ever is.
+    """
+
+    rows: Any
+    flipped: Any = None
 
 
 class Share(NamedTuple):
@@ -124,60 +147,28 @@ class Batches:
         """Where the data stand before a step, as checkpoints record it."""
         return self.drawn.position(step)
 
+    def picked(self, step: int) -> Picked:
+        """Which texts stand in the batch of a step, of data that are held in memory.
+
+        Raises:
+            TypeError: the data are read while a run trains.
+        """
+        if not isinstance(self.drawn, _InMemory):
+            raise TypeError("data that are read while a run trains have no rows to pick")
+        rows = self.drawn.rows(step)
+        flipped = self._flipped(step, len(rows) // self.drawn.texts) if self.flip else None
+        return Picked(rows.astype(np.int32), flipped)
+
     def _finish(self, step: int, arrays: Arrays) -> Batch:
         if self.flip:
-            every = len(arrays["images"]) * self.share.parts
-            chosen = np.random.default_rng((self.seed, 1, step)).random(every) < 0.5
-            arrays = flip(arrays, self.train.grid, self.share.cut(chosen))
+            chosen = self._flipped(step, len(arrays["images"]))
+            arrays = flip(arrays, self.train.grid, chosen)
         return Batch(**arrays)
 
-
-class Order:
-    """Which texts stand in the batch of a step.
-
-    Images are visited in a new random order in each epoch; of every image `texts_per_image`
-    different texts are drawn (repeated where it has fewer). What is left of an epoch when no whole
-    batch remains is dropped. Nothing is kept but the current epoch's order, so that a step can be
-    asked for in any sequence.
-
-    Example:
-      >>> order = Order(np.array([0, 0, 1, 1, 2, 2]), batch_size=4, texts_per_image=2, seed=0)
-      >>> rows = order.rows(7)
-      >>> rows.shape, order.position(7)
-      ((4,), {'epoch': 7, 'batch': 0})
-    """
-
-    def __init__(self, image: np.ndarray, *, batch_size: int, texts_per_image: int, seed: int):
-        self.image, self.seed = image, seed
-        self.texts, self.images_per_batch = texts_per_image, batch_size // texts_per_image
-        self.images, self.counts = np.unique(image, return_counts=True)
-        self.batches = len(self.images) // self.images_per_batch
-        if self.batches == 0:
-            raise ValueError(
-                f"{len(self.images)} images do not fill one batch of {self.images_per_batch} "
-                "images: lower batch_size or raise data.images"
-            )
-        self.epoch, self.drawn = -1, np.zeros((0, texts_per_image), np.int64)
-
-    def position(self, step: int) -> dict[str, int]:
-        """Epoch and batch of a step, as checkpoints record it."""
-        return {"epoch": step // self.batches, "batch": step % self.batches}
-
-    def rows(self, step: int) -> np.ndarray:
-        """Text rows (batch_size,) of a step."""
-        epoch, batch = step // self.batches, step % self.batches
-        if epoch != self.epoch:
-            self.epoch, self.drawn = epoch, self._draw(epoch)
-        start = batch * self.images_per_batch
-        return self.drawn[start : start + self.images_per_batch].reshape(-1)
-
-    def _draw(self, epoch: int) -> np.ndarray:
-        random = np.random.default_rng((self.seed, epoch))
-        # Rows sorted by image, shuffled within each image: its first texts are a random choice.
-        rows = np.lexsort((random.random(len(self.image)), self.image))
-        first = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
-        chosen = first[:, None] + np.arange(self.texts)[None, :] % self.counts[:, None]
-        return rows[chosen][random.permutation(len(self.images))]
+    def _flipped(self, step: int, images: int) -> np.ndarray:
+        """Which of this process's pictures of a step are mirrored."""
+        every = images * self.share.parts
+        return self.share.cut(np.random.default_rng((self.seed, 1, step)).random(every) < 0.5)
 
 
 class _InMemory:
@@ -186,17 +177,25 @@ class _InMemory:
         self.order = Order(examples.image, batch_size=size, texts_per_image=texts, seed=seed)
         self.position = self.order.position
 
-    def batch(self, step: int) -> Arrays:
+    def rows(self, step: int) -> np.ndarray:
         # The texts of an image are neighbours, and a share holds whole images.
-        rows = self.share.cut(self.order.rows(step))
-        return gather(self.examples, rows, texts_per_image=self.texts)
+        return self.share.cut(self.order.rows(step))
+
+    def batch(self, step: int) -> Arrays:
+        return gather(self.examples, self.rows(step), texts_per_image=self.texts)
 
     def batches(self, start: int) -> Iterator[Arrays]:
         return map(self.batch, itertools.count(start))
 
 
-def gather(examples: Examples, rows: np.ndarray, *, texts_per_image: int = 1) -> Arrays:
-    """Arrays of the chosen texts; every `texts_per_image` neighbours share one image."""
+def gather(examples: Any, rows: Any, *, texts_per_image: int = 1) -> Arrays:
+    """Arrays of the chosen texts; every `texts_per_image` neighbours share one image.
+
+    Args:
+        examples: `Examples`, or an object with arrays of JAX under the same names.
+        rows: (B,) whole numbers.
+        texts_per_image: by which B divides.
+    """
     image = examples.image[rows[::texts_per_image]]
     return {
         "tokens": examples.tokens[rows],
@@ -208,10 +207,17 @@ def gather(examples: Examples, rows: np.ndarray, *, texts_per_image: int = 1) ->
     }
 
 
-def flip(batch: Arrays, grid: tuple[int, int], chosen: np.ndarray) -> Arrays:
-    """Mirror the chosen pictures (I,) bool from left to right, and their regions with them."""
-    images, coverage = batch["images"].copy(), batch["coverage"].copy()
-    images[chosen] = images[chosen][:, :, ::-1]
-    shape = (-1, coverage.shape[1], *grid)
-    coverage[chosen] = coverage[chosen].reshape(shape)[..., ::-1].reshape(-1, *coverage.shape[1:])
-    return {**batch, "images": images, "coverage": coverage}
+def flip(
+    batch: Arrays, grid: tuple[int, int], chosen: Any, where: Callable[..., Any] = np.where
+) -> Arrays:
+    """Mirror the chosen pictures (I,) bool from left to right, and their regions with them.
+
+    `where` is that of the library that the arrays are of.
+    """
+    images, coverage = batch["images"], batch["coverage"]
+    mirrored = coverage.reshape(*coverage.shape[:2], *grid)[..., ::-1].reshape(coverage.shape)
+    return {
+        **batch,
+        "images": where(chosen[:, None, None, None], images[:, :, ::-1], images),
+        "coverage": where(chosen[:, None, None], mirrored, coverage),
+    }

@@ -4,8 +4,8 @@ import contextlib
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Literal
 
 import tyro
 from jax.sharding import Mesh
@@ -14,7 +14,9 @@ from crossattn.sharding import axes_of, make_mesh
 from crossattn.train import multihost
 from crossattn.train.ablation import run_order
 from crossattn.train.folder import Folder, pending
+from crossattn.train.grouping import Grouping, describe_grouping
 from crossattn.train.parallel import Parallelism, ParallelismError
+from crossattn.train.record import UNGROUPED
 from crossattn.train.suite import Suite
 
 from . import lanes
@@ -31,12 +33,31 @@ class Devices:
     axes: seed, data, fsdp, context, tensor; -1 takes the rest."""
     accumulate: int = 1
     """Compute each batch in so many parts, one after the other, which takes less memory."""
+    steps_per_program: Annotated[
+        int | Literal["auto"], tyro.conf.arg(help_behavior_hint="(default: auto)")
+    ] = "auto"
+    """Steps that one program makes, from data on the device, so that a dispatch is not the most of
+    a small step; it then evaluates in one program, too. auto: 1 on a CPU, elsewhere up to 50."""
+    seeds_together: Annotated[
+        Literal["auto", "true", "false"], tyro.conf.arg(help_behavior_hint="(default: auto)")
+    ] = "auto"
+    """Whether the seeds of a variant are trained together in one program (vmap). auto: not on a
+    CPU, elsewhere as many as fit in memory."""
     distributed: Annotated[
         tuple[str, ...] | None,
         tyro.conf.arg(metavar="[ADDRESS:PORT PROCESSES INDEX]", help_behavior_hint=""),
     ] = None
     """Train together with other processes of the same command, which share the folder: those that
     Slurm, a TPU slice or Open MPI tells of, or so many, of which this one is INDEX from 0."""
+
+    @property
+    def grouping(self) -> Grouping:
+        """How much a program is asked to do.
+
+        Raises:
+          ParallelismError: it cannot be that.
+        """
+        return Grouping(self.steps_per_program, self.seeds_together)
 
     def prepare(self, command: str = "ablate") -> None:
         """Join the other processes of a command, and let a CPU show the devices of the mesh.
@@ -62,6 +83,7 @@ class Devices:
         if self.mesh is not None or self.distributed is not None:
             mesh = mesh_of(self.mesh)
         parallel = Parallelism(mesh, self.accumulate)
+        self.grouping.check(parallel)
         for variant in suite.variants:
             parallel.check(suite.run(variant))
         parallel.share()
@@ -128,10 +150,15 @@ def hold_folder(
         yield
 
 
-def describe_parallelism(parallel: Parallelism) -> str:
-    """How seeds were trained, for a report."""
+def describe_parallelism(parallel: Parallelism, groupings: Sequence[Mapping[str, int]]) -> str:
+    """How seeds were trained, for a report: on a mesh, or as the runs say that there are.
+
+    Example:
+      >>> describe_parallelism(Parallelism(), [{"seeds": 5, "steps": 50}])
+      '5 seeds of a variant in one program, 50 steps per dispatch'
+    """
     if parallel.mesh is None:
-        return "one at a time, through one compiled program per variant"
+        return "; ".join(describe_grouping(**one) for one in groupings or [UNGROUPED])
     return (
         f"{parallel.seeds} at a time, through one program per variant on {axes_of(parallel.mesh)}"
     )

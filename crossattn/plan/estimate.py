@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh
 
 from crossattn.sharding import AXES
 from crossattn.sharding.rules import entry_axes
-from crossattn.train import step as steps
+from crossattn.train.memory import activation_bytes, tree_bytes
 from crossattn.train.run import Run
 
 from .chips import Chip, Topology
@@ -44,28 +44,15 @@ class StepWork:
 def step_work(programs: PlannedPrograms) -> StepWork:
     """By tracing the step: nothing is compiled or computed."""
     run, batch, state = programs.run, programs.sizes.train, programs.state
-
-    def kept(params: Any, batch: Any) -> Any:
-        def objective(params: Any) -> Any:
-            return steps.losses(steps.forward(programs.model, params, batch)[0], batch)
-
-        return jax.vjp(objective, params, has_aux=True)[1]
-
-    residuals = jax.eval_shape(kept, state.params, batch)
     step = jax.make_jaxpr(programs.step)(state, batch, 1.0)
     texts, length = batch.tokens.shape
     return StepWork(
         flops=matrix_flops(step),
-        # Parameters are among what it keeps.
-        activations=max(0, _bytes(residuals) - _bytes(state.params)),
-        batch=_bytes(batch),
+        activations=activation_bytes(programs.model, state.params, batch),
+        batch=tree_bytes(batch),
         stream=texts * (length - 1) * run.model.width * np.dtype(run.model.dtype).itemsize,
         layers=run.model.layers,
     )
-
-
-def _bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -241,15 +241,14 @@ def _hardware(environment: Mapping[str, Any]) -> Iterator[str]:
     if found:
         date = f", in {environment['date'][:7]}" if environment.get("date") else ""
         yield f"All runs used {' on '.join(map(str, found))}{date}."
-    paces = {
-        name: timing["step_seconds"]
-        for name, timing in environment.get("timings", {}).items()
-        if "step_seconds" in timing
-    }
+    timings = environment.get("timings", {})
+    paces = {name: t["step_seconds"] for name, t in timings.items() if "step_seconds" in t}
     if paces:
         fast, slow = min(paces, key=paces.__getitem__), max(paces, key=paces.__getitem__)
         text = f"The median training step took {1000 * paces[fast]:.1f} ms ({fast})"
         yield text + (f" to {1000 * paces[slow]:.1f} ms ({slow})." if len(paces) > 1 else ".")
+        if any("seeds_together" in timing for timing in timings.values()):
+            yield "Of seeds that are trained together, the time is divided by their number."
     versions = environment.get("versions") or []
     for used in versions if isinstance(versions, list) else [versions]:
         yield f"Software: {listed([f'{name} {version}' for name, version in used.items()])}."

@@ -126,13 +126,13 @@ Differences are to the baseline, paired by seed and item, with an interval corre
 of comparisons; other intervals are Student's over seeds at 95 %, cut to the range of the metric,
 and there are none under three seeds. Pointing: how often the patch that the position of an answer
 (where nothing is asked, of a caption's word) attends to most lies on the true region, in the layer
-chosen on validation data, beside its chance level
-(the mean share of the patches that belong to the region). Step: median time of a training step
-while others may run beside it. Intact, no truth, no random: accuracy with the whole picture,
-without the true region, and without a random region of equal size. A variant attends if pointing
-exceeds chance, and uses the region if losing the truth costs more than losing a random one, each
-with a 95 % interval over seeds. Image mass: the share of the attention that falls on the image
-where it may also fall on text. A dash: the variant has no such number.
+chosen on validation data, beside its chance level (the mean share of the patches that belong to the
+region). Step: median time of a training step while others may run beside it; of seeds that are
+trained together, divided by their number. Intact, no truth, no random: accuracy with the whole
+picture, without the true region, and without a random region of equal size. A variant attends if
+pointing exceeds chance, and uses the region if losing the truth costs more than losing a random
+one, each with a 95 % interval over seeds. Image mass: the share of the attention that falls on the
+image where it may also fall on text. A dash: the variant has no such number.
 """)
 
 VERDICTS = _line("""

@@ -9,11 +9,12 @@ from pathlib import Path
 from crossattn.files import SEAL, damage
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.folder import Folder
+from crossattn.train.grouping import AUTO, Grouping, groups_of
 from crossattn.train.loop import NonFiniteLossError, Seat, TrainPrograms, fit, fit_seeds
 from crossattn.train.multihost import barrier, broadcast, is_writer
 from crossattn.train.outcome import measure_run, seal_files, write_json
 from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
-from crossattn.train.record import RunRecord, library_versions, write_record
+from crossattn.train.record import UNGROUPED, RunRecord, library_versions, write_record
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Dataset, batches_of
 from crossattn.train.stale import MEASURED
@@ -57,31 +58,73 @@ def run_variant(
     *,
     listener: Listener = Listener(),
     parallel: Parallelism = SINGLE_DEVICE,
+    grouping: Grouping = AUTO,
 ) -> None:
     """Train and measure the given seeds of a variant through one set of compiled programs."""
     run = suite.run(variant)
     programs = TrainPrograms(run, len(source.vocabulary), parallel)
+    # The first seeds are counted too: groups are the same when some of them are finished.
+    chunking, said = grouping.chosen(programs, source.train, max(seeds) + 1)
+    if chunking is not None:
+        listener.notify(f"{variant}: {said}")
+        parallel = dataclasses.replace(parallel, chunking=chunking)
+        programs = TrainPrograms(run, len(source.vocabulary), parallel)
     evaluator = Evaluator(programs.model, parallel)
     if suite.sweep:
         run = _with_best_rate(suite, variant, run, programs, evaluator, source, folder, listener)
-    label = lambda seed: f"{variant} seed {seed}"
-    for start in range(0, len(seeds), parallel.seeds):
-        group = seeds[start : start + parallel.seeds]
-        seats = []
-        for seed in group:
-            where = folder.run(variant, seed)
-            folder.check_there()
-            if any((where / name).exists() for name in ("metrics.json", SEAL)):
-                listener.notify(f"{where}: {damage(where, MEASURED)}: measuring it again")
-            _write_record(where, RunRecord(suite.name, variant, seed, run, library_versions()))
-            progress = functools.partial(listener.progress, label(seed))
-            batches = batches_of(run, source.train, seed, parallel.share())
-            seats.append(Seat(batches, where, progress, run.optimizer.learning_rate))
-        states = fit_seeds(programs, seats, notify=listener.notify)
-        for seed, seat, state in zip(group, seats, states, strict=True):
-            listener.progress(f"{label(seed)}, evaluating", run.steps, {})
-            who = {"variant": variant, "seed": seed}
-            measure_run(suite.primary, run, evaluator, state, source, seat.folder, who)
+    places = range(0, len(seeds), parallel.seeds)
+    groups = [seeds[start : start + parallel.seeds] for start in places]
+    if chunking is not None:
+        groups = groups_of(seeds, chunking.seeds)
+    for group in groups:
+        _run_group(suite, variant, group, run, programs, evaluator, source, folder, listener)
+
+
+def _run_group(
+    suite: Suite,
+    variant: str,
+    group: list[int],
+    run: Run,
+    programs: TrainPrograms,
+    evaluator: Evaluator,
+    source: Dataset,
+    folder: Folder,
+    listener: Listener,
+) -> None:
+    """Train seeds at the same time, and measure one after the other."""
+    seats, tell = [], _Told(variant, group, listener)
+    grouping = dict(UNGROUPED)
+    if programs.chunks is not None:
+        grouping = {"seeds": len(group), "steps": programs.chunks.length}
+    for seed in group:
+        where = folder.run(variant, seed)
+        folder.check_there()
+        if any((where / name).exists() for name in ("metrics.json", SEAL)):
+            listener.notify(f"{where}: {damage(where, MEASURED)}: measuring it again")
+        record = RunRecord(suite.name, variant, seed, run, library_versions(), grouping)
+        _write_record(where, record)
+        batches = batches_of(run, source.train, seed, programs.parallel.share())
+        progress = functools.partial(tell, seed)
+        seats.append(Seat(batches, where, progress, run.optimizer.learning_rate))
+    states = fit_seeds(programs, seats, notify=listener.notify)
+    for seed, seat, state in zip(group, seats, states, strict=True):
+        tell(seed, run.steps, {}, "evaluating")
+        who = {"variant": variant, "seed": seed, "grouping": grouping}
+        measure_run(suite.primary, run, evaluator, state, source, seat.folder, who)
+
+
+class _Told:
+    """Tells of seeds that are trained at the same time as of one run that makes all their steps."""
+
+    def __init__(self, variant: str, group: list[int], listener: Listener):
+        several = "seeds" if len(group) > 1 else "seed"
+        self.label = f"{variant} {several} {' '.join(map(str, group))}"
+        self.listener, self.steps = listener, dict.fromkeys(group, 0)
+
+    def __call__(self, seed: int, step: int, metrics: dict[str, float], doing: str = "") -> None:
+        self.steps[seed] = step
+        label = f"{self.label}, {doing}" if doing else self.label
+        self.listener.progress(label, sum(self.steps.values()), metrics)
 
 
 def _write_record(folder: Path, record: RunRecord) -> None:

@@ -2,82 +2,48 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from crossattn.data.batches import Batch, gather
 from crossattn.data.examples import Examples
-from crossattn.models.image_attention import ImageAttention
 from crossattn.models.vision_language import VisionLanguageDecoder
-from crossattn.shapes import Array, Bool
+from crossattn.shapes import Bool
+from crossattn.train.memory import tree_bytes
 from crossattn.train.parallel import EVALUATION_AXES, SINGLE_DEVICE, Parallelism
-from crossattn.train.step import forward
+from crossattn.train.predictions import (
+    Asked,
+    Predictions,
+    cut,
+    evaluation_scan,
+    evaluation_step,
+    joined,
+)
 
 ROWS_PER_BATCH = 128
-
-
-class Predictions(NamedTuple):
-    """What a model says of E rows of T tokens.
-
-    Attributes:
-      words: (E, T) the most likely word at each position given the true words before it.
-      log_likelihood: (E,) of all words to predict.
-      look: what each layer saw by the position that attends, (L, E, ...); None for variants that
-        do not attend to patches.
-    """
-
-    words: np.ndarray
-    log_likelihood: np.ndarray
-    look: "Look | None"
-
-
-class Look(NamedTuple):
-    """Where the words of a layer look in the image.
-
-    Attributes:
-      attention: (B, T, P) mean over heads.
-      peak: (B, T, H) int16, the patch that each head attends to most, -1 where it sees none.
-      mass: (B, T) share of the weight that falls on patches, mean over heads.
-    """
-
-    attention: Any
-    peak: Any
-    mass: Any
-
-    def first(self, count: int) -> "Look":
-        """The first rows of what several layers saw, (L, B, ...), on the host."""
-        return Look(*(np.asarray(part)[:, :count] for part in self))
-
-
-def look_at(attention: ImageAttention) -> Look:
-    """What is kept of each layer."""
-    rows = attention.weights()
-    peak = jnp.where(rows.any(axis=-1), jnp.argmax(rows, axis=-1), -1).astype(jnp.int16)
-    return Look(rows.mean(axis=1), peak.swapaxes(1, 2), attention.mass().mean(axis=1))
-
-
-def evaluation_step(
-    model: VisionLanguageDecoder, params: Any, batch: Batch, visible: Bool[Array, "*L B P"]
-) -> tuple[Array, Array, Look]:
-    """Most likely words (B, T-1), log-likelihood of the targets (B,), looks (L, B, T-1, ...)."""
-    logits, look = forward(model, params, batch, visible, look_at)
-    log_probability = jax.nn.log_softmax(logits)
-    words = batch.tokens[:, 1:]
-    of_word = jnp.take_along_axis(log_probability, words[..., None], axis=-1)[..., 0]
-    likelihood = jnp.where(batch.target[:, 1:], of_word, 0.0).sum(axis=1)
-    return jnp.argmax(logits, axis=-1), likelihood, look
+# Of the batches and looks of one dispatch of many batches, at most.
+DISPATCH_BYTES = 2**30
 
 
 class Evaluator:
-    """Predicts with the parameters of any seed of one variant."""
+    """Predicts with the parameters of any seed of one variant.
+
+    Attributes:
+      program: of one batch of `rows` rows.
+      scan: of many batches, where a program of training makes many steps; else None.
+    """
+
+    scan: Callable[..., Any] | None = None
 
     def __init__(self, model: VisionLanguageDecoder, parallel: Parallelism = SINGLE_DEVICE):
         self.layers = model.config.reading_layers
         self.patches_seen = model.config.attends
         self.program = parallel.evaluator(functools.partial(evaluation_step, model))
+        if parallel.chunking and parallel.chunking.steps > 1:
+            self.scan = jax.jit(functools.partial(evaluation_scan, model), static_argnames="kept")
         shards = parallel.size(*EVALUATION_AXES)
         self.rows = -(-ROWS_PER_BATCH // shards) * shards
 
@@ -93,23 +59,78 @@ class Evaluator:
 
         `visible` knocks patches out: (E, P) in all layers, (L, E, P) in each.
         """
-        count = len(examples)
-        shape = (self.layers, count, examples.coverage.shape[-1])
-        visible = np.broadcast_to(np.ones((), bool) if visible is None else visible, shape)
-        words, likelihood, looks = [], [], []
-        for start in range(0, count, self.rows):
-            # The last batch is filled up with its first row: one shape, one program.
-            rows = np.arange(start, min(start + self.rows, count))
-            filled = np.concatenate([rows, np.full(self.rows - len(rows), rows[0])])
-            batch = Batch(**gather(examples, filled))
-            best, batch_likelihood, look = self.program(params, batch, visible[:, filled])
-            words.append(np.asarray(best)[: len(rows)])
-            likelihood.append(np.asarray(batch_likelihood)[: len(rows)])
-            if attention and self.patches_seen:
-                looks.append(look.first(len(rows)))
-        predicted = np.pad(np.concatenate(words), ((0, 0), (1, 0)))
-        kept = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *looks) if looks else None
-        return Predictions(predicted, np.concatenate(likelihood), kept)
+        asked = Asked(examples, visible, attention)
+        parts = []
+        for rows in self._batches(asked):
+            words, likelihood, look = self.program(params, *self._filled(asked, rows))
+            parts.append(cut(words, likelihood, look if self._kept(asked) else None, len(rows)))
+        return joined(parts)
+
+    def predict_all(self, params: Any, every: Sequence[Asked]) -> list[Predictions]:
+        """`predict` for each; where there is a program of many batches, in one dispatch.
+
+        Or in as few as keep its inputs and looks within `DISPATCH_BYTES`.
+        """
+        if self.scan is None:
+            return [
+                self.predict(params, one.examples, one.visible, attention=one.attention)
+                for one in every
+            ]
+        places = [(one, rows) for one in every for rows in self._batches(one)]
+        each = max(map(self._bytes, every))
+        pieces = -(-len(places) // max(1, DISPATCH_BYTES // each))
+        size = -(-len(places) // pieces)
+        # One more batch with looks is another program: as many for all pieces.
+        kept = size if pieces > 1 else sum(self._kept(one) for one, _ in places)
+        parts = []
+        for start in range(0, len(places), size):
+            parts += self._dispatch(params, places[start : start + size], size, kept)
+        counts = [len(self._batches(one)) for one in every]
+        ends = np.cumsum(counts)
+        return [joined(parts[end - n : end]) for end, n in zip(ends, counts, strict=True)]
+
+    def _dispatch(
+        self, params: Any, places: list[tuple[Asked, np.ndarray]], size: int, kept: int
+    ) -> list[Predictions]:
+        """Predictions of batches by the program of `size` batches."""
+        assert self.scan is not None
+        filled = [self._filled(*place) for place in places]
+        filled += [filled[-1]] * (size - len(filled))
+        wanted = [self._kept(one) for one, _ in places] + [False] * (size - len(places))
+        slots = np.where(wanted, np.cumsum(wanted) - 1, kept).astype(np.int32)
+        batches, visible = jax.tree.map(lambda *x: np.stack(x), *filled)
+        words, likelihood, looks = self.scan(params, batches, visible, slots, kept=kept)
+        words, likelihood = np.asarray(words), np.asarray(likelihood)
+        looks = jax.tree.map(np.asarray, looks) if any(wanted) else None
+        at = lambda slot: jax.tree.map(lambda x: x[slot], looks)
+        return [
+            cut(words[i], likelihood[i], at(slots[i]) if wanted[i] else None, len(rows))
+            for i, (_, rows) in enumerate(places)
+        ]
+
+    def _batches(self, asked: Asked) -> list[np.ndarray]:
+        """The rows of each batch."""
+        count = len(asked.examples)
+        return [np.arange(i, min(i + self.rows, count)) for i in range(0, count, self.rows)]
+
+    def _filled(self, asked: Asked, rows: np.ndarray) -> tuple[Batch, np.ndarray]:
+        """A batch, and what is visible in it; it is filled up with its first row.
+
+        One shape, one program.
+        """
+        examples = asked.examples
+        shape = (self.layers, len(examples), examples.coverage.shape[-1])
+        visible = np.ones((), bool) if asked.visible is None else asked.visible
+        filled = np.concatenate([rows, np.full(self.rows - len(rows), rows[0])])
+        return Batch(**gather(examples, filled)), np.broadcast_to(visible, shape)[:, filled]
+
+    def _kept(self, asked: Asked) -> bool:
+        return asked.attention and self.patches_seen
+
+    def _bytes(self, asked: Asked) -> int:
+        """Bytes of a batch, of what is visible in it, and of what is seen."""
+        batch, visible = self._filled(asked, np.arange(1))
+        return tree_bytes(batch) + visible.size * (1 + 4 * batch.tokens.shape[1])
 
     def write(self, params: Any, examples: Examples) -> np.ndarray:
         """Greedy texts (E, T): the words to predict are written by the model itself."""

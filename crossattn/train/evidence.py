@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from crossattn.align.inputs import (
     WrittenCaptions,
 )
 from crossattn.data.examples import Examples
-from crossattn.train.evaluate import Evaluator, Look, Predictions, knockouts
+from crossattn.train.evaluate import Evaluator, knockouts
+from crossattn.train.predictions import Asked, Look, Predictions
 from crossattn.train.texts import (
     captions,
     positions,
@@ -51,9 +52,11 @@ def measure_model(
     """
     evidence = Evidence()
     looks: dict[str, Look] = {}
-    for name, examples in splits.items():
-        mapped = name in ("validation", main)
-        said = evaluator.predict(params, examples, attention=mapped)
+    asked = [Asked(part, attention=name in ("validation", main)) for name, part in splits.items()]
+    hidden = _hidden_words(splits[main], evaluator.layers if by_layer else 0)
+    asked += [Asked(hidden.examples, seen) for seen in hidden.visible.values()] if hidden else []
+    every = evaluator.predict_all(params, asked)
+    for (name, examples), said in zip(splits.items(), every, strict=False):
         if said.look is not None:
             looks[name] = said.look
         write = lambda texts: evaluator.write(params, texts)
@@ -61,8 +64,9 @@ def measure_model(
             evidence.read(where, arrays)
     if {"validation", main} <= looks.keys():
         _read_attention(evidence, splits, looks, main)
-    for condition, words in _hidden_words(evaluator, params, splits[main], by_layer=by_layer):
-        evidence.read(condition, words)
+    if hidden:
+        for condition, said in zip(hidden.visible, every[len(splits) :], strict=True):
+            evidence.read(condition, hidden.read(said))
     return evidence
 
 
@@ -162,28 +166,43 @@ def _read_attention(
         evidence.read(name, maps[place][evidence.layer])
 
 
-def _hidden_words(
-    evaluator: Evaluator, params: Any, examples: Examples, *, by_layer: bool
-) -> Iterator[tuple[str, Knockouts]]:
-    """Colour and shape words without the true region, without as much elsewhere."""
+class _HiddenWords(NamedTuple):
+    """Words of E rows that are predicted without their region, and without as much elsewhere.
+
+    Attributes:
+      examples: the rows.
+      words: (E,) place of the word of each.
+      levels: (E,) chance of predicting it.
+      visible: what stays visible, by condition.
+    """
+
+    examples: Examples
+    words: np.ndarray
+    levels: np.ndarray
+    visible: dict[str, np.ndarray]
+
+    def read(self, said: Predictions) -> Knockouts:
+        """Which of the words are right."""
+        every = np.arange(len(self.words))
+        right = said.words[every, self.words] == self.examples.tokens[every, self.words]
+        return Knockouts(right.astype(float), self.levels)
+
+
+def _hidden_words(examples: Examples, layers: int) -> _HiddenWords | None:
+    """Colour and shape words, or None where there are none; the first `layers` also one by one."""
     rows, words, levels = _hidden(examples)
     truth = examples.regions(rows)[np.arange(len(rows)), words] > 0
     # Outside of a region over half the picture there is no random region of equal size.
     fair = truth.any(axis=1) & (2 * truth.sum(axis=1) <= truth.shape[1])
     if not fair.any():
-        return
-    asked, words, truth = examples.rows(rows[fair]), words[fair], truth[fair]
-    every = np.arange(len(asked))
+        return None
+    truth = truth[fair]
     visible = {"intact": np.ones_like(truth), **knockouts(truth, np.random.default_rng(0))}
-    if by_layer:
-        for layer, name in itertools.product(range(evaluator.layers), ("truth", "random")):
-            own = np.ones((evaluator.layers, *truth.shape), bool)
-            own[layer] = visible[name]
-            visible[f"{name}/layer{layer}"] = own
-    for name, seen in visible.items():
-        said = evaluator.predict(params, asked, seen, attention=False)
-        right = said.words[every, words] == asked.tokens[every, words]
-        yield name, Knockouts(right.astype(float), levels[fair])
+    for layer, name in itertools.product(range(layers), ("truth", "random")):
+        own = np.ones((layers, *truth.shape), bool)
+        own[layer] = visible[name]
+        visible[f"{name}/layer{layer}"] = own
+    return _HiddenWords(examples.rows(rows[fair]), words[fair], levels[fair], visible)
 
 
 def _hidden(examples: Examples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

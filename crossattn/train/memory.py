@@ -1,6 +1,12 @@
-"""Freed memory stays with the process: a step that needs as much again finds it warm."""
+"""What training takes of a memory, and how freed memory stays with the process."""
 
 import ctypes
+import os
+from typing import Any
+
+import jax
+
+from crossattn.train import step as steps
 
 # Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
@@ -17,3 +23,37 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**26}
     return mallopt is not None and all(mallopt(name, value) for name, value in settings.items())
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of the arrays of a tree, or of what their shapes stand for.
+
+    Example:
+      >>> tree_bytes({"w": jax.ShapeDtypeStruct((3, 5), "float32")})
+      60
+    """
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def activation_bytes(model: Any, params: Any, batch: Any) -> int:
+    """Bytes that the forward pass of a step keeps for the backward pass: from shapes alone."""
+
+    def kept(params: Any, batch: Any) -> Any:
+        def objective(params: Any) -> Any:
+            return steps.losses(steps.forward(model, params, batch)[0], batch)
+
+        return jax.vjp(objective, params, has_aux=True)[1]
+
+    # Parameters are among what it keeps.
+    return max(0, tree_bytes(jax.eval_shape(kept, params, batch)) - tree_bytes(params))
+
+
+def default_device() -> jax.Device:
+    """The device that this thread computes on."""
+    return jax.config.jax_default_device or jax.local_devices()[0]
+
+
+def device_bytes() -> int:
+    """Bytes of its memory that JAX may use; of a CPU all of the machine's."""
+    limit = (default_device().memory_stats() or {}).get("bytes_limit")
+    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from crossattn.train.evidence import measure_model
 from crossattn.train.folder import Folder
 from crossattn.train.log import Log, curve, read_lines
 from crossattn.train.multihost import is_writer
-from crossattn.train.record import library_versions, processor
+from crossattn.train.record import UNGROUPED, library_versions, processor
 from crossattn.train.run import Run
 from crossattn.train.source import Dataset
 from crossattn.train.stale import MEASURED
@@ -35,6 +36,7 @@ def measure_run(
     who: dict[str, Any],
 ) -> None:
     """Measure a trained run and write what is found: metrics.json, items.npz, maps.npz."""
+    begun = time.monotonic()
     evidence = measure_model(evaluator, state.evaluated, source.splits, main=source.main)
     items = {name: evidence.items[name] for name in evidence.items if name == primary}
     _save_arrays(where / "items.npz", items)
@@ -42,7 +44,7 @@ def measure_run(
         maps = exhibits.exhibit_attention(evaluator, state.evaluated, source, evidence.layer)
         _save_arrays(where / "maps.npz", {"weights": maps})
     with Log(where / "log.jsonl", resume_at=run.steps) as log:
-        log.write(run.steps, event="measured")
+        log.write(run.steps, event="measured", seconds=round(time.monotonic() - begun, 3))
     lines = curve(where / "log.jsonl")
     record = {
         **who,
@@ -95,10 +97,11 @@ class Finished:
       chance: metric to its chance level.
       items: variant to (seeds, N) single items of the primary metric.
       curves: variant to seed to {step, loss, accuracy} lists.
-      timings: variant to {parameters, step_seconds}.
+      timings: variant to {parameters, step_seconds}, and seeds_together where it is over 1.
       versions: of the libraries, by those that differ between runs.
       processors, devices: the kinds that runs were measured on.
       counts: images by split, items by metric, training images, as the runs counted them.
+      groupings: seeds of a program and steps of a dispatch, as runs ended.
       sweep: variant to the record of its learning-rate sweep, empty when none ran.
     """
 
@@ -112,13 +115,14 @@ class Finished:
     processors: list[str] = dataclasses.field(default_factory=list)
     devices: list[str] = dataclasses.field(default_factory=list)
     counts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    groupings: list[dict[str, int]] = dataclasses.field(default_factory=list)
 
 
 def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
     """Read back the runs that are finished (see `Folder.finished`), variants in their order."""
     finished = Finished([], {}, {}, {}, {}, {}, [])
     for variant in suite.variants:
-        items, paces, parameters = [], [], 0
+        items, paces, parameters, together = [], [], 0, 1
         for seed in range(seeds):
             if not folder.finished(variant, seed):
                 continue
@@ -133,12 +137,18 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
             if record["versions"] not in finished.versions:
                 finished.versions.append(record["versions"])
             _counted(finished, record)
+            grouping = record.get("grouping", UNGROUPED)
+            together = max(together, grouping["seeds"])
+            if grouping not in finished.groupings:
+                finished.groupings.append(grouping)
         if not items:
             continue
         finished.items[variant] = np.stack(items)
         finished.timings[variant] = {"parameters": parameters}
         if measured := [pace for pace in paces if pace is not None]:
             finished.timings[variant]["step_seconds"] = round(float(np.median(measured)), 6)
+        if together > 1:
+            finished.timings[variant]["seeds_together"] = together
         chosen = folder.path / "sweep" / variant / "chosen.json"
         if chosen.exists():
             finished.sweep[variant] = json.loads(chosen.read_text())
@@ -163,17 +173,24 @@ def pace(folder: Path) -> float | None:
 
 
 def evaluation_seconds(folder: Path) -> float | None:
-    """What measuring a run took after its last step, from its log."""
+    """What measuring a run took, from its log; of earlier versions the time since its last step."""
     path = folder / "log.jsonl"
     trained = [line["time"] for line in curve(path)]
-    measured = [line["time"] for line in read_lines(path) if line.get("event") == "measured"]
-    return measured[0] - trained[-1] if trained and measured else None
+    measured = [line for line in read_lines(path) if line.get("event") == "measured"]
+    if not trained or not measured:
+        return None
+    return measured[0].get("seconds", measured[0]["time"] - trained[-1])
 
 
 def _pace(lines: list[dict[str, Any]]) -> float | None:
-    """Median seconds per step between logged lines: neither compilation nor a pause counts."""
-    if len(lines) < 2:
+    """Median seconds per step between logged lines: neither compilation nor a pause counts.
+
+    Where a program makes several steps, the lines of them are written when it has ended. The time
+    of seeds that are trained together is divided by their number.
+    """
+    written = {line.get("chunk_end", line["step"]): line for line in lines}
+    if len(written) < 2:
         return None
-    times = np.array([line["time"] for line in lines])
-    steps = np.array([line["step"] for line in lines])
-    return float(np.median(np.diff(times) / np.diff(steps)))
+    times = np.array([line["time"] for line in written.values()])
+    seeds = np.array([line.get("seeds", 1) for line in written.values()])
+    return float(np.median(np.diff(times) / np.diff(list(written)) / seeds[1:]))

@@ -20,6 +20,7 @@ from crossattn.sharding import (
     partition,
     place_batch,
 )
+from crossattn.train.chunks import Chunking
 from crossattn.train.run import Run
 from crossattn.train.step import State
 
@@ -44,6 +45,7 @@ class Parallelism:
     Attributes:
       mesh: of `crossattn.sharding.make_mesh`; None computes on JAX's default device.
       accumulate: parts that a batch is computed in, one after the other: memory for time.
+      chunking: without a mesh, how programs make several steps; None: each step is a program.
 
     Example:
       >>> Parallelism().rules, Parallelism().seeds
@@ -52,6 +54,7 @@ class Parallelism:
 
     mesh: Mesh | None = None
     accumulate: int = 1
+    chunking: Chunking | None = None
 
     def size(self, *axes: str) -> int:
         """Devices along some axes of the mesh together."""

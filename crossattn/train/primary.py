@@ -9,8 +9,8 @@ from crossattn.align.evidence import Evidence
 from crossattn.align.inputs import AttentionMaps
 from crossattn.align.measures import find_metric
 from crossattn.data.examples import Examples
-from crossattn.train.evaluate import Look, Predictions
 from crossattn.train.evidence import attention_maps, chosen_place, task_inputs
+from crossattn.train.predictions import Look, Predictions
 from crossattn.train.source import Dataset, batches_of
 from crossattn.train.suite import Suite
 from crossattn.train.texts import captions, questions

@@ -19,6 +19,8 @@ from crossattn.train.run import Run
 FILE = "run.json"
 # To be raised where a field changes its meaning or its name. 2: optimizer, not optimiser.
 FORMAT = 2
+# A program makes one step of one seed: what runs of earlier versions did.
+UNGROUPED = {"seeds": 1, "steps": 1}
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -36,6 +38,7 @@ class RunRecord:
       seed: of initialisation and data order.
       run: all settings.
       versions: of the libraries that began the run.
+      grouping: seeds that its program trains together, and steps of a dispatch, as it began.
     """
 
     suite: str
@@ -43,6 +46,7 @@ class RunRecord:
     seed: int
     run: Run
     versions: dict[str, str]
+    grouping: dict[str, int] = dataclasses.field(default_factory=lambda: dict(UNGROUPED))
 
 
 def library_versions() -> dict[str, str]:
@@ -123,6 +127,7 @@ def read_record(folder: Path) -> RunRecord:
     wrote = _writer(content)
     if content.pop("format") != FORMAT:
         raise RecordError(f"{path} has another format than this crossattn reads{wrote}")
+    content.setdefault("grouping", dict(UNGROUPED))
     try:
         return _build(RunRecord, content, "")
     except (TypeError, ValueError) as error:

@@ -6,7 +6,7 @@ import numpy as np
 
 from crossattn.align import perplexity
 from crossattn.data.examples import Examples
-from crossattn.train.evaluate import Predictions
+from crossattn.train.predictions import Predictions
 
 
 def questions(examples: Examples) -> np.ndarray:

@@ -9,8 +9,9 @@ from crossattn.align import pointing_chance, swap_scores
 from crossattn.align.measures import MEASURES
 from crossattn.data import scenes
 from crossattn.data.scenes.language import VOCABULARY
-from crossattn.train.evaluate import Evaluator, Look, Predictions, knockouts
+from crossattn.train.evaluate import Evaluator, knockouts
 from crossattn.train.evidence import measure_model
+from crossattn.train.predictions import Look, Predictions
 from crossattn.train.primary import measurable
 from crossattn.train.run import replace
 from crossattn.train.step import model_of
