@@ -110,6 +110,11 @@ TABLE: dict[str, tuple[Row, ...]] = {
         *FIRST,
         Row("splash", "S >= 1024 and T >= 16", lambda n: n.S >= 1024 and n.T >= 16),
         Row("xla", "up to 2^20 scores", lambda n: n.scores <= 2**20),
+        Row(
+            "resident_kv",
+            "T >= 128: one pass over queries, if all keys fit into VMEM",
+            lambda n: n.T >= 128,
+        ),
         Row("chunked", *_ALWAYS),
     ),
     "default": (

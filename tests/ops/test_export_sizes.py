@@ -178,7 +178,7 @@ def test_the_choice_for_known_sizes_is_that_of_the_table():
         assert found == wanted, (b, t, s, h)
 
 
-@pytest.mark.parametrize("name", ["few_keys", "split_kv", "cudnn", "splash"])
+@pytest.mark.parametrize("name", ["few_keys", "split_kv", "cudnn", "splash", "resident_kv"])
 def test_a_kernel_that_wants_known_sizes_says_so(unchecked, name):
     run = lambda q, k: attention(q, k, k, implementation=name)
     with pytest.raises(RefusalError, match="sizes that are known, and B, T or S is symbolic"):

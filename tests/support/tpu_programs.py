@@ -1,9 +1,9 @@
 """Compiles attention and its gradient for TPUs that are not here, and says what the programs hold.
 
 Run by test_ahead_of_time.py in a process of its own: the compiler ends it when it fails. Standard
-input: a JSON list of [topology, T, S, D, dtype, implementation or null, sharded]; sharded: the
-queries over all chips within `jax.shard_map`. Standard output: a JSON list of what is found, one
-dictionary for each.
+input: a JSON list of [topology, [B, T, S, H, K, D], dtype, implementation or null, sharded];
+sharded: the queries over all chips within `jax.shard_map`. Standard output: a JSON list of what is
+found, one dictionary for each.
 """
 
 import json
@@ -17,10 +17,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from crossattn import attention
 
-B, H, K = 1, 3, 1
 
-
-def compiled(topology, T, S, D, dtype, implementation, sharded):
+def compiled(topology, sizes, dtype, implementation, sharded):
+    B, T, S, H, K, D = sizes
     devices = topologies.get_topology_desc(topology_name=topology, platform="tpu").devices
     devices = np.array(devices if sharded else devices[:1])
     mesh = Mesh(devices, ("x",), axis_types=(AxisType.Auto,))
@@ -40,11 +39,12 @@ def compiled(topology, T, S, D, dtype, implementation, sharded):
     return jax.jit(both).lower(query, key, key, query).compile()
 
 
-def found(topology, T, S, *rest):
-    program = compiled(topology, T, S, *rest)
+def found(topology, sizes, *rest):
+    B, T, S, H, K, _ = sizes
+    program = compiled(topology, sizes, *rest)
     text = program.as_text()
     return {
-        "kernels": sorted(set(re.findall(r"splash_mha_([a-z]+)", text))),
+        "kernels": sorted(set(re.findall(r"(?:splash_mha|resident_kv)_[a-z]+", text))),
         "scores": sorted(set(re.findall(rf"\w+\[(?:\d+,)*(?:{T}|{T * H // K}),{S}\]", text))),
         "temporary": program.memory_analysis().temp_size_in_bytes,
         "dense": 2 * B * H * T * S,  # bytes of the scores in bfloat16

@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+from jax._src import config
 
 from crossattn.ops.kernels.protocol import AttentionCall
 
-__all__ = ["PrivateModule", "no_axis"]
+__all__ = ["PrivateModule", "no_axis", "outside_of_meshes", "refuse_mesh"]
 
 
 def no_axis(call: AttentionCall) -> str | None:
     """The reason of kernels that take no empty arrays."""
     return "an axis of size 0" if 0 in (*call.q.shape, *call.k.shape, *call.v.shape) else None
+
+
+def refuse_mesh() -> str | None:
+    """JAX partitions no TPU kernel by itself: what `jax.set_mesh` tells of it is told here.
+
+    A mesh that only the arguments of `jax.jit` know is not seen, and is JAX's error when it lowers.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    manual = jax.sharding.AxisType.Manual
+    names = [n for n, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind != manual]
+    if names and mesh.size > 1:
+        return f"TPU kernels are not partitioned over {names}: jax.shard_map the call over all axes"
+    return None
+
+
+@contextlib.contextmanager
+def outside_of_meshes() -> Iterator[None]:
+    """Kernels do not declare over which axes of a mesh their results vary.
+
+    They are traced as if outside of `shard_map(check_vma=True)`; what comes out is declared like
+    what went in (`varying_like`).
+    """
+    with config._check_vma(False):
+        yield
 
 
 class PrivateModule:

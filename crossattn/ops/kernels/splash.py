@@ -23,9 +23,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax._src import config
 
-from crossattn.ops.kernels.private import PrivateModule, no_axis
+from crossattn.ops.kernels.private import PrivateModule, no_axis, outside_of_meshes, refuse_mesh
 from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Gradients, Kernel
 from crossattn.ops.kernels.splash_schedule import LANES, ROWS, KernelBlocks, PassSizes, schedule
 from crossattn.ops.masks import lowering
@@ -74,7 +73,7 @@ class SplashKernel(Kernel):
             return (
                 f"heads of more than {LARGEST_HEAD}: a block of scores and keys exceeds the memory"
             )
-        return lowering.reason(call.mask) or _refuse_mesh()
+        return lowering.reason(call.mask) or refuse_mesh()
 
     def forward(self, call: AttentionCall) -> tuple[Array, Array]:
         (B, T, S, *_), mask, blocks = call.sizes, call.mask, self.blocks
@@ -149,19 +148,6 @@ class SplashKernel(Kernel):
 KERNEL = SplashKernel()
 
 
-def _refuse_mesh() -> str | None:
-    """JAX partitions no TPU kernel by itself: what `jax.set_mesh` tells of it is told here.
-
-    A mesh that only the arguments of `jax.jit` know is not seen, and is JAX's error when it lowers.
-    """
-    mesh = jax.sharding.get_abstract_mesh()
-    manual = jax.sharding.AxisType.Manual
-    names = [n for n, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind != manual]
-    if names and mesh.size > 1:
-        return f"TPU kernels are not partitioned over {names}: jax.shard_map the call over all axes"
-    return None
-
-
 def _scaled(x: Array, scale: float) -> Array:
     return (x.astype(jnp.float32) * scale).astype(x.dtype)
 
@@ -218,9 +204,7 @@ def _real(seen: Array, mask: Mask, T: int, S: int) -> Array:
 def _each(kernel: Callable[..., Any], *arrays: Any) -> Any:
     """kernel(...) of every example."""
     exact = arrays[0].dtype == jnp.float32
-    # Kernels do not declare over which axes of a mesh their results vary: they are traced as if
-    # outside of `shard_map(check_vma=True)`, and what comes out is declared like what went in.
-    with jax.default_matmul_precision("highest" if exact else "default"), config._check_vma(False):
+    with jax.default_matmul_precision("highest" if exact else "default"), outside_of_meshes():
         if arrays[0].shape[0] == 1:  # scalars of one example may steer what is skipped
             out = kernel(*jax.tree.map(lambda x: x[0], arrays))
             out = jax.tree.map(lambda x: x[None], out)

@@ -80,7 +80,7 @@ class Band:
             yield f"{self.written.split('(')[0]}({field.name})", value, axes
 
     def visible(self, queries: Part, keys: Part) -> Array:
-        low, high = self._limits(queries.n, keys.n)
+        low, high = self.limits(queries.n, keys.n)
         out = jnp.ones((1, 1, 1), bool)
         if high is not None:
             out = arrays.pairs(jnp.greater_equal, queries.positions + high[:, None], keys.positions)
@@ -94,7 +94,7 @@ class Band:
         # `key - query` takes every value from `least` to `most` in a block.
         least = (keys.first[None, :] - queries.last[:, None])[None]
         most = (keys.last[None, :] - queries.first[:, None])[None]
-        low, high = self._limits(queries.n, keys.n)
+        low, high = self.limits(queries.n, keys.n)
         some = full = jnp.ones((1, 1, 1), bool)
         if high is not None:
             some, full = high[:, None, None] >= least, high[:, None, None] >= most
@@ -104,7 +104,7 @@ class Band:
             some = some & (low <= high)[:, None, None]
         return some, full
 
-    def _limits(self, T: int, S: int) -> Pair:
+    def limits(self, T: int, S: int) -> Pair:
         """Smallest and largest visible `key - query`, int32 (B|1,); None where unbounded.
 
         Cut to [-T, S], which changes nothing, so that sums with positions cannot wrap.
@@ -133,7 +133,7 @@ class Causal(Band):
     written: ClassVar[str] = "Mask.causal({})"
 
     def split(self, B: int, T: int, S: int, parts: int) -> Causal:
-        _, high = self._limits(T, S)
+        _, high = self.limits(T, S)
         high = jnp.broadcast_to(high, (B,))
         return Causal(jnp.repeat(high, parts) - arrays.starts(B, S, parts))
 
@@ -150,7 +150,7 @@ class Window(Band):
     def split(self, B: int, T: int, S: int, parts: int) -> Window:
         low, high = (
             x if x is None else jnp.repeat(jnp.broadcast_to(x, (B,)), parts)
-            for x in self._limits(T, S)
+            for x in self.limits(T, S)
         )
         return Window(None if low is None else -low, high, -arrays.starts(B, S, parts))
 
