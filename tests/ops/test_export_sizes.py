@@ -163,7 +163,7 @@ CHOICES = {
     (64, 16, 49, 4): ("xla", "xla", "xla"),
     (16, 1, 576, 8): ("chunked", "xla", "xla"),
     (16, 32, 196, 8): ("chunked", "xla", "xla"),
-    (2, 4096, 77, 8): ("few_keys", "chunked", "chunked"),
+    (2, 4096, 77, 8): ("few_keys", "resident_kv", "chunked"),
     (8, 64, 4096, 8): ("chunked", "splash", "chunked"),
     (1, 64, 50000, 8): ("chunked", "splash", "chunked"),
     (1, 4096, 4096, 8): ("chunked", "splash", "chunked"),

@@ -10,7 +10,7 @@ import pytest
 from crossattn import Mask, attention, explain
 from crossattn.ops import dispatch
 from crossattn.ops.kernels import resident_kv
-from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs
+from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, RefusalError
 from crossattn.ops.masks.intervals import intervals
 from tests.support.cases import Call, assert_close, build, inputs, kinds, run
 
@@ -141,6 +141,19 @@ def test_refusals_say_why():
     assert "4096 keys of 8 heads" in refused(*shaped(4096, 4096))
     assert "7 heads" in refused(*shaped(256, 1024, 7, 7, 256, "float32"))
     assert "size 0" in refused(*shaped(256, 0))
+
+
+@pytest.mark.parametrize(("name", "T", "S"), [("resident_kv", 4096, 77), ("splash", 64, 2048)])
+def test_programs_for_several_platforms_hold_the_kernel_for_one(name, T, S):
+    q, k, _ = shaped(T, S)
+    each = jax.vmap(lambda *x: attention(*x).sum(), (0, None, 0))
+    batch = lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype)
+    traced = jax.jit(jax.grad(lambda *x: each(*x).sum())).trace(batch(q), k, batch(k))
+    assert "tpu_custom_call" in traced.lower(lowering_platforms=("cpu", "tpu")).as_text()
+    assert "tpu_custom_call" not in traced.lower(lowering_platforms=("cpu",)).as_text()
+    named = jax.jit(lambda q, k: attention(q, k, k, implementation=name)).trace(q, k)
+    with pytest.raises(RefusalError, match=f"{name} is a kernel of TPUs"):
+        named.lower(lowering_platforms=("cpu",))
 
 
 def test_chosen_for_many_queries_over_few_keys():

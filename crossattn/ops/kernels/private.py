@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 from jax._src import config
 
+from crossattn.ops.kernels.one_platform import on_tpu
 from crossattn.ops.kernels.protocol import AttentionCall
+from crossattn.ops.varying import varying_like
 
-__all__ = ["PrivateModule", "no_axis", "outside_of_meshes", "refuse_mesh"]
+__all__ = ["PrivateModule", "no_axis", "refuse_mesh", "tpu_kernel"]
 
 
 def no_axis(call: AttentionCall) -> str | None:
@@ -34,15 +35,29 @@ def refuse_mesh() -> str | None:
     return None
 
 
-@contextlib.contextmanager
-def outside_of_meshes() -> Iterator[None]:
-    """Kernels do not declare over which axes of a mesh their results vary.
+def tpu_kernel(
+    kernel: Callable[..., Any], elsewhere: str | None, interpret: bool
+) -> Callable[..., Any]:
+    """A Pallas kernel, from pytrees of arrays to one, in programs for TPUs; see `on_tpu`.
 
-    They are traced as if outside of `shard_map(check_vma=True)`; what comes out is declared like
-    what went in (`varying_like`).
+    Kernels do not declare over which axes of a mesh their results vary: they are traced as if
+    outside of `shard_map(check_vma=True)`, and what comes out is declared like what went in.
     """
-    with config._check_vma(False):
-        yield
+
+    def call(*arrays: Any) -> Any:
+        leaves, tree = jax.tree.flatten(arrays)
+        results = None
+
+        def flat(*leaves: Any) -> list[Any]:
+            nonlocal results
+            out, results = jax.tree.flatten(kernel(*jax.tree.unflatten(tree, leaves)))
+            return out
+
+        with config._check_vma(False):
+            out = (flat if interpret else on_tpu(flat, elsewhere))(*leaves)
+        return varying_like(jax.tree.unflatten(results, out), arrays)
+
+    return call
 
 
 class PrivateModule:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.kernels.private import PrivateModule, no_axis, outside_of_meshes, refuse_mesh
+from crossattn.ops.kernels.private import PrivateModule, no_axis, refuse_mesh, tpu_kernel
 from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Gradients, Kernel
 from crossattn.ops.kernels.resident_kv_steps import (
     LANES,
@@ -26,7 +26,6 @@ from crossattn.ops.kernels.resident_kv_steps import (
     pallas,
 )
 from crossattn.ops.masks.intervals import Intervals, intervals, reason
-from crossattn.ops.varying import varying_like
 from crossattn.shapes import Array
 
 __all__ = ["KERNEL", "ResidentKVKernel"]
@@ -37,6 +36,7 @@ tpu = PrivateModule("jax.experimental.pallas.tpu")
 SCORES, MOST_SCORES = 2**20, 2**21
 # What a step keeps may take 40 MiB; tpu7x has 64 MiB of VMEM, v5e and v6e 128.
 KEPT_BYTES, VMEM_BYTES = 40 * 2**20, 56 * 2**20
+ELSEWHERE = "resident_kv is a kernel of TPUs, and this program is for another platform"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,7 @@ class ResidentKVKernel(Kernel):
     Attributes:
       queries: block of queries at most, a multiple of 128.
       interpret: run them without a TPU, slowly.
+      refuses: to be lowered for another platform, where a branch of it would be NaN.
 
     >>> from crossattn import Mask
     >>> x = jnp.zeros((1, 4096, 8, 64), jnp.float16)
@@ -55,6 +56,7 @@ class ResidentKVKernel(Kernel):
 
     queries: int = 1024
     interpret: bool = False
+    refuses: bool = True
 
     name = "resident_kv"
     summary = "all keys in a TPU's VMEM, queries in blocks, one pass: many queries over few keys"
@@ -72,6 +74,9 @@ class ResidentKVKernel(Kernel):
         if cut.scores > MOST_SCORES or cut.bytes(call) > KEPT_BYTES:
             return f"{call.S} keys of {cut.key_heads} heads at once exceed a TPU's VMEM"
         return reason(call.mask) or refuse_mesh()
+
+    def fitted(self, platform: str, call: AttentionCall) -> Kernel:
+        return dataclasses.replace(self, refuses=platform not in self.platforms)
 
     def forward(self, call: AttentionCall) -> tuple[Array, Array]:
         cut = _Cut.of(call, self.queries)
@@ -120,21 +125,20 @@ class ResidentKVKernel(Kernel):
 
         scratch = [tpu.VMEM((cut.key_heads, *shape), dtype or jnp.float32) for shape, dtype in kept]
         order = ("parallel", "parallel", "arbitrary")
-        with outside_of_meshes():
-            out = pallas.pallas_call(
-                kernel,
-                shapes,
-                grid=cut.grid,
-                in_specs=specs,
-                out_specs=results,
-                scratch_shapes=scratch,
-                compiler_params=tpu.CompilerParams(
-                    dimension_semantics=order, vmem_limit_bytes=VMEM_BYTES
-                ),
-                interpret=self.interpret,
-                name=f"{self.name}_{body.__name__}",
-            )(*arrays)
-        return varying_like(out, arrays)
+        call = pallas.pallas_call(
+            kernel,
+            shapes,
+            grid=cut.grid,
+            in_specs=specs,
+            out_specs=results,
+            scratch_shapes=scratch,
+            compiler_params=tpu.CompilerParams(
+                dimension_semantics=order, vmem_limit_bytes=VMEM_BYTES
+            ),
+            interpret=self.interpret,
+            name=f"{self.name}_{body.__name__}",
+        )
+        return tpu_kernel(call, ELSEWHERE if self.refuses else None, self.interpret)(*arrays)
 
 
 KERNEL = ResidentKVKernel()

@@ -19,17 +19,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from crossattn.ops.kernels.private import PrivateModule, no_axis, outside_of_meshes, refuse_mesh
+from crossattn.ops.kernels.private import PrivateModule, no_axis, refuse_mesh, tpu_kernel
 from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Gradients, Kernel
 from crossattn.ops.kernels.splash_schedule import LANES, ROWS, KernelBlocks, PassSizes, schedule
 from crossattn.ops.masks import lowering
 from crossattn.ops.masks.mask import Mask
-from crossattn.ops.varying import varying_like
 from crossattn.shapes import Array
 
 __all__ = ["KERNEL", "KernelBlocks", "SplashKernel"]
@@ -40,6 +40,7 @@ CALLED = "_splash_attention_forward", "_splash_attention_bwd_dq", "_splash_atten
 BLOCKS = KernelBlocks()
 # Larger heads need more memory for a block than the compilers of v5e allow it.
 LARGEST_HEAD = 256
+ELSEWHERE = "splash is a kernel of TPUs, and this program is for another platform"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,7 @@ class SplashKernel(Kernel):
     """
 
     blocks: KernelBlocks = BLOCKS
+    refuses: bool = True  # to be lowered for another platform, where a branch of it would be NaN
 
     name = "splash"
     summary = "splash attention's Pallas kernels on TPUs"
@@ -75,6 +77,9 @@ class SplashKernel(Kernel):
             )
         return lowering.reason(call.mask) or refuse_mesh()
 
+    def fitted(self, platform: str, call: AttentionCall) -> Kernel:
+        return dataclasses.replace(self, refuses=platform not in self.platforms)
+
     def forward(self, call: AttentionCall) -> tuple[Array, Array]:
         (B, T, S, *_), mask, blocks = call.sizes, call.mask, self.blocks
         cut = PassSizes.of(T, S, blocks, ROWS)
@@ -90,7 +95,7 @@ class SplashKernel(Kernel):
             out, (lse,) = kernels._splash_attention_forward(info, q, k, v, ids, None, **options)
             return out, lse
 
-        o, lse = _each(kernel, q, k, v, _segments(matched, cut.T))
+        o, lse = self._each(kernel, q, k, v, _segments(matched, cut.T))
         o, lse = o[:, :, :T], lse[:, :, :T]
         # The lse of a row without a visible key is near a hidden score, or less. Not `lse >
         # nothing`: a NaN that was seen is passed on.
@@ -140,9 +145,13 @@ class SplashKernel(Kernel):
             )
             return dq, dk, dv
 
-        dq, dk, dv = _each(kernel, scaled, k, v, _segments(matched, cut.T), lse, do, delta)
+        dq, dk, dv = self._each(kernel, scaled, k, v, _segments(matched, cut.T), lse, do, delta)
         dq = _scaled(dq[:, :, :T].swapaxes(1, 2), call.scale)
         return dq, dk[:, :, :S].swapaxes(1, 2), dv[:, :, :S].swapaxes(1, 2), None
+
+    def _each(self, kernel: Callable[..., Any], *arrays: Any) -> Any:
+        each = partial(_each, kernel)
+        return tpu_kernel(each, ELSEWHERE if self.refuses else None, self.blocks.interpret)(*arrays)
 
 
 KERNEL = SplashKernel()
@@ -204,10 +213,8 @@ def _real(seen: Array, mask: Mask, T: int, S: int) -> Array:
 def _each(kernel: Callable[..., Any], *arrays: Any) -> Any:
     """kernel(...) of every example."""
     exact = arrays[0].dtype == jnp.float32
-    with jax.default_matmul_precision("highest" if exact else "default"), outside_of_meshes():
+    with jax.default_matmul_precision("highest" if exact else "default"):
         if arrays[0].shape[0] == 1:  # scalars of one example may steer what is skipped
             out = kernel(*jax.tree.map(lambda x: x[0], arrays))
-            out = jax.tree.map(lambda x: x[None], out)
-        else:
-            out = jax.vmap(kernel)(*arrays)
-    return varying_like(out, arrays)
+            return jax.tree.map(lambda x: x[None], out)
+        return jax.vmap(kernel)(*arrays)
