@@ -32,7 +32,7 @@ from crossattn.bench.options import BENCHMARKS
 from crossattn.bench.process import Worker, WorkerError
 from crossattn.bench.shared_options import BenchOptions
 from crossattn.bench.summary import details, summarise
-from crossattn.bench.sweep.run import sweep
+from crossattn.bench.sweep.run import run_sweep
 from crossattn.bench.sweep.verdicts import verdicts
 from crossattn.bench.tables import record_heading, write_tables
 from crossattn.bench.timing import Budget
@@ -140,7 +140,7 @@ def measure_by_the_clock(given: BenchOptions, about: dict[str, Any]) -> Iterator
         make = lambda: stack.enter_context(tqdm(total=len(given.cases()), **settings))
         bar = functools.cache(make)
         announce = lambda text: bar().set_postfix_str(text, refresh=seen)
-        for record in sweep(given.cases(), announce=announce, **options):
+        for record in run_sweep(given.cases(), announce=announce, **options):
             bar().update()
             with bar().external_write_mode():
                 print(f"{record_heading(record)}\n{terminal_table(details(record))}\n", flush=True)

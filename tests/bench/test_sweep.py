@@ -88,7 +88,7 @@ def measured():
     jobs = list(compiling.all_jobs([case], [0], {(0, "crossattn[chunked]")}))
     assert jobs == [(0, name) for name in (compiling.AROUND, *names) if "chunked" not in name]
     said = []
-    made = compiling.compile_all(
+    made = compiling.compile_jobs(
         [case],
         jobs,
         threads=2,
@@ -138,7 +138,7 @@ def test_what_has_not_begun_in_time_is_given_up(measured):
     case, *_ = measured
     jobs = [(0, "no such thing"), (0, "nor this"), (0, "nor that")]
     slow = lambda **message: time.sleep(0.01)
-    made = compiling.compile_all([case], jobs, threads=1, until=0.0, announce=slow)
+    made = compiling.compile_jobs([case], jobs, threads=1, until=0.0, announce=slow)
     assert made[jobs[-1]] == "not compiled in time"
     nothing = measure_case(case, {}, FEW, lambda name: None)
     assert {c["reason"] for c in nothing["contestants"].values()} == {"not compiled in time"}
@@ -245,7 +245,7 @@ def played(monkeypatch, *plays, seconds=60.0):
     monkeypatch.setattr(processes, "ModuleProcess", FakeProcess)
     about, given = {}, {"seconds": seconds, "budget": FEW}
     quiet = lambda text: None
-    return about, run.sweep(cases, device="cpu", about=about, announce=quiet, **given)
+    return about, run.run_sweep(cases, device="cpu", about=about, announce=quiet, **given)
 
 
 def test_what_kills_the_process_is_left_out_of_the_next(monkeypatch):

@@ -94,7 +94,7 @@ def _jax_function(name: str) -> Callable[..., jax.Array]:
         forced = name.removeprefix(OURS).strip("[]") or None
         return functools.partial(crossattn.attention, implementation=forced)
     if name == "tokamax":
-        return imported("tokamax").dot_product_attention
+        return optional_module("tokamax").dot_product_attention
     functions: dict[str, Callable[..., jax.Array]] = {
         "jax.nn": functools.partial(jax.nn.dot_product_attention, implementation="xla"),
         "linen": flax.linen.dot_product_attention,
@@ -103,7 +103,7 @@ def _jax_function(name: str) -> Callable[..., jax.Array]:
     return functions[name]
 
 
-def imported(name: str) -> Any:
+def optional_module(name: str) -> Any:
     """A module that need not be installed."""
     try:
         return importlib.import_module(name)
@@ -114,7 +114,7 @@ def imported(name: str) -> Any:
 
 
 def _torch(case: Case, arrays: list[jax.Array], truth: Truth) -> Program:
-    torch = imported("torch")
+    torch = optional_module("torch")
     torch.set_num_threads(case.threads)
     dtype = getattr(torch, case.dtype)
     tensors = [torch.from_numpy(np.array(x, np.float32)).to(dtype=dtype) for x in arrays]

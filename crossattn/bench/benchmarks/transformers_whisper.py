@@ -8,7 +8,7 @@ import numpy as np
 
 from ..cases import Case, DecoderShape
 from ..timing import Program, UnavailableError
-from .attention import imported
+from .attention import optional_module
 
 NAMES = ("transformers", "transformers-compiled")
 
@@ -77,7 +77,7 @@ def _model(case: Case, name: str, length: int, parameters: int) -> tuple[Any, An
     Raises:
       UnavailableError: it is not installed, runs on no such device, or is of another size.
     """
-    torch, transformers = imported("torch"), imported("transformers")
+    torch, transformers = optional_module("torch"), optional_module("transformers")
     if case.device == "tpu" or (case.device == "gpu" and not torch.cuda.is_available()):
         raise UnavailableError(f"this build of torch has no {case.device}")
     torch.set_num_threads(case.threads)

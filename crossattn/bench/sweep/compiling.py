@@ -196,7 +196,7 @@ Job = tuple[int, str]
 AROUND = "inputs"
 
 
-def compile_all(
+def compile_jobs(
     cases: Sequence[DeviceCase],
     jobs: Sequence[Job],
     *,

@@ -12,7 +12,7 @@ import numpy as np
 
 import crossattn
 
-from ..benchmarks.attention import OURS, imported
+from ..benchmarks.attention import OURS, optional_module
 from ..timing import UnavailableError
 from .cases import VISIBLE, DeviceCase
 from .masks import HIDINGS, hidden_arrays, written_out
@@ -104,7 +104,7 @@ def shapes_of(case: DeviceCase, keys: int | None = None) -> list[tuple[int, ...]
 
 def _peer(name: str) -> Callable[..., Any]:
     if name == "tokamax":
-        return imported("tokamax").dot_product_attention
+        return optional_module("tokamax").dot_product_attention
     implementation = {"jax.nn": "xla", "cudnn": "cudnn"}[name]
     return functools.partial(jax.nn.dot_product_attention, implementation=implementation)  # type: ignore[arg-type]
 

@@ -30,7 +30,7 @@ class _State:
     suspects: set[tuple[int, str]] = dataclasses.field(default_factory=set)
 
 
-def sweep(
+def run_sweep(
     cases: Sequence[DeviceCase],
     *,
     device: str,

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..benchmarks.attention import imported
+from ..benchmarks.attention import optional_module
 from ..timing import Program, UnavailableError
 from .cases import DeviceCase
 from .masks import hidden_arrays, written_out
@@ -32,7 +32,7 @@ def torch_programs(
     Raises:
       UnavailableError: torch is not installed, or this build has no CUDA.
     """
-    torch = imported("torch")
+    torch = optional_module("torch")
     cuda = case.device == "gpu"
     if cuda and not torch.cuda.is_available():
         raise UnavailableError("this build of torch has no CUDA")

@@ -17,7 +17,7 @@ WAN_SECONDS = 0.12e-3
 MASKED = 1.3  # times the call without a mask on what is visible
 
 
-class Verdict(NamedTuple):
+class Goal(NamedTuple):
     """Whether a bar is met; None where that was not measured."""
 
     met: bool | None
@@ -28,9 +28,7 @@ class Verdict(NamedTuple):
         return f"{word}: {self.text}"
 
 
-def verdicts(
-    cases: Sequence[DeviceCase], records: Sequence[Mapping[str, Any]]
-) -> Iterator[Verdict]:
+def verdicts(cases: Sequence[DeviceCase], records: Sequence[Mapping[str, Any]]) -> Iterator[Goal]:
     """A verdict for each bar that these cases are about, in their order."""
     measured = {_key(record): record["contestants"] for record in records}
     for case in cases:
@@ -44,7 +42,7 @@ def verdicts(
         if case.direction == "forward" and tuple(rest) == WAN and T <= 64:
             text = f"{case.label}: at most {1000 * WAN_SECONDS:.2f} ms"
             met = None if own is None else own <= WAN_SECONDS
-            yield Verdict(met, text if own is None else f"{text}, {1000 * own:.3f} measured")
+            yield Goal(met, text if own is None else f"{text}, {1000 * own:.3f} measured")
 
 
 def _key(record: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -52,14 +50,14 @@ def _key(record: Mapping[str, Any]) -> tuple[Any, ...]:
     return shape, record["direction"], record["dtype"], record["mask"]
 
 
-def _masked(case: DeviceCase, own: float | None, alone: float | None) -> Verdict:
+def _masked(case: DeviceCase, own: float | None, alone: float | None) -> Goal:
     text = f"{case.label}: at most {MASKED} times {VISIBLE}"
     if own is None or alone is None:
-        return Verdict(None, text)
-    return Verdict(own <= MASKED * alone, f"{text}, {own / alone:.2f} measured")
+        return Goal(None, text)
+    return Goal(own <= MASKED * alone, f"{text}, {own / alone:.2f} measured")
 
 
-def _beside_peers(case: DeviceCase, own: float | None, found: Mapping[str, Any]) -> Verdict:
+def _beside_peers(case: DeviceCase, own: float | None, found: Mapping[str, Any]) -> Goal:
     few = case.shape.T <= FEW and case.shape.S >= LONG and case.direction == "backward"
     bar = FEW_QUERIES if few else BEST_PEER
     text = f"{case.label}: at least {bar} of the best peer's speed"
@@ -69,6 +67,6 @@ def _beside_peers(case: DeviceCase, own: float | None, found: Mapping[str, Any])
         if "median" in one and not name.startswith(OURS)
     }
     if own is None or not peers:
-        return Verdict(None, text)
+        return Goal(None, text)
     best = min(peers, key=peers.__getitem__)
-    return Verdict(peers[best] / own >= bar, f"{text}, {peers[best] / own:.2f} measured ({best})")
+    return Goal(peers[best] / own >= bar, f"{text}, {peers[best] / own:.2f} measured ({best})")

@@ -19,7 +19,7 @@ from ..ceilings import measured_ceilings
 from ..timing import Budget
 from ..worker import introduce
 from .cases import DeviceCase
-from .compiling import all_jobs, compile_all
+from .compiling import all_jobs, compile_jobs
 from .measuring import measure_case
 
 # Of the time that is left, what compiling may take.
@@ -46,7 +46,7 @@ def _serve(device: str) -> None:
 
     with jax.default_device(place):
         announce(ceilings=measured_ceilings(device, cases[0].dtype)._asdict())
-        compiled = compile_all(
+        compiled = compile_jobs(
             cases,
             list(all_jobs(cases, todo, excluded)),
             threads=len(available_cores()),
