@@ -14,7 +14,7 @@ from crossattn.nn.context import ProjectedContext, tokens, zero_masked
 from crossattn.nn.dtypes import common, promoted
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.norm import Norm
-from crossattn.nn.layers.positions import check_places
+from crossattn.nn.layers.positions import with_positions
 from crossattn.nn.module import PolicyModule
 from crossattn.nn.reading import attend_heads, join, talk
 from crossattn.ops import AttentionTrace, Mask
@@ -42,7 +42,7 @@ class CrossAttention(PolicyModule):
         vectors to what queries and keys are made of (but not values).
       rotary: the rotations of "rotary".
       head_gate: tanh of a learned number for each head, 0 at the start, scales what it has read.
-      others: as those of `PolicyModule`; it has no dropout, that of its output is the block's.
+      others: as those of `PolicyModule`; dropout is that of weights, not of the output.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -89,8 +89,6 @@ class CrossAttention(PolicyModule):
             raise ValueError("talking heads mix weights, which keys beside the context have not")
         H, K, D = self.heads, self.shared, self.size
         biased = "qkvo" if self.use_bias is True else self.use_bias or ""
-        if self.dropout:
-            raise ValueError("attention drops nothing itself: give dropout= to its block")
         made_in = self.param_dtype
         dense = partial(Dense, **self.dense_policy)
         self.query = dense(features=H * D, use_bias="q" in biased)
@@ -113,8 +111,9 @@ class CrossAttention(PolicyModule):
         if self.head_gate:
             self.gate = made("gate", nn.initializers.zeros, (H,))
         if self.logits.talking:
-            self.logits_mix = made("logits_mix", _identity, (H, H))
-            self.weights_mix = made("weights_mix", _identity, (H, H))
+            alone = lambda key, shape, dtype: jnp.eye(*shape, dtype=dtype)  # at the start
+            self.logits_mix = made("logits_mix", alone, (H, H))
+            self.weights_mix = made("weights_mix", alone, (H, H))
 
     @property
     def size(self) -> int:
@@ -143,7 +142,7 @@ class CrossAttention(PolicyModule):
         Tokens that `mask` hides from every query are taken for zeros.
         """
         (context,) = promoted(self.dtype, zero_masked(context, mask, None))
-        keys = self.key(self._placed(context, positions))
+        keys = self.key(with_positions(context, positions, self.positions))
         keys = keys.reshape(*context.shape[:2], self.shared, self.size)
         if self.logits.norm is not None:
             keys = self.key_norm(keys)
@@ -197,7 +196,7 @@ class CrossAttention(PolicyModule):
             context = self.project(context, positions=key_positions)
         if self.positions == "rotary" and query_positions is None:
             raise ValueError("queries are turned by their coordinates: give query_positions")
-        queries = self.query(self._placed(x, query_positions))
+        queries = self.query(with_positions(x, query_positions, self.positions))
         queries = queries.reshape(*x.shape[:2], self.heads, self.size)
         if self.logits.norm is not None:
             queries = self.query_norm(queries)
@@ -212,18 +211,6 @@ class CrossAttention(PolicyModule):
             out = out * gate.astype(out.dtype)[None, None, :, None]
         return self.out(out.reshape(*x.shape[:2], self.heads * self.read)), trace
 
-    def _placed(self, tokens, positions):
-        """What queries or keys are made of, where positions are vectors."""
-        if positions is not None and self.positions is None:
-            raise ValueError(
-                'positions were given, but nothing is done with them: positions="rotary" or "add"'
-            )
-        if positions is None:
-            return tokens
-        added = self.positions == "add"
-        check_places(tokens, positions, added=added)
-        return tokens + positions.astype(tokens.dtype) if added else tokens
-
     def _turned(self, heads, positions):
         """Queries or keys (B, T, H, D), where positions are coordinates."""
         if positions is None or self.positions != "rotary":
@@ -234,6 +221,7 @@ class CrossAttention(PolicyModule):
     def _read(self, queries, context, **how):
         keys, values = context.keys.transpose(0, 2, 1, 3), context.values.transpose(0, 2, 1, 3)
         how |= {"mask": _given(context.mask), "layout": self.layout}
+        how["dropout"] = self.weight_dropout()
         if self.logits.talking:
             mixes = self.logits_mix, self.weights_mix
             return talk(queries, keys, values, self.logits, *mixes, **how)
@@ -262,11 +250,6 @@ class CrossAttention(PolicyModule):
             yield self.bias_k[None], self.bias_v[None]
         if self.extra_keys.registers:
             yield self.register_keys, self.register_values
-
-
-def _identity(key: Array, shape: tuple[int, int], dtype: Any) -> Array:
-    """Heads keep to themselves at the start."""
-    return jnp.eye(*shape, dtype=dtype)
 
 
 def _given(mask: Mask | None) -> Mask:

@@ -48,7 +48,7 @@ class Block(PolicyModule):
 
     def setup(self):  # noqa: D102 - Linen calls it
         config, policy = self.config, self.policy
-        attention = partial(CrossAttention, self.width, self.heads, **self.attention_policy)
+        attention = partial(CrossAttention, self.width, self.heads, **self.policy)
         if "self" in config.order:
             self.self_residual = Residual(config.residual, **policy)
             self.self_attention = attention(**fields_of(config.self_attention))

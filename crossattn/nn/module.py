@@ -53,8 +53,8 @@ class PolicyModule(Module):
         Parameters are cast to it; norms and softmax are taken in float32 at least.
       param_dtype: of parameters that are made: JAX's float, unless another one is given.
       kernel_init: initial values of kernels.
-      dropout: rate at which what a sublayer makes, and hidden units of the MLP, are set to 0; only
-        where `apply` is given `rngs={"dropout": key}`.
+      dropout: rate at which weights of attention, what a sublayer makes, and hidden units of the
+        MLP are set to 0; only where `apply` is given `rngs={"dropout": key}`.
       implementation: of all attention, as that of `attend`; None chooses.
       layout: how queries and keys lie over the devices of a mesh, see `attend_sharded`; None: as
         the compiler has them.
@@ -73,15 +73,16 @@ class PolicyModule(Module):
         return {name: getattr(self, name) for name in POLICY}
 
     @property
-    def attention_policy(self) -> dict[str, Any]:
-        """For attention, which drops nothing."""
-        return self.policy | {"dropout": 0.0}
-
-    @property
     def dense_policy(self) -> dict[str, Any]:
         """For a `Dense`."""
         names = ("dtype", "param_dtype", "kernel_init")
         return {name: getattr(self, name) for name in names} | {"flat": self.layout is None}
+
+    def weight_dropout(self) -> tuple[float, Array] | None:
+        """`dropout` of one call of `attend`, while training: the next call drops other weights."""
+        if not (self.dropout and self.has_rng("dropout")):
+            return None
+        return self.dropout, self.make_rng("dropout")
 
     @nn.compact
     def dropped(self, x: Array) -> Array:

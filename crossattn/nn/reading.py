@@ -53,6 +53,7 @@ def compete(
     mask: Mask,
     bias: Float[Array, "_ _ _ _"] | None = None,
     layout: ContextParallel | None = None,
+    dropout: tuple[float, Array] | None = None,
     **how: Any,
 ) -> tuple[Float[Array, "B T H V"], AttentionTrace]:
     """Queries compete for keys: softmax over queries, then each query's weights sum to one.
@@ -72,6 +73,7 @@ def compete(
     if bias is not None:
         bias, share = promoted(None, bias, share)
     bias = -share if bias is None else bias - share
+    how["dropout"] = dropout
     return attend_over(layout, queries, keys, values, mask=mask, bias=bias, **how)
 
 
@@ -88,7 +90,8 @@ def talk(
 
     a is `logits_mix`, b `weights_mix`. A query of all heads side by side, weighted by a row of a,
     meets keys of all heads side by side; every head reads the values of all heads (Shazeer et al.
-    2020, "Talking-Heads Attention"). The trace has the weights before b.
+    2020, "Talking-Heads Attention"). The trace has the weights before b, which are also those that
+    dropout drops.
     """
     (B, T, H, D), S, V = queries.shape, keys.shape[1], values.shape[-1]
     logits_mix, weights_mix = (m.astype(queries.dtype) for m in (logits_mix, weights_mix))

@@ -21,6 +21,7 @@ from crossattn.ops.checks import (
     checked_sinks,
 )
 from crossattn.ops.dispatch import IMPLEMENTATIONS, RefusalError
+from crossattn.ops.dropout import Dropout
 from crossattn.ops.kernels.block_sizes import BlockSizes
 from crossattn.ops.kernels.dense import KERNEL as DENSE
 from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Kernel
@@ -43,7 +44,7 @@ def attend(
     scale: float | int | None = None,
     softcap: float | int | None = None,
     sinks: Float[Array, " H"] | None = None,
-    dropout: tuple[float | int, Array] | None = None,
+    dropout: tuple[float | int, Array] | Dropout | None = None,
     implementation: str | BlockSizes | None = None,
     heads_first: bool = False,
 ) -> tuple[Float[Array, "B T H V"], AttentionTrace]:
@@ -62,8 +63,9 @@ def attend(
       softcap: c > 0 bounds the scores by `c * tanh(score / c)`, before bias and mask.
       sinks: one logit for each query head, (H,): a key with that score and value 0, which lets a
         head look at nothing. Differentiable.
-      dropout: (rate, key), rate in [0, 1): weights that a random key drops; the others grow by
-        1 / (1 - rate). The trace shows the weights before.
+      dropout: (rate, key), rate in [0, 1): weights that a random key drops, the same ones whatever
+        implementation and devices; the others grow by 1 / (1 - rate). The trace shows the weights
+        before. A `Dropout` says which part of a larger call this is.
       implementation: a name of `IMPLEMENTATIONS`, or `BlockSizes` for "chunked" with these; None
         chooses by platform and shape, as `explain` says.
       heads_first: whether k and v are transposed views of arrays that lie (B, K, S, ...), as those
@@ -94,8 +96,8 @@ def attend(
     (B, T, H, D), S = q.shape, k.shape[1]
     mask.check(B, H, T, S)
     scale, softcap = checked_scale(scale, softcap, D)
-    dropout = checked_dropout(dropout)
-    q, k, v, bias = varying_like((q, k, v, bias), q, k, v, bias, mask)
+    dropout = Dropout.of(checked_dropout(dropout), B, H)
+    q, k, v, bias = varying_like((q, k, v, bias), q, k, v, bias, mask, dropout)
     call = AttentionCall(q, k, v, mask, bias, dropout, scale, softcap, heads_first)
     plan = dispatch.plan(call, implementation)
     if plan[0].autodiff:
@@ -144,7 +146,10 @@ def explain(
     cpu: chunked (otherwise)
     """
     check_arrays(q, k, v, bias)
-    given = q, k, v, as_mask(mask), bias, checked_dropout(dropout)
+    if (dropout := checked_dropout(dropout)) is not None:
+        (rate, key), (B, _, H, _) = dropout, q.shape
+        dropout = jax.eval_shape(lambda key: Dropout.of((rate, key), B, H), key)
+    given = q, k, v, as_mask(mask), bias, dropout
     call = AttentionCall(*given, *checked_scale(1.0, softcap, 1), heads_first)
     lines = []
     for platform in dispatch.TABLE:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from crossattn.ops.dropout import Dropout
 from crossattn.ops.masks.mask import Mask
 from crossattn.ops.numbers import checked_finite, checked_positive, short_repr
 from crossattn.ops.sizes import all_known
@@ -58,9 +59,9 @@ def checked_scale(scale: Any, softcap: Any, D: int) -> tuple[float, float | None
 
 
 def checked_dropout(dropout: Any) -> Any:
-    """(rate, key), or None where nothing is dropped."""
-    if dropout is None:
-        return None
+    """(rate, key), or None where nothing is dropped. A `Dropout`, of a part of a call, stays."""
+    if dropout is None or isinstance(dropout, Dropout):
+        return dropout
     if not (isinstance(dropout, tuple) and len(dropout) == 2):
         raise TypeError(
             f"dropout is (rate, key), got {short_repr(dropout)}: write dropout=(0.1, key)"

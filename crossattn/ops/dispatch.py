@@ -66,7 +66,6 @@ FIRST = (
         lambda n: n.heads_first and all_known(n.T) and n.T <= 8,
     ),
     Row(EITHER, *_UNKNOWN),
-    Row("xla", *_UNKNOWN),
 )
 # Measured on an H200, bfloat16, ms forward, forward + backward (cuDNN in parts | whole):
 #   (B, T, S, H, D) = (1, 64, 16384, 16, 128)   0.096, 0.228 | 0.201, 0.368

@@ -12,28 +12,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from crossattn.ops.dropout import kept
 from crossattn.ops.kernels.protocol import AttentionCall, Kernel
 from crossattn.shapes import Array, Bool, Float
 
-__all__ = ["KERNEL", "kept", "precision", "scores"]
+__all__ = ["KERNEL", "precision", "scores"]
 
-# (rate, key): each weight is dropped with probability `rate`, the others grow by 1 / (1 - rate).
-Dropout = tuple[Any, Any] | None
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def precision(dtype: Any) -> Any:
     """What softmax and sums are taken in: float64 for float64, else float32."""
     return jnp.float64 if dtype == jnp.float64 else jnp.float32
-
-
-def kept(dropout: Dropout, shape: tuple[int, ...], dtype: Any) -> Array | None:
-    """What to multiply the weights by, (B, H, T, S): 0 where dropped; None without dropout."""
-    if dropout is None:
-        return None
-    rate, key = dropout
-    keep = jax.random.bernoulli(key, 1 - rate, shape)
-    return jnp.where(keep, 1 / (1 - jnp.asarray(rate, dtype)), 0)
 
 
 def scores(
@@ -70,7 +60,7 @@ class ReferenceKernel(Kernel):
     name = "reference"
     summary = "the definition, dense, differentiated by autodiff: for tests"
     any_size = True
-    drops = True
+    undropped = None
     autodiff = True
 
     def forward(self, call: AttentionCall) -> tuple[Array, Array]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from crossattn.ops.api import RefusalError, attend
 from crossattn.ops.checks import (
@@ -18,6 +20,7 @@ from crossattn.ops.checks import (
     checked_scale,
     checked_sinks,
 )
+from crossattn.ops.dropout import Dropout
 from crossattn.ops.masks.mask import Mask
 from crossattn.ops.partials import add_sinks, merge_partials
 from crossattn.shapes import Array, Bool, Float
@@ -34,7 +37,7 @@ from crossattn.sharding.trace import ShardedTrace
 
 __all__ = ["attend_sharded", "explain_sharded"]
 
-# Of `attend`, beside mask and bias; "dropout" is refused.
+# Of `attend`, beside mask and bias.
 OPTIONS = ("scale", "softcap", "sinks", "dropout", "implementation", "heads_first")
 
 
@@ -51,8 +54,8 @@ def attend_sharded(
 ) -> tuple[Float[Array, "B T H V"], ShardedTrace]:
     """`attend` with queries along T and keys along S over the devices of a mesh axis.
 
-    Exact: outputs, lse and all gradients are those of one device, under every kind of mask. T and S
-    need not be multiples of the number of devices.
+    Exact: outputs, lse and all gradients are those of one device, under every kind of mask, and the
+    weights that a key drops are the same. T and S need not be multiples of the number of devices.
 
     Args:
       q, k, v: as `attend` takes them; global arrays, which are laid out as `layout` says.
@@ -60,8 +63,8 @@ def attend_sharded(
       strategy: a name of `STRATEGIES`; None takes the one that moves least, as `explain_sharded`
         says.
       mask, bias: as `attend` takes them, with the positions of the whole call.
-      options: `scale`, `softcap`, `sinks`, `heads_first` and `implementation` (of each device's
-        part) of `attend`.
+      options: `scale`, `softcap`, `sinks`, `dropout`, `heads_first` and `implementation` (of each
+        device's part) of `attend`.
         Over one device the call is that of `attend`.
 
     Returns:
@@ -69,7 +72,7 @@ def attend_sharded(
       statistics lie as the output does and are made without moving keys.
 
     Raises:
-      RefusalError: the strategy cannot take the call, with the reason; or `dropout`.
+      RefusalError: the strategy cannot take the call, with the reason.
       ValueError, TypeError: as `attend`; or an option that it has not.
 
     >>> from jax.sharding import AxisType
@@ -85,6 +88,7 @@ def attend_sharded(
     check_arrays(q, k, v, bias)
     (B, T, H, D), S = q.shape, k.shape[1]
     mask.check(B, H, T, S)
+    dropout = Dropout.of(checked_dropout(options.get("dropout")), B, H)
     options = _checked_options(options, D)
     leaves, tree = jax.tree.flatten(mask)
     # An offset that is a Python integer stays one: fused kernels need to know it.
@@ -92,7 +96,7 @@ def attend_sharded(
     arrays = [x for x, n in zip(leaves, known, strict=True) if n is None]
     name = _checked(strategy, _sizes(q, k, v, layout))
     static = _Static(layout, name, tree, known, tuple(sorted(options.items())))
-    out, lse = _run(static, q, k, v, arrays, bias)
+    out, lse = _run(static, q, k, v, arrays, bias, dropout)
     trace = partial(ShardedTrace, q, k, mask, bias, scale=options["scale"], layout=layout)
     softcap = options["softcap"]
     if sinks is None:
@@ -121,8 +125,6 @@ def _checked_options(options: dict[str, Any], D: int) -> dict[str, Any]:
         if name not in OPTIONS:
             known = ", ".join(map(repr, OPTIONS))
             raise TypeError(f"attend_sharded has no option {name!r}: write one of {known}")
-    if checked_dropout(options.get("dropout")) is not None:
-        raise RefusalError("attend_sharded drops no weights: leave dropout out, or take attend")
     scale, softcap = checked_scale(options.get("scale"), options.get("softcap"), D)
     return {
         "scale": scale,
@@ -170,7 +172,7 @@ def _checked(strategy: str | None, sizes: ExchangeSizes) -> str:
 
 # jit: a call outside of one cannot leave axes of the mesh to the compiler; inlined within one.
 @partial(jax.jit, static_argnums=0, inline=True)
-def _run(static: _Static, q, k, v, arrays, bias) -> tuple[Array, Array]:
+def _run(static: _Static, q, k, v, arrays, bias, dropout) -> tuple[Array, Array]:
     layout, T = static.layout, q.shape[1]
     mask = static.mask(arrays)
     q, k, v, mask, bias = padded(layout, q, k, v, mask, bias)
@@ -178,11 +180,11 @@ def _run(static: _Static, q, k, v, arrays, bias) -> tuple[Array, Array]:
     leaves, tree = jax.tree.flatten(mask)
     known = [isinstance(x, int) for x in leaves]
 
-    def run(index, q, k, v, arrays, bias):
+    def run(index, q, k, v, arrays, *rest_of_call):
         rest = iter(arrays)
         leaves_here = [x if fixed else next(rest) for x, fixed in zip(leaves, known, strict=True)]
         mask = jax.tree.unflatten(tree, leaves_here)
-        return body(static, index, q, k, v, mask, bias)
+        return body(static, index, q, k, v, mask, *rest_of_call)
 
     of_bias, bias = layout.of_bias(bias, along)
     specs = (
@@ -191,38 +193,52 @@ def _run(static: _Static, q, k, v, arrays, bias) -> tuple[Array, Array]:
         layout.spec("B S K V", v.shape),
         [s for s, fixed in zip(layout.of_mask(mask, along), known, strict=True) if not fixed],
         of_bias,
+        _of_dropout(layout, dropout, along),
     )
-    given = (q, k, v, [x for x, fixed in zip(leaves, known, strict=True) if not fixed], bias)
+    arrays = [x for x, fixed in zip(leaves, known, strict=True) if not fixed]
+    given = q, k, v, arrays, bias, dropout
     out = layout.spec("B T H V", q.shape), layout.spec("B H T", q.shape[:3])
     o, lse = layout.map(run, given, specs, out)
     return o[:, :T], lse[:, :, :T]
 
 
-def _gather_queries(static: _Static, index, q, k, v, mask, bias):
+def _of_dropout(layout: ContextParallel, dropout: Dropout | None, along: str) -> Any:
+    """Where it lies: each device has the keys of its own examples and heads."""
+    if dropout is None:
+        return None
+    keys = layout.spec("B H words", dropout.keys.shape, along)
+    return dataclasses.replace(dropout, keys=keys, first=PartitionSpec())
+
+
+def _gather_queries(static: _Static, index, q, k, v, mask, bias, dropout):
     """All queries meet this device's keys; the results go home and are joined there."""
     layout = static.layout
     B, S = k.shape[:2]
     q = gather_tokens(q, layout.axis, 1)
     mask = local(mask, B, Side.whole(q.shape[1]), Side.part(S, layout.n, index))
-    o, trace = attend(q, k, v, mask=mask, bias=bias, **dict(static.options))
+    if dropout is not None:
+        dropout = dropout.moved(0, index * jnp.int32(S))
+    o, trace = attend(q, k, v, mask=mask, bias=bias, dropout=dropout, **dict(static.options))
     return merge_partials(parts(o, layout.axis, 1), parts(trace.lse, layout.axis, 2))
 
 
-def _gather_context(static: _Static, index, q, k, v, mask, bias):
+def _gather_context(static: _Static, index, q, k, v, mask, bias, dropout):
     """This device's queries meet all keys."""
     layout = static.layout
     B, T = q.shape[:2]
     k, v = (gather_tokens(x, layout.axis, 1) for x in (k, v))
     mask = local(mask, B, Side.part(T, layout.n, index), Side.whole(k.shape[1]))
-    o, trace = attend(q, k, v, mask=mask, bias=bias, **dict(static.options))
+    if dropout is not None:
+        dropout = dropout.moved(index * jnp.int32(T), 0)
+    o, trace = attend(q, k, v, mask=mask, bias=bias, dropout=dropout, **dict(static.options))
     return o, trace.lse
 
 
-def _swap_heads(static: _Static, index, q, k, v, mask, bias):
+def _swap_heads(static: _Static, index, q, k, v, mask, bias, dropout):
     """All queries meet all keys, in this device's share of the heads."""
     axis = static.layout.axis
     q, k, v = (swapped(x, axis, 2, 1) for x in (q, k, v))
-    o, trace = attend(q, k, v, mask=mask, bias=bias, **dict(static.options))
+    o, trace = attend(q, k, v, mask=mask, bias=bias, dropout=dropout, **dict(static.options))
     return swapped(o, axis, 1, 2), swapped(trace.lse, axis, 2, 1)
 
 

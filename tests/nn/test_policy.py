@@ -13,9 +13,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 from jax.sharding import AxisType
 
-from crossattn.nn import AttentionConfig, CrossAttention, presets
+from crossattn.nn import AttentionConfig, CrossAttention, presets, reading
 from crossattn.nn.config import fields_of
-from crossattn.sharding import ContextParallel
+from crossattn.sharding import ContextParallel, attend_sharded
 from tests.support.formulas import filled
 from tests.support.preset_calls import arguments, streams
 
@@ -106,11 +106,21 @@ def test_dropout_and_layout(name, mesh):
 
 
 @pytest.mark.parametrize("name", presets.names())
-def test_an_implementation_and_a_layout_reach_all_attention(name, mesh):
-    module = build(name, implementation="reference", layout=ContextParallel(mesh))
+def test_how_to_compute_reaches_all_attention(name, mesh, monkeypatch):
+    """An implementation, a layout, and dropout of weights."""
+    calls = []
+
+    def watched(*call, **how):
+        calls.append(how)
+        return attend_sharded(*call, **how)
+
+    monkeypatch.setattr(reading, "attend_sharded", watched)
+    module = build(name, implementation="reference", layout=ContextParallel(mesh), dropout=0.3)
     given, where = called(module, jnp.ones((B, T, M)), jnp.ones((B, S, M)))
-    run = lambda: module.init_with_output(jax.random.key(0), *given, **where)
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    run = lambda: module.init_with_output(keys, *given, **where)
     assert "shard_map" in str(jax.make_jaxpr(run)())
+    assert {how["dropout"][0] for how in calls} == {0.3}
     with pytest.raises(ValueError, match="unknown implementation"):
         jax.eval_shape(
             lambda: build(name, implementation="nothing").init(jax.random.key(0), *given, **where)
@@ -126,9 +136,3 @@ def test_attention_has_the_fields_of_its_config():
     policy = set(CrossAttention(M, H).policy)
     assert set(module) == {*config, *policy, "width", "heads", "parent", "name"}
     assert fields_of(AttentionConfig()).keys() == config.keys()
-
-
-def test_attention_alone_refuses_dropout():
-    module = CrossAttention(M, H, dropout=0.1)
-    with pytest.raises(ValueError, match="give dropout= to its block"):
-        module.init(jax.random.key(0), jnp.ones((B, T, M)), jnp.ones((B, S, M)))

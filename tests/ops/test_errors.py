@@ -66,9 +66,9 @@ Q, K, V = zeros(2, 5, 6, 11), zeros(2, 7, 3, 11), zeros(2, 7, 3, 13)
         ),
         (
             (Q, K, V),
-            {"dropout": (0.5, jax.random.key(0)), "implementation": "chunked"},
+            {"dropout": (0.5, jax.random.key(0)), "implementation": "splash"},
             RefusalError,
-            "chunked cannot take this call: it keeps no weights",
+            "splash cannot take this call: it keeps no weights to drop; 'chunked' does",
         ),
         (
             (Q, K, V),

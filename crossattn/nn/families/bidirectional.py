@@ -1,7 +1,5 @@
 """Two streams read each other through one product."""
 
-from functools import partial
-
 import jax.numpy as jnp
 
 from crossattn import renamed
@@ -26,7 +24,8 @@ class BidirectionalAttention(PolicyModule):
       heads: H.
       head_size: D; M / H when None.
       context_width: N of the context; M when None.
-      others: as those of `PolicyModule`; it has no dropout, that of its output is the layer's.
+      others: as those of `PolicyModule`; dropout is that of weights, that of its output the
+        layer's.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -93,10 +92,14 @@ class BidirectionalAttention(PolicyModule):
         # Several rows of x may share a context, which is projected once.
         each = lambda heads: jnp.repeat(heads, x.shape[0] // context.shape[0], axis=0)
         there = each(heads(self.context_reference, context))
-        attend = partial(attend_over, self.layout, implementation=self.implementation)
-        read, trace = attend(here, there, each(heads(self.context_value, context)), mask=mask)
+
+        def attend(queries, keys, values, mask):
+            how = {"implementation": self.implementation, "dropout": self.weight_dropout()}
+            return attend_over(self.layout, queries, keys, values, mask=mask, **how)
+
+        read, trace = attend(here, there, each(heads(self.context_value, context)), mask)
         read = self.out(flat(read))
         if context_to_x is None:
             return read, None, (trace, None)
-        answer, trace_back = attend(there, here, heads(self.value, x), mask=context_to_x)
+        answer, trace_back = attend(there, here, heads(self.value, x), context_to_x)
         return read, self.context_out(flat(answer)), (trace, trace_back)

@@ -33,7 +33,7 @@ class DecoupledAttention(PolicyModule):
       pictures: how many kinds of pictures there are, each with its own keys and values.
       use_bias: of the projections of queries, of the text's keys and values and of the output: the
         letters of those that have one, of "qkvo". The pictures' have none.
-      others: as those of `PolicyModule`; dropout is that of the output.
+      others: as those of `PolicyModule`; dropout is that of weights and of the output.
 
     Example:
       >>> import jax
@@ -154,6 +154,7 @@ class DecoupledAttention(PolicyModule):
         keys, values = context.keys.swapaxes(1, 2), context.values.swapaxes(1, 2)
         both = combine_masks(context.mask, mask)
         how = {"mask": both, "implementation": self.implementation}
+        how["dropout"] = self.weight_dropout()
         return attend_over(self.layout, queries, keys, values, **how)
 
     def _heads(self, stream: Array) -> Array:

@@ -49,7 +49,7 @@ class Prefix(PolicyModule):
     def setup(self):  # noqa: D102 - Linen calls it
         config, policy = self.config, self.policy
         self.self_residual = Residual(config.residual, **policy)
-        own = fields_of(config.self_attention) | self.attention_policy
+        own = fields_of(config.self_attention) | self.policy
         self.self_attention = CrossAttention(self.width, self.heads, **own)
         self.mlp_residual = Residual(config.residual, **policy)
         self.mlp = MLP(**fields_of(config.mlp), **policy)

@@ -34,7 +34,7 @@ class QFormerLayer(PolicyModule):
 
     def setup(self):  # noqa: D102 - Linen calls it
         config, policy = self.config, self.policy
-        attention = partial(CrossAttention, self.width, self.heads, **self.attention_policy)
+        attention = partial(CrossAttention, self.width, self.heads, **self.policy)
         join, mlp = partial(Residual, **policy), partial(MLP, **fields_of(config.mlp), **policy)
         self.self_residual = join(config=config.residual)
         self.self_attention = attention(**fields_of(config.self_attention))

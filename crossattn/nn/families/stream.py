@@ -33,7 +33,7 @@ class Stream(PolicyModule):
     def setup(self):  # noqa: D102 - Linen calls it
         config, width, heads = self.config, self.width, self.heads
         residual = partial(Residual, **self.policy)
-        attention = partial(CrossAttention, width, heads, **self.attention_policy)
+        attention = partial(CrossAttention, width, heads, **self.policy)
         self.self_residual = residual(config=config.self_residual or config.residual)
         self.self_attention = attention(**fields_of(config.self_attention))
         self.cross_residual = residual(config=config.cross_residual or config.residual)

@@ -69,7 +69,7 @@ class TwoStreams(PolicyModule):
         if config.exchange == "one-product":
             size = exchange_head_size(config, self.width, self.heads)
             fields = self.width, self.heads, size, other
-            self.exchange = BidirectionalAttention(*fields, **self.attention_policy)
+            self.exchange = BidirectionalAttention(*fields, **self.policy)
 
     @renamed.arguments(back_mask="context_to_x_mask")
     def __call__(

@@ -11,24 +11,11 @@ from crossattn.nn.tables import learned
 from crossattn.ops.checks import as_array
 from crossattn.shapes import Array, Float, Int
 
-__all__ = ["LearnedPositions", "RelativeBias", "check_places"]
+__all__ = ["LearnedPositions", "RelativeBias", "with_positions"]
 
 
-def check_places(tokens: Array, positions: Array, *, added: bool) -> None:
-    """Refuse positions that are not those of the tokens: they would be broadcast.
-
-    Args:
-      tokens: (B, T, N).
-      positions: (B|1, T, A) coordinates, or (B|1, T, N) vectors.
-      added: whether they are vectors.
-
-    Raises:
-      ValueError: they have another shape.
-
-    >>> check_places(jnp.ones((2, 3, 8)), jnp.ones((1, 3, 1)), added=True)
-    Traceback (most recent call last):
-    ValueError: positions (1, 3, 1) for tokens (2, 3, 8): positions="add" takes vectors (1, 3, 8)
-    """
+def _check_places(tokens: Array, positions: Array, *, added: bool) -> None:
+    """Refuse positions that are not those of the tokens: they would be broadcast."""
     (B, T, N), found = tokens.shape, jnp.shape(positions)
     whole = len(found) == 3 and found[0] in (1, B) and found[1] == T
     if whole and (not added or found[2] == N):
@@ -40,6 +27,31 @@ def check_places(tokens: Array, positions: Array, *, added: bool) -> None:
         f"positions {found} for tokens {tokens.shape}: {kind} (1, {T}, {last})"
         + (f" or ({B}, {T}, {last})" if B != 1 and len(found) == 3 and found[0] != 1 else "")
     )
+
+
+def with_positions(tokens: Array, positions: Array | None, kind: str | None) -> Array:
+    """What queries or keys are made of: the tokens and, of kind "add", their positions.
+
+    Args:
+      tokens: (B, T, N).
+      positions: (B|1, T, N) vectors or, of kind "rotary", (B|1, T, A) coordinates.
+      kind: what is done with positions; None: nothing.
+
+    Raises:
+      ValueError: positions of another shape, or some where nothing is done with them.
+
+    >>> with_positions(jnp.ones((2, 3, 8)), jnp.ones((1, 3, 1)), "add")
+    Traceback (most recent call last):
+    ValueError: positions (1, 3, 1) for tokens (2, 3, 8): positions="add" takes vectors (1, 3, 8)
+    """
+    if positions is None:
+        return tokens
+    if kind is None:
+        raise ValueError(
+            'positions were given, but nothing is done with them: positions="rotary" or "add"'
+        )
+    _check_places(tokens, positions, added=kind == "add")
+    return tokens + positions.astype(tokens.dtype) if kind == "add" else tokens
 
 
 class LearnedPositions(Module):

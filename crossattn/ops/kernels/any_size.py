@@ -32,6 +32,7 @@ class DenseOrChunkedKernel(Kernel):
     name = "xla or chunked"
     summary = "dense or in blocks, which the program decides when it runs"
     any_size = True
+    undropped = None
 
     def fitted(self, platform: str, call: AttentionCall) -> Kernel:
         return dataclasses.replace(self, blocks=self.blocks.fitted(platform, call))

@@ -39,6 +39,7 @@ class ChunkedKernel(Kernel):
     name = "chunked"
     summary = "blocks of queries and keys, online softmax: memory does not grow with T x S"
     any_size = True
+    undropped = None
     adds = True
 
     def fitted(self, platform: str, call: AttentionCall) -> Kernel:
@@ -90,7 +91,8 @@ def _forward(call: AttentionCall, blocks: BlockSizes) -> tuple[Array, Array]:
             base = jnp.where(m == -jnp.inf, 0, m) if masked else m
             p, shrink = jnp.exp(s - base), jnp.exp(m_old - base)
             z = z * shrink + p.sum(3, keepdims=True)
-            return m, z, o * shrink + dot(p.astype(vb.dtype), vb, 3, 2)
+            p = tile.dropped(p).astype(vb.dtype)
+            return m, z, o * shrink + dot(p, vb, 3, 2)
 
         shape = qb.shape[:3]
         start = (
@@ -130,8 +132,9 @@ def _backward(call: AttentionCall, blocks: BlockSizes, given: BackwardInputs) ->
             # Keys first from here on: (.., keys, queries).
             s, slope = masked_scores(dot(kb, qs, 3, 3), visible, added, call.scale, call.softcap)
             p = jnp.exp(s - safe_lse)
-            ds = p * (dot(vb, dos, 3, 3) - delta_row)
-            dv = tile.add_keys(dv, dot(p.astype(dos.dtype), dos, 3, 2))
+            dp, stay = dot(vb, dos, 3, 3), tile.dropped(p, keys_first=True)
+            ds = p * (dp - delta_row) if stay is p else stay * dp - p * delta_row
+            dv = tile.add_keys(dv, dot(stay.astype(dos.dtype), dos, 3, 2))
             if dbias is not None:
                 dbias = tile.add_pairs(dbias, ds.swapaxes(2, 3))
             ds = ((ds if slope is None else ds * slope) * call.scale).astype(qs.dtype)

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from crossattn.ops.dropout import kept
 from crossattn.ops.kernels.blockwise.products import dot, inner, masked_scores
 from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Gradients, Kernel
-from crossattn.ops.reference import kept, precision
+from crossattn.ops.reference import precision
 from crossattn.shapes import Array
 
 __all__ = ["KERNEL"]
@@ -36,9 +37,9 @@ class DenseKernel(Kernel):
     """Takes any call."""
 
     name = "xla"
-    summary = "dense, plain XLA operations; any call; the one that can drop weights"
+    summary = "dense, plain XLA operations; any call"
     any_size = True
-    drops = True
+    undropped = None
 
     def forward(self, call: AttentionCall) -> tuple[Array, Array]:
         seen = _seen(call)

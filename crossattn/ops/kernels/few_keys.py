@@ -49,8 +49,10 @@ class FewKeysKernel(ChunkedKernel):
                 qb, dob, row, dlse = (jnp.where(empty, 0, x) for x in (qb, dob, row, dlse))
             s, slope = masked_scores(dot(qb, kb, 3, 3), visible, added, call.scale, call.softcap)
             p, dp = jnp.exp(s - row), dot(dob, vb, 3, 3)
-            ds = p * (dp - inner(p, dp)[..., None] + dlse)
-            dv = tile.add_keys(dv, dot(p.swapaxes(2, 3).astype(dob.dtype), dob, 3, 2))
+            stay = tile.dropped(p)
+            delta = inner(stay, dp)[..., None]
+            ds = p * (dp - delta + dlse) if stay is p else stay * dp - p * (delta - dlse)
+            dv = tile.add_keys(dv, dot(stay.swapaxes(2, 3).astype(dob.dtype), dob, 3, 2))
             if dbias is not None:
                 dbias = tile.add_pairs(dbias, ds)
             ds = ((ds if slope is None else ds * slope) * call.scale).astype(qb.dtype)

@@ -33,7 +33,7 @@ class AttentionCall:
     v: Any  # (B, S, K, V)
     mask: Any  # a Mask
     bias: Any  # (B|1, H|1, T|1, S|1), or None
-    dropout: Any  # (rate, key), or None
+    dropout: Any  # a Dropout, or None
     scale: float
     softcap: float | None
     heads_first: bool = False  # keys and values are views of arrays that lie (B, K, S, D)
@@ -109,7 +109,7 @@ class Kernel:
       summary: what it is, on one line.
       platforms: for which alone it can be compiled; empty: for all.
       any_size: whether it takes sizes of `jax.export.symbolic_shape`.
-      drops: whether it drops weights.
+      undropped: why it drops no weights; None for one that does.
       autodiff: whether JAX differentiates `forward`, and there is no `backward`.
       adds: whether `backward` adds to `BackwardInputs.dq` and `dk` itself, which saves two copies.
     """
@@ -118,7 +118,7 @@ class Kernel:
     summary: ClassVar[str]
     platforms: ClassVar[tuple[str, ...]] = ()
     any_size: ClassVar[bool] = False
-    drops: ClassVar[bool] = False
+    undropped: ClassVar[str | None] = "it keeps no weights to drop; 'chunked' does"
     autodiff: ClassVar[bool] = False
     adds: ClassVar[bool] = False
 
@@ -134,8 +134,8 @@ class Kernel:
 
     def unsupported(self, call: AttentionCall) -> str | None:
         """Why it cannot take the call, from its static side and what is installed; else None."""
-        if call.dropout is not None and not self.drops:
-            return "it keeps no weights to drop; 'xla' does"
+        if call.dropout is not None and self.undropped is not None:
+            return self.undropped
         if not self.any_size and not call.known:
             return "it wants sizes that are known, and B, T or S is symbolic"
         return None

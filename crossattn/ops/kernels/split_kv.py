@@ -32,6 +32,7 @@ class SplitKVKernel(Kernel):
 
     name = "split_kv"
     summary = "keys in parts along the batch, joined by lse: few queries over a long context"
+    undropped = None
 
     @property
     def label(self) -> str:
@@ -145,8 +146,10 @@ def _split(
     padded = -(-S // parts) * parts
     mask = call.mask.padded(B, T, S, T, padded).split_keys(B, T, padded, parts)
     k, v, bias = keys or _keys_split(call, parts, call.k, call.v, call.bias)
-    q = jnp.repeat(call.q, parts, 0)
-    return dataclasses.replace(call, q=q, k=k, v=v, mask=mask, bias=bias)
+    q, dropout = jnp.repeat(call.q, parts, 0), call.dropout
+    if dropout is not None:
+        dropout = dropout.split_keys(parts, padded // parts)
+    return dataclasses.replace(call, q=q, k=k, v=v, mask=mask, bias=bias, dropout=dropout)
 
 
 def _keys_split(call: AttentionCall, parts: int, k, v, bias) -> tuple[Array, Array, Any]:

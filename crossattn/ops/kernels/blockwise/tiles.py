@@ -172,6 +172,20 @@ class Tile:
         part = slice_of(bias, *self._of_pairs(bias.shape))
         return self._grouped(visible & (part != -jnp.inf)), self._grouped(part)
 
+    def dropped(self, p: Array, keys_first: bool = False) -> Array:
+        """Weights p of the tile, as its scores lie, some 0 and the others grown; p without dropout.
+
+        `keys_first`: p is (examples, heads, keys, rows).
+        """
+        dropout, (nb, nk, G, tq) = self.grid.call.dropout, self._sizes
+        if dropout is None:
+            return p
+        own = dropout.part((self.b * nb, self.h * nk * G), (nb, nk * G))
+        stays = own.keeps(self._row + jnp.arange(tq, dtype=jnp.int32), self.places)
+        stays = stays.reshape(nb, nk, G * tq, stays.shape[3])
+        stays = stays.swapaxes(2, 3) if keys_first else stays
+        return jnp.where(stays, p * dropout.growth, 0)
+
     # Writing.
 
     def write_queries(self, out: Array, x: Array, add: bool = False) -> Array:

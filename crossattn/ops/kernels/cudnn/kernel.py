@@ -42,6 +42,7 @@ class CudnnKernel(Kernel):
     name = "cudnn"
     summary = "cuDNN's fused attention on NVIDIA GPUs, as jax.nn calls it"
     platforms = ("cuda",)
+    undropped = "its seed is compiled in: it would drop the same at each step; 'chunked' drops anew"
 
     @property
     def label(self) -> str:
