@@ -23,7 +23,8 @@ def ids(n):
     return jnp.broadcast_to(jnp.arange(n) * 8 // n + 1, (B, n)).astype(jnp.int32)
 
 
-FRONT, PACKED, WRITTEN = "cudnn, keys in front", "cudnn, packed", "cudnn, written"
+FRONT, PACKED = "cudnn, keys in front", "cudnn, packed"
+WRITTEN, PREFIXES = "cudnn, written", "cudnn, prefixes"
 KEYS, LENGTHS = np.arange(B * S).reshape(B, S) % 2 == 0, np.full(B, S // 2)
 SAME = Mask.segments(ids(T), ids(T))
 # Of the shape that the benchmark measures: the mask, what is taken, and T x S as it is called.
@@ -34,6 +35,7 @@ MASKS = {
     "segments": (Mask.segments(ids(T), ids(S)), PACKED),
     "segments, keys, lengths": (Mask.segments(ids(T), ids(S)) & Mask.keys(KEYS), PACKED),
     "media": (Mask.media(ids(T), ids(S)), PACKED),
+    "all previous media": (Mask.media(ids(T), ids(S), latest_only=False), PREFIXES),
     "dense for all": (Mask.dense(np.ones((1, 1, T, S), bool)), WRITTEN),
     "causal with an offset": (Mask.causal(S - T), WRITTEN),
 }

@@ -13,11 +13,13 @@ from crossattn.ops import reference
 from crossattn.ops.kernels.cudnn import layouts, packing
 from crossattn.ops.kernels.cudnn import options as kernels
 from crossattn.ops.kernels.cudnn.kernel import CudnnKernel
+from crossattn.ops.kernels.cudnn.prefixes import prefix_packings
 from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs
 from tests.support import cudnn_formulas
 
 B, T, S, K, G, D, V = 3, 6, 7, 2, 2, 5, 3
 SCALE, NONE = 0.3, Mask()
+QUICK = {"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": 0}
 NAMES = "o", "lse", "dq", "dk", "dv", "dbias"
 
 
@@ -48,7 +50,7 @@ def results(kernel, arrays, mask):
 
 
 # A mask that is data: one program for all.
-@functools.partial(jax.jit, static_argnames=("kernel", "band"))
+@functools.partial(jax.jit, static_argnames=("kernel", "band"), compiler_options=QUICK)
 def ours(kernel, arrays, mask, band=NONE):
     return results(kernel, arrays, mask & band)
 
@@ -109,12 +111,31 @@ EVERY = np.ones((B, S), bool), np.full(B, T), np.full(B, S)
 SOME = KEYS["none in one"] | KEYS["some"], np.array([T, T - 1, T - 2]), np.array([S, S - 1, S])
 
 
-@pytest.mark.parametrize("hidden", [EVERY, SOME], ids=["every token", "some tokens"])
+def branch(mask):
+    """What the program decides of a mask of ids."""
+    ids = layouts.Ids.of(call_of({n: jnp.asarray(x) for n, x in draw(1).items()}, mask))
+    packing = ids.packing()
+    if packing.fits.all():
+        return "whole" if packing.whole else "standing"
+    return "sorted" if ids.ordered()[0].packing().fits.all() else "chunked"
+
+
+BRANCHES = {  # of every token, and of some
+    "runs": ("whole", "sorted"),  # a hidden key cuts a run in two
+    "runs that match nothing": ("standing", "sorted"),
+    "scattered": ("sorted", "sorted"),
+    "more than there is room for": ("chunked", "chunked"),
+    "nothing at all": ("standing", "standing"),
+}
+
+
+@pytest.mark.parametrize("every", [True, False], ids=["every token", "some tokens"])
 @pytest.mark.parametrize("name", SEGMENTS)
-def test_equal_ids_are_packed_sequences(stand_in, name, hidden):
+def test_equal_ids_are_packed_sequences(stand_in, name, every):
     """With grouped heads; one program, which finds out what it is given."""
-    keys, *lengths = hidden
+    keys, *lengths = EVERY if every else SOME
     mask = Mask.segments(*SEGMENTS[name]) & Mask.keys(keys) & Mask.lengths(*lengths)
+    assert branch(mask) == BRANCHES[name][not every]
     check(draw(1), mask, "packed")
 
 
@@ -171,6 +192,21 @@ CAUSAL = {
 def test_causal_segments(stand_in, name):
     mask, same = Mask.segments(*CAUSAL[name]), np.array([T, T - 1, T - 2])
     check(draw(2, K, (T, T)), mask & Mask.lengths(same, same), "packed", Mask.causal(0))
+
+
+MEDIA = {
+    "in order": ids("001123 012333 555555", "0112225 1123333 1222333"),
+    "not in order": ids("001123 012333 555555", "0112225 1123333 1322333"),
+}
+
+
+@pytest.mark.parametrize("name", MEDIA)
+def test_all_previous_media_are_powers_of_two(stand_in, name):
+    hidden = Mask.lengths(np.array([T, T, T - 1]), np.array([S, S - 1, S]))
+    mask = Mask.media(*MEDIA[name], latest_only=False) & hidden
+    ids = layouts.Ids.of(call_of({n: jnp.asarray(x) for n, x in draw(5).items()}, mask))
+    assert bool(prefix_packings(ids)[1]) == (name == "in order")
+    check(draw(5), mask, "prefixes")
 
 
 def some_pairs(*shape):

@@ -3,11 +3,13 @@
 * "in place": lengths, causal(0), a window to its left; nothing is moved;
 * "keys in front": keys hidden one by one, see `gathering`;
 * "packed": segments and media, see `packing`;
-* "written": whatever is left, and every bias, where T x S is small, see `writing`.
+* "written": whatever is left, and every bias, where T x S is small, see `writing`;
+* "prefixes": all previous media where it is not, see `prefixes`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,17 +25,23 @@ from crossattn.ops.masks.terms import DensePairs, Keys, Lengths
 
 __all__ = ["FORMS", "refusals", "with_keys"]
 
-FORMS = ("in place", "keys in front", "packed", "written")
+FORMS = ("in place", "keys in front", "packed", "written", "prefixes")
 
 
 def refusals(call: AttentionCall) -> Iterator[tuple[str, str | None]]:
-    """(form, why it does not fit the call or None), the fastest form first."""
+    """(form, why it does not fit the call or None), the fastest first; of those that might."""
     # Shapes are enough here: a row for all queries is of keys without being made of booleans.
     mask = Mask(tuple(Keys(x.seen) if _one_row(x) else x for x in call.mask.terms))
-    symbolic = "a bias" if call.bias is not None else lowering.reason(mask)
-    for form, refuse in zip(FORMS, (_in_place, _in_front, _packed), strict=False):
-        yield form, symbolic or refuse(mask, call)
+    reason = "a bias" if call.bias is not None else lowering.reason(mask)
+    if _has(mask, Segments, Media):
+        yield "packed", reason or _packed(mask, call)
+    elif _has(mask, Keys):
+        yield "keys in front", reason or _in_front(mask, call)
+    else:
+        yield "in place", reason or _in_place(mask, call)
     yield "written", _written(call)
+    if _has(mask, Media) and call.bias is None:
+        yield "prefixes", _prefixes(mask, call)
 
 
 def with_keys(mask: Mask, B: int, S: int) -> Mask:
@@ -56,8 +64,6 @@ def _has(mask: Mask, *kinds: type) -> bool:
 
 def _in_place(mask: Mask, call: AttentionCall) -> str | None:
     T, S = call.T, call.S
-    if _has(mask, Keys, Segments, Media):
-        return "keys hidden one by one"
     window = lowering.static_band(mask, T, S)
     if window is None:
         return None
@@ -69,16 +75,12 @@ def _in_place(mask: Mask, call: AttentionCall) -> str | None:
 
 
 def _in_front(mask: Mask, call: AttentionCall) -> str | None:
-    if _has(mask, Segments, Media):
-        return "keys hidden by their ids"
     if lowering.static_band(mask, call.T, call.S) is not None:
         return "causal or a window beside keys hidden one by one: their order matters"
     return None
 
 
 def _packed(mask: Mask, call: AttentionCall) -> str | None:
-    if not _has(mask, Segments, Media):
-        return "no ids"
     _, T, S, H, K = call.sizes
     window = lowering.static_band(mask, T, S)
     if window is None:
@@ -86,6 +88,14 @@ def _packed(mask: Mask, call: AttentionCall) -> str | None:
     if window.high != 0 or window.low > 1 - T:
         return "segments beside causal with an offset or a window: cuDNN has causal(0) only"
     return "causal segments with grouped heads" if H != K else None
+
+
+def _prefixes(mask: Mask, call: AttentionCall) -> str | None:
+    latest = lambda x: dataclasses.replace(x, latest_only=True) if isinstance(x, Media) else x
+    reason = lowering.reason(Mask(tuple(map(latest, mask.terms))))
+    if reason is None and lowering.static_band(mask, call.T, call.S) is not None:
+        return "media beside causal or a window"
+    return reason
 
 
 def _written(call: AttentionCall) -> str | None:

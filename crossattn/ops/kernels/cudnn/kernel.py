@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from crossattn.ops.kernels import chunked, cuda_target
-from crossattn.ops.kernels.cudnn import forms, options
-from crossattn.ops.kernels.cudnn.layouts import Ids, InFront, InPlace, Packed, TokenLayout, Written
+from crossattn.ops.kernels.cudnn import branches, forms, options
+from crossattn.ops.kernels.cudnn.layouts import InFront, InPlace, TokenLayout, Written
 from crossattn.ops.kernels.cudnn.mapping import mapped_into_batch
 from crossattn.ops.kernels.cudnn.primitives import CALLED, library
 from crossattn.ops.kernels.private import no_axis
 from crossattn.ops.kernels.protocol import AttentionCall, BackwardInputs, Gradients, Kernel
-from crossattn.ops.masks import lowering
+from crossattn.ops.partials import merge_partials
 from crossattn.ops.reference import precision
 from crossattn.ops.varying import varying_like
 from crossattn.shapes import Array
@@ -70,7 +71,9 @@ class CudnnKernel(Kernel):
         return CudnnKernel(self._chosen(call)[0], platform not in self.platforms)
 
     def forward(self, call: AttentionCall) -> tuple[Array, Array]:
-        return mapped_into_batch(self._in_layout(_forward, chunked.ChunkedKernel.forward))(call)
+        return mapped_into_batch(self._in_form(_forward, chunked.ChunkedKernel.forward, _merged))(
+            call
+        )
 
     def backward(self, call: AttentionCall, given: BackwardInputs) -> Gradients:
         """(dq, dk, dv, dbias) in the dtypes of q, k, v and bias (None without).
@@ -78,7 +81,7 @@ class CudnnKernel(Kernel):
         Exact also where o and lse are those of a softmax over these and further keys. A cotangent
         of lse (not None) costs the kernel once more.
         """
-        run = self._in_layout(_backward, chunked.ChunkedKernel.backward)
+        run = self._in_form(_backward, chunked.ChunkedKernel.backward, _summed)
         return mapped_into_batch(run)(call, given._replace(dq=None, dk=None))
 
     def _chosen(self, call: AttentionCall) -> tuple[str, str | None]:
@@ -88,55 +91,28 @@ class CudnnKernel(Kernel):
             reason = reason or _refuse_machine(call, form)
             if reason is None:
                 return form, None
-            reasons.append(f"{form}: {reason}")
-        return "", "; ".join(reasons)
+            reasons.append(reason)
+        return "", "; ".join(dict.fromkeys(reasons))
 
-    def _in_layout(self, run: Callable[..., Any], otherwise: Callable[..., Any]) -> Any:
-        """`run(layout, call, *given)`, or `otherwise(kernel, call, *given)` in other blocks."""
+    def _in_form(self, *way: Any) -> Callable[..., Any]:
+        """What a `Pass` does with a call."""
         simple = {"in place": InPlace, "keys in front": InFront, "written": Written}
+        by_ids = {"packed": branches.packed, "prefixes": branches.prefixes}
+        run, *others = way
 
         def fused(layout: TokenLayout, *given: Any) -> Any:
             return run(layout.with_options(refuses=self.refuses), *given)
 
-        def in_layout(call: AttentionCall, *given: Any) -> Any:
+        def in_form(call: AttentionCall, *given: Any) -> Any:
             form = self.form or self._chosen(call)[0]
             if form in simple:
                 return fused(simple[form].of(call), call, *given)
-            return _packed(fused, otherwise, call, *given)
+            return by_ids[form](branches.Pass(fused, *others), call, *given)
 
-        return in_layout
+        return in_form
 
 
 KERNEL = CudnnKernel()
-
-
-def _packed(run: Callable[..., Any], otherwise: Callable[..., Any], call: AttentionCall, *given):
-    """Ids are data: whether they are runs, and how many, is asked when the program runs.
-
-    Runs are read where they stand, without a copy where nothing is hidden. Ids that are scattered
-    are sorted first. More runs than there is room for go to `chunked`.
-    """
-    ids = Ids.of(call)
-    packing = ids.packing()
-    causal = lowering.static_band(call.mask, call.T, call.S) is not None
-
-    def standing(whole: bool) -> Any:
-        return run(Packed.of(call, packing, None, whole), call, *given)
-
-    def blocks() -> Any:
-        return otherwise(chunked.KERNEL.fitted("cuda", call), call, *given)
-
-    def ordered() -> Any:
-        runs, *order = ids.ordered()
-        there = runs.packing()
-        sort = lambda: run(Packed.of(call, there, order), call, *given)
-        return jax.lax.cond(there.fits.all(), sort, blocks)
-
-    # In another order, causal(0) would hide other keys.
-    fits = (packing.fits & packing.aligned if causal else packing.fits).all()
-    index = jnp.where(fits, jnp.where(packing.whole, 0, 1), 2)
-    branches = [lambda: standing(True), lambda: standing(False), blocks if causal else ordered]
-    return jax.lax.switch(index, branches)
 
 
 def _forward(layout: TokenLayout, call: AttentionCall) -> tuple[Array, Array]:
@@ -180,10 +156,19 @@ def _backward(layout: TokenLayout, call: AttentionCall, given: BackwardInputs) -
     return varying_like((dq, dk, dv, dbias), call.q, call.k, call.v, given.do)
 
 
+def _merged(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    return merge_partials(*map(jnp.stack, zip(*parts, strict=True)))
+
+
+def _summed(parts: list[Gradients]) -> Gradients:
+    dq, dk, dv = (functools.reduce(_sum, x) for x in list(zip(*parts, strict=True))[:3])
+    return dq, dk, dv, None
+
+
 def _refuse_machine(call: AttentionCall, form: str) -> str | None:
     width = _width(call.q, call.v)
     q, v = (jax.ShapeDtypeStruct((*x.shape[:3], width), x.dtype) for x in (call.q, call.v))
-    return cuda_target.refusal(q, v, is_packed=form == "packed")
+    return cuda_target.refusal(q, v, is_packed=form in ("packed", "prefixes"))
 
 
 def _width(q: Any, v: Any) -> int:

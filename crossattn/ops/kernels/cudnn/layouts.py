@@ -139,9 +139,8 @@ class Ids(NamedTuple):
 
     def packing(self) -> Packing:
         """The runs as they stand; whether that is all of the mask, it says itself."""
-        most = most_runs(self.query.shape[1], self.key.shape[1])
-        query = Runs.of(self.query, self.queries, most)
-        return Packing.of(query, Runs.of(self.key, self.keys, most))
+        sides = (self.query, self.queries), (self.key, self.keys)
+        return Packing.of(*(Runs.of(*side, most_runs(side[0].shape[1])) for side in sides))
 
     def ordered(self) -> tuple[Ids, SortedTokens, SortedTokens]:
         """The same with equal ids side by side, and the orders of queries and keys."""

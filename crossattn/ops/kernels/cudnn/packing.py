@@ -24,12 +24,9 @@ __all__ = ["Packing", "Runs", "SortedTokens", "most_runs"]
 MOST = 32  # sequences of an example; more of them take longer even where they are empty
 
 
-def most_runs(T: int, S: int) -> int:
-    """Room for sequences, which is static: what T x S can need at most, and no more than `MOST`.
-
-    At least 2, since one is not packed for jax.
-    """
-    return max(2, min(T, S, MOST))
+def most_runs(N: int) -> int:
+    """Room for runs of N tokens, which is static: at least 2, since one is not packed for jax."""
+    return max(2, min(N, MOST))
 
 
 class Runs(NamedTuple):
@@ -89,7 +86,7 @@ class Packing(NamedTuple):
         match = match & some(key)[:, None]
         found, which = match.any(2), jnp.argmax(match, 2)
         once = (match.sum(1) <= 1).all(1) & (match.sum(2) <= 1).all(1)
-        fits = once & (query.count <= M) & (key.count <= M)
+        fits = once & (query.count <= M) & (key.count <= key.starts.shape[1])
         given = lambda x: jnp.where(found, x, 0)
         return cls(
             given(query.starts),
