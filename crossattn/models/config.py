@@ -49,7 +49,7 @@ class VisionLanguageConfig:
     """Share of what a sublayer adds, and of hidden units, that is dropped while training."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """In which all is computed; parameters stay in float32."""
-    remat: Literal["", "everything", "all but products"] = ""
+    remat: Literal["", "everything", "all but attention", "all but products"] = ""
     """What the backward pass computes again instead of keeping it; nothing when empty."""
     implementation: str = ""
     """Kernel of all attention, as that of `attend`; chosen when empty."""

@@ -9,13 +9,16 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.choices import known
+from crossattn.ops import Mask
+from crossattn.ops.api import RESIDUALS
 
 __all__ = ["Remat", "decode_layers", "policy_of", "recomputed", "scan_ends", "scan_layers"]
 
-Remat = Literal["everything", "all but products"] | None
+Remat = Literal["everything", "all but attention", "all but products"] | None
 
 POLICIES = {
     "everything": jax.checkpoint_policies.nothing_saveable,
+    "all but attention": jax.checkpoint_policies.save_only_these_names(*RESIDUALS),
     "all but products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 
@@ -23,9 +26,15 @@ POLICIES = {
 def policy_of(remat: str | None) -> Callable[..., bool] | None:
     """What may be kept for the backward pass; None where nothing is computed again.
 
-    >>> policy_of("all")
-    Traceback (most recent call last):
-    ValueError: unknown remat 'all': one of 'everything', 'all but products', None
+    "all but attention" keeps what a backward pass of attention needs beside queries, keys and
+    values, so that the kernel does not run again: one array as large as the queries for each
+    attention, and a number for each query and head.
+
+    Raises:
+      ValueError: there is no such policy.
+
+    >>> policy_of(None) is None, callable(policy_of("all but attention"))
+    (True, True)
     """
     known("remat", remat, (*POLICIES, None))
     return None if remat is None else POLICIES[remat]
@@ -58,15 +67,17 @@ def scan_layers(
     Returns:
       The last carry, and what was kept with a leading axis L.
     """
+    arrays, whole = _arrays_of(shared)
+    run = recomputed(step, remat)
     scanned = nn.scan(
-        recomputed(step, remat),
+        lambda block, carry, arrays, *own: run(block, carry, *whole(arrays), *own),
         variable_axes={"params": 0},
         split_rngs={"params": True, "dropout": True},
-        in_axes=(nn.broadcast,) * len(shared) + (0,) * len(own),
+        in_axes=(nn.broadcast, *[0] * len(own)),
         length=layers,
         unroll=2,
     )
-    return scanned(block, carry, *shared, *own)
+    return scanned(block, carry, arrays, *own)
 
 
 def decode_layers(
@@ -109,7 +120,32 @@ def recomputed(step: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
     """`step(module, ...)`, of which the backward pass computes again what `remat` says."""
     if remat is None:
         return step
-    return nn.remat(step, policy=policy_of(remat), prevent_cse=False)
+
+    def run(module: nn.Module, *given: Any) -> Any:
+        arrays, whole = _arrays_of(given)
+        again = lambda module, arrays: step(module, *whole(arrays))
+        return nn.remat(again, policy=policy_of(remat), prevent_cse=False)(module, arrays)
+
+    return run
+
+
+def _arrays_of(given: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """The arrays of a pytree, and what makes the pytree of them again.
+
+    Numbers of masks, such as the offset of a causal one, are no arrays: they stay what they are. As
+    arguments of a loop they would become arrays, which fused kernels do not take.
+    """
+    is_mask = lambda part: isinstance(part, Mask)
+    leaves, tree = jax.tree.flatten(given)
+    parts = jax.tree.leaves(given, is_leaf=is_mask)
+    fixed = [is_mask(one) and isinstance(x, int) for one in parts for x in jax.tree.leaves(one)]
+
+    def whole(arrays: list[Any]) -> Any:
+        rest = iter(arrays)
+        found = [x if kept else next(rest) for x, kept in zip(leaves, fixed, strict=True)]
+        return jax.tree.unflatten(tree, found)
+
+    return [x for x, kept in zip(leaves, fixed, strict=True) if not kept], whole
 
 
 def scan_ends(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
 from crossattn.ops import dispatch
@@ -32,6 +33,10 @@ from crossattn.ops.varying import varying_like
 from crossattn.shapes import Array, Bool, Float
 
 __all__ = ["IMPLEMENTATIONS", "RefusalError", "attend", "attention", "explain"]
+
+# Names of what a backward pass needs beside q, k and v, for `jax.checkpoint_policies`: whoever
+# keeps both does not run the kernel again.
+RESIDUALS = ("attention_out", "attention_lse")
 
 
 def attend(
@@ -199,6 +204,7 @@ def _forward(static, call):
     call = jax.tree.map(lambda x: x.value, call, is_leaf=lambda x: hasattr(x, "perturbed"))
     # The custom rule itself is called, not its body, so that second derivatives use it too.
     o, lse, q, k = _attend(static, call)
+    o, lse = (checkpoint_name(x, name) for x, name in zip((o, lse), RESIDUALS, strict=True))
     return (o, lse, q, k), (call, o, lse)
 
 

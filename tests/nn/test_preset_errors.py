@@ -39,8 +39,10 @@ WORDS = {
     "exchange": "did you mean 'shared'? One of 'separate', 'shared', 'one-product'",
     "link": "unknown TwoStreamConfig.link 'sum': one of 'add', 'scaled', 'interpolated'",
     "link alone": "unknown Link.kind 'scale', did you mean 'scaled'? One of ",
-    "remat": "unknown remat 'all': one of 'everything', 'all but products', None",
-    "remat of a stack": "unknown remat 'all': one of 'everything', 'all but products', None",
+    "remat": "unknown remat 'all': one of 'everything', "
+    "'all but attention', 'all but products', None",
+    "remat of a stack": "unknown remat 'all': one of 'everything', "
+    "'all but attention', 'all but products', None",
     "preset": "unknown preset 'zzz': one of 'encoder_decoder_post', ",
     "no layers": "layers=0: give at least 1, or leave it out",
     "fewer": "layers=-1: give at least 1, or leave it out",
