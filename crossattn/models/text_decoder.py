@@ -12,13 +12,14 @@ from crossattn.nn.cache import fits, kv_caches
 from crossattn.nn.context import words
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.families.interleaved import Interleaved
+from crossattn.nn.head import Targets, cross_entropy
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.module import Module
 from crossattn.nn.stack import Stack
 from crossattn.nn.tables import Embed, exceeds, in_table, nan_from
 from crossattn.ops import AttentionTrace, Mask
-from crossattn.shapes import Array, Float, Int
+from crossattn.shapes import Array, Bool, Float, Int
 
 __all__ = ["TextDecoder"]
 
@@ -92,17 +93,26 @@ class TextDecoder(Module):
         Raises:
           ValueError: more tokens than positions, or one outside of the vocabulary if it is known.
         """
-        tokens = words(tokens)
-        T = tokens.shape[1]
-        if exceeds(T, self.length):
-            raise ValueError(f"{T} tokens, but this decoder has positions for {self.length}")
-        places = jnp.arange(T)
-        there = in_table("token", tokens, self.vocab_size) & (places < self.length)[None]
-        where: Any = {"mask": mask, "self_mask": Mask.causal(0)}
-        where["query_positions"] = _coordinates(places)
-        x = self._embedded(tokens, places, context)
-        x, kept = self.stack(x, context, **where, observe=observe)
-        return nan_from(self._logits(x), there), kept
+        x, there, kept = self._read(words(tokens), context, mask, observe)
+        return nan_from(self._logits(self._transformed(x)), there), kept
+
+    def cross_entropy(
+        self,
+        tokens: Int[Array, "B T"],
+        context: Float[Array, "I S N"] | ProjectedContext,
+        targets: Targets,
+        *,
+        mask: Mask | None = None,
+    ) -> tuple[Float[Array, ""], Bool[Array, "B T"]]:
+        """The loss of `tokens` and whether each target is predicted, without all logits at once.
+
+        Arguments as those of `__call__`, and the words that follow with their weights in the sum;
+        see `crossattn.nn.head.cross_entropy`, also for what is returned and raised.
+        """
+        x, there, _ = self._read(words(tokens), context, mask, lambda trace: None)
+        x = self._transformed(nan_from(x, there))
+        bias = self.bias if self.transformed else None
+        return cross_entropy(x, self.words.embedding, targets, bias=bias)
 
     def project(
         self, context: Float[Array, "B S N"], *, mask: Mask | None = None
@@ -156,7 +166,8 @@ class TextDecoder(Module):
         x = jnp.where(there[:, None, None], x, jnp.nan)
         where["observe"] = observe
         x, cache, kept = self.stack.decode_step(x, context, cache, position, **where)
-        return self._logits(x).reshape(*jnp.shape(tokens), -1), cache, kept
+        logits = self._logits(self._transformed(x))
+        return logits.reshape(*jnp.shape(tokens), -1), cache, kept
 
     start = renamed.method("start", "init_cache")
 
@@ -170,12 +181,30 @@ class TextDecoder(Module):
         words, places, _ = promoted(None, *own, context)
         return self.norm_first(words + places) if self.first_norm else words + places
 
-    def _logits(self, x):
+    def _read(self, tokens, context, mask, observe):
+        """The stream behind the stack, which tokens have a word and a position, what was seen."""
+        T = tokens.shape[1]
+        if exceeds(T, self.length):
+            raise ValueError(f"{T} tokens, but this decoder has positions for {self.length}")
+        places = jnp.arange(T)
+        there = in_table("token", tokens, self.vocab_size) & (places < self.length)[None]
+        where: Any = {"mask": mask, "self_mask": Mask.causal(0)}
+        where["query_positions"] = _coordinates(places)
+        x = self._embedded(tokens, places, context)
+        x, kept = self.stack(x, context, **where, observe=observe)
+        return x, there, kept
+
+    def _transformed(self, x):
+        """What words are multiplied with."""
         x = self.norm(x) if self.final_norm else x
         if not self.transformed:
-            return self.words.attend(x)
-        x = self.transform_norm(nn.gelu(self.transform(x), approximate=False))
+            return x
+        return self.transform_norm(nn.gelu(self.transform(x), approximate=False))
+
+    def _logits(self, x):
         logits = self.words.attend(x)
+        if not self.transformed:
+            return logits
         return logits + self.bias.astype(logits.dtype)[None, None]
 
 

@@ -5,12 +5,14 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.core import meta
 
 from crossattn.models.config import POOLED, VisionLanguageConfig
 from crossattn.models.image_attention import ImageAttention
 from crossattn.models.joining import Streams, connected, decoded
 from crossattn.models.joining_streams import adapted, bottlenecked, prefixed, two_streams
 from crossattn.nn.context import words
+from crossattn.nn.head import Targets, cross_entropy
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.layers.patch_encoder import PatchEncoder
@@ -87,7 +89,8 @@ class VisionLanguageDecoder(Module):
         prompt: Bool[Array, "B T"],
         boxes: Float[Array, "I O C"] | None = None,
         observe: Observe = _nothing,
-    ) -> tuple[Float[Array, "B T V"], Any]:
+        targets: Targets | None = None,
+    ) -> tuple[Any, Any]:
         """Predict the next word at every position.
 
         Args:
@@ -101,9 +104,12 @@ class VisionLanguageDecoder(Module):
           prompt: words that stand before the first word to predict.
           boxes: a third modality, tokens (I, O, C) of which those that are all zero are absent.
           observe: applied to what the words of each reading layer see of the image.
+          targets: the words that follow: a loss is then returned instead of logits, which are
+            never there all at once; of parameters that exist.
 
         Returns:
-          Logits (B, T, V) and the observations of each reading layer, with a leading axis.
+          Logits (B, T, V), or what `crossattn.nn.head.cross_entropy` returns; and the observations
+          of each reading layer, with a leading axis.
 
         Raises:
           ValueError: ids outside of the vocabulary where they are known, tokens or patches that the
@@ -117,7 +123,7 @@ class VisionLanguageDecoder(Module):
         place = learned(self, "position", nn.initializers.normal(0.1), shape)
         dtype = None if config.dtype == "float32" else jnp.dtype(config.dtype)
         encoder = PatchEncoder(
-            config.width, config.image_encoder, self.cell, layout=self.layout, name="encoder"
+            config.width, config.image_encoder, self.cell, self.layout, dtype, name="encoder"
         )
         patches = encoder(images)
         context, seen = self._contexts(patches, visible, boxes)
@@ -141,7 +147,11 @@ class VisionLanguageDecoder(Module):
         )
         x, observed = JOINERS["connector" if config.connector else config.use](self, streams)
         x = Norm(name="norm")(x)
-        return nan_from(Dense(self.vocab_size, name="logits")(x), there), observed
+        if targets is None:
+            return nan_from(Dense(self.vocab_size, wide=True, name="logits")(x), there), observed
+        own = meta.unbox(self.get_variable("params", "logits"))
+        x = nan_from(x, there)
+        return cross_entropy(x, own["kernel"], targets, axis=1, bias=own["bias"]), observed
 
     def _policy(self, dtype: Any) -> dict[str, Any]:
         """What every module of the layers is given."""
@@ -164,7 +174,8 @@ class VisionLanguageDecoder(Module):
             return patches, visible
         if boxes is None:
             raise ValueError('contexts has "boxes", but these data have none: scenes have them')
-        tokens = Norm(name="boxes_norm")(Dense(self.config.width, name="boxes")(boxes))
+        dense = Dense(self.config.width, dtype=patches.dtype, name="boxes")
+        tokens = Norm(name="boxes_norm")(dense(boxes))
         there = jnp.any(boxes != 0, axis=-1)
         there = jnp.broadcast_to(there, (visible.shape[0], *there.shape))
         return jnp.concatenate([patches, tokens], 1), jnp.concatenate([visible, there], 2)

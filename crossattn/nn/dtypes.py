@@ -6,14 +6,17 @@ not make float32 of streams in half precision, so that a cast of the inputs is a
 half precision takes.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from crossattn.nn.context import ProjectedContext
+from crossattn.ops.reference import precision
+from crossattn.shapes import Array, Float
 
-__all__ = ["common", "promoted"]
+__all__ = ["common", "promoted", "summed_wide", "wide_dot"]
 
 
 def common(*arrays: Any) -> Any:
@@ -65,3 +68,46 @@ def _floats(one: Any) -> list[Any]:
     arrays = [one.keys, one.values] if _projected(one) else [one]
     floating = lambda a: hasattr(a, "dtype") and jnp.issubdtype(a.dtype, jnp.floating)
     return [array for array in arrays if floating(array)]
+
+
+def wide_dot(x: Float[Array, "*B M"], table: Float[Array, "_ _"], axis: int) -> Array:
+    """The product with every word, in float32 at least; its gradient's are in x's dtype.
+
+    Without a rule of its own the gradient would be a product of float32 with half precision, which
+    is one in float32.
+
+    Args:
+      x: (..., M).
+      table: (V, M), or (M, V) where `axis`, that of the vocabulary, is 1; in x's dtype.
+      axis: 0 or 1.
+
+    >>> x = jnp.ones((2, 3), jnp.bfloat16)
+    >>> wide_dot(x, jnp.ones((5, 3), jnp.bfloat16), 0).dtype.name
+    'float32'
+    """
+    if precision(x.dtype) == x.dtype:
+        return x @ (table if axis else table.T)
+    return _wide_dot(axis, x, table)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _wide_dot(axis, x, table):
+    return summed_wide(x, table, ((x.ndim - 1,), (1 - axis,)))
+
+
+def _wide_dot_backward(axis, residuals, g):
+    x, table = residuals
+    g = g.astype(x.dtype)
+    every = tuple(range(x.ndim - 1))
+    dx = summed_wide(g, table, ((x.ndim - 1,), (axis,)))
+    pair = (x, g) if axis else (g, x)
+    return dx.astype(x.dtype), summed_wide(*pair, (every, every)).astype(table.dtype)
+
+
+_wide_dot.defvjp(lambda axis, x, table: (_wide_dot(axis, x, table), (x, table)), _wide_dot_backward)
+
+
+def summed_wide(a: Array, b: Array, contracted: Any, batch: Any = ((), ())) -> Array:
+    """A product of one dtype that is added up, and returned, in float32 at least."""
+    wide = precision(a.dtype)
+    return jax.lax.dot_general(a, b, (contracted, batch), preferred_element_type=wide)

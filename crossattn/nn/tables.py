@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 from flax.core import meta
 
-from crossattn.nn.dtypes import promoted
+from crossattn.nn.dtypes import wide_dot
 from crossattn.ops.checks import as_array
 from crossattn.shapes import Array, Bool, Float, Int
 
@@ -99,9 +99,8 @@ class Embed(nn.Module):
         return self.embedding.at[row].get(mode="fill", fill_value=0)
 
     def attend(self, x: Float[Array, "... M"]) -> Float[Array, "... V"]:
-        """The product of x with every vector, in the wider dtype of both."""
-        x, vectors = promoted(None, x, self.embedding)
-        return jnp.dot(x, vectors.T)
+        """The product of x with every vector, computed in x's dtype and added up in float32."""
+        return wide_dot(x, self.embedding.astype(x.dtype), 0)
 
 
 def nan_from(x: Float[Array, "B T M"], there: Bool[Array, "#B T"]) -> Float[Array, "B T M"]:

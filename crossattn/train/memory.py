@@ -40,7 +40,7 @@ def activation_bytes(model: Any, params: Any, batch: Any) -> int:
 
     def kept(params: Any, batch: Any) -> Any:
         def objective(params: Any) -> Any:
-            return steps.losses(steps.forward(model, params, batch)[0], batch)
+            return steps.objective(model, params, batch)
 
         return jax.vjp(objective, params, has_aux=True)[1]
 

@@ -10,12 +10,16 @@ import optax
 
 from crossattn.data.batches import Batch
 from crossattn.models.vision_language import VisionLanguageDecoder
+from crossattn.nn.head import Targets
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel
 from crossattn.train.accumulate import accumulate
 from crossattn.train.freezing import stop_frozen
 from crossattn.train.optimizer import averaged
 from crossattn.train.run import Run
+
+# Up to so many logits of a batch they are one array: 64 MiB in float32.
+PLAIN_LOGITS = 2**24
 
 
 class State(NamedTuple):
@@ -61,8 +65,11 @@ def forward(
     observe: Callable[[Any], Any] = lambda attention: None,
     *,
     rngs: Any = None,
-) -> tuple[Float[Array, "B T V"], Any]:
+    targets: Targets | None = None,
+) -> tuple[Any, Any]:
     """Logits of the next word at positions 0 .. T-2, and what `observe` saw of each layer.
+
+    With `targets` their loss instead of logits, see `VisionLanguageDecoder`.
 
     The region that a position is about (for context_view "truth"): all patches touched by the word
     that it predicts, or by the word that it has read where the former has none.
@@ -82,6 +89,7 @@ def forward(
         prompt=prompt,
         boxes=batch.boxes,
         observe=observe,
+        targets=targets,
         rngs=rngs,
     )
 
@@ -93,16 +101,39 @@ def losses(
 
     With smoothing, that share of the target is spread over all words (Szegedy et al. 2016).
     """
-    words, target = batch.tokens[:, 1:], batch.target[:, 1:].astype(jnp.float32)
+    words, target, weight = _weighted(batch)
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, words)
     if smoothing:
         spread = -jax.nn.log_softmax(logits).mean(axis=-1)
         cross_entropy += smoothing * (spread - cross_entropy)
-    weight = target / jnp.maximum(target.sum(axis=1, keepdims=True), 1.0)
     loss = (cross_entropy * weight).sum() / words.shape[0]
-    right = (jnp.argmax(logits, axis=-1) == words).astype(jnp.float32)
-    accuracy = (right * target).sum() / jnp.maximum(target.sum(), 1.0)
-    return loss, {"loss": loss, "accuracy": accuracy}
+    return loss, {"loss": loss, "accuracy": _share(jnp.argmax(logits, axis=-1) == words, target)}
+
+
+def _weighted(batch: Batch) -> tuple[Any, Any, Any]:
+    """Words, which are to be predicted, and the weight of each among those of its text."""
+    words, target = batch.tokens[:, 1:], batch.target[:, 1:].astype(jnp.float32)
+    return words, target, target / jnp.maximum(target.sum(axis=1, keepdims=True), 1.0)
+
+
+def _share(right: Any, target: Any) -> Array:
+    return (right.astype(jnp.float32) * target).sum() / jnp.maximum(target.sum(), 1.0)
+
+
+def objective(
+    model: VisionLanguageDecoder,
+    params: Any,
+    batch: Batch,
+    smoothing: float = 0.0,
+    rngs: Any = None,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """`losses` of a model; those of many words without all of their logits at once."""
+    words, target, weight = _weighted(batch)
+    if words.size * model.vocab_size <= PLAIN_LOGITS:
+        return losses(forward(model, params, batch, rngs=rngs)[0], batch, smoothing)
+    targets = Targets(words, weight / words.shape[0], smoothing)
+    (loss, right), _ = forward(model, params, batch, rngs=rngs, targets=targets)
+    return loss, {"loss": loss, "accuracy": _share(right, target)}
 
 
 def initial_state(
@@ -146,13 +177,12 @@ def train_step(
     theirs. See `losses` for `label_smoothing`, `averaged` for `ema`, `stop_frozen` for `frozen`.
     """
 
-    def objective(params, batch):
+    def loss(params, batch):
         rngs = _dropout(model, state, batch)
-        logits, _ = forward(model, stop_frozen(params, frozen), batch, rngs=rngs)
-        return losses(logits, batch, label_smoothing)
+        return objective(model, stop_frozen(params, frozen), batch, label_smoothing, rngs)
 
     gradient, metrics = accumulate(
-        lambda part: jax.grad(objective, has_aux=True)(state.params, part),
+        lambda part: jax.grad(loss, has_aux=True)(state.params, part),
         batch,
         parts=parts,
         units=batch.images.shape[0],

@@ -5,11 +5,14 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from crossattn.models.generate import Beam, generate
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn import AttentionConfig, Interleaved, Stack, presets
+from crossattn.nn.head import Targets
+from tests.support.formulas import filled
 
 B, S, M, H, V, PLACES = 2, 3, 8, 2, 11, 7
 SOUND = jnp.asarray(np.random.default_rng(0).normal(size=(B, S, M)), jnp.float32)
@@ -136,3 +139,28 @@ def test_designs_that_add_positions_are_refused():
             jax.eval_shape(model.init, jax.random.key(0), jnp.ones((B, 2), int), SOUND)
     rotary = decoder(positions="rotary")
     jax.eval_shape(rotary.init, jax.random.key(0), jnp.ones((B, 2), int), SOUND)
+
+
+@pytest.mark.parametrize("transformed", [False, True])
+def test_cross_entropy_is_that_of_the_logits(transformed):
+    """With the bias of the logits, and all gradients; NaN where a token is no word."""
+    model = TextDecoder(MODEL.stack, vocab_size=V, length=PLACES, transformed=transformed)
+    tokens, words = jnp.array([[1, 2, 4], [3, 1, 0]]), jnp.array([[2, 4, 10], [1, 0, -1]])
+    weight = jnp.array([[0.5, 1, 2], [1, 3, 0]])
+    params = filled(model, tokens, SOUND)
+
+    def blockwise(params, tokens):
+        targets = Targets(words, weight, 0.1)
+        return model.apply(params, tokens, SOUND, targets, method="cross_entropy")[0]
+
+    def plain(params, tokens):
+        labels = optax.smooth_labels(jax.nn.one_hot(words, V), 0.1)
+        logits, _ = model.apply(params, tokens, SOUND)
+        return (optax.softmax_cross_entropy(logits, labels) * weight).sum()
+
+    both = lambda params, tokens: [
+        jax.value_and_grad(f)(params, tokens) for f in (blockwise, plain)
+    ]
+    got, want = jax.jit(both)(params, tokens)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, want)
+    assert np.isnan(jax.jit(blockwise)(params, tokens.at[0, 1].set(V)))

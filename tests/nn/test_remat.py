@@ -29,7 +29,6 @@ def gradient(remat, order, **policy):
 
 def test_attention_runs_once_where_its_results_are_kept(monkeypatch):
     """And a stack's causal attention takes a fused kernel: its offset is no array in the loop."""
-    monkeypatch.setattr(cudnn, "_refuse_machine", lambda q, k, v: None)
     monkeypatch.setattr(cudnn.library.module, "check_cudnn_version", lambda: 91000)
     found = {}
     for remat in KINDS:

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from crossattn.nn.dtypes import wide_dot
 from crossattn.nn.module import KERNEL_INIT, Module
 from crossattn.shapes import Array, Float
 
@@ -20,6 +21,7 @@ class Dense(Module):
     Attributes:
       features: width of the output.
       use_bias: whether a bias is added.
+      wide: whether the product of half precision is added up, and returned, in float32: logits.
       flat: False where more than one of the leading axes lies over devices: flattened, they would
         be gathered first.
       dtype: of the product; that of the inputs when None, to which the parameters are cast.
@@ -35,6 +37,7 @@ class Dense(Module):
 
     features: int
     use_bias: bool = True
+    wide: bool = False
     flat: bool = True
     dtype: Any = None
     param_dtype: Any = float
@@ -48,11 +51,12 @@ class Dense(Module):
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         inputs = inputs.astype(computing_dtype(self.dtype, inputs, kernel))
         rows = inputs.reshape(-1, inputs.shape[-1]) if self.flat else inputs
-        y = rows @ kernel.astype(inputs.dtype)
+        kernel = kernel.astype(inputs.dtype)
+        y = wide_dot(rows, kernel, 1) if self.wide else rows @ kernel
         if self.use_bias:
             zeros = nn.initializers.zeros
             bias = self.param("bias", zeros, (self.features,), self.param_dtype)
-            y = y + bias.astype(inputs.dtype).reshape(*[1] * (y.ndim - 1), -1)
+            y = y + bias.astype(y.dtype).reshape(*[1] * (y.ndim - 1), -1)
         return y.reshape(*inputs.shape[:-1], self.features)
 
 

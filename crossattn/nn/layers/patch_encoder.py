@@ -1,7 +1,7 @@
 """Image encoders: patches in, context tokens out."""
 
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -68,6 +68,7 @@ class PatchEncoder(Module):
         layers with a GELU between them: "patch" sees strictly one cell a token, "window" 2 x 2
         neighbouring cells, "conv" 3 x 3 cells and then the 3 x 3 neighbourhood of that.
       cell: side of a cell in pixels.
+      dtype: in which all is computed; when None that of vectors, and float32 of pictures.
       layout: of the tokens over devices, as those who read them have it; see `CrossAttention`.
 
     Example:
@@ -84,6 +85,7 @@ class PatchEncoder(Module):
     kind: ImageEncoder = "oracle"
     cell: int = 8
     layout: ContextParallel | None = None
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, images: Array) -> Float[Array, "B P M"]:
@@ -98,7 +100,7 @@ class PatchEncoder(Module):
             )
         if rank == 4:
             _check_pictures(images, self.cell * (2 if self.kind == "window" else 1))
-        dense = partial(Dense, self.width, flat=self.layout is None)
+        dense = partial(Dense, self.width, flat=self.layout is None, dtype=self.dtype)
         x = dense(name="embed")(self._patches(images))
         if self.kind not in VECTORS:
             reach = 3 if self.kind == "conv" else 1
