@@ -6,6 +6,7 @@ not make float32 of streams in half precision, so that a cast of the inputs is a
 half precision takes.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from crossattn.nn.context import ProjectedContext
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array, Float
 
-__all__ = ["common", "promoted", "summed_wide", "wide_dot"]
+__all__ = ["common", "light", "promoted", "summed_wide", "wide_dot"]
 
 
 def common(*arrays: Any) -> Any:
@@ -57,6 +58,17 @@ def promoted(dtype: Any, *streams: Any) -> tuple[Any, ...]:
         return one.astype(wanted) if _floats(one) else one
 
     return jax.tree.map(cast, streams, is_leaf=_projected)
+
+
+def light(f: Callable[..., Array], x: Array, **options: Any) -> Callable[..., Array]:
+    """`f`, elementwise or nearly so, of which a backward pass keeps the arguments alone.
+
+    It computes what lies between again: of half precision that is in float32, and would be most of
+    what a layer keeps. Where x is in float32, `f` is as it is.
+    """
+    if precision(x.dtype) == x.dtype:
+        return f
+    return jax.checkpoint(f, prevent_cse=False, **options)
 
 
 def _projected(one: Any) -> bool:

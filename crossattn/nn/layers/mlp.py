@@ -6,6 +6,7 @@ from typing import Literal
 
 from flax import linen as nn
 
+from crossattn.nn.dtypes import light
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.module import PolicyModule
 from crossattn.shapes import Array, Float
@@ -38,7 +39,12 @@ class MLP(PolicyModule):
         """Map each token by itself."""
         hidden = round(self.expansion * x.shape[-1])
         dense = partial(Dense, use_bias=self.use_bias, **self.dense_policy)
-        wide = ACTIVATIONS[self.activation](dense(features=hidden, name="up")(x))
-        if self.gated:
-            wide = wide * dense(features=hidden, name="times")(x)
+        wide = dense(features=hidden, name="up")(x)
+        times = (dense(features=hidden, name="times")(x),) if self.gated else ()
+        wide = light(partial(_active, ACTIVATIONS[self.activation]), wide)(wide, *times)
         return dense(features=x.shape[-1], name="down")(self.dropped(wide))
+
+
+def _active(activation: Callable[[Array], Array], wide: Array, times: Array | None = None) -> Array:
+    wide = activation(wide)
+    return wide if times is None else wide * times

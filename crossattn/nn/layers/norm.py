@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.config import NormKind
+from crossattn.nn.dtypes import light
 from crossattn.nn.module import Module
 from crossattn.ops.reference import precision
 from crossattn.shapes import Array, Float
@@ -37,18 +38,23 @@ class Norm(Module):
     def __call__(self, x: Float[Array, "... M"]) -> Float[Array, "... M"]:
         """Normalise (..., M); the result has the dtype of `x`."""
         self.made_for("scale", -1, x.shape[-1])
-        wide = x.astype(precision(x.dtype))
-        if self.kind == "layer":
-            wide = wide - wide.mean(axis=-1, keepdims=True)
-        wide = wide * jax.lax.rsqrt(jnp.square(wide).mean(axis=-1, keepdims=True) + self.epsilon)
-        last = lambda p: p.astype(wide.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+        last = lambda p: p.astype(precision(x.dtype)).reshape((1,) * (x.ndim - 1) + (-1,))
         start = nn.initializers.zeros if self.kind == "rms+1" else nn.initializers.ones
         scale = last(self.param("scale", start, (x.shape[-1],), self.param_dtype))
-        wide = wide * (scale + 1 if self.kind == "rms+1" else scale)
+        bias = None
         if self.kind == "layer":
             zeros = nn.initializers.zeros
-            wide = wide + last(self.param("bias", zeros, (x.shape[-1],), self.param_dtype))
-        return wide.astype(x.dtype)
+            bias = last(self.param("bias", zeros, (x.shape[-1],), self.param_dtype))
+        return light(_normed, x, static_argnums=(3, 4))(x, scale, bias, self.kind, self.epsilon)
+
+
+def _normed(x: Array, scale: Array, bias: Array | None, kind: NormKind, epsilon: float) -> Array:
+    wide = x.astype(scale.dtype)
+    if kind == "layer":
+        wide = wide - wide.mean(axis=-1, keepdims=True)
+    wide = wide * jax.lax.rsqrt(jnp.square(wide).mean(axis=-1, keepdims=True) + epsilon)
+    wide = wide * (scale + 1 if kind == "rms+1" else scale)
+    return (wide if bias is None else wide + bias).astype(x.dtype)
 
 
 class LayerNorm(nn.LayerNorm):
