@@ -10,6 +10,8 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 
 from crossattn import Mask, attend
+from crossattn.bench.cases import parse_shape
+from crossattn.bench.sweep import masks
 from crossattn.ops import dispatch
 from crossattn.ops.kernels import cudnn
 from crossattn.ops.kernels.protocol import AttentionCall
@@ -25,18 +27,22 @@ def ids(n):
 
 FRONT, PACKED = "cudnn, keys in front", "cudnn, packed"
 WRITTEN, PREFIXES = "cudnn, written", "cudnn, prefixes"
+# What is measured on a GPU (`bench attention --minutes 8 --masks ...`) takes these.
+MEASURED = {
+    "lengths": "cudnn",
+    "keys": FRONT,
+    "one-row": FRONT,
+    "segments": PACKED,
+    "segments-unsorted": PACKED,
+    "media-latest": PACKED,
+    "media-all": PREFIXES,
+    "bias": WRITTEN,
+    "dense": WRITTEN,
+}
 KEYS, LENGTHS = np.arange(B * S).reshape(B, S) % 2 == 0, np.full(B, S // 2)
-SAME = Mask.segments(ids(T), ids(T))
-# Of the shape that the benchmark measures: the mask, what is taken, and T x S as it is called.
-MASKS = {
-    "keys": (Mask.keys(KEYS), FRONT),
+TOGETHER = {
     "keys and lengths": (Mask.keys(KEYS) & Mask.lengths(key=LENGTHS), FRONT),
-    "dense, one row": (Mask.dense(KEYS[:, None, None]), FRONT),
-    "segments": (Mask.segments(ids(T), ids(S)), PACKED),
     "segments, keys, lengths": (Mask.segments(ids(T), ids(S)) & Mask.keys(KEYS), PACKED),
-    "media": (Mask.media(ids(T), ids(S)), PACKED),
-    "all previous media": (Mask.media(ids(T), ids(S), latest_only=False), PREFIXES),
-    "dense for all": (Mask.dense(np.ones((1, 1, T, S), bool)), WRITTEN),
     "causal with an offset": (Mask.causal(S - T), WRITTEN),
 }
 
@@ -46,8 +52,9 @@ def shapes(B, T, S, H, D, K=None):
     return q, k, k
 
 
-def chosen(given, mask):
-    return dispatch.choose_kernel("cuda", AttentionCall(*given, mask, None, None, 1.0, None))[0]
+def chosen(given, mask, bias=None):
+    call = AttentionCall(*given, mask or Mask(), bias, None, 1.0, None)
+    return dispatch.choose_kernel("cuda", call)[0]
 
 
 def program(given, function):
@@ -77,9 +84,19 @@ def differentiated(*, axis=None, **options):
     return lambda *given: jax.value_and_grad(loss, tuple(range(len(given))))(*given)
 
 
-@pytest.mark.parametrize("name", MASKS)
-def test_the_fused_path_is_chosen(name):
-    mask, label = MASKS[name]
+@pytest.mark.parametrize("name", masks.HIDINGS)
+def test_what_is_measured_takes_the_fused_path(name):
+    arrays = map(
+        jnp.asarray, masks.hidden_arrays(name, parse_shape(",".join(map(str, BENCHED))), 0)
+    )
+    options = masks.HIDINGS[name].options(*arrays)
+    bias = options["bias"].astype(jnp.bfloat16) if "bias" in options else None
+    assert chosen(shapes(*BENCHED), options.get("mask"), bias).label == MEASURED[name]
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_masks_together(name):
+    mask, label = TOGETHER[name]
     assert chosen(shapes(*BENCHED), mask).label == label
 
 

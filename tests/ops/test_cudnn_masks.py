@@ -194,12 +194,26 @@ def test_causal_segments(stand_in, name):
     check(draw(2, K, (T, T)), mask & Mask.lengths(same, same), "packed", Mask.causal(0))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_powers_mean_the_mask(seed):
+    """Of random images in order: no pair at two powers, and all of them together."""
+    rng = np.random.default_rng(seed)
+    query, key = (np.sort(rng.integers(0, 6, (B, n))).astype(np.int32) for n in (T, S))
+    mask = Mask.media(query, key, latest_only=False)
+    arrays = {n: jnp.asarray(x) for n, x in draw(1).items()}
+    packings, fits = jax.jit(prefix_packings)(layouts.Ids.of(call_of(arrays, mask)))
+    assert fits
+    pairs = sum(told(x).astype(int) for x in packings)
+    assert np.array_equal(pairs, np.asarray(mask.dense_array(B, T, S))[:, 0])
+
+
 MEDIA = {
     "in order": ids("001123 012333 555555", "0112225 1123333 1222333"),
     "not in order": ids("001123 012333 555555", "0112225 1123333 1322333"),
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEDIA)
 def test_all_previous_media_are_powers_of_two(stand_in, name):
     hidden = Mask.lengths(np.array([T, T, T - 1]), np.array([S, S - 1, S]))
@@ -235,6 +249,7 @@ def test_bias_and_mask_are_written_out(stand_in, name):
     check(*with_bias(name), "written")
 
 
+@pytest.mark.slow
 def test_vmap_over_masks_with_one_bias(stand_in):
     """Each of the mapped calls has a gradient of the bias that they share."""
     arrays, mask = with_bias("examples and queries share the bias")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from crossattn.ops.varying import varying_like
 from crossattn.shapes import Array
 
 __all__ = ["KeysInFront", "nth_true", "take_tokens"]
@@ -50,7 +51,7 @@ def nth_true(flags: Array, n: int) -> Array:
     >>> nth_true(jnp.array([[False, True, False, True]]), 3).tolist()
     [[1, 3, 4]]
     """
-    wanted = jnp.arange(1, n + 1, dtype=jnp.int32)
+    wanted = varying_like(jnp.arange(1, n + 1, dtype=jnp.int32), flags)
     find = lambda upto: jnp.searchsorted(upto, wanted, method="scan_unrolled").astype(jnp.int32)
     return jax.vmap(find)(jnp.cumsum(flags, 1, dtype=jnp.int32))
 
