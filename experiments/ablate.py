@@ -223,8 +223,7 @@ def work(
         done, wanted = len(results["runs"]), len(suite.variants) * options.seeds
         notify(f"{done} of {wanted} runs are finished, report so far: {printable(path)}")
 
-    grouping = options.devices.grouping
-    return train_all(COMMAND, suite, todo, source, folder, parallel, renew, grouping)
+    return train_all(COMMAND, suite, todo, source, folder, parallel, options.devices, renew)
 
 
 def report(

@@ -86,8 +86,7 @@ def main(arguments: list[str]) -> None:
                 folder.claim(suite)
             done = broadcast([folder.finished(VARIANT, options.seed)])[0]
             todo = [] if done else [(VARIANT, [options.seed])]
-            grouping = options.devices.grouping
-            train_all(COMMAND, suite, todo, source, folder, parallel, grouping=grouping)
+            train_all(COMMAND, suite, todo, source, folder, parallel, options.devices)
             if is_writer():
                 _report(folder, suite, source)
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from crossattn.data.tfds.records import DataError
 from crossattn.fields import changes_between, spelled_out
 from crossattn.files import printable
-from crossattn.launch.devices import train_each
+from crossattn.launch.devices import Devices, train_each
 from crossattn.launch.options import LaunchError
 from crossattn.launch.progress import Bar
 from crossattn.report import evaluation
@@ -27,7 +27,6 @@ from crossattn.train.ablation import Listener
 from crossattn.train.checkpoint import CheckpointError
 from crossattn.train.folder import Folder, FolderError
 from crossattn.train.freezing import FrozenError
-from crossattn.train.grouping import AUTO, Grouping
 from crossattn.train.loop import NonFiniteLossError
 from crossattn.train.multihost import is_writer
 from crossattn.train.parallel import Parallelism, ParallelismError
@@ -36,6 +35,7 @@ from crossattn.train.record import RecordError
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Dataset, load_dataset
 from crossattn.train.suite import Suite
+from crossattn.train.tracing import ProfileError, Tracer
 
 from .command_line import fail, parse, present_options, value_of
 
@@ -50,6 +50,7 @@ EXPECTED = (
     LaunchError,
     NonFiniteLossError,
     ParallelismError,
+    ProfileError,
     RecordError,
     ModuleNotFoundError,
 )
@@ -121,8 +122,8 @@ def train_all(
     source: Dataset,
     folder: Folder,
     parallel: Parallelism,
+    devices: Devices,
     finished: Callable[[Callable[[str], None]], None] = lambda notify: None,
-    grouping: Grouping = AUTO,
 ) -> str:
     """Train and measure variants with their seeds, under a bar; returns what it ran on.
 
@@ -139,9 +140,10 @@ def train_all(
                 bar.write(f"{command}: {message}", file=sys.stderr)
 
         turn, left = threading.Lock(), {variant for variant, _ in todo}
+        tracer = Tracer(devices.window(suite), notify)
 
         def train(variant: str, seeds: list[int], check: Callable[[], None]) -> None:
-            listener = Listener(Bar(bar, check), notify)
+            listener = Listener(Bar(bar, check), notify, tracer)
             ablation.run_variant(
                 suite,
                 variant,
@@ -150,7 +152,7 @@ def train_all(
                 folder,
                 listener=listener,
                 parallel=parallel,
-                grouping=grouping,
+                grouping=devices.grouping,
             )
             with turn:
                 left.discard(variant)
@@ -161,7 +163,8 @@ def train_all(
                     except Exception as error:
                         notify(f"no report yet: {type(error).__name__}: {error}")
 
-        train_each(train, todo, parallel)
+        with tracer:
+            train_each(train, todo, parallel)
     return describe_devices()
 
 

@@ -18,6 +18,7 @@ from crossattn.train.grouping import Grouping, describe_grouping
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.record import UNGROUPED
 from crossattn.train.suite import Suite
+from crossattn.train.tracing import Window, window_of
 
 from . import lanes
 
@@ -43,6 +44,10 @@ class Devices:
     ] = "auto"
     """Whether the seeds of a variant are trained together in one program (vmap). auto: not on a
     CPU, elsewhere as many as fit in memory."""
+    profile: Annotated[
+        str | None, tyro.conf.arg(metavar="FIRST:LAST", help_behavior_hint="(default: none)")
+    ] = None
+    """Trace steps, as 10:13, of the first run that makes them, into its folder (JAX's profiler)."""
     distributed: Annotated[
         tuple[str, ...] | None,
         tyro.conf.arg(metavar="[ADDRESS:PORT PROCESSES INDEX]", help_behavior_hint=""),
@@ -58,6 +63,14 @@ class Devices:
           ParallelismError: it cannot be that.
         """
         return Grouping(self.steps_per_program, self.seeds_together)
+
+    def window(self, suite: Suite) -> Window | None:
+        """Steps that are traced.
+
+        Raises:
+          ProfileError: they are not those of a run.
+        """
+        return window_of(self.profile, suite.base.steps)
 
     def prepare(self, command: str = "ablate") -> None:
         """Join the other processes of a command, and let a CPU show the devices of the mesh.
@@ -78,7 +91,9 @@ class Devices:
 
         Raises:
           ParallelismError: there are not so many devices, or batches do not divide over them.
+          ProfileError: as `window`.
         """
+        self.window(suite)
         mesh = None
         if self.mesh is not None or self.distributed is not None:
             mesh = mesh_of(self.mesh)

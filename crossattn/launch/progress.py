@@ -26,7 +26,12 @@ class Bar:
             self.bar.set_description(label, refresh=False)
             self.label = label
         if metrics:
-            self.bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
+            shown = {"loss": f"{metrics['loss']:.3f}"}
+            if "mfu" in metrics:
+                shown["MFU"] = f"{metrics['mfu']:.1%}"
+            elif "teraflops" in metrics:
+                shown["TFLOP/s"] = f"{metrics['teraflops']:.3g}"
+            self.bar.set_postfix(shown, refresh=False)
         run = label.removesuffix(", evaluating")
         self.bar.update(step - self.steps.get(run, 0))
         self.steps[run] = step

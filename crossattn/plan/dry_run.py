@@ -5,9 +5,7 @@ import heapq
 import statistics
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -22,6 +20,7 @@ from crossattn.train.outcome import evaluation_seconds, pace
 from crossattn.train.run import Run
 from crossattn.train.source import Dataset, batches_of
 from crossattn.train.suite import Suite
+from crossattn.train.utilization import matrix_flops
 
 TIMED_STEPS = 5
 # A forward pass is about a third of a training step.
@@ -151,40 +150,6 @@ def _time(run: Run, source: Dataset) -> tuple[float, float]:
     rows = sum(map(len, source.splits.values())) + MAIN_PASSES * len(source.splits[source.main])
     evaluation = FORWARD * step * rows / run.batch_size
     return begun - start - sum(times[1:-1]), run.steps * step + evaluation
-
-
-def matrix_flops(program: Any) -> float:
-    """Floating-point operations of the matrix products of a jaxpr, each turn of a scan counted.
-
-    XLA's own count takes the body of a loop once, however often it turns.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> def layers(x, kernels):
-      ...     return jax.lax.scan(lambda x, kernel: (x @ kernel, None), x, kernels)[0]
-      >>> matrix_flops(jax.make_jaxpr(layers)(jnp.ones((2, 3)), jnp.ones((5, 3, 3))))
-      180.0
-    """
-    total = 0.0
-    for equation in getattr(program, "jaxpr", program).eqns:
-        if equation.primitive.name == "dot_general":
-            ((contracted, _), _) = equation.params["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            depth = 1
-            for axis in contracted:
-                depth *= shape[axis]
-            total += 2.0 * depth * equation.outvars[0].aval.size
-        turns = equation.params["length"] if equation.primitive.name == "scan" else 1
-        total += turns * sum(matrix_flops(inner) for inner in _programs(equation.params))
-    return total
-
-
-def _programs(parameters: dict[str, Any]) -> Iterator[Any]:
-    """The programs that an equation calls."""
-    for value in parameters.values():
-        for one in value if isinstance(value, tuple | list) else (value,):
-            if hasattr(one, "eqns") or hasattr(one, "jaxpr"):
-                yield one
 
 
 def makespan(jobs: list[float], lanes: int) -> float:

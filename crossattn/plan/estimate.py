@@ -13,9 +13,9 @@ from crossattn.sharding import AXES
 from crossattn.sharding.rules import entry_axes
 from crossattn.train.memory import activation_bytes, tree_bytes
 from crossattn.train.run import Run
+from crossattn.train.utilization import matrix_flops
 
 from .chips import Chip, Topology
-from .dry_run import matrix_flops
 from .programs import PlannedPrograms
 
 # Sums over the axis tensor in a layer: what leaves self-attention, cross-attention, feed-forward.

@@ -20,6 +20,7 @@ from crossattn.train.source import Dataset, batches_of
 from crossattn.train.stale import MEASURED
 from crossattn.train.suite import Suite
 from crossattn.train.texts import best_rate, score
+from crossattn.train.tracing import NOT_TRACED, Tracer
 
 # The seed of sweep runs is none that a suite reports.
 SWEEP_SEED = 1_000_003
@@ -32,10 +33,12 @@ class Listener:
     Attributes:
       progress: called after each step with the run's label, the step and its metrics.
       notify: called with what a user should know.
+      tracer: what traces some steps.
     """
 
     progress: Callable[[str, int, dict[str, float]], None] = lambda label, step, metrics: None
     notify: Callable[[str], None] = lambda message: None
+    tracer: Tracer = NOT_TRACED
 
 
 def run_order(suite: Suite) -> list[str]:
@@ -106,10 +109,12 @@ def _run_group(
         batches = batches_of(run, source.train, seed, programs.parallel.share())
         progress = functools.partial(tell, seed)
         seats.append(Seat(batches, where, progress, run.optimizer.learning_rate))
-    states = fit_seeds(programs, seats, notify=listener.notify)
+    states = fit_seeds(programs, seats, notify=listener.notify, tracer=listener.tracer)
     for seed, seat, state in zip(group, seats, states, strict=True):
         tell(seed, run.steps, {}, "evaluating")
-        who = {"variant": variant, "seed": seed, "grouping": grouping}
+        meter = programs.meter(seat)
+        work = {"step_flops": meter.flops, "peak_flops": meter.peak}
+        who = {"variant": variant, "seed": seed, "grouping": grouping, "work": work}
         measure_run(suite.primary, run, evaluator, state, source, seat.folder, who)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from crossattn.data.batches import Batches
@@ -16,6 +17,8 @@ from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
 from crossattn.train.run import Run
 from crossattn.train.seat import NonFiniteLossError, Seat, Seated
 from crossattn.train.step import State
+from crossattn.train.tracing import NOT_TRACED, Tracer
+from crossattn.train.utilization import Meter, model_flops, peak_flops
 
 __all__ = ["NonFiniteLossError", "Seat", "TrainPrograms", "fit", "fit_seeds"]
 
@@ -41,7 +44,8 @@ class TrainPrograms:
           ParallelismError: the batches do not divide over the devices.
         """
         parallel.check(run)
-        self.run, self.parallel = run, parallel
+        self.run, self.words, self.parallel = run, words, parallel
+        self._flops: float | None = None
         self.model = steps.model_of(run, words, layout=parallel.layout(run))
         settings = run.optimizer
         optimizer = optimizer_of(settings, run.steps)
@@ -63,6 +67,15 @@ class TrainPrograms:
             self.create_all = parallel.creator(create, together=True)
         self.step = parallel.stepper(step, run.steps)
         self.chunks = Chunks(run, step, parallel.chunking) if parallel.chunking else None
+
+    def meter(self, seat: Seat, together: int = 1) -> Meter:
+        """Of the arithmetic of one seed on its devices, or of so many on one device."""
+        if self._flops is None:
+            self._flops = model_flops(self.run, self.words, seat.batches.batch(0))
+        mesh = self.parallel.mesh
+        devices = 1 if mesh is None else mesh.size // self.parallel.seeds
+        peak = peak_flops(jax.devices()[0].device_kind)
+        return Meter(together * self._flops, None if peak is None else devices * peak)
 
 
 def fit(
@@ -100,10 +113,12 @@ def fit_seeds(
     seats: Sequence[Seat],
     *,
     notify: Callable[[str], None] = lambda message: None,
+    tracer: Tracer = NOT_TRACED,
 ) -> list[State]:
     """`fit` of as many seeds at the same time as the programs take, or fewer.
 
-    Each goes on from its own checkpoint, and waits at its last step for the others.
+    Each goes on from its own checkpoint, and waits at its last step for the others. The tracer is
+    told of every dispatch.
 
     Returns:
       Their states after the last step.
@@ -116,7 +131,9 @@ def fit_seeds(
             for one in seated:
                 one.plan(engine.length)
             # One dispatch: steps `one.step + 1` to `one.until` of each seed.
-            state, metrics = engine.advance(state, seated)
+            ahead = seated[0].step + 1, seated[0].until
+            advance = functools.partial(engine.advance, state, seated)
+            state, metrics = tracer.run(seats[0].folder, ahead, advance)
             for place, one in enumerate(seated):
                 one.after(metrics, functools.partial(engine.take, state, place))
         return [engine.take(state, place) for place in range(len(seats))]
@@ -133,7 +150,8 @@ class _Stepwise:
 
     def seat(self, place: int, seat: Seat) -> Seated:
         alone = self.parallel.seeds == 1
-        return Seated(self.programs.run, seat, place=None if alone else place)
+        meter = self.programs.meter(seat)
+        return Seated(self.programs.run, seat, meter, place=None if alone else place)
 
     def start(self, seated: Sequence[Seated], notify: Callable[[str], None]) -> State:
         """The states, those of checkpoints where there are some."""
@@ -166,7 +184,8 @@ class _Chunked:
 
     def seat(self, place: int, seat: Seat) -> Seated:
         alone = self.seeds == 1
-        return Seated(self.programs.run, seat, place=None if alone else place, together=self.seeds)
+        how: dict[str, Any] = {"place": None if alone else place, "together": self.seeds}
+        return Seated(self.programs.run, seat, self.programs.meter(seat, self.seeds), **how)
 
     def start(self, seated: Sequence[Seated], notify: Callable[[str], None]) -> State:
         """The states, each created by itself, or from its checkpoint, and then put together."""

@@ -24,6 +24,7 @@ from crossattn.train.source import Dataset
 from crossattn.train.stale import MEASURED
 from crossattn.train.step import State
 from crossattn.train.suite import Suite
+from crossattn.train.utilization import rate
 
 
 def measure_run(
@@ -146,7 +147,11 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
         finished.items[variant] = np.stack(items)
         finished.timings[variant] = {"parameters": parameters}
         if measured := [pace for pace in paces if pace is not None]:
-            finished.timings[variant]["step_seconds"] = round(float(np.median(measured)), 6)
+            seconds = float(np.median(measured))
+            finished.timings[variant]["step_seconds"] = round(seconds, 6)
+            if work := record.get("work"):
+                speed = rate(work["step_flops"] / seconds, work["peak_flops"])
+                finished.timings[variant] |= speed
         if together > 1:
             finished.timings[variant]["seeds_together"] = together
         chosen = folder.path / "sweep" / variant / "chosen.json"

@@ -14,6 +14,7 @@ from crossattn.train.log import Log
 from crossattn.train.restored import WITHOUT_DIGEST, Metrics
 from crossattn.train.run import Run
 from crossattn.train.step import State, all_finite
+from crossattn.train.utilization import Meter
 
 LOG_EVERY = 10
 
@@ -40,13 +41,22 @@ class Seated:
       until: number of finished steps after the dispatch under way.
     """
 
-    def __init__(self, run: Run, seat: Seat, *, place: int | None = None, together: int = 0):
+    def __init__(
+        self,
+        run: Run,
+        seat: Seat,
+        meter: Meter,
+        *,
+        place: int | None = None,
+        together: int = 0,
+    ):
         """In a place of the metrics' seed axis; None where they have none.
 
         `together` is the number of seeds of a program of several steps; 0 where each step is a
         program.
         """
         self.run, self.seat, self.place, self.together = run, seat, place, together
+        self.meter = meter
         self.step = self.until = 0
 
     def __enter__(self) -> "Seated":
@@ -95,7 +105,8 @@ class Seated:
             notify(f"{aside} is a damaged checkpoint: going on from step {self.step} instead")
         event = "resume" if self.step else "start"
         log.write(self.step, event=event, **given.position(self.step))
-        self.watch = _Watch(log, self.checkpoints, self.place, self.together, unlogged)
+        where = self.place, self.together
+        self.watch = _Watch(log, self.checkpoints, *where, unlogged, self.meter)
         self._batches: Iterator[Batch] | None = None
         return state
 
@@ -123,7 +134,8 @@ class Seated:
         if (count := self.until - self.step) == 0:
             return
         self.step = self.until
-        self.seat.progress(self.step, self.watch.push(self.step, metrics, count))
+        seen = self.watch.push(self.step, metrics, count)
+        self.seat.progress(self.step, seen | self.meter.found if seen else seen)
         if self.step % self.run.checkpoint_every == 0 or not self.running:
             self.watch.flush()
             self.log.check()
@@ -141,6 +153,7 @@ class _Watch:
         place: int | None,
         together: int,
         unlogged: list[Metrics],
+        meter: Meter,
     ):
         """Of the seed in a place of the metrics' last axis; None where they have none.
 
@@ -149,6 +162,7 @@ class _Watch:
         at which step it ended (`chunk_end`), which is when they are written, and of how many seeds.
         """
         self.log, self.checkpoints, self.together = log, checkpoints, together
+        self.meter = meter
         self.place: Any = ... if place is None else (..., place)
         self.pending: tuple[int, Any, int] | None = None
         self.unlogged = unlogged
@@ -180,7 +194,8 @@ class _Watch:
         if step % LOG_EVERY == 0:
             means = {name: np.mean([line[name] for line in self.unlogged]) for name in values}
             rounded = {name: round(float(mean), 6) for name, mean in means.items()}
-            self.log.write(step, **rounded, **chunk)
+            speed = self.meter.read(chunk.get("chunk_end", step))
+            self.log.write(step, **rounded, **chunk, **speed)
             self.unlogged.clear()
 
     def _stop(self, step: int, values: dict[str, float]) -> None:
