@@ -46,7 +46,7 @@ class VisionLanguageConfig:
     heads: int = 4
     """H, heads of each attention."""
     dropout: float = 0.0
-    """Share of what a sublayer adds, and of hidden units, that is dropped while training."""
+    """Share of attention weights, sublayer outputs and hidden units dropped while training."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """In which all is computed; parameters stay in float32."""
     remat: Literal["", "everything", "all but attention", "all but products"] = ""

@@ -160,14 +160,13 @@ def adapted(model: nn.Module, s: Streams) -> Result:
     texts = s.x.shape[0] // s.context.shape[0]
     contexts = jnp.split(jnp.repeat(s.context, texts, axis=0), [s.patches], axis=1)
     seen = jnp.repeat(s.each(s.visible), texts, axis=1)
-    policy = {name: value for name, value in s.policy.items() if name != "dropout"}
     x, kept = s.x, []
     for number in range(s.config.layers):
         for order in ("self", "mlp"):
             block = dataclasses.replace(presets.TEXT, order=(order,))
             if order == "mlp":
                 norm = Norm(epsilon=block.residual.epsilon, name=f"stack{number}_norm")
-                attention = DecoupledAttention(*s.sizes, name=f"stack{number}_cross", **policy)
+                attention = DecoupledAttention(*s.sizes, name=f"stack{number}_cross", **s.policy)
                 masks = [Mask.keys(part) for part in jnp.split(seen[number], [s.patches], axis=1)]
                 y, (trace, _) = attention(norm(x), contexts, scales=[1.0], masks=masks)
                 x = x + y
