@@ -28,7 +28,13 @@ MODULES = {
 }
 
 
-@pytest.mark.parametrize("name", MODULES)
+FAST = ("spare keys",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in MODULES],
+)
 def test_attention_drops_weights_where_it_is_given_a_key(name, streams):
     """Over many seeds at once the mean is what comes out without dropout: all behind is linear."""
     plain, n = CrossAttention(M, H, **MODULES[name]), 1000

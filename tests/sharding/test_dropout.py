@@ -52,7 +52,7 @@ def assert_same(found, wanted):
 CASES = [
     ("gather-q", {"batch": ("other",)}, "split_kv"),
     ("gather-kv", {"heads": ("other",)}, BlockSizes(1, 1, 1, 4)),
-    ("ulysses", {"batch": ("other",)}, None),
+    pytest.param("ulysses", {"batch": ("other",)}, None, marks=pytest.mark.slow),
 ]
 
 
