@@ -156,13 +156,7 @@ def explain(
         dropout = jax.eval_shape(lambda key: Dropout.of((rate, key), B, H), key)
     given = q, k, v, as_mask(mask), bias, dropout
     call = AttentionCall(*given, *checked_scale(1.0, softcap, 1), heads_first)
-    lines = []
-    for platform in dispatch.TABLE:
-        chosen, when, passed = dispatch.choose_kernel(platform, call)
-        lines.append(f"{platform}: {chosen.label} ({when})")
-        lines += [f"  not {row.found.name}: {why} ({row.when})" for row, why in passed]
-        lines += [f"  assumed: {what}" for what in [chosen.assumed()] if what]
-    return "\n".join(lines)
+    return dispatch.explained(call)
 
 
 class _Static(NamedTuple):

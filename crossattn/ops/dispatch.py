@@ -22,7 +22,16 @@ from crossattn.ops.kernels.chunked import ChunkedKernel
 from crossattn.ops.kernels.protocol import AttentionCall, Kernel, RefusalError
 from crossattn.ops.sizes import all_known
 
-__all__ = ["IMPLEMENTATIONS", "TABLE", "RefusalError", "Row", "choose_kernel", "plan", "register"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "TABLE",
+    "RefusalError",
+    "Row",
+    "choose_kernel",
+    "explained",
+    "plan",
+    "register",
+]
 
 
 IMPLEMENTATIONS: dict[str, Kernel] = {}  # by the names that users write
@@ -151,6 +160,17 @@ def choose_kernel(platform: str, call: AttentionCall) -> tuple[Kernel, str, list
         elif row not in FIRST and call.known:
             passed.append((row, "not its range"))
     return dense.KERNEL, "it refuses nothing", passed
+
+
+def explained(call: AttentionCall) -> str:
+    """The kernel for each platform, with why each row above it was not taken: a text to read."""
+    lines = []
+    for platform in TABLE:
+        chosen, when, passed = choose_kernel(platform, call)
+        lines.append(f"{platform}: {chosen.label} ({when})")
+        lines += [f"  not {row.found.name}: {why} ({row.when})" for row, why in passed]
+        lines += [f"  assumed: {what}" for what in [chosen.assumed()] if what]
+    return "\n".join(lines)
 
 
 def _named(implementation: str | BlockSizes) -> Kernel:
