@@ -2,7 +2,6 @@
 
 import collections
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given
 from crossattn.ops.api import RefusalError
 from tests.support.calling import EVERY, NEVER_REFUSE, assert_judged, forward, run
 from tests.support.cases import inputs
-from tests.support.definition import weights
+from tests.support.hidden import Seen, poisoned
 from tests.support.situations import (
     CALLS,
     FEW,
@@ -22,6 +21,7 @@ from tests.support.situations import (
     situations,
     visible_by_definition,
 )
+from tests.support.trace_statistics import statistics, statistics_by_definition
 
 POISONS = (np.nan, np.inf, -np.inf, 3.0)
 
@@ -71,31 +71,6 @@ def prepared(situation):
     return arrays
 
 
-class Seen:
-    """Who sees whom, which keys anybody sees, which queries see anything, which biases count."""
-
-    def __init__(self, situation, arrays):
-        call, bias = situation.call, arrays.get("bias", np.zeros((1, 1, 1, 1)))
-        visible = situation.visible
-        axes = tuple(a for a, n in enumerate(bias.shape) if n == 1)
-        self.biases = visible.any(axes, keepdims=True)  # (B|1, H|1, T|1, S|1)
-        self.pairs = visible & (bias != -np.inf)  # (B, H, T, S)
-        self.rows = self.pairs.any(3)  # (B, H, T)
-        self.queries = self.rows.swapaxes(1, 2)  # (B, T, H)
-        self.keys = (
-            self.pairs.reshape(call.B, call.K, -1, call.S).any(2).swapaxes(1, 2)
-        )  # (B, S, K)
-
-
-def poisoned(arrays, seen, poison):
-    """Everything that no query sees, and everything of queries that see nothing, replaced."""
-    shown = {"q": seen.queries[..., None], "k": seen.keys[..., None], "v": seen.keys[..., None]}
-    shown |= {"out": seen.queries[..., None], "lse": seen.rows}
-    if "bias" in arrays:
-        shown["bias"] = seen.biases | np.isneginf(arrays["bias"])
-    return {name: np.where(shown[name], x, poison) for name, x in arrays.items()}
-
-
 @for_each
 def test_what_nobody_sees_does_not_matter(kind, implementation):
     """Bit for bit, and its gradients are 0."""
@@ -103,7 +78,7 @@ def test_what_nobody_sees_does_not_matter(kind, implementation):
 
     def prop(situation):
         arrays = prepared(situation)
-        seen = Seen(situation, arrays)
+        seen = Seen(situation.call, situation.visible, arrays)
         wanted = trial(situation.call, arrays, situation.mask)
         if wanted is None:
             return
@@ -134,7 +109,7 @@ def test_a_key_matters_only_to_those_who_see_it(kind, implementation):
 
     def prop(situation):
         arrays = prepared(situation)
-        seen, j = Seen(situation, arrays), situation.seed % situation.call.S
+        seen, j = Seen(situation.call, situation.visible, arrays), situation.seed % situation.call.S
         wanted = trial(situation.call, arrays, situation.mask)
         if wanted is None:
             return
@@ -190,36 +165,6 @@ def test_however_it_is_written_and_in_any_order(kind, implementation):
     trial.over(kind, prop)
 
 
-@jax.jit
-def statistics(trace, columns):
-    weight, index = trace.peak()
-    return {
-        "rows": trace.weights(),
-        "weight": weight,
-        "index": index,
-        "entropy": trace.entropy(),
-        "normalized": trace.entropy(normalized=True),
-        "expect": trace.expect(columns),
-        "valid": trace.valid,
-    }
-
-
-def statistics_by_definition(arrays, visible, columns, scale, softcap):
-    w = weights(arrays, visible, scale, softcap)
-    p, count = w["weights"], (~np.isneginf(w["scores"])).sum(3)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        entropy = -np.where(p > 0, p * np.log(p), 0).sum(3)
-        normalized = np.where(count > 1, entropy / np.log(count), 0)
-    return {
-        "rows": p,
-        "weight": p.max(3),
-        "entropy": entropy,
-        "normalized": normalized,
-        "expect": np.einsum("bhij,bjr->bhir", p, columns),
-        "valid": count > 0,
-    }
-
-
 @pytest.mark.parametrize("implementation", EVERY)
 def test_statistics(implementation):
     """Of the definition; 0 in rows without keys; what nobody sees is not in them."""
@@ -227,7 +172,7 @@ def test_statistics(implementation):
 
     def prop(situation):
         arrays, call = prepared(situation), situation.call
-        seen = Seen(situation, arrays)
+        seen = Seen(situation.call, situation.visible, arrays)
         columns = np.random.default_rng(9).standard_normal((call.B, call.S, 3)).astype(np.float32)
         found = []
         hidden = np.where(seen.keys.any(2, keepdims=True), columns, np.nan)
