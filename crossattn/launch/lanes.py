@@ -11,7 +11,7 @@ import jax
 
 from crossattn.processes import available_cores
 from crossattn.train.checkpoint import saving
-from crossattn.train.memory import keep_freed_memory
+from crossattn.train.memory import jobs_on_device, keep_freed_memory
 
 # More lanes than this do not help a CPU: each step already uses a thread or two.
 MOST_CPU_LANES = 4
@@ -37,6 +37,8 @@ def prepare_cpu(devices: int | None = None) -> None:
 
 def run_lanes(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
     """Call `job(*arguments[i], check)` for every i, each device taking the next that is left.
+
+    An accelerator takes several at a time, so that one compiles while another trains.
 
     What a job computes does not depend on the device or on its neighbours. `check` raises in a job
     that has to stop, because another failed or the user interrupted.
@@ -68,7 +70,7 @@ def run_lanes(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) ->
                     stop.set()
                     raise
 
-    devices = jax.local_devices()[: max(1, len(arguments))]
+    devices = (jax.local_devices() * jobs_on_device())[: max(1, len(arguments))]
     pool = ThreadPoolExecutor(len(devices), thread_name_prefix="lane")
     lanes: list[Future[None]] = []
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from crossattn.files import SEAL, damage
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.folder import Folder
-from crossattn.train.grouping import AUTO, Grouping, groups_of
+from crossattn.train.grouping import AUTO, Grouping
 from crossattn.train.loop import NonFiniteLossError, Seat, TrainPrograms, fit, fit_seeds
 from crossattn.train.multihost import barrier, broadcast, is_writer
 from crossattn.train.outcome import measure_run, seal_files, write_json
@@ -66,20 +66,15 @@ def run_variant(
     """Train and measure the given seeds of a variant through one set of compiled programs."""
     run = suite.run(variant)
     programs = TrainPrograms(run, len(source.vocabulary), parallel)
-    # The first seeds are counted too: groups are the same when some of them are finished.
-    chunking, said = grouping.chosen(programs, source.train, max(seeds) + 1)
-    if chunking is not None:
-        listener.notify(f"{variant}: {said}")
-        parallel = dataclasses.replace(parallel, chunking=chunking)
+    plan = grouping.plan(programs, source.train, seeds)
+    if plan.chunking is not None:
+        listener.notify(f"{variant}: {plan.words}")
+        parallel = dataclasses.replace(parallel, chunking=plan.chunking)
         programs = TrainPrograms(run, len(source.vocabulary), parallel)
     evaluator = Evaluator(programs.model, parallel)
     if suite.sweep:
         run = _with_best_rate(suite, variant, run, programs, evaluator, source, folder, listener)
-    places = range(0, len(seeds), parallel.seeds)
-    groups = [seeds[start : start + parallel.seeds] for start in places]
-    if chunking is not None:
-        groups = groups_of(seeds, chunking.seeds)
-    for group in groups:
+    for group in plan.groups:
         _run_group(suite, variant, group, run, programs, evaluator, source, folder, listener)
 
 
@@ -114,7 +109,7 @@ def _run_group(
         tell(seed, run.steps, {}, "evaluating")
         meter = programs.meter(seat)
         work = {"step_flops": meter.flops, "peak_flops": meter.peak}
-        who = {"variant": variant, "seed": seed, "grouping": grouping, "work": work}
+        who = {"variant": variant, "seed": seed, "work": work}
         measure_run(suite.primary, run, evaluator, state, source, seat.folder, who)
 
 

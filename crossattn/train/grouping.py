@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 
@@ -10,7 +10,13 @@ from crossattn.data.batches import TrainingRecords
 from crossattn.data.examples import Examples
 from crossattn.train.chunks import Chunking, OnDevice, chunk_length
 from crossattn.train.loop import TrainPrograms
-from crossattn.train.memory import activation_bytes, default_device, device_bytes, tree_bytes
+from crossattn.train.memory import (
+    activation_bytes,
+    default_device,
+    device_bytes,
+    jobs_on_device,
+    tree_bytes,
+)
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.source import batches_of
 
@@ -55,31 +61,46 @@ class Grouping:
                 "as the mesh has devices with --mesh seed=N"
             )
 
-    def chosen(
-        self, programs: TrainPrograms, train: Examples | TrainingRecords, seeds: int
-    ) -> tuple[Chunking | None, str]:
-        """What programs of a variant with so many seeds do, and why, in words for people.
-
-        None where each step of a seed is a program, which needs no words.
-        """
+    def plan(
+        self, programs: TrainPrograms, train: Examples | TrainingRecords, seeds: Sequence[int]
+    ) -> "Plan":
+        """How seeds of a variant are trained on this thread's device, or on the mesh."""
         on_cpu = _platform() == "cpu"
         steps = (1 if on_cpu else STEPS) if self.steps == "auto" else self.steps
-        alone = self.seeds == "false" or (self.seeds == "auto" and on_cpu) or seeds == 1
+        # Those before count, too: groups are the same when some of their seeds are finished.
+        total, at_once = max(seeds) + 1, programs.parallel.seeds
+        alone = self.seeds == "false" or (self.seeds == "auto" and on_cpu) or total == 1
         if programs.parallel.mesh is not None or (steps == 1 and alone):
-            return None, ""
-        need, have = Need.of(programs, train), int(FILLED * device_bytes())
+            starts = range(0, len(seeds), at_once)
+            return Plan(None, [list(seeds[start : start + at_once]) for start in starts])
+        need, have = Need.of(programs, train), int(FILLED * device_bytes()) // jobs_on_device()
         resident = isinstance(train, Examples) and need.data <= DATA * have
         free = have - need.data * resident
-        fit = 1 if alone else seeds if self.seeds == "true" else max(1, free // need.seed)
-        # Groups of nearly the same size: a program is compiled for each.
-        groups = -(-seeds // min(fit, seeds))
-        chunking = Chunking(steps, -(-seeds // groups), resident)
+        fit = 1 if alone else total if self.seeds == "true" else max(1, free // need.seed)
+        # Groups of nearly the same size: a program is compiled for each size.
+        size = -(-total // -(-total // min(fit, total)))
+        groups = groups_of(seeds, size)
+        chunking = Chunking(steps, max(map(len, groups)), resident)
         length = chunk_length(programs.run, steps)
-        said = describe_grouping(chunking.seeds, length)
-        return chunking, f"{said}; {need.words(chunking, have)}"
+        said = f"{describe_grouping(chunking.seeds, length)}; {need.words(chunking, have)}"
+        return Plan(chunking, groups, said)
 
 
 AUTO = Grouping()
+
+
+class Plan(NamedTuple):
+    """How seeds of a variant are trained.
+
+    Attributes:
+      chunking: what its programs do; None where each step of a seed is a program.
+      groups: seeds that are trained at the same time.
+      words: how and why, for people; "" where each step is a program.
+    """
+
+    chunking: Chunking | None
+    groups: list[list[int]]
+    words: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

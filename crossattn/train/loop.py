@@ -183,9 +183,10 @@ class _Chunked:
         self.length = programs.chunks.length
 
     def seat(self, place: int, seat: Seat) -> Seated:
-        alone = self.seeds == 1
-        how: dict[str, Any] = {"place": None if alone else place, "together": self.seeds}
-        return Seated(self.programs.run, seat, self.programs.meter(seat, self.seeds), **how)
+        grouping = {"seeds": self.seeds, "steps": self.length}
+        number = None if self.seeds == 1 else place
+        meter = self.programs.meter(seat, self.seeds)
+        return Seated(self.programs.run, seat, meter, place=number, grouping=grouping)
 
     def start(self, seated: Sequence[Seated], notify: Callable[[str], None]) -> State:
         """The states, each created by itself, or from its checkpoint, and then put together."""

@@ -6,8 +6,11 @@ from typing import Any
 
 import jax
 
+from crossattn.processes import available_cores
 from crossattn.train import step as steps
 
+# Variants of a suite on one accelerator: one compiles, or is measured, while another trains.
+ACCELERATOR_JOBS = 4
 # Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
@@ -51,6 +54,12 @@ def activation_bytes(model: Any, params: Any, batch: Any) -> int:
 def default_device() -> jax.Device:
     """The device that this thread computes on."""
     return jax.config.jax_default_device or jax.local_devices()[0]
+
+
+def jobs_on_device() -> int:
+    """Jobs that a device does at a time: some on an accelerator, as the machine has cores."""
+    some = min(ACCELERATOR_JOBS, max(1, len(available_cores()) // 2))
+    return 1 if default_device().platform == "cpu" else some
 
 
 def device_bytes() -> int:

@@ -59,6 +59,7 @@ def measure_run(
         "layer": evidence.layer,
         "curve": {name: [line[name] for line in lines] for name in ("step", "loss", "accuracy")},
         "step_seconds": _pace(lines),
+        "groupings": groupings(where, run.steps),
         "parameters": count_parameters(state.params),
         "learning_rate": run.optimizer.learning_rate,
         "versions": library_versions(),
@@ -102,7 +103,7 @@ class Finished:
       versions: of the libraries, by those that differ between runs.
       processors, devices: the kinds that runs were measured on.
       counts: images by split, items by metric, training images, as the runs counted them.
-      groupings: seeds of a program and steps of a dispatch, as runs ended.
+      groupings: seeds of a program and steps of a dispatch, all that there were.
       sweep: variant to the record of its learning-rate sweep, empty when none ran.
     """
 
@@ -138,10 +139,10 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
             if record["versions"] not in finished.versions:
                 finished.versions.append(record["versions"])
             _counted(finished, record)
-            grouping = record.get("grouping", UNGROUPED)
-            together = max(together, grouping["seeds"])
-            if grouping not in finished.groupings:
-                finished.groupings.append(grouping)
+            for grouping in record.get("groupings", [UNGROUPED]):
+                together = max(together, grouping["seeds"])
+                if grouping not in finished.groupings:
+                    finished.groupings.append(grouping)
         if not items:
             continue
         finished.items[variant] = np.stack(items)
@@ -175,6 +176,16 @@ def _counted(finished: Finished, record: dict[str, Any]) -> None:
 def pace(folder: Path) -> float | None:
     """Median seconds per step of a run, from its log; None where too little was logged."""
     return _pace(curve(folder / "log.jsonl"))
+
+
+def groupings(folder: Path, steps: int) -> list[dict[str, int]]:
+    """How a run of so many steps was trained, from its log: more than one way where it went on."""
+    begun = [
+        {name: line.get(name, UNGROUPED[name]) for name in UNGROUPED}
+        for line in read_lines(folder / "log.jsonl")
+        if line.get("event") in ("start", "resume") and line["step"] < steps
+    ]
+    return [one for i, one in enumerate(begun) if one not in begun[:i]]
 
 
 def evaluation_seconds(folder: Path) -> float | None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +48,14 @@ class Seated:
         meter: Meter,
         *,
         place: int | None = None,
-        together: int = 0,
+        grouping: Mapping[str, int] | None = None,
     ):
         """In a place of the metrics' seed axis; None where they have none.
 
-        `together` is the number of seeds of a program of several steps; 0 where each step is a
-        program.
+        `grouping` says of how many seeds and steps a program is; None where it is of one step.
         """
-        self.run, self.seat, self.place, self.together = run, seat, place, together
-        self.meter = meter
+        self.run, self.seat, self.meter, self.place = run, seat, meter, place
+        self.grouping = grouping or {}
         self.step = self.until = 0
 
     def __enter__(self) -> "Seated":
@@ -104,8 +103,8 @@ class Seated:
             log.write(self.step, event="damaged-checkpoint", checkpoint=step)
             notify(f"{aside} is a damaged checkpoint: going on from step {self.step} instead")
         event = "resume" if self.step else "start"
-        log.write(self.step, event=event, **given.position(self.step))
-        where = self.place, self.together
+        log.write(self.step, event=event, **self.grouping, **given.position(self.step))
+        where = self.place, self.grouping.get("seeds")
         self.watch = _Watch(log, self.checkpoints, *where, unlogged, self.meter)
         self._batches: Iterator[Batch] | None = None
         return state
@@ -151,7 +150,7 @@ class _Watch:
         log: Log,
         checkpoints: Checkpoints,
         place: int | None,
-        together: int,
+        together: int | None,
         unlogged: list[Metrics],
         meter: Meter,
     ):
@@ -166,26 +165,25 @@ class _Watch:
         self.place: Any = ... if place is None else (..., place)
         self.pending: tuple[int, Any, int] | None = None
         self.unlogged = unlogged
+        self.seen: Metrics = {}
 
     def push(self, end: int, metrics: Any, count: int) -> Metrics:
-        """Take the metrics of `count` steps, the last of which is `end`; returns those before."""
-        seen = self.flush()
+        """Take the metrics of `count` steps up to `end`; returns the last that were seen."""
+        self.flush()
         self.pending = (end, metrics, count)
-        return seen
+        return self.seen
 
-    def flush(self) -> Metrics:
-        """Wait for what is pending; returns the metrics of its last step."""
+    def flush(self) -> None:
+        """Wait for what is pending, and write it down."""
         if self.pending is None:
-            return {}
+            return
         end, metrics, count = self.pending
         self.pending = None
         every = {name: np.atleast_1d(np.asarray(x)[self.place]) for name, x in metrics.items()}
         chunk = {"chunk_end": end, "seeds": self.together} if self.together else {}
-        values: Metrics = {}
         for index in range(count):
-            values = {name: float(of[index]) for name, of in every.items()}
-            self._see(end - count + 1 + index, values, chunk)
-        return values
+            self.seen = {name: float(of[index]) for name, of in every.items()}
+            self._see(end - count + 1 + index, self.seen, chunk)
 
     def _see(self, step: int, values: Metrics, chunk: dict[str, int]) -> None:
         if not all_finite(values):

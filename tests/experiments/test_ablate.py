@@ -13,6 +13,7 @@ import jax
 import pytest
 
 from crossattn.sharding import make_mesh
+from crossattn.train.grouping import describe_grouping
 from crossattn.train.log import read_lines
 from crossattn.train.record import processor, read_record
 from crossattn.train.run import replace
@@ -238,6 +239,35 @@ def test_seeds_at_the_same_time_equal_each_alone(finished, tmp_path, monkeypatch
     assert results(out)["environment"]["seeds"].startswith("2 at a time, ")
     # The mesh is no part of the suite: without it nothing is left to do.
     assert "2 runs are finished, 0 to go" in typed("--seeds", 2, *options)[1]
+
+
+@pytest.mark.slow
+def test_groups_killed_and_resumed_equal_uninterrupted_and_each_alone(finished, tmp_path):
+    grouped = ("--seeds", "2", "--steps-per-program", "3", "--seeds-together", "true")
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    said = typed(*grouped, "--out", whole)[1]
+    assert "blind: 2 seeds of a variant in one program, 3 steps per dispatch; about " in said
+    options = (*grouped, "--out", str(out))
+    killed(11, *options)
+    code, said = interrupted(*options)
+    assert code == 130
+    assert "goes on from step " in said
+    killed(-2, *options)  # while the second file of arrays is being saved
+    typed(*options)
+    for part in ("runs", "comparisons"):
+        assert results(out)[part] == results(whole)[part]
+    alone = {(run["variant"], run["seed"]): run["metrics"] for run in results(finished[0])["runs"]}
+    for run in results(whole)["runs"]:
+        assert run["metrics"] == pytest.approx(alone[run["variant"], run["seed"]], abs=1e-5)
+    for folder in (whole, out):
+        how = results(folder)["environment"]
+        assert how["seeds"] == "2 seeds of a variant in one program, 3 steps per dispatch"
+        assert {timing["seeds_together"] for timing in how["timings"].values()} == {2}
+    record = read_record(out / "runs" / "blind" / "seed1")
+    assert record.grouping == {"seeds": 2, "steps": 3}
+    # What is finished is finished, however it was trained; a new seed is a group by itself.
+    typed("--seeds", 3, "--variants", "cross-attention", "--out", out)
+    assert results(out)["environment"]["seeds"].endswith("; " + describe_grouping(1, 1))
 
 
 @pytest.mark.slow

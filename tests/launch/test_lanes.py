@@ -23,6 +23,13 @@ def test_every_job_runs_once_each_device_one_at_a_time():
     assert sorted(seen) == list(range(23))
 
 
+def test_an_accelerator_takes_several_jobs(monkeypatch):
+    monkeypatch.setattr("crossattn.launch.lanes.jobs_on_device", lambda: 3)
+    monkeypatch.setattr("jax.local_devices", lambda: jax.devices()[:1])
+    together = threading.Barrier(3, timeout=60)
+    run_lanes(lambda number, check: together.wait(), [(number,) for number in range(3)])
+
+
 def test_an_error_stops_the_others_and_comes_out():
     begun, failed = threading.Event(), threading.Event()
 

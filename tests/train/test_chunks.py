@@ -8,6 +8,7 @@ import pytest
 
 from crossattn.data import scenes
 from crossattn.data.batches import Batches
+from crossattn.sharding import make_mesh
 from crossattn.train import evaluate, grouping, outcome
 from crossattn.train.chunks import Chunking, Chunks
 from crossattn.train.evaluate import Evaluator
@@ -15,6 +16,7 @@ from crossattn.train.grouping import Grouping
 from crossattn.train.loop import NonFiniteLossError, Seat, TrainPrograms, fit, fit_seeds
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.predictions import Asked
+from crossattn.train.run import replace
 from crossattn.train.source import batches_of
 from crossattn.train.step import train_step
 from tests.train.test_loop import KilledError, curve, kill_at
@@ -54,8 +56,10 @@ def close(state, other):
 
 
 @pytest.fixture(scope="module")
-def grouped(run, examples):
-    return Counted(run, len(examples.vocabulary), GROUPED)
+def grouped(run, examples, programs):
+    found = Counted(run, len(examples.vocabulary), GROUPED)
+    found.create = programs.create  # compiled already
+    return found
 
 
 def seats(run, examples, folder, *, seeds=(0, 1), kill=None):
@@ -174,31 +178,38 @@ def test_a_group_is_the_largest_that_fits(programs, examples, monkeypatch):
 
     def chosen(room, how=grouping.AUTO, seeds=5):
         monkeypatch.setattr(grouping, "device_bytes", lambda: room / grouping.FILLED)
-        return how.chosen(programs, examples, seeds)
+        return how.plan(programs, examples, range(seeds))
 
     monkeypatch.setattr(grouping, "DATA", 1)
     for fitting, size in ((7.5, 5), (4.5, 3), (3.5, 3), (2.5, 2), (1.5, 1), (0.5, 1)):
-        found, said = chosen(need.data + fitting * need.seed)
+        found, groups, said = chosen(need.data + fitting * need.seed)
+        assert [seed for group in groups for seed in group] == list(range(5))
+        assert len(groups) == -(-5 // size)
         assert (found.seeds, found.steps) == (size, grouping.STEPS)
         assert said.startswith(f"{size} seeds" if size > 1 else "one seed")
         assert found.resident
     monkeypatch.setattr(grouping, "DATA", 0.4)
     # Data that would fill the device travel, which leaves the room to seeds.
-    crowded, said = chosen(2 * need.data)
+    crowded, _, said = chosen(2 * need.data)
     assert not crowded.resident
     assert "sent with every dispatch" in said
     assert chosen(0, Grouping(seeds="true"))[0].seeds == 5
     assert chosen(1e12, Grouping(seeds="false"))[0] == Chunking(grouping.STEPS, 1)
     assert chosen(1e12, Grouping(7, "false"))[0].steps == 7
-    assert chosen(1e12, Grouping(1, "false")) == (None, "")
+    # The group of the others, when seeds 0 to 3 of it are finished.
+    rest = grouping.AUTO.plan(programs, examples, [4, 5])
+    assert rest.groups == [[4, 5]]
+    assert rest.words.startswith("2 seeds of a variant in one program, 4 steps per dispatch")
+    by_itself = (None, [[0], [1], [2], [3], [4]], "")
+    assert chosen(1e12, Grouping(1, "false")) == by_itself
     monkeypatch.setattr(grouping, "_platform", lambda: "cpu")
-    assert chosen(1e12) == (None, "")
+    assert chosen(1e12) == by_itself
 
 
 def test_what_cannot_be_grouped_is_refused():
     with pytest.raises(ParallelismError, match="--steps-per-program must be at least 1, got 0"):
         Grouping(0)
-    mesh = Parallelism(jax.make_mesh((2,), ("seed",)))
+    mesh = Parallelism(make_mesh("seed=2", devices=jax.devices()[:2]))
     for asked in (Grouping(50), Grouping(seeds="true")):
         with pytest.raises(ParallelismError, match="leave out --mesh and --distributed"):
             asked.check(mesh)
@@ -215,3 +226,28 @@ def test_the_time_of_a_step_is_that_of_one_seed(tmp_path):
     assert outcome._pace(lines[:5]) is None
     single = [{"step": step, "time": 0.5 * step} for step in (10, 20, 30)]
     assert outcome._pace(single) == 0.5
+
+
+@pytest.mark.slow
+def test_a_group_on_cuda_attends_in_as_many_calls_as_a_seed(run, examples):
+    run = replace(run, {"model.width": 64, "model.dtype": "bfloat16", "batch_size": 64})
+    programs = TrainPrograms(run, len(examples.vocabulary), GROUPED)
+    batches = batches_of(run, examples, 0)
+    state = jax.eval_shape(programs.create, 0, batches.batch(0))
+    length, stack = (
+        programs.chunks.length,
+        lambda x, *n: jax.ShapeDtypeStruct((*n, *x.shape), x.dtype),
+    )
+    several = (
+        jax.tree.map(lambda x: stack(x, 2), state),
+        programs.chunks._on_device(batches),
+        jax.tree.map(lambda x: stack(x, length, 2), batches.picked(0)),
+        np.ones(2, np.float32),
+        np.ones(2, np.int32),
+    )
+    lower = lambda program, given: program.trace(*given).lower(lowering_platforms=("cuda",))
+    with jax.numpy_dtype_promotion("standard"):
+        alone = lower(programs.step, (state, batches.batch(0), np.float32(1))).as_text()
+        group = lower(programs.chunks.program, several).as_text()
+    assert group.count("@__cudnn$fmha") == alone.count("@__cudnn$fmha") > 0
+    assert group.count("stablehlo.while") == 1 + alone.count("stablehlo.while")

@@ -1,10 +1,12 @@
 """A run's record names the processor: numbers repeat to the last digit on one kind only."""
 
+import json
 import platform
 
 import pytest
 
 from crossattn.train import record
+from crossattn.train.run import Run
 
 X86 = (
     "processor\t: 0\nmodel\t\t: 17\nmodel name\t: Imagined 7 @ 3 GHz\n\nmodel name\t: Imagined 8\n"
@@ -30,3 +32,14 @@ def test_the_processor_has_a_name_where_the_system_knows_one(content, named, tmp
     monkeypatch.setattr(platform, "machine", lambda: "odd64")
     monkeypatch.setattr(platform, "processor", lambda: "")
     assert record.processor() == named
+
+
+def test_a_record_of_before_programs_of_several_steps_is_read(tmp_path):
+    now = record.RunRecord("s", "v", 0, Run(), {}, {"seeds": 5, "steps": 50})
+    record.write_record(tmp_path, now)
+    assert record.read_record(tmp_path) == now
+    path = tmp_path / record.FILE
+    content = json.loads(path.read_text())
+    del content["grouping"]
+    path.write_text(json.dumps(content))
+    assert record.read_record(tmp_path).grouping == {"seeds": 1, "steps": 1}
