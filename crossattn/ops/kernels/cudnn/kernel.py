@@ -96,7 +96,7 @@ class CudnnKernel(Kernel):
 
     def _in_form(self, *way: Any) -> Callable[..., Any]:
         """What a `Pass` does with a call."""
-        simple = {"in place": InPlace, "keys in front": InFront, "written": Written}
+        simple: dict[str, Any] = {"in place": InPlace, "keys in front": InFront, "written": Written}
         by_ids = {"packed": branches.packed, "prefixes": branches.prefixes}
         run, *others = way
 
@@ -143,10 +143,10 @@ def _backward(layout: TokenLayout, call: AttentionCall, given: BackwardInputs) -
         # do holds dlse in them, as a sum of two numbers, so that it is not rounded.
         more, ones = by_query(_halves(given.dlse, q.dtype)), jnp.ones((*k.shape[:3], 2), q.dtype)
         none, ones = jnp.zeros_like(more), _padded(ones, 1, D)
-        dq, dk, _, *dbias = options.run_backward(q, k, ones, none, lse, more, layout.options)
-        pairs = zip((found[0], found[1], *found[3:]), (dq, dk, *dbias), strict=True)
-        dq, dk, *dbias = (_sum(x, y) for x, y in pairs)
-        found = [dq, dk, found[2], *dbias]
+        also = options.run_backward(q, k, ones, none, lse, more, layout.options)
+        dv = found[2]
+        found = [_sum(x, y) for x, y in zip(found, also, strict=True)]
+        found[2] = dv
     # What is beyond a length is not promised to be 0.
     N, M, V = call.T * call.q.shape[2] // q.shape[2], call.S, call.v.shape[3]
     dq = _only(rows, layout.queries_back(found[0][:, :N, :, : call.q.shape[3]]))

@@ -57,6 +57,10 @@ class TokenLayout:
 
     lse_back = lse
 
+    def bias_back(self, ds: Array, bias: Array) -> Array:
+        """The gradient of the bias of a call from that of the scores, where there is one."""
+        raise NotImplementedError
+
 
 class InPlace(TokenLayout):
     """Lengths and bands."""
@@ -83,6 +87,7 @@ class InFront(TokenLayout):
     def of(cls, call: AttentionCall) -> InFront:
         B, T, S, *_ = call.sizes
         rows, keys = lowering.padding(with_keys(call.mask, B, S), T, S)
+        assert keys is not None  # this form is for masks of keys
         front = KeysInFront.of(keys if rows is None else keys & rows.any(1, keepdims=True))
         options = Options.of(call, None if rows is None else rows.sum(1), front.counts)
         some = jnp.broadcast_to((front.counts > 0)[:, None], (B, T))
@@ -113,7 +118,6 @@ class Written(TokenLayout):
         return cls(options, scores.rows, scores.keys, scores)
 
     def bias_back(self, ds: Array, bias: Array) -> Array:
-        """The gradient of the bias of what the kernel was given as one."""
         return self.scores.bias_gradient(ds, bias)
 
 

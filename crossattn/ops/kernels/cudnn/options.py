@@ -69,11 +69,9 @@ class Options(NamedTuple):
         # The key that makes S even is hidden by lengths, or by causal(0) where T <= S.
         if query is None and key is None and (S % 2 == 0 or (window is not None and T <= S)):
             return options
-        lengths = (
-            jnp.full((B,), n, jnp.int32) if x is None else jnp.maximum(x, 1).astype(jnp.int32)
-            for x, n in ((query, T), (key, S))
-        )
-        return options._replace(lengths=tuple(lengths))
+        count = lambda x, n: jnp.full((B,), n, jnp.int32) if x is None else jnp.maximum(x, 1)
+        queries, keys = (count(x, n).astype(jnp.int32) for x, n in ((query, T), (key, S)))
+        return options._replace(lengths=(queries, keys))
 
     @property
     def told(self) -> dict[str, Any]:

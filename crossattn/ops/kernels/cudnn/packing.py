@@ -33,7 +33,7 @@ class Runs(NamedTuple):
     """Neighbours of one id, in the order in which they stand.
 
     >>> runs = Runs.of(jnp.array([[7, 7, 5, 5]]), jnp.array([[True, True, False, True]]), 3)
-    >>> runs.starts.tolist(), runs.lengths.tolist(), runs.count.tolist()
+    >>> runs.starts.tolist(), runs.lengths.tolist(), runs.total.tolist()
     ([[0, 3, 0]], [[2, 1, 0]], [2])
     """
 
@@ -42,7 +42,7 @@ class Runs(NamedTuple):
     ids: Array  # (B, M)
     number: Array  # int32 (B, N): the run that a token is in, or that was before it
     real: Array  # booleans (B, N): whether it is in one
-    count: Array  # int32 (B,): how many there are, which may be more than M
+    total: Array  # int32 (B,): how many there are, which may be more than M
 
     @classmethod
     def of(cls, ids: Array, real: Array, most: int) -> Runs:
@@ -86,7 +86,7 @@ class Packing(NamedTuple):
         match = match & some(key)[:, None]
         found, which = match.any(2), jnp.argmax(match, 2)
         once = (match.sum(1) <= 1).all(1) & (match.sum(2) <= 1).all(1)
-        fits = once & (query.count <= M) & (key.count <= key.starts.shape[1])
+        fits = once & (query.total <= M) & (key.total <= key.starts.shape[1])
         given = lambda x: jnp.where(found, x, 0)
         return cls(
             given(query.starts),

@@ -28,7 +28,7 @@ def prefix_packings(ids: Ids) -> tuple[list[Packing], Array]:
     images = Runs.of(ids.key, ids.keys, most)
     there = images.lengths > 0
     rising = (images.ids[:, 1:] > images.ids[:, :-1]) | ~there[:, 1:]
-    fits = rising.all(1) & (images.count <= most)
+    fits = rising.all(1) & (images.total <= most)
     seen = there[:, None] & (images.ids[:, None] <= ids.query[:, :, None])
     count = seen.sum(2, dtype=jnp.int32)  # (B, T): how many images a query sees
     powers = range(most.bit_length())
