@@ -111,7 +111,7 @@ class CrossAttention(PolicyModule):
         if self.head_gate:
             self.gate = made("gate", nn.initializers.zeros, (H,))
         if self.logits.talking:
-            alone = lambda key, shape, dtype: jnp.eye(*shape, dtype=dtype)  # at the start
+            alone = lambda key, shape, dtype: jnp.eye(shape[0], dtype=dtype)  # at the start
             self.logits_mix = made("logits_mix", alone, (H, H))
             self.weights_mix = made("weights_mix", alone, (H, H))
 

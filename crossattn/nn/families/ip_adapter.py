@@ -153,7 +153,7 @@ class DecoupledAttention(PolicyModule):
     ) -> tuple[Array, AttentionTrace]:
         keys, values = context.keys.swapaxes(1, 2), context.values.swapaxes(1, 2)
         both = combine_masks(context.mask, mask)
-        how = {"mask": both, "implementation": self.implementation}
+        how: dict[str, Any] = {"mask": both, "implementation": self.implementation}
         how["dropout"] = self.weight_dropout()
         return attend_over(self.layout, queries, keys, values, **how)
 
