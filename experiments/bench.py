@@ -32,6 +32,7 @@ from crossattn.bench.options import BENCHMARKS
 from crossattn.bench.process import Worker, WorkerError
 from crossattn.bench.shared_options import BenchOptions
 from crossattn.bench.summary import details, summarise
+from crossattn.bench.sweep.cases import DeviceCase
 from crossattn.bench.sweep.run import run_sweep
 from crossattn.bench.sweep.verdicts import verdicts
 from crossattn.bench.tables import record_heading, write_tables
@@ -77,7 +78,7 @@ def main(arguments: list[str]) -> None:
         if (seconds := given.clock()) is not None:
             if not records:
                 fail(COMMAND, f"nothing was measured within --minutes {seconds / 60:g}: give more")
-            about["verdicts"] = list(map(str, verdicts(given.cases(), records)))
+            about["verdicts"] = list(map(str, verdicts(timed_cases(given), records)))
             _write_json(folder, about, records)
         print("\n\n".join(write_tables(BENCHMARKS[name], folder, about, records)))
         print(f"\ntables: {printable(folder / 'table.md')}")
@@ -129,6 +130,11 @@ def budget_of(given: BenchOptions) -> Budget:
     return Budget(given.seconds, given.repeats, min(Budget.fewest, given.repeats))
 
 
+def timed_cases(given: BenchOptions) -> list[DeviceCase]:
+    """Those that are measured by the clock."""
+    return [case for case in given.cases() if isinstance(case, DeviceCase)]
+
+
 def measure_by_the_clock(given: BenchOptions, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A record for each case, whose table is printed at once."""
     seen = sys.stderr.isatty()
@@ -140,7 +146,7 @@ def measure_by_the_clock(given: BenchOptions, about: dict[str, Any]) -> Iterator
         make = lambda: stack.enter_context(tqdm(total=len(given.cases()), **settings))
         bar = functools.cache(make)
         announce = lambda text: bar().set_postfix_str(text, refresh=seen)
-        for record in run_sweep(given.cases(), announce=announce, **options):
+        for record in run_sweep(timed_cases(given), announce=announce, **options):
             bar().update()
             with bar().external_write_mode():
                 print(f"{record_heading(record)}\n{terminal_table(details(record))}\n", flush=True)

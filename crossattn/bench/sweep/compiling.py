@@ -124,11 +124,11 @@ def compile_contestant(case: DeviceCase, name: str) -> Compiled:
     function, arguments = timed_function(case, contestant), abstract(case, contestant)
     # Other libraries mix dtypes, whatever this process has been told of promotion.
     with jax.numpy_dtype_promotion("standard"):
-        once = jax.jit(function).lower(*arguments)
-        loop = jax.jit(in_one_program(function, calls)).lower(*arguments)
-    once, loop = once.compile(), loop.compile()
-    temporary = getattr(once.memory_analysis(), "temp_size_in_bytes", None)
-    return Compiled(once, loop, calls, contestant, temporary, chosen)
+        lowered = jax.jit(function).lower(*arguments)
+        repeated = jax.jit(in_one_program(function, calls)).lower(*arguments)
+    call, loop = lowered.compile(), repeated.compile()
+    temporary = getattr(call.memory_analysis(), "temp_size_in_bytes", None)
+    return Compiled(call, loop, calls, contestant, temporary, chosen)
 
 
 def abstract(case: DeviceCase, contestant: Contestant) -> list[jax.ShapeDtypeStruct]:
@@ -174,9 +174,9 @@ def compile_around(case: DeviceCase) -> Around:
 
     result = jax.eval_shape(truth, *arguments)
     found = [jax.ShapeDtypeStruct(x.shape, case.dtype) for x in result]
-    programs = ((make, ()), (truth, arguments), (worst_error, (found, result)))
-    made = [jax.jit(function).lower(*given).compile() for function, given in programs]
-    return Around(*made, exact.leaves)
+    compiled = lambda function, *given: jax.jit(function).lower(*given).compile()
+    error = compiled(worst_error, found, result)
+    return Around(compiled(make), compiled(truth, *arguments), error, exact.leaves)
 
 
 def worst_error(found: Sequence[Any], truth: Sequence[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,13 @@ BACKENDS = {
     "torch-efficient": "EFFICIENT_ATTENTION",
     "torch-default": None,
 }
+
+
+def load_torch(cases: Sequence[DeviceCase]) -> None:
+    """Import torch if anyone needs it, which takes seconds, while others compile."""
+    if any(name in BACKENDS for case in cases for name in case.contestants):
+        with contextlib.suppress(UnavailableError):
+            optional_module("torch")
 
 
 def torch_programs(

@@ -21,6 +21,7 @@ from ..worker import introduce
 from .cases import DeviceCase
 from .compiling import all_jobs, compile_jobs
 from .measuring import measure_case
+from .torch_backends import load_torch
 
 # Of the time that is left, what compiling may take.
 COMPILING = 0.6
@@ -46,6 +47,8 @@ def _serve(device: str) -> None:
 
     with jax.default_device(place):
         announce(ceilings=measured_ceilings(device, cases[0].dtype)._asdict())
+        loading = threading.Thread(target=load_torch, args=(cases,), daemon=True)
+        loading.start()
         compiled = compile_jobs(
             cases,
             list(all_jobs(cases, todo, excluded)),
@@ -53,6 +56,7 @@ def _serve(device: str) -> None:
             until=time.monotonic() + COMPILING * (end - time.monotonic()),
             announce=announce,
         )
+        loading.join()
         for done, index in enumerate(todo):
             left = end - time.monotonic()
             if left <= 0:
