@@ -138,8 +138,8 @@ def _blocks(case: Case) -> Callable[[Any, Any], Any]:
                 given = (x, keys, cache, position)
                 x, cache, _ = block.apply(layer, *given, method="decode_step")  # type: ignore[misc]
                 new.append(cache)
-            x = norm.apply({"params": own["norm"]}, x)
-            return (x @ table.T.astype(x.dtype))[:, 0], tuple(new), None
+            y: Any = norm.apply({"params": own["norm"]}, x)
+            return (y @ table.T.astype(y.dtype))[:, 0], tuple(new), None
 
         empty = jnp.zeros((rows, shape.H, steps + 1, shape.D), context.dtype)
         return _written(step, (KVCache(empty, empty),) * shape.layers, rows, steps)
