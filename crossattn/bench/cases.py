@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 from crossattn.spelling import nearest
 
@@ -210,6 +210,6 @@ class Case:
         return self.beside.get(contestant, self.contestants[0])
 
     @classmethod
-    def from_json(cls, fields: dict) -> Self:
+    def from_json(cls, fields: dict) -> Any:
         """The inverse of `dataclasses.asdict`."""
         return cls(**{**fields, "shape": shape_of(fields["shape"])})

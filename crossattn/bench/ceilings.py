@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 # (rows and columns of a product, bytes of a copy): large enough for the device, and for its caches.
 SIZES = {"cpu": (512, 2**26), "gpu": (8192, 2**30), "tpu": (8192, 2**29)}
-CALLS, ROUNDS = 10, 5
+CALLS, ROUNDS = {"cpu": 3, "gpu": 20, "tpu": 20}, 5
 
 
 class Ceilings(NamedTuple):
@@ -23,6 +23,7 @@ class Ceilings(NamedTuple):
     bytes: float
     product: str
     copy: str
+    kind: str = ""  # of the device, as JAX names it
 
     def share(self, work: tuple[float, float], seconds: float) -> float:
         """The least time that the work takes here, over the time that it took.
@@ -36,8 +37,8 @@ class Ceilings(NamedTuple):
 @functools.lru_cache
 def measured_ceilings(device: str, dtype: str) -> Ceilings:
     """Of the default device of jax, whose kind is "cpu", "gpu" or "tpu"; medians of some rounds."""
-    n, size = SIZES[device]
-    calls = CALLS if device != "cpu" else 1
+    (n, size), calls = SIZES[device], CALLS[device]
+    kind = jax.devices(device)[0].device_kind
     x = jax.random.normal(jax.random.key(0), (n, n), jnp.float32).astype(dtype)
     y = jnp.zeros(size // 4, jnp.int32)
     square = lambda _, z: (z @ x * jnp.asarray(n**-0.5, z.dtype)).astype(z.dtype)
@@ -45,7 +46,7 @@ def measured_ceilings(device: str, dtype: str) -> Ceilings:
     # Both in loops whose every turn needs the one before.
     flops = calls * 2.0 * n**3 / _seconds(lambda z: jax.lax.fori_loop(0, calls, square, z), x)
     moved = calls * 2.0 * size / _seconds(lambda z: jax.lax.fori_loop(0, calls, add, z), y)
-    return Ceilings(flops, moved, f"{n}^3 in {dtype}", f"{size // 2**20} MiB")
+    return Ceilings(flops, moved, f"{n}^3 in {dtype}", f"{size // 2**20} MiB", kind)
 
 
 def _seconds(function: Callable[[Any], Any], x: Any) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from crossattn.report.render.blocks import DASH, Table
+from crossattn.train.utilization import peak_flops
 
 from .cases import Case, shape_of
 from .ceilings import Ceilings
@@ -37,8 +38,11 @@ def summarise(case: Case, result: Mapping[str, Any]) -> dict[str, Any]:
             found[name]["call_median"] = _middle(contestant["call_seconds"])[0]
         if contestant.get("work") and "ceilings" in result:
             median, work = found[name]["median"], tuple(contestant["work"])
+            ceilings = Ceilings(**result["ceilings"])
             found[name]["flops_per_second"] = work[0] / median
-            found[name]["ceiling_share"] = Ceilings(**result["ceilings"]).share(work, median)
+            found[name]["ceiling_share"] = ceilings.share(work, median)
+            if peak := peak_flops(ceilings.kind):
+                found[name]["mfu"] = work[0] / median / peak
     fields = dataclasses.asdict(case)
     del fields["contestants"], fields["beside"]
     return {**fields, "title": case.title, "unit": case.unit, **result, "contestants": found}
@@ -119,7 +123,7 @@ def details(record: Mapping[str, Any]) -> Table:
         scale = 1e6 if by_key else 1.0
         times = [_milliseconds(scale * x) for x in (found["median"], *found["quartiles"])]
         cells = [name, times[0], f"{times[1]} to {times[2]}"]
-        cells += [_SHOWN[key](found.get(key)) for key in more]
+        cells += [_SHOWN.get(key, _times)(found.get(key)) for key in more]
         quartiles = [_times(x) for x in found.get("ratio_quartiles", ())]
         cells += [found.get("beside", DASH), _times(found.get("ratio"))]
         cells.append(" to ".join(quartiles) or DASH)
@@ -183,6 +187,7 @@ def _error(value: float | None) -> str:
 MORE = {
     "call_median": "ms a plain call",
     "flops_per_second": "TFLOP/s",
+    "mfu": "MFU",
     "ceiling_share": "of the ceiling",
 }
-_SHOWN = {"call_median": _milliseconds, "flops_per_second": _teraflops, "ceiling_share": _times}
+_SHOWN = {"call_median": _milliseconds, "flops_per_second": _teraflops}

@@ -24,7 +24,7 @@ from crossattn.bench.timing import Budget
 
 TINY = Shape("tiny", 2, 8, 16, 2, 4)
 SETTING = {"direction": "backward", "dtype": "float32", "threads": 1}
-CEILINGS = {"flops": 1e12, "bytes": 1e9, "product": "a", "copy": "b"}
+CEILINGS = {"flops": 1e12, "bytes": 1e9, "product": "a", "copy": "b", "kind": "NVIDIA H200"}
 FEW = Budget(0.0, 2, 2)
 
 
@@ -120,8 +120,9 @@ def test_contestants_are_timed_inside_a_program_and_as_plain_calls(measured):
     # 2 x 8 queries, 2 of 16 keys seen, 2 heads of 4: 7 products of 2 operations.
     assert own["work"][0] == 7 * 2 * 2 * 8 * 2 * 2 * 4
     assert own["flops_per_second"] == own["work"][0] / own["median"]
+    assert own["mfu"] == pytest.approx(own["flops_per_second"] / 989.5e12)
     header, rows = details(record)
-    assert {"ms inside a program", "ms a plain call", "of the ceiling"} <= set(header)
+    assert {"MFU", "ms inside a program", "ms a plain call", "of the ceiling"} <= set(header)
     assert len(rows) == len(case.contestants)
 
 

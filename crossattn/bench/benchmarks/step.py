@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from crossattn.models.text_decoder import TextDecoder
+from crossattn.nn.head import Targets
 
 from ..cases import Case
 from ..timing import Program
@@ -70,9 +71,9 @@ def _program(
 
     def loss(params: Any, context: Any, tokens: Any) -> Any:
         half = jax.tree.map(lambda leaf: leaf.astype(context.dtype), params)
-        logits, _ = model.apply(half, tokens[:, :-1], context)
-        each = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
-        return each.mean()
+        following = tokens[:, 1:]
+        targets = Targets(following, jnp.full(following.shape, 1 / following.size))
+        return model.apply(half, tokens[:, :-1], context, targets, method="cross_entropy")[0]
 
     def step(state: Any, context: Any, tokens: Any) -> Any:
         params, moments = state
