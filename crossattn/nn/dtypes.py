@@ -98,6 +98,8 @@ def wide_dot(x: Float[Array, "*B M"], table: Float[Array, "_ _"], axis: int) -> 
     'float32'
     """
     if precision(x.dtype) == x.dtype:
+        if x.size == x.shape[-1]:  # a transposed table takes XLA's CPU 1.34 times as long
+            return jax.lax.dot_general(x, table, (((x.ndim - 1,), (1 - axis,)), ((), ())))
         return x @ (table if axis else table.T)
     return _wide_dot(axis, x, table)
 

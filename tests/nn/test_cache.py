@@ -130,3 +130,37 @@ def test_a_step_names_what_it_is_made_without(unchecked):
         step(x, projected, cache, 1.5)
     with pytest.raises(ValueError, match="length is at least 1, got -1"):
         stack.apply(params, 2, -1, method="init_cache")
+
+
+def test_a_cache_in_half_precision_rounds_what_is_stored_and_nothing_else():
+    """Products are added up in float32: as a cache in float32 of the rounded numbers."""
+    module, given, _ = built("whisper")
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *given))
+    params = jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.4, p.shape), p.dtype), shapes)
+    x, half = drawn(B, ROOM, M), jnp.bfloat16
+
+    @jax.jit
+    def run(params):
+        projected = module.apply(params, drawn(B, S, M), method="project")
+        step = lambda x, cache, position: module.apply(
+            params, x, projected, cache, position, method="decode_step"
+        )[:2]
+        cache = module.apply(params, B, ROOM, dtype=half, method="init_cache")
+        _, cache = step(x[:, :-1], cache, jnp.int32(0))
+        wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), cache)
+        last = x[:, -1:], jnp.int32(ROOM - 1)
+        kept, after = step(last[0], cache, last[1])
+        return (
+            kept,
+            step(last[0], wide, last[1])[0],
+            module.apply(params, x, drawn(B, S, M), self_mask=Mask.causal(0))[0][:, -1:],
+            after,
+        )
+
+    kept, rounded, exact, after = run(params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(after)} == {jnp.dtype(half)}
+    assert kept.dtype == jnp.float32
+    assert 0 < np.abs(kept - exact).max() < 0.05
+    # The last token's own key is rounded in one of them only.
+    assert np.abs(kept - rounded).max() < np.abs(kept - exact).max()
