@@ -96,7 +96,12 @@ def decoder(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "strategy"), [("whisper", Beam(2)), ("t5gemma", Greedy()), ("interleaved", Beam(2))]
+    ("name", "strategy"),
+    [
+        ("whisper", Beam(2)),
+        pytest.param("t5gemma", Greedy(), marks=pytest.mark.slow),
+        pytest.param("interleaved", Beam(2), marks=pytest.mark.slow),
+    ],
 )
 def test_decoders_read_prompts_at_once(name, strategy):
     stack, told = decoder(name)
