@@ -87,6 +87,14 @@ _FEW_TILES = (
     f"S >= {LONG_CONTEXT} and B H ceil(T / 128) < {PROCESSORS}: fewer tiles than processors",
     lambda n: n.known and n.S >= LONG_CONTEXT and n.tiles < PROCESSORS,
 )
+# Queries that fill a row of a TPU's registers. Compiled for v5e, bfloat16, forward and gradient:
+# MiB beside inputs and results; millions of instruction words of the kernels, forward, backward:
+#   (B, T, S, H, D)            xla   chunked  few_keys  splash            resident_kv
+#   (16, 4096, 77, 8, 64)       324      201       139  1164; 1.28, 1.50  0; 0.21, 0.40
+#   (1, 32760, 512, 40, 128)   5129     1406      1305     -; 3.61, 9.01  0; 3.70, 8.37
+# What is read and written keeps v5e's memory busy for 0.25 and 0.49 million words at S = 77; at
+# S = 512 its matrix units are for 2.62 and 6.55. Splash's copies beside its kernels come on top.
+MANY_QUERIES = 128
 TABLE: dict[str, tuple[Row, ...]] = {
     "cpu": (
         *FIRST,
@@ -125,8 +133,8 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row("xla", "up to 2^20 scores", lambda n: n.scores <= 2**20),
         Row(
             "resident_kv",
-            "T >= 128: one pass over queries, if all keys fit into VMEM",
-            lambda n: n.T >= 128,
+            f"T >= {MANY_QUERIES}: one pass over the queries, if all keys fit into VMEM",
+            lambda n: n.T >= MANY_QUERIES,
         ),
         Row("chunked", *_ALWAYS),
     ),

@@ -9,6 +9,7 @@ kernel.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +92,7 @@ class ResidentKVKernel(Kernel):
             (like(at_o.shape(B, T, H, V), call.v.dtype), like((B, H, T), jnp.float32)),
             (cut.by_query(at_o, V), cut.by_row()),
             [((cut.keys, D), call.k.dtype), ((V, cut.keys), call.v.dtype)],
+            call.scores * (D + V),
         )
         return at_o.back(o), lse
 
@@ -113,10 +115,11 @@ class ResidentKVKernel(Kernel):
             (tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs),),
             (specs,),
             [((n, D), key), ((n, V), value), ((D, n), key), ((n, D), None), ((n, V), None)],
+            call.scores * (3 * D + 2 * V),
         )
         return at_q.back(dq), at_k.back(dk), at_v.back(dv), None
 
-    def _called(self, cut, body, arrays, specs, shapes, results, kept) -> Any:
+    def _called(self, cut, body, arrays, specs, shapes, results, kept, products) -> Any:
         """body(blocks of arrays, blocks of results, what is kept) for every block."""
 
         def kernel(*refs: Any) -> None:
@@ -124,7 +127,14 @@ class ResidentKVKernel(Kernel):
             body(*refs[:n], refs[n:])
 
         scratch = [tpu.VMEM((cut.key_heads, *shape), dtype or jnp.float32) for shape, dtype in kept]
-        order = ("parallel", "parallel", "arbitrary")
+        cost = pallas.CostEstimate(
+            flops=2 * products,
+            transcendentals=cut.scores * math.prod(cut.grid),
+            bytes_accessed=sum(
+                x.size * x.dtype.itemsize for x in jax.tree.leaves((arrays, shapes))
+            ),
+        )
+        name, order = f"{self.name}_{body.__name__}", ("parallel", "parallel", "arbitrary")
         call = pallas.pallas_call(
             kernel,
             shapes,
@@ -135,10 +145,12 @@ class ResidentKVKernel(Kernel):
             compiler_params=tpu.CompilerParams(
                 dimension_semantics=order, vmem_limit_bytes=VMEM_BYTES
             ),
+            cost_estimate=cost,
             interpret=self.interpret,
-            name=f"{self.name}_{body.__name__}",
+            name=name,
         )
-        return tpu_kernel(call, ELSEWHERE if self.refuses else None, self.interpret)(*arrays)
+        with jax.named_scope(name):
+            return tpu_kernel(call, ELSEWHERE if self.refuses else None, self.interpret)(*arrays)
 
 
 KERNEL = ResidentKVKernel()

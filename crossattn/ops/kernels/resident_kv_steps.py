@@ -22,6 +22,9 @@ pallas = PrivateModule("jax.experimental.pallas")
 
 LANES, SUBLANES = 128, 8  # of a TPU's vector registers
 ROWS = 16  # of a tile of bfloat16
+# The compiler of jax 0.7.2 swaps rows and heads in 32 bits only, that of 0.10 in bfloat16 too, in
+# 6 % fewer instructions forward and 25 % backward; those between them were not tried.
+SWAPS_HALVES = jax.__version_info__ >= (0, 10)
 
 
 class Lying(NamedTuple):
@@ -59,7 +62,11 @@ class Lying(NamedTuple):
 
     def heads(self, x: Array) -> Array:
         """One example as it lies: matrices (heads, N, X) or (heads, X, N)."""
-        return x.swapaxes(0, 1) if self.axes[1] == 1 else x
+        if self.axes[1] != 1:
+            return x
+        if SWAPS_HALVES:
+            return x.swapaxes(0, 1)
+        return x.astype(jnp.float32).swapaxes(0, 1).astype(x.dtype)
 
     def store(self, ref: Any, matrices: list[Array]) -> None:
         """Matrices (X, n) of each head to a block of n or more."""
@@ -68,8 +75,7 @@ class Lying(NamedTuple):
             for h, x in enumerate(matrices):
                 ref[0, h, :, :n] = x.astype(ref.dtype)
         else:
-            x = jnp.stack([x.T.astype(ref.dtype) for x in matrices])
-            ref[0] = self.heads(x)
+            ref[0] = self.heads(jnp.stack([x.T.astype(ref.dtype) for x in matrices]))
 
 
 @dataclasses.dataclass(frozen=True)
