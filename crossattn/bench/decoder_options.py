@@ -69,7 +69,7 @@ class Generate(DecoderOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class Step(DecoderOptions):
+class TrainingStep(DecoderOptions):
     """One update of a text decoder by AdamW, with each kind of remat, beside transformers' Whisper.
 
     Width = H * D. The share of the ceiling is that of a large product in the same run.

@@ -10,7 +10,7 @@ from crossattn.ops.api import IMPLEMENTATIONS
 from .benchmarks import decode, length, masks
 from .benchmarks.attention import OURS
 from .cases import DEVICE_SHAPES, SHAPES, Case, Shape, parse_shape
-from .decoder_options import Generate, Step
+from .decoder_options import Generate, TrainingStep
 from .shared_options import (
     DEFAULT,
     BenchOptions,
@@ -207,7 +207,7 @@ BENCHMARKS: dict[str, type[BenchOptions]] = {
     "module": Projections,
     "decode": Decode,
     "generate": Generate,
-    "step": Step,
+    "step": TrainingStep,
     "masks": Masks,
     "length": Length,
 }

@@ -18,7 +18,7 @@ from crossattn.train.grouping import Grouping, describe_grouping
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.record import UNGROUPED
 from crossattn.train.suite import Suite
-from crossattn.train.tracing import Window, window_of
+from crossattn.train.tracing import ProfiledSteps, window_of
 
 from . import lanes
 
@@ -64,7 +64,7 @@ class Devices:
         """
         return Grouping(self.steps_per_program, self.seeds_together)
 
-    def window(self, suite: Suite) -> Window | None:
+    def window(self, suite: Suite) -> ProfiledSteps | None:
         """Steps that are traced.
 
         Raises:

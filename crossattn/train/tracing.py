@@ -18,14 +18,14 @@ class ProfileError(ValueError):
     """What is to be traced are no steps of a run."""
 
 
-class Window(NamedTuple):
+class ProfiledSteps(NamedTuple):
     """Steps that are traced, counted from 1, the last one included."""
 
     first: int
     last: int
 
 
-def window_of(text: str | None, steps: int) -> Window | None:
+def window_of(text: str | None, steps: int) -> ProfiledSteps | None:
     """What `--profile` says of a run of so many steps; None for None.
 
     Raises:
@@ -33,7 +33,7 @@ def window_of(text: str | None, steps: int) -> Window | None:
 
     Example:
       >>> window_of("10:13", steps=100)
-      Window(first=10, last=13)
+      ProfiledSteps(first=10, last=13)
       >>> window_of(None, steps=100) is None
       True
     """
@@ -45,7 +45,7 @@ def window_of(text: str | None, steps: int) -> Window | None:
         raise ProfileError(
             f"--profile takes FIRST:LAST of the steps 1 to {steps}, as in 10:13, got {text}"
         )
-    return Window(first, last)
+    return ProfiledSteps(first, last)
 
 
 class Tracer:
@@ -54,7 +54,7 @@ class Tracer:
     JAX traces all that a process does: other runs that it trains at the same time are seen, too.
     """
 
-    def __init__(self, window: Window | None, notify: Callable[[str], None]):
+    def __init__(self, window: ProfiledSteps | None, notify: Callable[[str], None]):
         """Nothing is traced where the window is None; `notify` is told where the trace lies."""
         self.window, self.notify = window, notify
         self.turn = threading.Lock()

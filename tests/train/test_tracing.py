@@ -9,13 +9,13 @@ from crossattn.launch.devices import Devices
 from crossattn.train.loop import Seat, fit_seeds
 from crossattn.train.run_folder import suite_of
 from crossattn.train.source import batches_of
-from crossattn.train.tracing import ProfileError, Tracer, Window
+from crossattn.train.tracing import ProfiledSteps, ProfileError, Tracer
 
 
 def test_these_steps_are_in_the_trace(programs, run, examples, tmp_path):
     """And where it lies is said."""
     said = []
-    with Tracer(Window(3, 5), said.append) as tracer:
+    with Tracer(ProfiledSteps(3, 5), said.append) as tracer:
         fit_seeds(programs, [Seat(batches_of(run, examples, 0), tmp_path)], tracer=tracer)
     (line,) = said
     assert line.startswith(f"--profile: steps 3 to 5: {tmp_path / 'profile'}; open it with")
@@ -37,7 +37,7 @@ def test_what_is_not_reached_is_said(monkeypatch, tmp_path):
         ([(21, 24)], []),
     ):
         traced, said = [], []
-        with Tracer(Window(6, 10), said.append) as tracer:
+        with Tracer(ProfiledSteps(6, 10), said.append) as tracer:
             for ends in steps:
                 assert tracer.run(tmp_path, ends, lambda ends=ends: ends) == ends
                 assert tracer.run(tmp_path / "other", ends, lambda: 1) == 1

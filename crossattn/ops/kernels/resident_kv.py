@@ -26,7 +26,7 @@ from crossattn.ops.kernels.resident_kv_steps import (
     Step,
     pallas,
 )
-from crossattn.ops.masks.intervals import Intervals, intervals, reason
+from crossattn.ops.masks.intervals import Intervals, intervals, refuse_intervals
 from crossattn.shapes import Array
 
 __all__ = ["KERNEL", "ResidentKVKernel"]
@@ -74,7 +74,7 @@ class ResidentKVKernel(Kernel):
         cut = _Cut.of(call, self.queries)
         if cut.scores > MOST_SCORES or cut.bytes(call) > KEPT_BYTES:
             return f"{call.S} keys of {cut.key_heads} heads at once exceed a TPU's VMEM"
-        return reason(call.mask) or refuse_mesh()
+        return refuse_intervals(call.mask) or refuse_mesh()
 
     def fitted(self, platform: str, call: AttentionCall) -> Kernel:
         return dataclasses.replace(self, refuses=platform not in self.platforms)

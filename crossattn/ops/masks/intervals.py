@@ -17,7 +17,7 @@ from crossattn.ops.masks.matching import Media, Segments
 from crossattn.ops.masks.terms import Band, DensePairs, Lengths
 from crossattn.shapes import Array
 
-__all__ = ["Intervals", "intervals", "reason"]
+__all__ = ["Intervals", "intervals", "refuse_intervals"]
 
 
 class Intervals(NamedTuple):
@@ -33,7 +33,7 @@ class Intervals(NamedTuple):
     pairs: Array | None
 
 
-def reason(mask: Mask) -> str | None:
+def refuse_intervals(mask: Mask) -> str | None:
     """Why a mask is not intervals; None if it is."""
     for term in mask.terms:
         if isinstance(term, DensePairs) and term.seen.shape[1] != 1:
@@ -46,7 +46,7 @@ def reason(mask: Mask) -> str | None:
 
 
 def intervals(mask: Mask, B: int, T: int, S: int) -> Intervals | None:
-    """A mask that has no `reason` against it; None where it hides nothing.
+    """A mask that `refuse_intervals` does not refuse; None where it hides nothing.
 
     >>> rows, columns, _ = intervals(Mask.causal(1) & Mask.lengths(key=jnp.array([2])), 1, 3, 4)
     >>> rows.tolist(), columns.tolist()
