@@ -211,6 +211,6 @@ def _gradients(how, table, bias, x, words, weight):
     dbias = None if bias is None else by_group(d).sum(axis=(1, 2))
     d = d.astype(x.dtype)
     dx = summed_wide(d, table, ((2,), (how.axis,))).astype(x.dtype)
-    pair = (x, d) if how.axis else (d, x)
-    dtable = summed_wide(*map(by_group, pair), ((1, 2), (1, 2)), ((0,), (0,)))
+    one, other = (x, d) if how.axis else (d, x)
+    dtable = summed_wide(by_group(one), by_group(other), ((1, 2), (1, 2)), ((0,), (0,)))
     return (loss, right), dx, (dtable, dbias)
