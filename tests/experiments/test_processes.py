@@ -168,6 +168,7 @@ def metrics(out):
     return json.loads((out / METRICS).read_text())["metrics"]
 
 
+@pytest.mark.slow
 def test_lost_processes_end_the_others_and_another_mesh_goes_on(tmp_path):
     out, whole = tmp_path / "out", tmp_path / "whole"
     codes, said = together(out, 0, 14)

@@ -53,6 +53,7 @@ def test_from_repeats_a_run_exactly(trained, tmp_path, capsys):
     assert f"report: {again}/report.md" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_from_repeats_a_run_of_a_suite(tmp_path, monkeypatch):
     monkeypatch.setattr(ablate, "write_report", lambda results, out, **_: out)
     options = ["--variants", "cross-attention", "--seeds", "1", "--out"]

@@ -14,6 +14,7 @@ import pytest
 from crossattn.models.config import VisionLanguageConfig
 from crossattn.models.vision_language import VisionLanguageDecoder
 from crossattn.nn import presets
+from tests.support.families import SOME, some_quick
 
 I, B, T, P, V, F = 2, 4, 5, 7, 11, 3  # noqa: E741 - I counts images
 PROMPT = 3  # words before the first to predict
@@ -39,6 +40,7 @@ ROWS = {
     "bidirectional with boxes": {"preset": "bidirectional", **LAYOUTED},
 }
 NAMES = [*presets.names(), *ROWS]
+QUICK_ROWS = ("truth", "none", "connector", "every second", "coca, mean")
 BLIND = ("none",)
 # There is no map of single patches, or words read what is no patch as well.
 POOLED = ("none", "mean", "coca, mean")
@@ -85,7 +87,7 @@ class Case:
         return self.run(self.params if params is None else params, **self.batch | changes)
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=some_quick(NAMES, SOME | {*QUICK_ROWS}))
 def case(request, batch):
     yield request.param, Case(request.param, batch)
     jax.clear_caches()
@@ -182,12 +184,12 @@ USES = {
 }
 
 
-QUICK = ("decoder", "two streams")
+QUICK = ("decoder",)
 
 
 @pytest.mark.parametrize(
     "name",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in USES],
+    some_quick(USES, QUICK),
 )
 def test_how_it_computes_is_a_field(batch, name):
     """Dropout only where a key is given; less memory and half precision change little."""

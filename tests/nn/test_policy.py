@@ -16,10 +16,10 @@ from jax.sharding import AxisType
 from crossattn.nn import AttentionConfig, CrossAttention, presets, reading
 from crossattn.nn.config import fields_of
 from crossattn.sharding import ContextParallel, attend_sharded
+from tests.support.families import some_quick
 from tests.support.formulas import filled
 from tests.support.preset_calls import arguments, streams
 
-SLOW = pytest.mark.slow
 B, T, S, M, H = 2, 3, 6, 8, 2
 THERE = np.arange(S) < np.array([6, 4])[:, None]
 BRAIN, HALF = jnp.bfloat16, jnp.float16
@@ -62,11 +62,10 @@ def mesh():
 
 
 # With every kind of sublayer and module between them; the others take long for what they add.
-PLAIN = {*DEEP, "vilbert", "mllama", "latent_projector", "sam_two_way", "ip_adapter"}
-EACH = [name if name in PLAIN else pytest.param(name, marks=SLOW) for name in presets.names()]
+PLAIN = {"whisper", "coca_decoder", "bottleneck", "mllama", "sam_two_way", "ip_adapter"}
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", some_quick(presets.names(), PLAIN))
 def test_dropout_and_layout(name, mesh):
     rng = np.random.default_rng(0)
     x, context = (jnp.asarray(rng.normal(size=(B, n, M)), jnp.float32) for n in (T, S))

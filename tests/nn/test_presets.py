@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from crossattn.nn import presets
 from crossattn.nn.families.prefix import Prefix
+from tests.support.families import SOME, some_quick
 from tests.support.formulas import filled
 from tests.support.preset_calls import (
     always_there,
@@ -87,7 +88,7 @@ class Case:
         return jax.tree.map(np.asarray, out)
 
 
-@pytest.fixture(scope="module", params=presets.names())
+@pytest.fixture(scope="module", params=some_quick(presets.names(), SOME | {*DEEP}))
 def case(request, given):
     name, (x, context, _) = request.param, given
     module = build(name)

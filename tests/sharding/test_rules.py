@@ -17,6 +17,7 @@ from crossattn.nn import AttentionConfig, BlockConfig, ExtraKeys, Logits, low_ra
 from crossattn.nn.block import Block
 from crossattn.sharding import PRESETS, Rule, make_mesh, partition
 from crossattn.train.step import initial_state
+from tests.support.families import some_quick
 from tests.support.preset_calls import arguments
 
 SPLIT = {name: set(name.split("+")) & {"fsdp", "tensor"} for name in PRESETS}
@@ -82,7 +83,7 @@ def test_presets_on_the_decoder():
     assert specs(state, "fsdp=2,data=4", "fsdp")[block + "mlp/up/kernel"] == P(None, None, "fsdp")
 
 
-@pytest.mark.parametrize("row", [*presets.names(), "connector", "cross_every"])
+@pytest.mark.parametrize("row", [*some_quick(presets.names()), "connector", "cross_every"])
 def test_presets_know_every_module(row):
     fields = {"connector": {"connector": "qformer"}, "cross_every": {"cross_every": 3}}.get(row)
     state = shapes(row, width=32) if fields is None else shapes(**fields)

@@ -17,7 +17,7 @@ from pathlib import Path
 OWN = (
     (r"(?<=training step took ).*?(?=\. Software)", "TIME"),
     (r"\d[\d.,]* m?s\b", "TIME"),
-    (r"(?m)^(\| \S+ \| [\d,]+ \|) [\d.]+ \|$", r"\1 TIME |"),
+    (r"(?m)^(\| \S+ \| [\d,]+ \|)( [\d.e-]+ \|)+$", r"\1 TIME |"),
     (r"(?<=All runs used ).*?(?= on )", "DEVICE"),
     (r"(?m)^(- device:|python -m experiments.ablate) .*$", r"\1"),
 )

@@ -52,7 +52,7 @@ def test_every_optimizer_takes_the_loss_down(alone):
     assert alone[1][-1] < 0.97 * alone[1][0]
 
 
-@pytest.mark.parametrize("name", ["adafactor", "muon"])
+@pytest.mark.parametrize("name", ["adafactor", pytest.param("muon", marks=pytest.mark.slow)])
 def test_what_has_a_state_of_its_own_does_the_same_over_a_mesh(run, examples, name):
     run = named(run, name)
     where = Parallelism(make_mesh("data=2,fsdp=2,tensor=2"), accumulate=2)
@@ -97,6 +97,7 @@ def test_killed_and_resumed_is_bit_for_bit_the_same(run, examples, tmp_path, sam
     assert not same(whole.average, whole.params)
 
 
+@pytest.mark.slow
 def test_seeds_at_the_same_time_are_each_alone(run, examples, tmp_path):
     run = named(run, "adamw")
     words = len(examples.vocabulary)

@@ -48,7 +48,11 @@ def alone(examples, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("axes", "accumulate"),
-    [("data=8", 1), ("data=2,fsdp=2,tensor=2", 1), ("data=4,context=2", 2)],
+    [
+        pytest.param("data=8", 1, marks=pytest.mark.slow),
+        ("data=2,fsdp=2,tensor=2", 1),
+        pytest.param("data=4,context=2", 2, marks=pytest.mark.slow),
+    ],
 )
 def test_any_mesh_trains_the_same_model(alone, examples, tmp_path, axes, accumulate):
     where = parallel(axes, accumulate=accumulate)
