@@ -44,7 +44,7 @@ def found(topology, sizes, *rest):
     program = compiled(topology, sizes, *rest)
     text = program.as_text()
     return {
-        "kernels": sorted(set(re.findall(r"(?:splash_mha|resident_kv)_[a-z]+", text))),
+        "kernels": sorted(set(re.findall(r"splash_mha_[a-z]+|resident_kv_(?:for|back)ward", text))),
         "scores": sorted(set(re.findall(rf"\w+\[(?:\d+,)*(?:{T}|{T * H // K}),{S}\]", text))),
         "temporary": program.memory_analysis().temp_size_in_bytes,
         "dense": 2 * B * H * T * S,  # bytes of the scores in bfloat16
