@@ -20,7 +20,7 @@ from crossattn.shapes import Array
 __all__ = ["CALLED", "call_primitive", "library"]
 
 PRIMITIVES = {way: f"_dot_product_attention_{way}_p_wrapper" for way in ("fwd", "bwd")}
-CALLED = (*PRIMITIVES.values(), "AttentionLayout", "MaskType", "should_export_dbias")
+CALLED = (*PRIMITIVES.values(), "AttentionLayout", "MaskType")
 
 
 def call_primitive(
