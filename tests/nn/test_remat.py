@@ -34,7 +34,8 @@ def test_attention_runs_once_where_its_results_are_kept():
         text = f.trace(*given).lower(lowering_platforms=("cuda",)).as_text()
         names = re.findall(r"custom_call @__cudnn\$fmhaSoftmax(\w*)", text)
         found[remat] = names.count(""), names.count("Backward")
-    # Two attentions in the body of each loop; the text of jax 0.12 has each call twice.
+    # Two attentions in a layer. A turn of a loop is two layers (`unroll` in nn/scan.py), which jax
+    # before 0.12 writes once, as a function that is called twice.
     n = 4 if jax.__version_info__ >= (0, 12) else 2
     assert found == {None: (n, n), "all but attention": (n, n), "everything": (2 * n, n)}
 
