@@ -236,6 +236,10 @@ of its layers. `module.clone(context_width=N)` of a TwoStreams takes a context o
 `dtype`, `param_dtype`, `kernel_init`, `dropout` (with `apply(..., rngs={{"dropout": key}})`),
 `implementation` and `layout` (context parallel) reach all parts of every preset:
 `tests/nn/test_policy.py`.
+
+`remat` of a stack says what its backward pass computes again instead of keeping it: `"everything"`
+of a layer, `"all but attention"`, which keeps what attention has read and does not run its kernel
+twice, or `"all but products"`.
 """
 
 MEANING = """## What every preset does
