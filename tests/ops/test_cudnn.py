@@ -160,7 +160,7 @@ IDS = Mask.segments(*(np.zeros((1, n), np.int32) for n in (5000, 4000)))
         ({"q": (1, 5, 2, 121), "k": (1, 7, 2, 121)}, None),
         ({"q": (1, 5, 2, 249), "k": (1, 7, 2, 249)}, None),
         ({"q": (1, 5, 2, 257), "k": (1, 7, 2, 257)}, "heads of more than 256"),
-        ({"dtype": jnp.float32}, "float32: cuDNN computes in bfloat16 and float16"),
+        ({"dtype": jnp.float32}, "float32: cudnn computes in bfloat16 and float16"),
         ({"k": (1, 0, 2, 8)}, "size 0"),
         ({"cap": 1.5}, "soft-cap"),
         ({"bias": np.zeros((1, 1, 1, 1), np.float32)}, "write bias.astype(jnp.bfloat16)"),

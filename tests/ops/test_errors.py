@@ -74,7 +74,7 @@ Q, K, V = zeros(2, 5, 6, 11), zeros(2, 7, 3, 11), zeros(2, 7, 3, 13)
             (Q, K, V),
             {"implementation": "cudnn"},
             RefusalError,
-            "cudnn cannot take this call: float32: cuDNN computes in bfloat16",
+            "cudnn cannot take this call: float32: cudnn computes in bfloat16",
         ),
         ((Q, K, V), {"softcap": 0.0}, ValueError, "must be positive, got 0.0"),
         ((Q, K, V), {"scale": jnp.ones(2)}, TypeError, "scale is a Python number"),

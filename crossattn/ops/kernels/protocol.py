@@ -108,6 +108,8 @@ class Kernel:
       name: what users write.
       summary: what it is, on one line.
       platforms: for which alone it can be compiled; empty: for all.
+      dtypes: those of the arrays that it computes in; empty: all.
+      biased: whether it adds a bias to scores.
       any_size: whether it takes sizes of `jax.export.symbolic_shape`.
       undropped: why it drops no weights; None for one that does.
       autodiff: whether JAX differentiates `forward`, and there is no `backward`.
@@ -117,6 +119,8 @@ class Kernel:
     name: ClassVar[str]
     summary: ClassVar[str]
     platforms: ClassVar[tuple[str, ...]] = ()
+    dtypes: ClassVar[tuple[str, ...]] = ()
+    biased: ClassVar[bool] = True
     any_size: ClassVar[bool] = False
     undropped: ClassVar[str | None] = "it keeps no weights to drop; 'chunked' does"
     autodiff: ClassVar[bool] = False
@@ -138,6 +142,10 @@ class Kernel:
             return self.undropped
         if not self.any_size and not call.known:
             return "it wants sizes that are known, and B, T or S is symbolic"
+        if self.dtypes and call.q.dtype.name not in self.dtypes:
+            return f"{call.q.dtype}: {self.name} computes in {' and '.join(self.dtypes)}"
+        if call.bias is not None and not self.biased:
+            return f"a bias: {self.name} adds none to its scores"
         return None
 
     def assumed(self) -> str | None:

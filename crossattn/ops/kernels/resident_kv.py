@@ -62,15 +62,13 @@ class ResidentKVKernel(Kernel):
     name = "resident_kv"
     summary = "all keys in a TPU's VMEM, queries in blocks, one pass: many queries over few keys"
     platforms = ("tpu",)
+    dtypes = ("bfloat16", "float32")
+    biased = False
 
     def unsupported(self, call: AttentionCall) -> str | None:
         refusal = super().unsupported(call) or no_axis(call)
         if refusal is not None:
             return refusal
-        if call.q.dtype not in (jnp.float32, jnp.bfloat16):
-            return f"{call.q.dtype}: resident_kv computes in bfloat16 and float32"
-        if call.bias is not None:
-            return "a bias: resident_kv adds none to its scores"
         cut = _Cut.of(call, self.queries)
         if cut.scores > MOST_SCORES or cut.bytes(call) > KEPT_BYTES:
             return f"{call.S} keys of {cut.key_heads} heads at once exceed a TPU's VMEM"

@@ -58,6 +58,8 @@ class SplashKernel(Kernel):
     name = "splash"
     summary = "splash attention's Pallas kernels on TPUs"
     platforms = ("tpu",)
+    dtypes = ("bfloat16", "float32")
+    biased = False
 
     @property
     def static_mask(self) -> bool:
@@ -67,10 +69,6 @@ class SplashKernel(Kernel):
         reason = super().unsupported(call) or kernels.lacks(*CALLED) or no_axis(call)
         if reason is not None:
             return reason
-        if call.q.dtype not in (jnp.float32, jnp.bfloat16):
-            return f"{call.q.dtype}: splash computes in bfloat16 and float32"
-        if call.bias is not None:
-            return "a bias: splash adds none to its scores"
         if max(call.q.shape[3], call.v.shape[3]) > LARGEST_HEAD:
             return (
                 f"heads of more than {LARGEST_HEAD}: a block of scores and keys exceeds the memory"

@@ -34,7 +34,7 @@ class CudnnKernel(Kernel):
     >>> from crossattn import Mask
     >>> x = jnp.zeros((1, 64, 8, 64), jnp.float32)
     >>> KERNEL.unsupported(AttentionCall(x, x, x, Mask(), None, None, 0.125, None))
-    'float32: cuDNN computes in bfloat16 and float16'
+    'float32: cudnn computes in bfloat16 and float16'
     """
 
     form: str | None = None  # one of `forms.FORMS`; None: the first that fits
@@ -43,6 +43,7 @@ class CudnnKernel(Kernel):
     name = "cudnn"
     summary = "cuDNN's fused attention on NVIDIA GPUs, as jax.nn calls it"
     platforms = ("cuda",)
+    dtypes = ("bfloat16", "float16")
     undropped = "its seed is compiled in: it would drop the same at each step; 'chunked' drops anew"
 
     @property
@@ -58,8 +59,6 @@ class CudnnKernel(Kernel):
         reason = reason or library.lacks(*CALLED) or no_axis(call)
         if reason is not None:
             return reason
-        if call.q.dtype not in (jnp.bfloat16, jnp.float16):
-            return f"{call.q.dtype}: cuDNN computes in bfloat16 and float16"
         if call.softcap is not None:
             return "a soft-cap: cuDNN has none"
         return self._chosen(call)[1]
