@@ -1,0 +1,92 @@
+// Tables beside the map. Their rows stay while their texts change, so that focus stays, too.
+
+const SHOWN = 6;
+
+class Ranking {
+  // `pick(place)` is told which row the user chose.
+  constructor(table, pick) {
+    this.table = table;
+    this.pick = pick;
+    this.rows = [];
+  }
+
+  // `entries`: {place, name, value, more} in their order; `columns` name rank, name, weight, more.
+  fill(caption, columns, entries) {
+    this.table.caption.textContent = caption;
+    const heads = columns.map((name) => element("th", { scope: "col" }, name));
+    this.table.tHead.replaceChildren(element("tr", {}, ...heads));
+    while (this.rows.length < entries.length) this.addRow();
+    const most = Math.max(...entries.map((entry) => entry.value), 0);
+    this.rows.forEach((row, n) => {
+      row.line.hidden = n >= entries.length;
+      if (n < entries.length) this.fillRow(row, entries[n], most, columns.length);
+    });
+  }
+
+  addRow() {
+    const row = { button: element("button", { type: "button", class: "link" }) };
+    row.rank = element("td");
+    row.weight = element("td", { class: "bar" });
+    row.more = element("td");
+    row.line = element("tr", {}, row.rank, element("td", {}, row.button), row.weight, row.more);
+    row.button.addEventListener("click", () => this.pick(row.place));
+    this.rows.push(row);
+    this.table.tBodies[0].append(row.line);
+  }
+
+  fillRow(row, entry, most, columns) {
+    row.place = entry.place;
+    row.rank.textContent = entry.rank;
+    row.button.textContent = entry.name;
+    row.weight.textContent = number(entry.value);
+    row.weight.style.setProperty("--share", most ? entry.value / most : 0);
+    row.more.textContent = entry.more ?? "";
+    row.more.hidden = columns < 4;
+  }
+}
+
+// The keys that a word looks at most.
+function fillTop(ranking, example, word, values) {
+  const region = example.regions[word];
+  const entries = (values ? ranked(values, SHOWN) : []).map((key) => ({
+    place: key,
+    rank: rankOf(values, key),
+    name: keyName(example, key),
+    value: values[key],
+    more: region ? `${Math.round(100 * shareInside(example, word, key))} %` : null,
+  }));
+  const columns = ["", { grid: "patch", sound: "frame", tokens: "key" }[example.kind], "weight"];
+  const title = `Where ${quoted(example.words[word])} looks`;
+  ranking.fill(title, region ? [...columns, "in the region"] : columns, entries);
+}
+
+// The words that look at a key most.
+function fillLookers(ranking, example, key, lookers) {
+  const entries = (lookers ? ranked(lookers, SHOWN) : []).map((word) => ({
+    place: word,
+    rank: rankOf(lookers, word),
+    name: example.words[word],
+    value: lookers[word],
+  }));
+  const thing = { grid: "a patch", sound: "a frame", tokens: "a key" }[example.kind];
+  const title = lookers ? `Who looks at ${keyName(example, key)}` : `Choose ${thing}: which words look there`;
+  ranking.fill(title, lookers ? ["", "word", "weight"] : [], entries);
+}
+
+// Knock-outs: rows are buttons that cover what was hidden. `pick(number)`.
+function buildAnswers(table, example, pick) {
+  table.hidden = !example.answers.length;
+  table.caption.textContent = "What the model answers while keys are hidden";
+  const heads = ["hidden", "answer", "probability"].map((name) => element("th", { scope: "col" }, name));
+  table.tHead.replaceChildren(element("tr", {}, ...heads));
+  const lines = example.answers.map((answer, n) => {
+    const button = element("button", { type: "button", class: "link", "aria-pressed": "false" }, answer.hidden);
+    button.addEventListener("click", () => pick(n));
+    const changed = answer.word !== example.answers[0].word;
+    const weight = element("td", { class: "bar" }, number(answer.probability));
+    weight.style.setProperty("--share", answer.probability);
+    const word = element("td", { dir: "auto", class: changed ? "changed" : "" }, answer.word);
+    return element("tr", {}, element("td", {}, button), word, weight);
+  });
+  table.tBodies[0].replaceChildren(...lines);
+}
