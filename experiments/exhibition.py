@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from crossattn.data.regions import over_cells
+from crossattn.data.words import without_marks
 from crossattn.report.figures.gallery import Gallery
 from crossattn.train import exhibits
 from crossattn.train.folder import Folder
@@ -47,34 +49,10 @@ def build_gallery(source: Dataset, maps: Path, *, of: str = "one run") -> Galler
         weights=over_cells(_padded(shown), examples.grid, source.window),
         grid=(examples.grid[0] + source.window - 1, examples.grid[1] + source.window - 1),
         outlines=_padded(outlines),
-        captions=[_plain(chosen.words(row)) for row in range(len(rows))],
+        captions=[without_marks(chosen.words(row)) for row in range(len(rows))],
         readings=readings,
         of=of,
     )
-
-
-def over_cells(weights: np.ndarray, grid: tuple[int, int], window: int) -> np.ndarray:
-    """Attention (..., P) over overlapping windows as attention over the cells that they see.
-
-    Each window's weight is shared evenly by its `window` x `window` cells.
-
-    Example:
-      >>> over_cells(np.array([1.0, 0.0]), (1, 2), 2).reshape(2, 3)
-      array([[0.25, 0.25, 0.  ],
-             [0.25, 0.25, 0.  ]])
-    """
-    rows, columns = grid
-    square = weights.reshape(*weights.shape[:-1], rows, columns) / window**2
-    cells = np.zeros((*weights.shape[:-1], rows + window - 1, columns + window - 1))
-    for i in range(window):
-        for j in range(window):
-            cells[..., i : i + rows, j : j + columns] += square
-    return cells.reshape(*weights.shape[:-1], -1)
-
-
-def _plain(text: str) -> str:
-    """A text without its marks of beginning and end."""
-    return " ".join(word for word in text.split() if not word.startswith("<"))
 
 
 def _padded(parts: list[np.ndarray]) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 
 from crossattn.shapes import Bool, Float
 
-__all__ = ["grid_side", "window_coverage"]
+__all__ = ["grid_side", "over_cells", "window_coverage"]
 
 
 def window_coverage(
@@ -45,3 +45,22 @@ def grid_side(side: int, cell: int, window: int) -> int:
             f"of {cell} pixels a side"
         )
     return side // cell - window + 1
+
+
+def over_cells(weights: np.ndarray, grid: tuple[int, int], window: int) -> np.ndarray:
+    """Attention (..., P) over overlapping windows as attention over the cells that they see.
+
+    Each window's weight is shared evenly by its `window` x `window` cells.
+
+    Example:
+        >>> over_cells(np.array([1.0, 0.0]), (1, 2), 2).reshape(2, 3)
+        array([[0.25, 0.25, 0.  ],
+               [0.25, 0.25, 0.  ]])
+    """
+    rows, columns = grid
+    square = weights.reshape(*weights.shape[:-1], rows, columns) / window**2
+    cells = np.zeros((*weights.shape[:-1], rows + window - 1, columns + window - 1))
+    for i in range(window):
+        for j in range(window):
+            cells[..., i : i + rows, j : j + columns] += square
+    return cells.reshape(*weights.shape[:-1], -1)

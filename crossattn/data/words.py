@@ -4,7 +4,7 @@ import functools
 import re
 import unicodedata
 
-__all__ = ["spelling", "split_words"]
+__all__ = ["spelling", "split_words", "without_marks"]
 
 # What a character is in a text: w of a word, m a mark upon another, z joins signs to one (emoji),
 # f another invisible one that may stand inside a word, s a sign, and space.
@@ -45,6 +45,16 @@ def spelling(text: str) -> str:
         'light blue'
     """
     return " ".join(_composed(text).split())
+
+
+def without_marks(text: str) -> str:
+    """A text without its marks of beginning and end.
+
+    Example:
+        >>> without_marks("<bos> a red ring <eos>")
+        'a red ring'
+    """
+    return " ".join(word for word in text.split() if not word.startswith("<"))
 
 
 def _composed(text: str) -> str:

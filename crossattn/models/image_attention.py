@@ -37,6 +37,10 @@ class ImageAttention:
         weights, mass = self._weights()
         return weights if mass is None else weights / jnp.where(mass == 0, 1, mass)[..., None]
 
+    def shares(self) -> Float[Array, "B H T P"]:
+        """Shares of all the weight that fall on each patch: a row sums to `mass`."""
+        return self._weights()[0]
+
     def mass(self) -> Float[Array, "B H T"]:
         """The share of the weight that falls on patches."""
         weights, mass = self._weights()

@@ -133,13 +133,23 @@ class Evaluator:
         return tree_bytes(batch) + visible.size * (1 + 4 * batch.tokens.shape[1])
 
     def write(self, params: Any, examples: Examples) -> np.ndarray:
-        """Greedy texts (E, T): the words to predict are written by the model itself."""
-        tokens = np.where(examples.target, 0, examples.tokens)
-        for position in np.flatnonzero(examples.target.any(axis=0)):
-            draft = dataclasses.replace(examples, tokens=tokens)
-            said = self.predict(params, draft, attention=False).words[:, position]
-            tokens[:, position] = np.where(examples.target[:, position], said, tokens[:, position])
-        return tokens
+        """Greedy texts (E, T), see `write_greedily`."""
+        said = lambda draft: self.predict(params, draft, attention=False).words
+        return write_greedily(said, examples)
+
+
+def write_greedily(said: Callable[[Examples], np.ndarray], examples: Examples) -> np.ndarray:
+    """Greedy texts (E, T): the words to predict are written by the model itself.
+
+    Args:
+      said: the most likely words (E, T) of drafts, each given the words before it.
+      examples: with the words that are given.
+    """
+    tokens = np.where(examples.target, 0, examples.tokens)
+    for position in np.flatnonzero(examples.target.any(axis=0)):
+        words = said(dataclasses.replace(examples, tokens=tokens))[:, position]
+        tokens[:, position] = np.where(examples.target[:, position], words, tokens[:, position])
+    return tokens
 
 
 def knockouts(

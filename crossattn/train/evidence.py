@@ -53,7 +53,7 @@ def measure_model(
     evidence = Evidence()
     looks: dict[str, Look] = {}
     asked = [Asked(part, attention=name in ("validation", main)) for name, part in splits.items()]
-    hidden = _hidden_words(splits[main], evaluator.layers if by_layer else 0)
+    hidden = hidden_words(splits[main], evaluator.layers if by_layer else 0)
     asked += [Asked(hidden.examples, seen) for seen in hidden.visible.values()] if hidden else []
     every = evaluator.predict_all(params, asked)
     for (name, examples), said in zip(splits.items(), every, strict=False):
@@ -166,17 +166,19 @@ def _read_attention(
         evidence.read(name, maps[place][evidence.layer])
 
 
-class _HiddenWords(NamedTuple):
+class HiddenWords(NamedTuple):
     """Words of E rows that are predicted without their region, and without as much elsewhere.
 
     Attributes:
       examples: the rows.
+      rows: (E,) their places in the split.
       words: (E,) place of the word of each.
       levels: (E,) chance of predicting it.
       visible: what stays visible, by condition.
     """
 
     examples: Examples
+    rows: np.ndarray
     words: np.ndarray
     levels: np.ndarray
     visible: dict[str, np.ndarray]
@@ -188,7 +190,7 @@ class _HiddenWords(NamedTuple):
         return Knockouts(right.astype(float), self.levels)
 
 
-def _hidden_words(examples: Examples, layers: int) -> _HiddenWords | None:
+def hidden_words(examples: Examples, layers: int = 0) -> HiddenWords | None:
     """Colour and shape words, or None where there are none; the first `layers` also one by one."""
     rows, words, levels = _hidden(examples)
     truth = examples.regions(rows)[np.arange(len(rows)), words] > 0
@@ -202,7 +204,8 @@ def _hidden_words(examples: Examples, layers: int) -> _HiddenWords | None:
         own = np.ones((layers, *truth.shape), bool)
         own[layer] = visible[name]
         visible[f"{name}/layer{layer}"] = own
-    return _HiddenWords(examples.rows(rows[fair]), words[fair], levels[fair], visible)
+    rows = rows[fair]
+    return HiddenWords(examples.rows(rows), rows, words[fair], levels[fair], visible)
 
 
 def _hidden(examples: Examples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -47,3 +47,13 @@ def exhibit_attention(
     if look is None:
         raise ValueError("this variant does not attend to patches")
     return look.attention[layer]
+
+
+def example_rows(examples: Examples, count: int) -> np.ndarray:
+    """So many rows, all kinds of text in turn, at random from a fixed seed."""
+    random = np.random.default_rng(SEED)
+    turn = np.empty(len(examples), int)
+    for kind in np.unique(examples.kind):
+        own = random.permutation(np.flatnonzero(examples.kind == kind))
+        turn[own] = np.arange(len(own))
+    return np.lexsort((examples.kind, turn))[:count]

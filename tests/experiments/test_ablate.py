@@ -397,7 +397,7 @@ def test_evaluate_passes_over_a_damaged_checkpoint(finished, measured, tmp_path,
     before = sorted(path for path in suite.rglob("*") if "evaluation" not in path.parts)
     evaluate.main([str(suite), "--variant", "blind", "--seed", "0", "--on", "pairs"])
     shown = capsys.readouterr()
-    assert "checkpoints/23 is damaged: measuring that of step 20 instead" in shown.err
+    assert "checkpoints/23 is damaged: taking that of step 20 instead" in shown.err
     content = json.loads((run / "evaluation" / "pairs" / "metrics.json").read_text())
     assert (content["step"], content["split"], content["variant"]) == (20, "pairs", "blind")
     # The run itself is as it was.

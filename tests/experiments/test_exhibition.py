@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from crossattn.data.regions import over_cells
 from crossattn.train import exhibits
 from crossattn.train.folder import Folder
 from crossattn.train.run import Data, Model, Run
 from crossattn.train.source import load_dataset
-from experiments.exhibition import build_gallery, gallery_of, over_cells
+from experiments.exhibition import build_gallery, gallery_of
 
 SCENES = Run(data=Data(images=100, evaluation_images=100))
 EASY = Run(

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from crossattn.train import ablation
@@ -99,6 +100,13 @@ def test_evaluate_reads_the_run(trained, tmp_path):
     evaluate.main([str(trained), "--out", str(tmp_path)])
     found, wanted = metrics(tmp_path)["metrics"], metrics(trained)["metrics"]
     assert {name: found[name] for name in wanted} == wanted
+
+
+def test_what_the_encoder_sees_is_written(trained, tmp_path, capsys):
+    evaluate.main([str(trained), "--features", str(tmp_path)])
+    assert f"features: {tmp_path}" in capsys.readouterr().out
+    assert np.load(tmp_path / "train.npy").shape == (100, 64, 8)
+    assert (tmp_path / "iid.npy").exists()
 
 
 @pytest.mark.parametrize(
