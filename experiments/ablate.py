@@ -32,7 +32,7 @@ from crossattn.launch.launcher import (
     describe_jobs,
     launch_suite,
 )
-from crossattn.launch.options import Launch
+from crossattn.launch.options import Launch, LogOptions
 from crossattn.launch.results import asked, left_out, write_results
 from crossattn.plan import dry_run
 from crossattn.report.document import write_report
@@ -77,6 +77,10 @@ class Options:
     """Where the runs happen."""
     devices: Annotated[Devices, tyro.conf.arg(name="")]
     """How they lie over the devices."""
+    logs: Annotated[LogOptions, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=LogOptions
+    )
+    """Who hears of their steps."""
     variants: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="(default: all)")
     ] = ()
@@ -210,7 +214,8 @@ def work(
     if is_writer() and (done := len(suite.variants) * options.seeds - runs):
         print(f"{done} runs are finished, {runs} to go", file=sys.stderr)
     if options.launch.elsewhere:
-        return launch_suite(suite, folder, options.seeds, options.launch, COMMAND)
+        jobs = (suite, folder, options.seeds, options.launch, COMMAND)
+        return launch_suite(*jobs, options.logs.loggers)
 
     due = 0.0
 
@@ -223,7 +228,8 @@ def work(
         done, wanted = len(results["runs"]), len(suite.variants) * options.seeds
         notify(f"{done} of {wanted} runs are finished, report so far: {printable(path)}")
 
-    return train_all(COMMAND, suite, todo, source, folder, parallel, options.devices, renew)
+    given = (suite, todo, source, folder, parallel, options.devices)
+    return train_all(COMMAND, *given, renew, options.logs.loggers)
 
 
 def report(

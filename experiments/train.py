@@ -16,6 +16,7 @@ import tyro
 
 from crossattn.launch.devices import Devices, hold_folder
 from crossattn.launch.interrupts import graceful_interrupt
+from crossattn.launch.options import LogOptions
 from crossattn.train import record
 from crossattn.train.multihost import broadcast, is_writer
 from crossattn.train.primary import check_source, measurable
@@ -50,6 +51,10 @@ class Options:
     """What is trained."""
     devices: Annotated[Devices, tyro.conf.arg(name="")]
     """How it lies over the devices."""
+    logs: Annotated[LogOptions, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=LogOptions
+    )
+    """Who hears of its steps."""
     seed: int = 0
     """Decides initial values and the order of the data."""
     source: Annotated[Path | None, tyro.conf.arg(name="from"), takes("RUN.JSON", "none")] = None
@@ -86,7 +91,8 @@ def main(arguments: list[str]) -> None:
                 folder.claim(suite)
             done = broadcast([folder.finished(VARIANT, options.seed)])[0]
             todo = [] if done else [(VARIANT, [options.seed])]
-            train_all(COMMAND, suite, todo, source, folder, parallel, options.devices)
+            given = (suite, todo, source, folder, parallel, options.devices)
+            train_all(COMMAND, *given, loggers=options.logs.loggers)
             if is_writer():
                 _report(folder, suite, source)
 
@@ -101,7 +107,7 @@ def configure(arguments: list[str]) -> Options:
             of = read_record(_folder_of(Path(path)))
         except RecordError as error:
             fail(COMMAND, f"--from: {error}")
-        default = Options(of.run, Devices(), of.seed)
+        default = Options(of.run, Devices(), seed=of.seed)
     return parse_run(COMMAND, default, arguments)[0]
 
 

@@ -29,6 +29,7 @@ from crossattn.train.folder import Folder, FolderError
 from crossattn.train.freezing import FrozenError
 from crossattn.train.loop import NonFiniteLossError
 from crossattn.train.multihost import is_writer
+from crossattn.train.open_loggers import Logger
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.primary import check_source
 from crossattn.train.record import RecordError
@@ -124,6 +125,7 @@ def train_all(
     parallel: Parallelism,
     devices: Devices,
     finished: Callable[[Callable[[str], None]], None] = lambda notify: None,
+    loggers: Sequence[Logger] = (),
 ) -> str:
     """Train and measure variants with their seeds, under a bar; returns what it ran on.
 
@@ -143,7 +145,7 @@ def train_all(
         tracer = Tracer(devices.window(suite), notify)
 
         def train(variant: str, seeds: list[int], check: Callable[[], None]) -> None:
-            listener = Listener(Bar(bar, check), notify, tracer)
+            listener = Listener(Bar(bar, check), notify, tracer, loggers)
             ablation.run_variant(
                 suite,
                 variant,

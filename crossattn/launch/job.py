@@ -3,6 +3,7 @@
 import dataclasses
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from crossattn.train.ablation import Listener
 from crossattn.train.checkpoint import CheckpointError
 from crossattn.train.folder import Folder
 from crossattn.train.loop import NonFiniteLossError
+from crossattn.train.open_loggers import Logger
 from crossattn.train.source import load_dataset
 from crossattn.train.suite import Suite
 
@@ -34,12 +36,14 @@ class Job:
       ticket: which of its runs.
       folder: of the suite's results, absolute, seen by launcher and job.
       cache: folder of compiled programs.
+      loggers: who gets the records of its runs.
     """
 
     suite: Suite
     ticket: Ticket
     folder: Path
     cache: str
+    loggers: Sequence[Logger] = ()
 
     def __call__(self) -> None:
         """Do what is not finished, from the newest checkpoint on."""
@@ -86,7 +90,7 @@ class Job:
         if suite.sweep and (self.folder / "sweep" / variant / "chosen.json").exists():
             done += len(suite.learning_rates)
         report.earlier = done * suite.run(variant).steps
-        listener = Listener(report.progress, report.notify)
+        listener = Listener(report.progress, report.notify, loggers=self.loggers)
         source = load_dataset(suite.base)
         ablation.run_variant(suite, variant, left, source, folder, listener=listener)
 

@@ -9,6 +9,7 @@ import jax
 from tqdm import tqdm
 
 from crossattn.train.folder import Folder, pending
+from crossattn.train.open_loggers import Logger
 from crossattn.train.suite import Suite
 
 from .job import Job
@@ -102,7 +103,14 @@ def describe_jobs(suite: Suite, folder: Folder, seeds: int, launch: Launch) -> s
     return f"As {jobs} jobs of at most {launch.minutes} minutes, with {launch.cpus} cores each.\n"
 
 
-def launch_suite(suite: Suite, folder: Folder, seeds: int, launch: Launch, command: str) -> str:
+def launch_suite(
+    suite: Suite,
+    folder: Folder,
+    seeds: int,
+    launch: Launch,
+    command: str,
+    loggers: Sequence[Logger] = (),
+) -> str:
     """Run what is not finished as jobs, under one progress bar; returns what they ran on.
 
     Raises:
@@ -120,7 +128,7 @@ def launch_suite(suite: Suite, folder: Folder, seeds: int, launch: Launch, comma
 
         if there:
             notify(f"attached to {_named(there)}")
-        watch = Watch(suite, folder, queue, notify)
+        watch = Watch(suite, folder, queue, notify, loggers)
         watch.take(there, todo)
         try:
             while watch.look():
@@ -158,18 +166,20 @@ class Tracked:
     submissions: int = 1
 
 
+@dataclasses.dataclass
 class Watch:
     """The jobs of a launcher: those to submit, under way, done, and failed for good."""
 
-    def __init__(
-        self, suite: Suite, folder: Folder, queue: Queue, notify: Callable[[str], None]
-    ) -> None:
-        self.suite, self.folder, self.queue, self.notify = suite, folder, queue, notify
-        self.todo: list[Tracked] = []
-        self.under_way: list[Tracked] = []
-        self.done: list[Ticket] = []
-        self.failed: dict[Ticket, str] = {}
-        self.requeued = 0
+    suite: Suite
+    folder: Folder
+    queue: Queue
+    notify: Callable[[str], None]
+    loggers: Sequence[Logger] = ()
+    todo: list[Tracked] = dataclasses.field(default_factory=list)
+    under_way: list[Tracked] = dataclasses.field(default_factory=list)
+    done: list[Ticket] = dataclasses.field(default_factory=list)
+    failed: dict[Ticket, str] = dataclasses.field(default_factory=dict)
+    requeued: int = 0
 
     def take(self, there: Sequence[Ticket], todo: Sequence[Ticket]) -> None:
         """Watch the jobs that are there, and submit the others."""
@@ -209,9 +219,8 @@ class Watch:
         ticket.where(self.folder).mkdir(parents=True, exist_ok=True)
         cache = str(jax.config.jax_compilation_cache_dir)  # type: ignore[attr-defined]
         path = self.folder.path.absolute()
-        ticket = dataclasses.replace(
-            ticket, id=self.queue.submit(Job(self.suite, ticket, path, cache))
-        )
+        job = Job(self.suite, ticket, path, cache, self.loggers)
+        ticket = dataclasses.replace(ticket, id=self.queue.submit(job))
         ticket.write(self.folder)
         self.under_way.append(Tracked(ticket, submissions=one.submissions + 1))
 

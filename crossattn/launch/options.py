@@ -1,4 +1,4 @@
-"""How a suite is spread over jobs: the options, and what they need of the machine."""
+"""Options: how a suite is spread over jobs and what that needs, and who hears of its runs."""
 
 import dataclasses
 import re
@@ -8,9 +8,36 @@ from typing import Annotated, Literal
 
 import tyro
 
+from crossattn.train.loggers import Logger, LoggerName, loggers_named
+
 
 class LaunchError(RuntimeError):
     """Jobs cannot be submitted, or ended without a result."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LogOptions:
+    """Who hears of the steps of runs; `log.jsonl` in the folder of each has them anyway."""
+
+    log_to: Annotated[
+        tuple[LoggerName, ...],
+        tyro.conf.arg(
+            metavar="wandb|tensorboard|trackio ...", help_behavior_hint="(default: none)"
+        ),
+    ] = ()
+    """Send what is logged there as well: each an extra, as pip install 'crossattn[wandb]'. Weights
+    & Biases stays offline unless WANDB_MODE=online."""
+
+    def __post_init__(self):
+        try:
+            _ = self.loggers
+        except ModuleNotFoundError as error:
+            raise ValueError(f"--log-to: {error}") from None
+
+    @property
+    def loggers(self) -> tuple[Logger, ...]:
+        """One for each service."""
+        return loggers_named(self.log_to)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Run every (variant, seed) of a suite that is not finished yet, and read back what is."""
 
+import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crossattn.files import SEAL, damage
@@ -12,6 +13,7 @@ from crossattn.train.folder import Folder
 from crossattn.train.grouping import AUTO, Grouping
 from crossattn.train.loop import NonFiniteLossError, Seat, TrainPrograms, fit, fit_seeds
 from crossattn.train.multihost import barrier, broadcast, is_writer
+from crossattn.train.open_loggers import Logger, open_loggers
 from crossattn.train.outcome import measure_run, seal_files, write_json
 from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
 from crossattn.train.record import UNGROUPED, RunRecord, library_versions, write_record
@@ -34,11 +36,13 @@ class Listener:
       progress: called after each step with the run's label, the step and its metrics.
       notify: called with what a user should know.
       tracer: what traces some steps.
+      loggers: who gets the records of every run, those of a sweep of learning rates aside.
     """
 
     progress: Callable[[str, int, dict[str, float]], None] = lambda label, step, metrics: None
     notify: Callable[[str], None] = lambda message: None
     tracer: Tracer = NOT_TRACED
+    loggers: Sequence[Logger] = ()
 
 
 def run_order(suite: Suite) -> list[str]:
@@ -94,23 +98,28 @@ def _run_group(
     grouping = dict(UNGROUPED)
     if programs.chunks is not None:
         grouping = {"seeds": len(group), "steps": programs.chunks.length}
-    for seed in group:
-        where = folder.run(variant, seed)
-        folder.check_there()
-        if any((where / name).exists() for name in ("metrics.json", SEAL)):
-            listener.notify(f"{where}: {damage(where, MEASURED)}: measuring it again")
-        record = RunRecord(suite.name, variant, seed, run, library_versions(), grouping)
-        _write_record(where, record)
-        batches = batches_of(run, source.train, seed, programs.parallel.share())
-        progress = functools.partial(tell, seed)
-        seats.append(Seat(batches, where, progress, run.optimizer.learning_rate))
-    states = fit_seeds(programs, seats, notify=listener.notify, tracer=listener.tracer)
-    for seed, seat, state in zip(group, seats, states, strict=True):
-        tell(seed, run.steps, {}, "evaluating")
-        meter = programs.meter(seat)
-        work = {"step_flops": meter.flops, "peak_flops": meter.peak}
-        who = {"variant": variant, "seed": seed, "work": work}
-        measure_run(suite.primary, run, evaluator, state, source, seat.folder, who)
+    with contextlib.ExitStack() as stack:
+        for seed in group:
+            where = folder.run(variant, seed)
+            folder.check_there()
+            if any((where / name).exists() for name in ("metrics.json", SEAL)):
+                listener.notify(f"{where}: {damage(where, MEASURED)}: measuring it again")
+            record = RunRecord(suite.name, variant, seed, run, library_versions(), grouping)
+            _write_record(where, record)
+            batches = batches_of(run, source.train, seed, programs.parallel.share())
+            progress = functools.partial(tell, seed)
+            loggers = open_loggers(listener.loggers, record, where, listener.notify)
+            stack.enter_context(loggers)
+            rate = run.optimizer.learning_rate
+            seats.append(Seat(batches, where, progress, rate, loggers))
+        states = fit_seeds(programs, seats, notify=listener.notify, tracer=listener.tracer)
+        for seed, seat, state in zip(group, seats, states, strict=True):
+            tell(seed, run.steps, {}, "evaluating")
+            meter = programs.meter(seat)
+            work = {"step_flops": meter.flops, "peak_flops": meter.peak}
+            who = {"variant": variant, "seed": seed, "work": work}
+            where, loggers = seat.folder, seat.loggers
+            measure_run(suite.primary, run, evaluator, state, source, where, who, loggers)
 
 
 class _Told:

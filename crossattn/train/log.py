@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from crossattn.files import contents, write_atomically
 from crossattn.train.multihost import is_writer
+from crossattn.train.open_loggers import NO_LOGGERS, OpenLoggers
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -54,16 +55,20 @@ class Log:
     On resuming at a step, what was logged beyond it is removed: each step stands there once. Of
     several processes one writes.
 
+    Loggers are handed every record as well, but no step that stood there before: a run that goes on
+    makes the same steps again.
+
     Attributes:
       damaged: how many lines could not be read, and are left out from now on.
     """
 
-    def __init__(self, path: Path, *, resume_at: int = 0):
-        self.path, self.damaged = path, 0
+    def __init__(self, path: Path, *, resume_at: int = 0, loggers: OpenLoggers = NO_LOGGERS):
+        self.path, self.damaged, self.loggers = path, 0, loggers
         self.file: TextIO | None = None
         if not is_writer():
             return
         lines, self.damaged = _read(path)
+        self.logged = max((line["step"] for line in lines), default=0)
         kept = [line for line in lines if line["step"] <= resume_at]
         write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = path.open("a", buffering=1)
@@ -86,6 +91,8 @@ class Log:
         self.check()
         record = {"step": step, **values, "time": round(time.time(), 3)}
         self.file.write(json.dumps(record) + "\n")
+        if "event" in values or step > self.logged:
+            self.loggers.log(record)
 
     def check(self) -> None:
         """Make sure that the file is still where it was opened.

@@ -18,6 +18,7 @@ from crossattn.train.evidence import measure_model
 from crossattn.train.folder import Folder
 from crossattn.train.log import Log, curve, read_lines
 from crossattn.train.multihost import is_writer
+from crossattn.train.open_loggers import NO_LOGGERS, OpenLoggers
 from crossattn.train.record import UNGROUPED, library_versions, processor
 from crossattn.train.run import Run
 from crossattn.train.source import Dataset
@@ -35,6 +36,7 @@ def measure_run(
     source: Dataset,
     where: Path,
     who: dict[str, Any],
+    loggers: OpenLoggers = NO_LOGGERS,
 ) -> None:
     """Measure a trained run and write what is found: metrics.json, items.npz, maps.npz."""
     begun = time.monotonic()
@@ -68,6 +70,7 @@ def measure_run(
     }
     write_json(where / "metrics.json", record)
     seal_files(where, *MEASURED, *["maps.npz"] * evaluator.patches_seen)
+    loggers.log({"step": run.steps, "event": "measured", **evidence.metrics, "time": time.time()})
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from crossattn.data.batches import Batch, Batches
 from crossattn.train.checkpoint import CheckpointError, Checkpoints
 from crossattn.train.log import Log
+from crossattn.train.open_loggers import NO_LOGGERS, OpenLoggers
 from crossattn.train.restored import WITHOUT_DIGEST, Metrics
 from crossattn.train.run import Run
 from crossattn.train.step import State, all_finite
@@ -31,6 +32,7 @@ class Seat:
     folder: Path
     progress: Callable[[int, dict[str, float]], None] = lambda step, metrics: None
     learning_rate: float | None = None
+    loggers: OpenLoggers = NO_LOGGERS
 
 
 class Seated:
@@ -94,7 +96,8 @@ class Seated:
             if not found.checked:
                 notify(f"{folder}: {WITHOUT_DIGEST.format(step=self.step)}")
             state = found.state
-        self.log = log = self.open.enter_context(Log(folder / "log.jsonl", resume_at=self.step))
+        log = Log(folder / "log.jsonl", resume_at=self.step, loggers=self.seat.loggers)
+        self.log = self.open.enter_context(log)
         if log.damaged:
             notify(f"{folder / 'log.jsonl'} is damaged: {log.damaged} of its lines are lost")
             log.write(self.step, event="damaged-log", lines=log.damaged)
