@@ -94,9 +94,9 @@ def content(out: Path) -> dict[str, object]:
         if path.name == "log.jsonl":
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             curve = [line for line in lines if "event" not in line]
-            said[name] = json.dumps(
-                [line | dict.fromkeys(("time", "teraflops", "mfu")) for line in curve]
-            )
+            blank = dict.fromkeys(("time", "teraflops", "mfu"))
+            # The first line after a resumption has no rate: order of fields says nothing.
+            said[name] = json.dumps([line | blank for line in curve], sort_keys=True)
     report = (out / "report.md").read_text()
     for pattern, placeholder in same.OWN:
         report = re.sub(pattern, placeholder, report)
