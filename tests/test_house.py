@@ -36,7 +36,8 @@ def test_wheel_installs_and_imports_in_a_clean_environment(tmp_path):
     (site / "dependencies.pth").write_text(str(Path(_site_packages())) + "\n")
     script = (
         "import crossattn, crossattn.nn, crossattn.models.vision_language, crossattn.train.loop,"
-        " crossattn.report.document; print(crossattn.__file__)"
+        " crossattn.report.document, crossattn.viewer; print(crossattn.__file__);"
+        " crossattn.viewer.explore(None, ['a'], [[1.0]])"
     )
     clean = subprocess.run(
         [tmp_path / "clean" / "bin" / "python", "-c", script],

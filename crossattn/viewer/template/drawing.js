@@ -43,6 +43,10 @@ function number(value) {
   return value === 0 || value >= 0.001 ? value.toFixed(3) : value.toPrecision(2);
 }
 
+function percent(share) {
+  return `${Math.round(100 * share)} %`;
+}
+
 function quoted(word) {
   return `“${word}”`;
 }

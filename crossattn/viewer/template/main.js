@@ -55,7 +55,7 @@ class App {
       panel.paint(this.same ? shared : peaks[n]);
       panel.root.classList.toggle("active", n === this.active && this.panels.length > 1);
     });
-    for (const button of document.getElementById("reading").children) {
+    for (const button of document.querySelectorAll("#reading button")) {
       button.setAttribute("aria-pressed", button.dataset.reading === this.reading);
     }
     document.getElementById("play").textContent = this.until === null ? "▶ Write again" : "■ Stop";
@@ -196,7 +196,7 @@ function listen(app) {
   on("split", "click", () => app.split());
   on("play", "click", () => app.play());
   on("help-open", "click", () => document.getElementById("help").showModal());
-  for (const button of document.getElementById("reading").children) {
+  for (const button of document.querySelectorAll("#reading button")) {
     button.addEventListener("click", () => app.read(button.dataset.reading));
   }
   const set = (changes) => {

@@ -45,8 +45,9 @@ class Panel {
     const [L, H] = example.shape;
     this.answer = null;
     this.hover = { word: null, key: null };
+    this.root.dataset.kind = example.kind;
     parts.caption.textContent = example.caption;
-    parts.caption.hidden = !example.caption;
+    parts.caption.hidden = !example.caption || example.caption === example.words.join(" ");
     parts.words.replaceChildren(...example.words.map((word, place) => this.chip(word, place)));
     parts["key-note"].textContent = this.note();
     this.options("run", this.app.data.runs.map((run) => run.name), null);
@@ -154,7 +155,8 @@ class Panel {
   insideText(values) {
     if (!values || !this.example.regions[this.word]) return "";
     const { mass, size } = massInside(this.example, this.word, values);
-    return `${mass.toFixed(2)} of the weight lies in the true region, which is ${size.toFixed(2)} of all.`;
+    const all = { grid: "the picture", sound: "the sound", tokens: "all keys" }[this.example.kind];
+    return `${percent(mass)} of the weight lies in the true region, which is ${percent(size)} of ${all}.`;
   }
 
   // What the map shows, in a sentence; also for those who hear the page.
@@ -165,7 +167,7 @@ class Panel {
     const place = key ?? ranked(values, 1)[0];
     const told = `weight ${number(values[place])}, rank ${rankOf(values, place)} of ${values.length}`;
     const share = example.regions[word] ? shareInside(example, word, place) : 0;
-    const inside = share ? `, ${Math.round(100 * share)} % in the true region` : "";
+    const inside = share ? `, ${percent(share)} of it in the true region` : "";
     return `${name} at ${keyName(example, place)}: ${told}${inside}.`;
   }
 }

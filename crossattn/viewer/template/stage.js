@@ -101,11 +101,11 @@ class Stage {
     this.cursor.hidden = key === null;
     if (key === null) return;
     const [rows, columns] = this.example.grid;
-    const percent = (part, of) => `${(100 * part) / of}%`;
-    this.cursor.style.left = percent(key % columns, columns);
-    this.cursor.style.top = percent(Math.floor(key / columns), rows);
-    this.cursor.style.width = percent(1, columns);
-    this.cursor.style.height = percent(1, rows);
+    const length = (part, of) => `${(100 * part) / of}%`;
+    this.cursor.style.left = length(key % columns, columns);
+    this.cursor.style.top = length(Math.floor(key / columns), rows);
+    this.cursor.style.width = length(1, columns);
+    this.cursor.style.height = length(1, rows);
   }
 
   keyAt(event) {

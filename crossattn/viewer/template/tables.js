@@ -53,7 +53,7 @@ function fillTop(ranking, example, word, values) {
     rank: rankOf(values, key),
     name: keyName(example, key),
     value: values[key],
-    more: region ? `${Math.round(100 * shareInside(example, word, key))} %` : null,
+    more: region ? percent(shareInside(example, word, key)) : null,
   }));
   const columns = ["", { grid: "patch", sound: "frame", tokens: "key" }[example.kind], "weight"];
   const title = `Where ${quoted(example.words[word])} looks`;
@@ -69,14 +69,16 @@ function fillLookers(ranking, example, key, lookers) {
     value: lookers[word],
   }));
   const thing = { grid: "a patch", sound: "a frame", tokens: "a key" }[example.kind];
-  const title = lookers ? `Who looks at ${keyName(example, key)}` : `Choose ${thing}: which words look there`;
+  const title = lookers ? `Who looks at ${keyName(example, key)}` : `Click ${thing} to see which words look there`;
+  ranking.table.classList.toggle("idle", !lookers);
   ranking.fill(title, lookers ? ["", "word", "weight"] : [], entries);
 }
 
 // Knock-outs: rows are buttons that cover what was hidden. `pick(number)`.
 function buildAnswers(table, example, pick) {
+  const things = { grid: "patches", sound: "frames", tokens: "keys" }[example.kind];
   table.hidden = !example.answers.length;
-  table.caption.textContent = "What the model answers while keys are hidden";
+  table.caption.textContent = `What the model answers while ${things} are hidden`;
   const heads = ["hidden", "answer", "probability"].map((name) => element("th", { scope: "col" }, name));
   table.tHead.replaceChildren(element("tr", {}, ...heads));
   const lines = example.answers.map((answer, n) => {
