@@ -93,7 +93,7 @@ def pack_weights(weights: np.ndarray) -> str:
     """
     peaks = weights.max(axis=-1, keepdims=True).astype("<f4")
     levels = np.rint(weights / np.where(peaks > 0, peaks, 1) * 255).astype(np.uint8)
-    packed = zlib.compress(levels.tobytes() + peaks.tobytes(), level=9)
+    packed = zlib.compress(levels.tobytes() + peaks.tobytes())
     return base64.b64encode(packed).decode()
 
 

@@ -158,6 +158,7 @@ def test_everything_by_the_keyboard(reader):
     assert [c.get_attribute("tabindex") for c in reader.all(".words .chip")].count("0") == 1
 
 
+@pytest.mark.slow
 def test_the_address_keeps_what_is_chosen(reader):
     example = scene()
     reader.open(explore([scene(1), example]), "#example=2&word=2&layer=3&head=mean&key=5")
@@ -174,6 +175,7 @@ def test_the_address_keeps_what_is_chosen(reader):
     assert reader.complaints() == []
 
 
+@pytest.mark.slow
 def test_the_position_that_read_a_word_or_predicted_it(reader):
     example = scene(readings="both", generated=[False] * 6 + [True])
     rows = example.weights[-1].mean(0)
@@ -234,6 +236,7 @@ def test_knock_outs_cover_what_was_hidden(reader):
     assert set(opaque) == {191}
 
 
+@pytest.mark.slow
 def test_sound_and_tokens(reader):
     weights = weights_of(0, 2, 3, 50)
     sound = Example(list("abc"), weights, seconds=2.0, waveform=np.sin(np.arange(3000)))
@@ -282,6 +285,7 @@ def test_in_a_cell_of_a_notebook(reader, tmp_path):
     assert reader.complaints() == []
 
 
+@pytest.mark.slow
 def test_on_a_telephone(reader):
     words = [*WORDS, "a-very-long-word-" * 9]
     examples = [scene(words=words), scene(1, words=words)]
@@ -298,6 +302,7 @@ def test_on_a_telephone(reader):
         assert_shown(reader, examples[0].weights[-1].mean(0)[2])
 
 
+@pytest.mark.slow
 def test_everything_has_a_name_for_those_who_hear_the_page(reader):
     reader.open(explore([scene(readings="both", generated=True)]))
     nameless = reader.js(
