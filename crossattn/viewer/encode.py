@@ -59,6 +59,7 @@ def _encode_example(example: Example, pictures: dict[str, int]) -> dict[str, Any
                 "hidden": printable(answer.hidden),
                 "word": _shown(answer.word),
                 "probability": float(answer.probability),
+                "position": answer.position,
                 "keys": [] if answer.keys is None else np.flatnonzero(answer.keys).tolist(),
             }
             for answer in example.answers

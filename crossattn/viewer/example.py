@@ -20,6 +20,8 @@ class Answer:
       word: what the model then predicted.
       probability: that it gave to this word, in 0..1.
       keys: the hidden keys (S,), bool; the page covers them while the answer is chosen.
+      position: which word of the text the model predicted here; the page shows its map, and
+        marks an answer that differs from the first one for this word.
 
     Raises:
       ValueError: the probability is none.
@@ -33,6 +35,7 @@ class Answer:
     word: str
     probability: float
     keys: Any = None
+    position: int | None = None
 
     def __post_init__(self):
         if not 0 <= self.probability <= 1:
@@ -64,7 +67,7 @@ class Example:
         word and predicts the next: "consumed", the position that read word t; "predicted", the
         position that predicted word t; "both", the position that read word t and predicted word
         t + 1, so that a reader can choose (T rows or, without the last position, T - 1).
-      answers: knock-outs, the answer with nothing hidden first.
+      answers: knock-outs, the answer with nothing hidden first (of each position).
       generated: which words the model wrote itself: T truth values, or one for all.
 
     Raises:
@@ -116,6 +119,8 @@ class Example:
         for answer in self.answers:
             if answer.keys is not None and answer.keys.shape != (S,):
                 raise ValueError(f"keys of an answer must be ({S},), got {answer.keys.shape}")
+            if answer.position is not None and not 0 <= answer.position < T:
+                raise ValueError(f"an answer's position is one of {T}, got {answer.position}")
 
     def __repr__(self) -> str:
         return f"Example({len(self.words)} words, weights {self.weights.shape}, {self.kind})"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crossattn.viewer import Example, explore
+from crossattn.viewer import Answer, Example, explore
 from tests.viewer.browser import Reader, start_browser
 from tests.viewer.examples import WORDS, scene, weights_of
 from tests.viewer.test_page import HOSTILE, hostile
@@ -234,6 +234,21 @@ def test_knock_outs_cover_what_was_hidden(reader):
     assert not (np.array(reader.map_pixels()).reshape(-1, 4)[:, :3] == 128).all(-1).any()
     opaque = np.array(reader.map_pixels()).reshape(-1, 4)[:, 3]
     assert set(opaque) == {191}
+
+
+def test_knock_outs_of_several_words(reader):
+    told = [
+        Answer("nothing", "red", 0.9, position=6),
+        Answer("the ring", "blue", 0.4, position=6),
+        Answer("nothing", "ring", 0.7, position=4),
+    ]
+    example = scene(answers=told)
+    reader.open(explore([example]))
+    assert "“red”" in reader.text(".top caption")  # the word that is answered comes first
+    assert [row[0] for row in reader.table("answers")] == ["red", "", "ring"]
+    assert [cell.text for cell in reader.all(".changed")] == ["blue"]
+    reader.all(".answers button")[2].click()
+    assert_shown(reader, example.weights[-1].mean(0)[4])
 
 
 @pytest.mark.slow

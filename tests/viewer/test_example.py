@@ -79,6 +79,7 @@ PICTURE = np.zeros((6, 6, 3), np.uint8)
         (changed(regions=np.full((2, 9), 1.5)), r"shares in 0\.\.1"),
         (changed(generated=[True]), "each of 2 words, got 1"),
         (changed(answers=[Answer("x", "y", 0.5, keys=[True])]), r"must be \(9,\), got \(1,\)"),
+        (changed(answers=[Answer("x", "y", 0.5, position=2)]), "position is one of 2, got 2"),
         (lambda: Answer("x", "y", 1.5), r"lies in 0\.\.1, got 1.5"),
         (lambda: explore([]), "one or more of Example"),
         (lambda: explore(PICTURE, ["a", "b"]), "explore\\(image, words, weights\\), or"),

@@ -12,7 +12,7 @@ class App {
     this.panels = [];
     this.active = 0;
     this.until = null; // the last word that is written, while words are written again
-    this.reading = data.runs[0].examples[0].generated.some(Boolean) ? "predicted" : "consumed";
+    this.reading = "predicted"; // or "consumed": of examples that have both
   }
 
   // Show panels with these choices.

@@ -55,10 +55,15 @@ class Panel {
     this.options("head", numbered(H), H > 1 ? `mean of ${H}` : null);
     this.stage.build(example, this.app.data.pictures);
     this.thumbnails(H);
-    buildAnswers(parts.answers, example, (n) => {
-      this.answer = this.answer === n ? null : n;
-      this.app.repaint();
-    });
+    buildAnswers(parts.answers, example, (n) => this.cover(n));
+  }
+
+  // Cover what an answer was not shown, or uncover it, over the map of the word that it is for.
+  cover(n) {
+    this.answer = this.answer === n ? null : n;
+    const { position } = this.example.answers[n];
+    if (position === null) this.app.repaint();
+    else this.app.point(this, "word", position, true);
   }
 
   chip(word, place) {

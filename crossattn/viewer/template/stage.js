@@ -71,7 +71,7 @@ class Stage {
       const share = values && most ? values[place] / most : 0;
       const [red, green, blue] = colour(share);
       chip.style.background = `rgb(${red} ${green} ${blue})`;
-      chip.style.color = share > 0.55 ? "#000" : "#fff";
+      chip.style.color = share > 0.45 ? "#000" : "#fff";
       chip.setAttribute("aria-pressed", place === key);
       chip.classList.toggle("covered", covered.includes(place));
       chip.classList.toggle("true", Boolean(region && region.keys.includes(place)));

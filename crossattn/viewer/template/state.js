@@ -1,10 +1,15 @@
 // What is chosen, for all panels, and the part of the address that keeps it.
 
-// The word that is shown first: one whose region is known, or one that the model wrote.
+// The word that is shown first: one that is answered, whose region is known, or that was written.
 function firstWord(example, reading) {
   const words = example.words.map((_, word) => word).filter((word) => rowOf(example, word, reading) >= 0);
-  return words.find((word) => example.regions[word]) ?? words.find((word) => example.generated[word]) ??
-    words[0] ?? 0;
+  const answered = example.answers.map((answer) => answer.position);
+  return [
+    answered.find((word) => words.includes(word)),
+    words.find((word) => example.regions[word]),
+    words.find((word) => example.generated[word]),
+    words[0],
+  ].find((word) => word !== undefined) ?? 0;
 }
 
 function firstChoice(example, run, reading) {

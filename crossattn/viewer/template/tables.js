@@ -77,18 +77,23 @@ function fillLookers(ranking, example, key, lookers) {
 // Knock-outs: rows are buttons that cover what was hidden. `pick(number)`.
 function buildAnswers(table, example, pick) {
   const things = { grid: "patches", sound: "frames", tokens: "keys" }[example.kind];
+  const placed = example.answers.some((answer) => answer.position !== null);
   table.hidden = !example.answers.length;
   table.caption.textContent = `What the model answers while ${things} are hidden`;
-  const heads = ["hidden", "answer", "probability"].map((name) => element("th", { scope: "col" }, name));
-  table.tHead.replaceChildren(element("tr", {}, ...heads));
-  const lines = example.answers.map((answer, n) => {
-    const button = element("button", { type: "button", class: "link", "aria-pressed": "false" }, answer.hidden);
-    button.addEventListener("click", () => pick(n));
-    const changed = answer.word !== example.answers[0].word;
-    const weight = element("td", { class: "bar" }, number(answer.probability));
-    weight.style.setProperty("--share", answer.probability);
-    const word = element("td", { dir: "auto", class: changed ? "changed" : "" }, answer.word);
-    return element("tr", {}, element("td", {}, button), word, weight);
-  });
-  table.tBodies[0].replaceChildren(...lines);
+  const columns = [...(placed ? ["word"] : []), "hidden", "answer", "probability"];
+  table.tHead.replaceChildren(element("tr", {}, ...columns.map((name) => element("th", { scope: "col" }, name))));
+  table.tBodies[0].replaceChildren(...example.answers.map((answer, n) => answerLine(example, answer, n, placed, pick)));
+}
+
+function answerLine(example, answer, n, placed, pick) {
+  const first = example.answers.find((other) => other.position === answer.position);
+  const button = element("button", { type: "button", class: "link", "aria-pressed": "false" }, answer.hidden);
+  button.addEventListener("click", () => pick(n));
+  const word = element("td", { dir: "auto", class: answer.word === first.word ? "" : "changed" }, answer.word);
+  const weight = element("td", { class: "bar" }, number(answer.probability));
+  weight.style.setProperty("--share", answer.probability);
+  const line = element("tr", {}, element("td", {}, button), word, weight);
+  const asked = answer === first && answer.position !== null ? example.words[answer.position] : "";
+  if (placed) line.prepend(element("td", { dir: "auto" }, asked));
+  return line;
 }
