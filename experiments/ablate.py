@@ -9,6 +9,7 @@ python -m experiments.ablate fusion --mesh seed=4
 python -m experiments.ablate fusion --distributed node0:1234 2 0      (and 2 1 on the other)
 python -m experiments.ablate fusion --launcher slurm --partition cpu --minutes 30
 python -m experiments.ablate easy_vqa --seeds 3 --steps 3000 --out results/longer
+python -m experiments.ablate folder --data.directory pictures        (pictures of your own)
 python -m experiments.ablate ./mine.py                               (a suite of your own)
 """
 
@@ -42,6 +43,7 @@ from crossattn.train.folder import Folder, pending
 from crossattn.train.multihost import is_writer
 from crossattn.train.outcome import collect
 from crossattn.train.parallel import Parallelism
+from crossattn.train.primary import fit_to_data
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Dataset
 from crossattn.train.suite import Suite
@@ -136,6 +138,7 @@ def main(arguments: list[str]) -> None:
         with hold_folder(folder, command, prepare):
             keep_programs()
             source = load_checked(COMMAND, suite)
+            whole, suite = fit_to_data(whole, source), fit_to_data(suite, source)
             if is_writer():
                 _say_changes(whole, folder)
                 folder.claim(whole)

@@ -28,6 +28,9 @@ class Dataset:
         outline: image numbers (n,) to pixels (n, h, w): 0 ground, o + 1 for region o. When not
             given, the patches that each region covers most.
         window: cells along a side of what a patch sees; patches overlap where it is over 1.
+        notes: what a reader of a report must know of these data, in sentences.
+        fingerprint: of what was read, for a source with the setting `fingerprint`: data on the disk
+            may change between two commands.
     """
 
     train: Examples | TrainingRecords
@@ -36,6 +39,8 @@ class Dataset:
     draw: Callable[[np.ndarray], np.ndarray] | None = None
     outline: Callable[[np.ndarray], np.ndarray] | None = None
     window: int = 1
+    notes: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     @property
     def vocabulary(self) -> tuple[str, ...]:

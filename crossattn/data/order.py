@@ -28,7 +28,8 @@ class Order:
         if self.batches == 0:
             raise ValueError(
                 f"{len(self.images)} images do not fill one batch of {self.images_per_batch} "
-                "images: lower batch_size or raise data.images"
+                f"images: lower batch_size to {len(self.images) * texts_per_image} or less, or "
+                "raise data.images"
             )
         self.epoch, self.drawn = -1, np.zeros((0, texts_per_image), np.int64)
 

@@ -4,8 +4,9 @@
   and so are real numbers that lie in 0 to 1. Integers of 32 bits and signed ones have no white that
   a reader could know: they are refused. Of colours of 16 bits Pillow keeps the high byte.
 * *Transparency.* Transparent pixels show white, not the colour that is hidden in them.
-* *Orientation.* Rows are those of the file, as TFDS reads them: boxes refer to these. A note that
-  the camera was turned (EXIF) is not followed; TIFF files say themselves where their rows lie.
+* *Orientation.* `decode` gives the rows of the file, as TFDS reads them: boxes refer to these. A
+  note that the camera was turned (EXIF) is followed by `decode_upright`, as viewers do, on which
+  people draw boxes. TIFF files say themselves where their rows lie.
 * *Several pictures* in one file: the first is read.
 * *Texts and colour profiles* of PNG files are not read: they may be of any size.
 """
@@ -14,6 +15,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 
 from crossattn.data.errors import DataError, one_line
 
-__all__ = ["FORMATS", "decode", "read_picture"]
+__all__ = ["FORMATS", "decode", "decode_upright", "read_picture"]
 
 # Only these decoders are ever begun: that of EPS, for one, would start another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -34,6 +36,18 @@ UNREAD_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 # Numbers of TIFF tags.
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 WHITE_IS_ZERO, SIGNED = 0, 2
+# Numbers of EXIF: how the camera was turned, and what makes the picture upright again.
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = (5, 6, 7, 8)
 # Numbers of a PNG pixel by colour type.
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # First column and row of each pass of an interlaced PNG, and the steps from there.
@@ -63,14 +77,42 @@ def decode(encoded: bytes, size: int | None = None) -> UInt8[np.ndarray, "height
         >>> decode(file.getvalue())[0, :, 0].tolist()
         [0, 64, 128, 255]
     """
+    return _decode(encoded, size, upright=False)[0]
+
+
+def decode_upright(
+    encoded: bytes, size: int
+) -> tuple[UInt8[np.ndarray, "size size 3"], tuple[int, int]]:
+    """Decode a picture file as viewers show it, squeezed into a square of `size` pixels a side.
+
+    Returns:
+        Its pixels, and width and height of the whole picture, which boxes in pixels refer to.
+
+    Raises:
+        DataError: as `decode`.
+    """
+    return _decode(encoded, size, upright=True)
+
+
+def _decode(encoded: bytes, size: int | None, *, upright: bool) -> tuple[Any, tuple[int, int]]:
     try:
         with Image.open(io.BytesIO(_without_texts(encoded)), formats=FORMATS) as file:
+            turned = 1
+            if upright and file.format != "TIFF":
+                turned = file.getexif().get(ORIENTATION, 1)
+            whole = file.size
             if size:
                 file.draft("RGB", (size, size))  # a large JPEG is decoded at a fraction of its size
             picture = _rgb(file, encoded)
+            if file.format == "TIFF":
+                whole = picture.size
+            if turned in TURNS:
+                picture = picture.transpose(TURNS[turned])
+            if turned in SIDEWAYS:
+                whole = whole[::-1]
             if size:
                 picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-            return np.asarray(picture)
+            return np.asarray(picture), whole
     except DataError:
         raise
     except UnidentifiedImageError:

@@ -22,6 +22,7 @@ SOURCES = {
     "scenes": "crossattn.data.scenes.source:SCENES",
     "easy_vqa": "crossattn.data.easy_vqa.source:EASY_VQA",
     "tfds": "crossattn.data.tfds.source:TFDS",
+    "folder": "crossattn.data.folder.source:FOLDER",
 }
 Task = Literal["question", "caption", "refer"]
 # Encoders that read pixels of 8 bits; the others read features of patches.
@@ -48,7 +49,7 @@ class Data:
     """
 
     source: str = "scenes"
-    """scenes (generated), easy_vqa (a package), tfds (a directory), or MODULE:NAME of your own."""
+    """scenes (generated), easy_vqa (a package), tfds or folder (a directory), or MODULE:NAME."""
     images: int = 10_000
     """Number of training images; scenes come in multiples of 100, 0 means all (not scenes)."""
     evaluation_images: int = 1_000

@@ -1,5 +1,6 @@
 """By which metrics a suite can be judged on its data: known before anything is trained."""
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 
@@ -11,9 +12,26 @@ from crossattn.align.measures import find_metric
 from crossattn.data.examples import Examples
 from crossattn.train.evidence import attention_maps, chosen_place, task_inputs
 from crossattn.train.predictions import Look, Predictions
+from crossattn.train.run import replace
 from crossattn.train.source import Dataset, batches_of
-from crossattn.train.suite import Suite
+from crossattn.train.suite import FINGERPRINT, Suite
 from crossattn.train.texts import captions, questions
+
+
+def fit_to_data(suite: Suite, source: Dataset) -> Suite:
+    """A suite as some data have it: their marks and notes; judged by captions if nothing is asked.
+
+    Fitted runs are found stale when the data of a source that says its fingerprint have changed.
+    """
+    marked = {FINGERPRINT: source.fingerprint} if source.fingerprint else {}
+    asked = any(len(questions(part)) for part in source.splits.values())
+    return dataclasses.replace(
+        suite,
+        base=replace(suite.base, marked),
+        notes=(*source.notes, *(note for note in suite.notes if note not in source.notes)),
+        primary=suite.primary if asked else suite.without_questions or suite.primary,
+        without_questions="",
+    )
 
 
 def check_source(suite: Suite, source: Dataset) -> None:
@@ -22,6 +40,7 @@ def check_source(suite: Suite, source: Dataset) -> None:
     Raises:
       ValueError: the batches do not fit the data, or there is nothing to measure the suite by.
     """
+    suite = fit_to_data(suite, source)
     batches_of(suite.base, source.train, 0)
     split = suite.primary.split("/")[0]
     metric = find_metric(suite.primary)

@@ -8,14 +8,14 @@ changed, what was measured is moved, and measured again from the checkpoint.
 import dataclasses
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from crossattn.fields import flat
 from crossattn.files import contents
 from crossattn.train import record
-from crossattn.train.suite import WITHOUT_EFFECT, Suite
+from crossattn.train.suite import FINGERPRINT, WITHOUT_EFFECT, Suite
 
 # What a finished run has in any case, beside the checksums, which are written last.
 MEASURED = ("metrics.json", "items.npz")
@@ -82,7 +82,8 @@ def find_stale(folder: Path, suite: Suite) -> Iterator[Stale]:
             places.append(rates[0].parent)
         if places:
             yield Stale(variant, f"has changed ({told[places[0]]})", places=tuple(places))
-        unmeasured = [run for run in runs if not told[run] and _lacks(run, suite.primary)]
+        named = {suite.primary, suite.without_questions} - {""}
+        unmeasured = [run for run in runs if not told[run] and _lacks(run, named)]
         if unmeasured:
             why = f"was not measured by {suite.primary}"
             yield Stale(variant, why, measured=tuple(unmeasured))
@@ -122,16 +123,18 @@ def _differences(run: Path, wanted: dict[str, Any]) -> str:
     missing = object()
     swept = () if "optimizer.learning_rate" in wanted else ("optimizer.learning_rate",)
     names = dict.fromkeys((*wanted, *there))
-    for ignored in (*SHARED, *WITHOUT_EFFECT, *swept):
+    # Whoever has not read the data yet does not know it.
+    unread = () if FINGERPRINT in wanted else (FINGERPRINT,)
+    for ignored in (*SHARED, *WITHOUT_EFFECT, *swept, *unread):
         names.pop(ignored, None)
     changed = [name for name in names if there.get(name, missing) != wanted.get(name, missing)]
     return ", ".join(f"{name} {there.get(name)} -> {wanted.get(name)}" for name in changed)
 
 
-def _lacks(run: Path, primary: str) -> bool:
-    """Whether a run was measured, but not item by item on a metric."""
+def _lacks(run: Path, named: Iterable[str]) -> bool:
+    """Whether a run was measured, but item by item on none of the metrics that may be primary."""
     try:
         with zipfile.ZipFile(run / "items.npz") as items:
-            return f"{primary}.npy" not in items.namelist()
+            return not any(f"{primary}.npy" in items.namelist() for primary in named)
     except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile):
         return False  # what is damaged is not finished, whatever the metric

@@ -20,6 +20,8 @@ LONGEST_NAME = 100
 METRIC = re.compile(r"[^\s/]+(/[^\s/]+)+")
 # How often a run is saved decides no number.
 WITHOUT_EFFECT = ("checkpoint_every",)
+# What the data were that a source read; known once it has read them.
+FINGERPRINT = "data.fingerprint"
 
 
 # It checks itself, in words for people: a checker of annotations would come first.
@@ -35,6 +37,7 @@ class Suite:
       variants: changes of the base by dotted field name, by the variant's name.
       baseline: the variant that all others are compared with.
       primary: the one metric that names winners, like pairs/accuracy.
+      without_questions: what names winners instead where the data ask nothing, captions alone.
       claims: (better, worse) pairs of variants, declared before the runs.
       quick: changes of the base for a smoke run (`--quick`).
       learning_rates: what a sweep tries for each variant.
@@ -66,6 +69,7 @@ class Suite:
     learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3)
     notes: tuple[str, ...] = ()
     sweep: bool = False
+    without_questions: str = ""
 
     def __post_init__(self):
         what = "suite"
@@ -109,10 +113,14 @@ class Suite:
     def _check_measures(self) -> None:
         if not self.title.isprintable():
             raise ValueError(f"title takes one line, got {reprlib.repr(self.title)}")
-        if not METRIC.fullmatch(self.primary) or not self.primary.isprintable():
-            raise ValueError(
-                f"primary takes a metric of a split, like pairs/accuracy, got {self.primary!r}"
-            )
+        for field in ("primary", "without_questions"):
+            metric = getattr(self, field)
+            if field == "without_questions" and not metric:
+                continue
+            if not METRIC.fullmatch(metric) or not metric.isprintable():
+                raise ValueError(
+                    f"{field} takes a metric of a split, like pairs/accuracy, got {metric!r}"
+                )
         rates = self.learning_rates
         if not rates or min(rates) <= 0 or len(set(rates)) < len(rates):
             raise ValueError(f"learning_rates takes different numbers over 0, got {rates}")
@@ -162,6 +170,8 @@ class Suite:
         found = flat(json.loads(json.dumps(dataclasses.asdict(run))))
         for field in WITHOUT_EFFECT:
             del found[field]
+        if not found.get(FINGERPRINT, True):
+            del found[FINGERPRINT]
         found["sweep"] = self.sweep
         if self.sweep:
             # It tries these instead.

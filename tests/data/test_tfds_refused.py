@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from crossattn.data import picture_texts
 from crossattn.data.errors import DataError
-from crossattn.data.tfds import examples as tfds_examples
-from crossattn.data.tfds import language as tfds_language
+from crossattn.data.picture_texts import Geometry
 from crossattn.data.tfds import records as tfds_records
-from crossattn.data.tfds.examples import Geometry
+from crossattn.data.tfds.survey import survey
 from crossattn.data.tfds.text import Names, Reader, Split, columns
 from tests.support import tfds_directories as made
 
@@ -92,8 +92,8 @@ def test_pictures_are_scaled_or_refused_by_file_and_record(tmp_path, image, why)
     info = tfds_records.prepared(path).info
     reader = Reader(info.features, columns(info.features, Names(), BOTH))
     split = Split(tfds_records.records(path, "train"), reader)
-    found = tfds_language.survey(split, (), reader.columns.label_names)
-    read = lambda: tfds_examples.read_examples(split, [2, 3], found, Geometry(8))
+    found = survey(split, (), reader.columns.label_names)
+    read = lambda: picture_texts.read_examples(split, [2, 3], found, Geometry(8))
     if why:
         with pytest.raises(DataError, match=rf"00001-of-00002, record 1 holds .*{why}") as caught:
             read()
@@ -110,11 +110,11 @@ def test_a_truncated_picture_names_its_file_and_record(tmp_path):
     info = tfds_records.prepared(path).info
     chosen = columns(info.features, Names(), BOTH)
     split = Split(tfds_records.records(path, "train"), Reader(info.features, chosen))
-    found = tfds_language.survey(split, (), chosen.label_names)
+    found = survey(split, (), chosen.label_names)
     with pytest.raises(
         DataError, match=r"train\.tfrecord-00001-of-00002, record 1 holds a picture"
     ):
-        tfds_examples.record_arrays(split, 3, found, Geometry())
+        picture_texts.record_arrays(split, 3, found, Geometry())
     # Records of other features.
     wrong = F.FeaturesDict({"image": F.Image(), "caption": F.Text()})
     reader = Reader(wrong, columns(wrong, Names(), BOTH))

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from crossattn.data import language, picture_texts, pictures
 from crossattn.data.errors import DataError
-from crossattn.data.tfds import examples as tfds_examples
-from crossattn.data.tfds import language as tfds_language
+from crossattn.data.language import GROUPS
+from crossattn.data.picture_texts import Geometry
 from crossattn.data.tfds import records as tfds_records
-from crossattn.data.tfds.examples import Geometry
-from crossattn.data.tfds.language import GROUPS
+from crossattn.data.tfds.survey import survey
 from crossattn.data.tfds.text import ImageRecord, Names, Reader, Split, columns
 from tests.support import tfds_directories as made
 
@@ -108,13 +108,13 @@ def test_of_several_answers_the_commonest(answers, chosen):
 
 
 def test_rows_of_questions_and_captions():
-    language = tfds_language.Language(
+    said = language.Language(
         ("<pad>", "<bos>", "<eos>", "<unknown>", "?", "a", "cat", "is", "light blue", "two", "yes"),
         length=7,
         things=2,
         label_names=(("cat",), ("two", "dog")),
     )
-    rows = language.rows(
+    rows = said.rows(
         record(
             [("Is a CAT two dog?", "light blue"), ("is?", "yes"), ("a?", "7"), ("?", "cat")],
             ["a cat", "a two is is is is"],
@@ -135,7 +135,7 @@ def test_rows_of_questions_and_captions():
         *([6], [3], [3], [2]),
         *([1, 2, 3], [1, 2, 3, 4, 5, 6]),
     ]
-    kinds = [tfds_language.KINDS[kind] for kind in rows.kind]
+    kinds = [language.KINDS[kind] for kind in rows.kind]
     assert kinds == ["other", "yes/no", "number", "other", "caption", "caption"]
     # Slot 0 is the cat, which is mentioned first; "two dog" is one label of two words.
     assert rows.labels.tolist() == [0, 1]
@@ -146,25 +146,25 @@ def test_rows_of_questions_and_captions():
 
 
 def test_words_of_what_is_not_there_point_nowhere():
-    language = tfds_language.Language(("<pad>", "<bos>", "cat"), 4, 1, (("cat",), ("dog",)))
-    rows = language.rows(record([("cat", "no")], labels=[1], boxes=np.zeros((1, 4))))
+    said = language.Language(("<pad>", "<bos>", "cat"), 4, 1, (("cat",), ("dog",)))
+    rows = said.rows(record([("cat", "no")], labels=[1], boxes=np.zeros((1, 4))))
     assert not rows.grounded.any()
     assert rows.labels.tolist() == [-1]
 
 
 def test_areas_of_boxes_and_pictures_that_do_not_decode():
     boxes = [[0, 0.5, 0.5, 1], [0.5, 0.5, 0.51, 1], [0, 0, 1, 0.25]]
-    areas = tfds_examples.areas(record(labels=[1, 1, 0], boxes=boxes), [1, 0, -1], 8)
+    areas = picture_texts.areas(record(labels=[1, 1, 0], boxes=boxes), [1, 0, -1], 8)
     drawn = np.zeros((3, 8, 8), bool)
     drawn[0, :5, 4:] = True
     drawn[1, :, :2] = True
     np.testing.assert_array_equal(areas, drawn)
-    pixels = tfds_examples.picture(made.picture(1), 16)
+    pixels = pictures.decode(made.picture(1), 16)
     assert pixels.shape == (16, 16, 3)
     np.testing.assert_array_equal(pixels[0, 0], made.COLOURS["green"])
     for broken in (made.picture(0)[:60], made.picture(0, "JPEG")[:400], b"", b"nothing"):
         with pytest.raises(DataError, match="cannot be decoded"):
-            tfds_examples.picture(broken, 16)
+            pictures.decode(broken, 16)
 
 
 def test_survey_of_training_texts():
@@ -175,21 +175,21 @@ def test_survey_of_training_texts():
         record([asked[i % 5]], ["one two three"], image=bytes([n])) for i, n in enumerate(shown)
     ]
     every[4] = record()
-    found = tfds_language.survey(every, ("validation", "test"), ())
+    found = survey(every, ("validation", "test"), ())
     assert found.held_out["validation"].tolist() == [0, 3, 11]
     assert found.held_out["test"].tolist() == [6]
     assert found.trained.tolist() == [1, 2, 5, 7, 8, 9, 10, 12, 13]
     assert found.language.length == 5
     said = ("?", "a", "b", "c", "one", "three", "two", "what", "who")
     assert found.language.vocabulary[4:] == said
-    few = tfds_language.survey(every, (), (), limit=3)
+    few = survey(every, (), (), limit=3)
     assert few.trained.tolist() == [0, 1, 2]
     assert few.held_out == {}
 
 
 def test_chance_is_the_best_guess_from_the_question():
     data = [("who", "b")] * 3 + [("who", "a")] * 2 + [("is it", "yes")] * 2 + [("is it", "no")] * 2
-    found = tfds_language.survey([record(data)], (), ())
+    found = survey([record(data)], (), ())
     asked = [("who", "b"), ("who", "a"), ("new", "b"), ("new", "yes"), ("is it", "no")]
     assert found.chance(asked) == {"other": 2 / 3, "yes/no": 1 / 2}
 
@@ -219,8 +219,8 @@ def test_mock_data_of_clevr(tmp_path):
             for answer in example["question_answer"]["answer"]
         ]
         assert [answer for _, answer in split[number].questions] == [one for one in said if one]
-    found = tfds_language.survey(split, (), chosen.label_names)
-    held, masks = tfds_examples.read_examples(split, range(count), found, Geometry(24, 2))
+    found = survey(split, (), chosen.label_names)
+    held, masks = picture_texts.read_examples(split, range(count), found, Geometry(24, 2))
     assert held.images.shape == (count, 24, 24, 3)
     assert held.coverage.shape == (count, 1, 4)
     assert not held.grounded.any()

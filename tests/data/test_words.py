@@ -5,7 +5,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from crossattn.data.tfds import language as tfds_language
+from crossattn.data.tfds.survey import survey
 from crossattn.data.tfds.text import ImageRecord
 from crossattn.data.words import spelling, split_words
 
@@ -94,9 +94,9 @@ def test_answers_labels_and_captions_are_one_word_in_both_spellings():
             labels=[0],
         )
         names = ((*split_words(said("éléphant")),), (*split_words(said("बिल्ली")),))
-        survey = tfds_language.survey([record], (), names)
-        assert {"éléphant", "café", "बिल्ली"} < set(survey.language.vocabulary)
-        rows.append(survey.language.rows(record))
+        found = survey([record], (), names)
+        assert {"éléphant", "café", "बिल्ली"} < set(found.language.vocabulary)
+        rows.append(found.language.rows(record))
     np.testing.assert_array_equal(rows[0].tokens, rows[1].tokens)
     assert rows[0].grounded.any(2).sum(1).tolist() == [1, 1]
     np.testing.assert_array_equal(rows[0].grounded, rows[1].grounded)

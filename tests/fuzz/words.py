@@ -46,7 +46,7 @@ EVERY = [*RUN, *JOBS, *PLAN, *BENCH, *EVALUATE, *IMPORT, "--nothing", "-x", "--h
 NAMES = ["out", "file", "foreign", "empty", "loop", "a/b/c", "x" * 300, "\udcff", "a\x1b[31mb"]
 # Values that an option takes, so that some lines go further.
 FITTING = {
-    "--data.source": ["scenes", "easy_vqa", "tfds"],
+    "--data.source": ["scenes", "easy_vqa", "tfds", "folder"],
     "--data.tasks": ["question", "caption", "refer", "question caption"],
     "--data.directory": PLACES,
     "--data.features": PLACES,

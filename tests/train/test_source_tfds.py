@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from crossattn.data.batches import Share
-from crossattn.data.tfds.examples import Geometry, record_arrays
+from crossattn.data.picture_texts import Geometry, record_arrays
 from crossattn.data.tfds.records import DataError
 from crossattn.data.tfds.source import Training, divide
 from crossattn.train.primary import measurable
@@ -230,5 +230,5 @@ def test_damage_met_while_training_names_the_record(tmp_path, run):
 def test_fields_of_data_are_checked():
     with pytest.raises(ValueError, match="image_size 60 is not a multiple of 8"):
         Data(source="tfds", image_size=60)
-    with pytest.raises(ValueError, match="directory is for source tfds, not for scenes"):
+    with pytest.raises(ValueError, match="directory is for source tfds and folder, not for scenes"):
         Data(directory="here")

@@ -4,7 +4,7 @@
 `validation` or no `test`, or one without questions that have answers (the test questions of many
 published sets have none), the part is set aside:
 
-* neither there: every tenth picture of `train` for each, see `tfds_language.survey`;
+* neither there: every tenth picture of `train` for each, see `survey`;
 * one there, the other not: `validation` is set aside from `train`; `test` is the second of every
   two records of the `validation` that is there, which then keeps the first.
 """
@@ -15,17 +15,17 @@ import itertools
 import numpy as np
 
 from crossattn.data.batches import Share
-from crossattn.data.dataset import CELL, Dataset
+from crossattn.data.dataset import Dataset
 from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
-from crossattn.data.sources import FlippedData, Settings, Source
+from crossattn.data.language import Survey
+from crossattn.data.picture_texts import Geometry, ResizedData, read_examples, record_arrays
+from crossattn.data.sources import Settings, Source
 from crossattn.data.tfds import records
 from crossattn.data.tfds.columns import Columns, Names, columns
-from crossattn.data.tfds.examples import Geometry, read_examples, record_arrays
-from crossattn.data.tfds.language import Survey, survey
 from crossattn.data.tfds.stream import RecordStream
+from crossattn.data.tfds.survey import survey
 from crossattn.data.tfds.text import Reader, Split
-from crossattn.fields import positive
 
 __all__ = ["TFDS", "Parts", "TfdsData", "divide"]
 
@@ -36,13 +36,11 @@ LOOKED_AT = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class TfdsData(FlippedData):
+class TfdsData(ResizedData):
     """Settings of `tfds`."""
 
     directory: str = ""
     """Prepared TFDS directory, that of one version: with dataset_info.json and shards."""
-    image_size: int = 64
-    """Side of the square that pictures are squeezed into, in pixels; a multiple of 8."""
     image_feature: str = ""
     """Path of the picture among the features; found by its name when not given."""
     question_feature: str = ""
@@ -51,12 +49,6 @@ class TfdsData(FlippedData):
     """Path of the answer; found beside the question when not given."""
     caption_feature: str = ""
     """Path of the caption, like captions/text; found by its name when not given."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        positive("data.", image_size=self.image_size)
-        if self.image_size % CELL:
-            raise ValueError(f"data.image_size {self.image_size} is not a multiple of {CELL}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Records of a TFDS directory as pictures, questions, captions and boxes."""
 
-import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from crossattn.data.errors import DataError, one_line
+from crossattn.data.records import ImageRecord
 from crossattn.data.tfds.columns import Columns, Names, columns
 from crossattn.data.tfds.records import Records, package
 from crossattn.data.words import spelling, split_words
@@ -17,29 +17,6 @@ __all__ = ["Columns", "ImageRecord", "Names", "Reader", "Split", "columns"]
 
 # Boxes may miss the sides by so much, as rounding leaves them.
 SLACK = 1e-3
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageRecord:
-    """What one record holds.
-
-    Attributes:
-        image: the encoded picture.
-        questions: (question, answer) pairs; those without an answer are left out.
-        captions: texts about the picture.
-        boxes: (n, 4) ymin, xmin, ymax, xmax as shares of the sides; n labels beside them.
-        labels: indices into `label_names`.
-    """
-
-    image: bytes
-    questions: list[tuple[str, str]]
-    captions: list[str]
-    boxes: np.ndarray
-    labels: list[int]
-
-    def __len__(self) -> int:
-        """Number of texts."""
-        return len(self.questions) + len(self.captions)
 
 
 class Reader:

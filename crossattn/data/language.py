@@ -1,25 +1,24 @@
-"""What the texts of a TFDS directory become: a vocabulary, and rows of tokens with their regions.
+"""What texts about pictures become: a vocabulary, and rows of tokens with their regions.
 
 A row is `<bos>`, the words of a question and its answer, which is one token of its own and the only
 target; or `<bos>`, the words of a caption and `<eos>`, all of them targets. Words that the training
-texts do not have are `<unknown>`. Where boxes with class labels are given, the words that spell a
-label point to the union of its boxes in the picture, and form the group `label`: they name
-what an object is.
+texts do not have are `<unknown>`, which no caption asks a model for: none can have learnt it. Where
+boxes with class labels are given, the words that spell a label point to the union of its boxes in
+the picture, and form the group `label`: they name what an object is. Boxes of phrases of a text
+itself are the same, see `ImageRecord.phrases`.
 """
 
 import dataclasses
 import functools
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
-from crossattn.data.tfds.text import ImageRecord
+from crossattn.data.records import ImageRecord
 from crossattn.data.words import split_words
 
-__all__ = ["KINDS", "Language", "Rows", "Survey", "normalised", "survey"]
+__all__ = ["KINDS", "Language", "Rows", "Survey", "Tally", "mentions", "normalised"]
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unknown>")
 PAD, BOS, EOS, UNKNOWN = range(len(SPECIAL))
@@ -27,12 +26,6 @@ PAD, BOS, EOS, UNKNOWN = range(len(SPECIAL))
 GROUPS = ("none", "label", "count", "verdict")
 CONTENT = ("label",)
 KINDS = ("yes/no", "number", "other", "caption")
-
-# Where a directory lacks a split, every tenth picture of `train` is set aside for it.
-HELD_OUT_EVERY = 10
-HELD_OUT_PLACE = {"validation": 0, "test": 5}
-# A pass over the texts that takes longer than this shows its progress.
-PATIENCE_SECONDS = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +70,7 @@ class Language:
 
     def rows(self, record: ImageRecord) -> Rows:
         """Tokens of all texts of a record, its questions first."""
-        texts = [(split_words(question), answer) for question, answer in record.questions]
-        texts += [(split_words(caption), "") for caption in record.captions]
+        texts = _texts(record)
         shape = (len(texts), self.length)
         tokens, group = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
         target, kind = np.zeros(shape, bool), np.zeros(len(texts), np.int8)
@@ -91,10 +83,12 @@ class Language:
             tokens[row, :end] = [self._tokens.get(word, UNKNOWN) for word in spelt]
             place[row] = end - 1 if answer else 0
             target[row, end - 1 if answer else 1 : end] = True
+            target[row] &= bool(answer) | (tokens[row] != UNKNOWN)
             kind[row] = KINDS.index(_kind(answer))
             if answer:
                 group[row, end - 1] = _answer_group(answer)
-            for start, stop, label in _mentions(spelt, self._phrases):
+            phrases = self._phrases if record.phrases is None else record.phrases[row]
+            for start, stop, label in mentions(spelt, phrases):
                 group[row, start:stop] = GROUPS.index("label")
                 if label in record.labels and (label in slots or len(slots) < self.things):
                     grounded[row, start:stop, slots.setdefault(label, len(slots))] = True
@@ -108,16 +102,27 @@ class Language:
         return ["<bos>", *said, "<eos>"][: self.length]
 
 
+def _texts(record: ImageRecord) -> list[tuple[list[str], str]]:
+    """The words of each text, and the answer of a question."""
+    texts = [(split_words(question), answer) for question, answer in record.questions]
+    return texts + [(split_words(caption), "") for caption in record.captions]
+
+
 def _phrases(names: tuple[tuple[str, ...], ...]) -> dict[tuple[str, ...], int]:
     """Label by its words, and by its words as one token, as an answer spells it."""
     phrases = {name: label for label, name in enumerate(names) if name}
     return phrases | {(" ".join(name),): label for name, label in phrases.items()}
 
 
-def _mentions(
-    spelt: list[str], phrases: dict[tuple[str, ...], int]
+def mentions(
+    spelt: list[str], phrases: Mapping[tuple[str, ...], int]
 ) -> Iterable[tuple[int, int, int]]:
-    """Where the words of labels stand: (start, stop, label), the longest label at each place."""
+    """Where the words of labels stand: (start, stop, label), the longest label at each place.
+
+    Example:
+        >>> list(mentions("a red ring".split(), {("ring",): 0, ("red", "ring"): 1}))
+        [(1, 3, 1)]
+    """
     lengths = sorted({len(phrase) for phrase in phrases}, reverse=True)
     start = 0
     while start < len(spelt):
@@ -184,63 +189,43 @@ def _commonest(answers: Counter[str]) -> str:
     return min(answers, key=lambda answer: (-answers[answer], answer), default="")
 
 
-def survey(
-    train: Sequence[ImageRecord],
-    aside: tuple[str, ...],
-    label_names: tuple[tuple[str, ...], ...],
-    limit: int = 0,
-) -> Survey:
-    """Read the texts of `train` once, its pictures undecoded.
+class Tally:
+    """What the texts of some records need: words, length, objects; and what they ask.
 
-    Args:
-        train: the records.
-        aside: parts to set aside records for, of "validation" and "test". Pictures are numbered in
-            the order in which they first occur, and every tenth goes to each part with all the
-            records that show the very same file: no picture is trained on that is evaluated on.
-        label_names: the words of each class label; empty without boxes.
-        limit: how many records to train on, the first ones; 0 means all.
+    Attributes:
+        length: T of the longest text.
+        things: O of the record whose texts mention the most labels.
     """
-    places = {HELD_OUT_PLACE[part]: part for part in aside}
-    held_out: dict[str, list[int]] = {part: [] for part in aside}
-    numbers: dict[int, int] = {}
-    trained: list[int] = []
-    tally = _Tally(label_names)
-    for index in tqdm(range(len(train)), desc="reading texts", delay=PATIENCE_SECONDS):
-        record = train[index]
-        number = numbers.setdefault(zlib.crc32(record.image), len(numbers))
-        part = places.get(number % HELD_OUT_EVERY)
-        if part is not None:
-            held_out[part].append(index)
-        elif len(record) and not 0 < limit <= len(trained):
-            trained.append(index)
-            tally.add(record)
-    vocabulary = (*SPECIAL, *sorted(tally.lexicon - set(SPECIAL)))
-    return Survey(
-        language=Language(vocabulary, tally.length, tally.things, label_names),
-        trained=np.array(trained, np.int64),
-        held_out={part: np.array(found, np.int64) for part, found in held_out.items()},
-        asked=tally.asked,
-    )
 
-
-class _Tally:
-    """What the texts of some records need: words, length, objects; and what they ask."""
-
-    def __init__(self, label_names: tuple[tuple[str, ...], ...]):
-        self.phrases = _phrases(label_names)
+    def __init__(self, label_names: tuple[tuple[str, ...], ...] = ()):
+        self.label_names, self.phrases = label_names, _phrases(label_names)
         self.lexicon: set[str] = set()
         self.asked: Counter[tuple[str, str]] = Counter()
         self.length, self.things = 2, 1
 
-    def add(self, record: ImageRecord) -> None:
-        texts = [[*split_words(question), answer] for question, answer in record.questions]
-        texts += [[*split_words(caption), "<eos>"] for caption in record.captions]
-        for text in texts:
-            self.lexicon.update(text)
+    def add(self, record: ImageRecord, *, learnt: bool = True) -> None:
+        """Count a record; where its texts are not learnt, only the room that they take."""
+        mentioned: set[int] = set()
+        for row, (said, answer) in enumerate(_texts(record)):
+            text = [*said, answer or "<eos>"]
             self.length = max(self.length, 1 + len(text))
-        mentioned = {label for text in texts for *_, label in _mentions(text, self.phrases)}
+            phrases = self.phrases if record.phrases is None else record.phrases[row]
+            mentioned.update(label for *_, label in mentions(text, phrases))
+            if learnt:
+                self.lexicon.update(text)
         self.things = max(self.things, len(mentioned & set(record.labels)))
-        self.asked.update(normalised(record))
+        if learnt:
+            self.asked.update(normalised(record))
+
+    def survey(self, trained: Sequence[int], held_out: Mapping[str, Sequence[int]]) -> Survey:
+        """What was counted, of records of these numbers."""
+        vocabulary = (*SPECIAL, *sorted(self.lexicon - set(SPECIAL)))
+        return Survey(
+            language=Language(vocabulary, self.length, self.things, self.label_names),
+            trained=np.array(trained, np.int64),
+            held_out={part: np.array(found, np.int64) for part, found in held_out.items()},
+            asked=self.asked,
+        )
 
 
 def normalised(record: ImageRecord) -> list[tuple[str, str]]:

@@ -1,23 +1,50 @@
-"""Examples of a TFDS directory: pictures decoded and resized, texts as tokens, boxes as regions."""
+"""Examples of records: pictures decoded and resized, texts as tokens, boxes as regions."""
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from crossattn.data.dataset import CELL
 from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
-from crossattn.data.pictures import decode as picture
+from crossattn.data.language import CONTENT, GROUPS, KINDS, Rows, Survey, normalised
+from crossattn.data.pictures import decode
+from crossattn.data.records import ImageRecord
 from crossattn.data.regions import window_coverage
-from crossattn.data.tfds.language import CONTENT, GROUPS, KINDS, Rows, Survey, normalised
-from crossattn.data.tfds.text import ImageRecord, Split
+from crossattn.data.sources import FlippedData
+from crossattn.fields import positive
 from crossattn.shapes import Bool
 
-__all__ = ["Geometry", "areas", "picture", "read_examples", "record_arrays"]
+__all__ = ["Geometry", "ImageRecords", "ResizedData", "areas", "read_examples", "record_arrays"]
 
 # A patch belongs to a region from this share on; boxes can be smaller than a patch.
 COVERED = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class ResizedData(FlippedData):
+    """Settings of a source of pictures of any size."""
+
+    image_size: int = 64
+    """Side of the square that pictures are squeezed into, in pixels; a multiple of 8."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        positive("data.", image_size=self.image_size)
+        if self.image_size % CELL:
+            raise ValueError(f"data.image_size {self.image_size} is not a multiple of {CELL}")
+
+
+@runtime_checkable
+class ImageRecords(Protocol):
+    """Records by their number."""
+
+    def __getitem__(self, index: int) -> ImageRecord: ...
+
+    def where(self, index: int) -> str:
+        """Spell where a record lies, for messages."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +85,7 @@ def areas(
 
 
 def record_arrays(
-    split: Split, index: int, survey: Survey, geometry: Geometry
+    split: ImageRecords, index: int, survey: Survey, geometry: Geometry
 ) -> dict[str, np.ndarray]:
     """Read one record with all its texts: the fields of `Rows`, its pixels, areas and coverage.
 
@@ -67,8 +94,10 @@ def record_arrays(
     """
     record = split[index]
     rows = survey.language.rows(record)
+    pixels = record.image
     try:
-        pixels = picture(record.image, geometry.size)
+        if not isinstance(pixels, np.ndarray):
+            pixels = decode(pixels, geometry.size)
     except DataError as error:
         raise DataError(f"{split.where(index)} {error}") from None
     inside = areas(record, rows.labels, geometry.size)
@@ -81,7 +110,7 @@ def record_arrays(
 
 
 def read_examples(
-    split: Split, chosen: Sequence[int] | np.ndarray, survey: Survey, geometry: Geometry
+    split: ImageRecords, chosen: Sequence[int] | np.ndarray, survey: Survey, geometry: Geometry
 ) -> tuple[Examples, np.ndarray]:
     """Hold the chosen records of a split in memory, those without a text left out.
 
@@ -99,7 +128,8 @@ def read_examples(
             found.append(record_arrays(split, int(index), survey, geometry))
             asked += normalised(record)
     if not found:
-        raise DataError(f"{split.records.files[0]} and its neighbours hold no text to evaluate on")
+        at = f"from {split.where(int(chosen[0]))} on, no" if len(chosen) else "no"
+        raise DataError(f"{at} record holds a text to evaluate on")
     things = np.arange(1, survey.language.things + 1, dtype=np.uint8)[:, None, None]
     counts = [len(one["tokens"]) for one in found]
     rows = ("tokens", "target", "grounded", "group", "kind", "answer")

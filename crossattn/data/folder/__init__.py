@@ -1,0 +1,1 @@
+"""`folder`: pictures of one's own beside one file of texts."""

@@ -1,0 +1,236 @@
+"""Pictures of one's own beside one file of texts, held in memory.
+
+    pictures/cat.jpg
+    pictures/captions.jsonl     {"image": "cat.jpg", "caption": "a red cat"}
+
+docs/your_data.md has the formats of the file (jsonl, json, csv), its columns, boxes of words and
+the rules by which pictures are split.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from crossattn.data.dataset import Dataset
+from crossattn.data.errors import DataError
+from crossattn.data.examples import Examples
+from crossattn.data.folder.lines import ColumnNames, PictureLine, find_columns, parse_lines
+from crossattn.data.folder.pictures import Picture, check_lines, gather_record, read_pictures
+from crossattn.data.folder.splits import by_column, by_share
+from crossattn.data.folder.table import EXAMPLE, BadLines, find_table, read_rows
+from crossattn.data.language import Tally
+from crossattn.data.picture_texts import Geometry, ResizedData, read_examples
+from crossattn.data.records import ImageRecord
+from crossattn.data.sources import EncodedData, Settings, Source
+
+__all__ = ["FOLDER", "FolderData"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderData(ResizedData, EncodedData):
+    """Settings of `folder`."""
+
+    images: int = 0
+    """Number of training images; 0 means all."""
+    evaluation_images: int = 0
+    """Number of images in each evaluation split; 0 means all."""
+    directory: str = ""
+    """Folder of pictures and one .jsonl, .json or .csv file, see docs/your_data.md."""
+    file: str = ""
+    """The file of texts, where the folder has several."""
+    box_format: Literal["pixels", "shares", "xywh"] = "pixels"
+    """Numbers of a box: x0, y0, x1, y1 in pixels or in shares of the sides, or x, y, width, height
+    in pixels."""
+    image_column: str = ""
+    """Column of the picture's path; image, file, file_name or filename when not given."""
+    caption_column: str = ""
+    """Column of the caption, or of a list of them; caption or text when not given."""
+    question_column: str = ""
+    """Column of the question; question when not given."""
+    answer_column: str = ""
+    """Column of the answer; answer when not given."""
+    split_column: str = ""
+    """Column that says train, validation or test; split when not given."""
+    fingerprint: str = ""
+    """Of the texts and pictures that a run learnt from: other ones are refused."""
+
+
+def _load(settings: Settings) -> Dataset:
+    data: FolderData = settings.data
+    if not data.directory:
+        raise DataError(
+            "data.source folder reads a folder of pictures: type --data.directory DIR, in which a "
+            f"file such as captions.jsonl has lines like {EXAMPLE}"
+        )
+    directory = Path(data.directory).expanduser()
+    file = find_table(directory, data.file)
+    bad = BadLines(file)
+    rows = read_rows(file, bad)
+    if not rows:
+        bad.check()
+        raise DataError(f"{file} has no lines: expected some like {EXAMPLE}")
+    columns = find_columns(file, rows, _named(data))
+    lines = parse_lines(rows, columns, bad)
+    _check_form(file, lines, data.box_format)
+    pictures = read_pictures(directory, lines, data.image_size, bad)
+    check_lines(lines, pictures, data.box_format, bad)
+    bad.check()
+    lines = _wanted(file, lines, data.tasks)
+    fingerprint = _fingerprint(lines, pictures)
+    if data.fingerprint not in ("", fingerprint):
+        raise DataError(
+            f"{file.name} or its pictures have changed: the fingerprint of {directory} is "
+            f"{fingerprint}, not {data.fingerprint}"
+        )
+    parts = _divided(lines, pictures)
+    found = _dataset(data, settings.window, file, parts, pictures, columns.split)
+    return dataclasses.replace(found, fingerprint=fingerprint)
+
+
+def _fingerprint(lines: Sequence[PictureLine], pictures: dict[str, Picture]) -> str:
+    """Eight letters that change when a text, a box, a split or a picture changes."""
+    said = [(dataclasses.replace(line, number=0), pictures[line.image].hash) for line in lines]
+    return hashlib.blake2b(repr(said).encode(), digest_size=4).hexdigest()
+
+
+def _named(data: FolderData) -> ColumnNames:
+    return ColumnNames(
+        data.image_column,
+        data.caption_column,
+        data.question_column,
+        data.answer_column,
+        data.split_column,
+    )
+
+
+def _check_form(file: Path, lines: Sequence[PictureLine], form: str) -> None:
+    """Refuse boxes that are plainly shares, where pixels are asked for."""
+    numbers = [number for line in lines for box in line.boxes for number in box.numbers]
+    if numbers and form != "shares" and max(numbers) <= 1:
+        raise DataError(
+            f"{file.name}: all boxes lie within 0 to 1, which are shares of the sides and no "
+            "pixels: type --data.box-format shares"
+        )
+
+
+def _wanted(file: Path, lines: Sequence[PictureLine], tasks: Sequence[str]) -> list[PictureLine]:
+    """The lines with the texts that are to be learnt."""
+    if "caption" not in tasks:
+        lines = [dataclasses.replace(line, captions=()) for line in lines]
+    if "question" not in tasks:
+        lines = [dataclasses.replace(line, question="", answer="") for line in lines]
+    found = [line for line in lines if line.texts]
+    if not found:
+        raise DataError(f"{file.name} has no text for data.tasks {' '.join(tasks)}")
+    return found
+
+
+Parts = dict[str, list[list[PictureLine]]]
+
+
+def _divided(lines: Sequence[PictureLine], pictures: dict[str, Picture]) -> Parts:
+    """The lines of each picture, by the part that it is in."""
+    by_picture: dict[str, list[PictureLine]] = {}
+    for line in lines:
+        by_picture.setdefault(line.image, []).append(line)
+    hashes = [pictures[path].hash for path in by_picture]
+    named = [own[0].split for own in by_picture.values()]
+    chosen = by_column(named, hashes) if any(named) else by_share(hashes)
+    parts: Parts = {name: [] for name in ("train", "validation", "test")}
+    for part, own in zip(chosen, by_picture.values(), strict=True):
+        parts[part].append(own)
+    return parts
+
+
+@dataclasses.dataclass(frozen=True)
+class _Held:
+    """Records that are held in memory."""
+
+    records: list[ImageRecord]
+    file: Path
+
+    def __getitem__(self, index: int) -> ImageRecord:
+        return self.records[index]
+
+    def where(self, index: int) -> str:
+        return f"{self.file}, picture {index}"
+
+
+def _dataset(
+    data: FolderData,
+    window: int,
+    file: Path,
+    parts: Parts,
+    pictures: dict[str, Picture],
+    split_column: str,
+) -> Dataset:
+    tally, held = Tally(), {}
+    for name, every in parts.items():
+        limit = data.images if name == "train" else data.evaluation_images
+        records = [
+            gather_record(own, pictures[own[0].image], data.box_format)
+            for own in every[: limit or None]
+        ]
+        for record in records:
+            tally.add(record, learnt=name == "train")
+        held[name] = _Held(records, file)
+    survey = tally.survey(range(len(held["train"].records)), {})
+    geometry = Geometry(data.image_size, window)
+    found, masks = {}, {}
+    for name, one in held.items():
+        found[name], masks[name] = read_examples(one, range(len(one.records)), survey, geometry)
+    return Dataset(
+        found["train"],
+        {name: found[name] for name in ("validation", "test")},
+        main="test",
+        outline=lambda images: masks["test"][images],
+        notes=tuple(_notes(file, found, split_column)),
+    )
+
+
+def _notes(file: Path, found: dict[str, Examples], split_column: str) -> list[str]:
+    """What the data are, in sentences."""
+    rows = list(found.values())
+    asked = sum(int((one.answer > 0).sum()) for one in rows)
+    told = sum(len(one) for one in rows) - asked
+    texts = [f"{n:,} {what}" for n, what in ((told, "captions"), (asked, "questions")) if n]
+    boxed = sum(int(one.grounded.any(axis=(1, 2)).sum()) for one in rows)
+    sizes = {name: len(one.images) for name, one in found.items()}
+    how = f"the column {split_column}" if split_column else "a hash of each picture's file"
+    said = [
+        f"The data are {sum(sizes.values()):,} pictures and {' and '.join(texts)} of {file}; "
+        f"{boxed:,} of the texts have words with boxes. {sizes['train']:,} pictures are trained "
+        f"on, layers are chosen by {sizes['validation']:,} of validation, and all is measured on "
+        f"{sizes['test']:,} of the test: split by {how}."
+    ]
+    return said + _unknown(found["test"])
+
+
+def _unknown(test: Examples) -> list[str]:
+    """How much of the test no training text has."""
+    unknown = test.tokens == test.vocabulary.index("<unknown>")
+    asked = test.answer > 0
+    answers = int(unknown[asked, test.answer[asked]].sum())
+    words = int(unknown[~asked].sum())
+    said = []
+    if words:
+        said.append(
+            f"{words:,} words of test captions are in no training text: models read them as "
+            "<unknown>, and are not asked for them."
+        )
+    if answers:
+        said.append(
+            f"{answers:,} of {int(asked.sum()):,} answers of the test are in no training text: no "
+            "variant can give them."
+        )
+    return said
+
+
+FOLDER = Source(
+    "folder",
+    _load,
+    FolderData,
+    image_encoders={"patch": 1, "window": 2, "conv": 1, "features": 2},
+)

@@ -1,0 +1,35 @@
+"""A picture with texts and boxes, as sources that read files hand it on."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = ["ImageRecord"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRecord:
+    """What one record holds.
+
+    Attributes:
+        image: the encoded picture, or its pixels (size, size, 3) in uint8 as a model reads them.
+        questions: (question, answer) pairs; those without an answer are left out.
+        captions: texts about the picture.
+        boxes: (n, 4) ymin, xmin, ymax, xmax as shares of the sides; n labels beside them.
+        labels: indices into `label_names` of the data, or of `phrases`.
+        phrases: for each text, questions first, the label of each phrase in it that has boxes;
+            None where labels are classes with names, which any text may mention.
+    """
+
+    image: Any
+    questions: list[tuple[str, str]]
+    captions: list[str]
+    boxes: np.ndarray
+    labels: list[int]
+    phrases: list[Mapping[tuple[str, ...], int]] | None = None
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.questions) + len(self.captions)
