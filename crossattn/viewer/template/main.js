@@ -6,7 +6,7 @@ class App {
   constructor(data) {
     this.data = data;
     this.example = 0;
-    this.opacity = 0.75;
+    this.opacity = 0.8;
     this.outline = true;
     this.same = true;
     this.panels = [];
@@ -100,7 +100,7 @@ class App {
     this.activate(panel);
     Object.assign(panel.choice, changes);
     if ("run" in changes) {
-      panel.choice = fitting(panel.choice, panel.example);
+      panel.choice = fitting(panel.choice, panel.example, this.reading);
       panel.build();
       this.paintSettings();
     }
@@ -128,7 +128,7 @@ class App {
     this.example = number;
     const choices = this.panels.map(({ choice }) => {
       const example = runs[choice.run].examples[number];
-      return { ...fitting(choice, example), word: firstWord(example, this.reading), key: null };
+      return fitting({ ...choice, word: null, key: null }, example, this.reading);
     });
     this.show(choices);
     this.settle();
@@ -142,7 +142,7 @@ class App {
       Object.assign(other, { run: 1 - choice.run, layer: choice.layer });
     }
     const example = this.data.runs[other.run].examples[this.example];
-    this.show(this.panels.length > 1 ? [choice] : [choice, fitting(other, example)]);
+    this.show(this.panels.length > 1 ? [choice] : [choice, fitting(other, example, this.reading)]);
     this.settle();
   }
 
@@ -187,8 +187,9 @@ function listen(app) {
   const on = (id, event, action) => document.getElementById(id).addEventListener(event, action);
   const select = document.getElementById("example");
   app.data.runs[0].examples.forEach((example, n) => {
-    const text = example.caption || example.words.join(" ");
-    select.append(element("option", { value: n }, `${n + 1}. ${text.slice(0, 60)}`));
+    const text = example.words.join(" ");
+    const short = text.length > 60 ? `${text.slice(0, 60)}…` : text;
+    select.append(element("option", { value: n }, `${n + 1}. ${short}`));
   });
   on("example", "change", () => app.showExample(Number(select.value)));
   on("previous", "click", () => app.showExample(app.example - 1));

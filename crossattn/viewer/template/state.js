@@ -18,7 +18,7 @@ function firstChoice(example, run, reading) {
 }
 
 // A choice that an example has: of another one, or of an address that somebody wrote.
-function fitting(choice, example) {
+function fitting(choice, example, reading) {
   const [L, H, , S] = example.shape;
   const within = (value, count, fallback) =>
     Number.isInteger(value) && value >= 0 && value < count ? value : fallback;
@@ -26,7 +26,7 @@ function fitting(choice, example) {
     run: choice.run,
     layer: choice.layer === MEAN && L > 1 ? MEAN : within(choice.layer, L, L - 1),
     head: within(choice.head, H, H > 1 ? MEAN : 0),
-    word: within(choice.word, example.words.length, 0),
+    word: within(choice.word, example.words.length, firstWord(example, reading)),
     key: within(choice.key, S, null),
   };
 }
@@ -63,7 +63,7 @@ function fromAddress(app, text) {
     const run = runs[read(`run${end}`)] ? read(`run${end}`) : 0;
     const choice = { run };
     for (const name of ["layer", "head", "word", "key"]) choice[name] = read(name + end);
-    return fitting(choice, runs[run].examples[example]);
+    return fitting(choice, runs[run].examples[example], app.reading);
   });
   app.show(choices);
   return true;
