@@ -61,6 +61,8 @@ class Stage {
     const region = outline ? this.example.regions[word] : null;
     if (this.example.kind === "tokens") return this.paintTokens(values, most, key, region, covered);
     paintMap(this.map, this.example.grid, values, most, opacity, covered);
+    // Paler under the map, whose colours would mix with strong ones.
+    this.picture.style.filter = values ? `saturate(${1 - 0.5 * opacity})` : "";
     this.drawOutline(region);
     this.drawCursor(key);
     this.stage.setAttribute("aria-label", label);
