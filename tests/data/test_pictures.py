@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, ImageOps, features
 
 from crossattn.data import pictures
 from crossattn.data.errors import DataError
@@ -156,3 +156,21 @@ def test_colours_of_16_bits_keep_their_high_byte():
     assert pictures.decode(png(deep, 16, 2))[0].ravel().tolist() == [0, 64, 128, 255, 0, 1]
     with pytest.raises(DataError, match="a transparent colour of 16 bits"):
         pictures.decode(png(deep, 16, 2, chunk(b"tRNS", b"\0\0\x40\0\x80\0")))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("turned", range(1, 10))
+def test_upright_as_viewers_show_it(form, turned):
+    """The corners of a picture of 64 x 32 pixels, by Pillow's own reading of the note."""
+    corners = Image.fromarray(np.array([[0, 80], [160, 250]], np.uint8)).resize((64, 32), 0)
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    file = io.BytesIO()
+    corners.convert("RGB").save(
+        file, form, exif=exif, **{"lossless": True} if form == "WEBP" else {}
+    )
+    shown = ImageOps.exif_transpose(Image.open(io.BytesIO(file.getvalue())))
+    pixels, whole = pictures.decode_upright(file.getvalue(), 16)
+    assert whole == shown.size
+    expected = np.asarray(shown.resize((16, 16)))[2:14:11, 2:14:11, 0]
+    np.testing.assert_allclose(pixels[2:14:11, 2:14:11, 0], expected, atol=6)
