@@ -249,6 +249,16 @@ def test_knock_outs_of_several_words(reader):
     assert_shown(reader, example.weights[-1].mean(0)[4])
 
 
+def test_a_word_that_looks_nowhere(reader):
+    reader.open(explore(None, ["a", "b"], [[0, 0, 0, 0], [0.25, 0.25, 0.5, 0]]))
+    assert reader.text(".here") == "“a” looks nowhere: all its weights are 0."
+    assert reader.table("top") == []
+    reader.word(1).click()
+    ranks = [(rank, weight) for rank, _, weight in reader.table("top")]
+    assert ranks == [("1", "0.500"), ("2", "0.251"), ("2", "0.251")]  # in 8 bits: 128 / 255 of 0.5
+    assert reader.complaints() == []
+
+
 @pytest.mark.slow
 def test_sound_and_tokens(reader):
     weights = weights_of(0, 2, 3, 50)

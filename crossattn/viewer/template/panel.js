@@ -169,6 +169,7 @@ class Panel {
     const { example, word, key, values } = this;
     const name = quoted(example.words[word]);
     if (!values) return word ? `${name} is read by no position.` : `Nothing predicts ${name}, the first word.`;
+    if (!largest(values)) return `${name} looks nowhere: all its weights are 0.`;
     const place = key ?? ranked(values, 1)[0];
     const told = `weight ${number(values[place])}, rank ${rankOf(values, place)} of ${values.length}`;
     const share = example.regions[word] ? shareInside(example, word, place) : 0;

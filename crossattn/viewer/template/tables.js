@@ -45,10 +45,15 @@ class Ranking {
   }
 }
 
+// Places of the largest values that are not 0.
+function seen(values) {
+  return values ? ranked(values, SHOWN).filter((place) => values[place] > 0) : [];
+}
+
 // The keys that a word looks at most.
 function fillTop(ranking, example, word, values) {
   const region = example.regions[word];
-  const entries = (values ? ranked(values, SHOWN) : []).map((key) => ({
+  const entries = seen(values).map((key) => ({
     place: key,
     rank: rankOf(values, key),
     name: keyName(example, key),
@@ -62,7 +67,7 @@ function fillTop(ranking, example, word, values) {
 
 // The words that look at a key most.
 function fillLookers(ranking, example, key, lookers) {
-  const entries = (lookers ? ranked(lookers, SHOWN) : []).map((word) => ({
+  const entries = seen(lookers).map((word) => ({
     place: word,
     rank: rankOf(lookers, word),
     name: example.words[word],
