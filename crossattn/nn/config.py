@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from crossattn import renamed
 from crossattn.nn.choices import check_fields
+from crossattn.nn.displays import Displayed, slots_html
 
 __all__ = [
     "AttentionConfig",
@@ -29,14 +30,17 @@ NormKind = Literal["layer", "rms", "rms+1"]
 LinkKind = Literal["add", "scaled", "interpolated"]
 
 
-class _Checked:
+class _Checked(Displayed):
     """Fields of another kind or out of range are refused in one line."""
+
+    def _repr_html_(self) -> str:
+        return slots_html(self)
 
     def __post_init__(self):
         check_fields(self)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Logits(_Checked):
     """How a query meets a key.
 
@@ -59,7 +63,7 @@ class Logits(_Checked):
     talking: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ExtraKeys(_Checked):
     """Keys that are there whatever the context is, so that a head can attend to nothing.
 
@@ -84,7 +88,7 @@ class ExtraKeys(_Checked):
 
 
 @renamed.arguments(longest="theta", neighbours="interleaved")
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Rotary(_Checked):
     """Rotations by coordinates, see `crossattn.ops.positions.rotate`.
 
@@ -97,7 +101,7 @@ class Rotary(_Checked):
     interleaved: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class AttentionConfig(_Checked):
     """The fields of a `CrossAttention` but for its sizes; they are described there."""
 
@@ -112,7 +116,7 @@ class AttentionConfig(_Checked):
     head_gate: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class MLPConfig(_Checked):
     """Two dense layers with an activation between them.
 
@@ -129,7 +133,7 @@ class MLPConfig(_Checked):
     use_bias: bool = True
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ResidualConfig(_Checked):
     """How a sublayer f is joined to its stream x.
 
@@ -151,7 +155,7 @@ class ResidualConfig(_Checked):
     skip: bool = True
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class BlockConfig(_Checked):
     """What a `Block` is made of.
 
@@ -186,7 +190,7 @@ class BlockConfig(_Checked):
         return "cross" in self.order or "merged" in self.order
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TwoStreamConfig(_Checked):
     """What a `TwoStreams` layer is made of.
 

@@ -1,5 +1,8 @@
 """What every module here is: a Linen module whose fields are checked when it is made."""
 
+import inspect
+import re
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -7,6 +10,7 @@ from flax import linen as nn
 from flax.core import meta
 
 from crossattn.nn.choices import check_fields
+from crossattn.nn.displays import Displayed, slots_html
 from crossattn.ops import BlockSizes
 from crossattn.shapes import Array
 from crossattn.sharding import ContextParallel
@@ -23,12 +27,16 @@ __all__ = ["KERNEL_INIT", "Module", "PolicyModule"]
 KERNEL_INIT = nn.initializers.lecun_normal()
 
 
-class Module(nn.Module):
+class Module(Displayed, nn.Module):
     """A Linen module that refuses fields of another kind or out of range in one line."""
 
     def __post_init__(self):
         check_fields(self)
         super().__post_init__()
+
+    @nn.nowrap
+    def _repr_html_(self) -> str:
+        return slots_html(self)
 
     def made_for(self, name: str, axis: int, width: int) -> None:
         """Refuse an input of another width than a parameter was made for, with both widths.
@@ -67,6 +75,10 @@ class PolicyModule(Module):
     implementation: str | BlockSizes | None = field(default=None, kw_only=True)
     layout: ContextParallel | None = field(default=None, kw_only=True)
 
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        cls.__doc__ = _with_policy(cls.__doc__)
+
     @property
     def policy(self) -> dict[str, Any]:
         """All of it, for a part."""
@@ -91,6 +103,19 @@ class PolicyModule(Module):
             return x
         kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.dropout, x.shape)
         return jax.numpy.where(kept, x / (1 - self.dropout), 0)
+
+
+def _with_policy(text: str | None) -> str | None:
+    """A class's documentation with the policy written out, so that `help` is whole."""
+    phrase = "others: as those of `PolicyModule`"
+    found = re.search(rf"^( *){phrase}", text or "", re.MULTILINE)
+    if text is None or found is None:
+        return text
+    fields = inspect.cleandoc(PolicyModule.__doc__ or "").partition("Attributes:\n")[2]
+    said = textwrap.indent(textwrap.dedent(fields).rstrip(), found[1])
+    return text.replace(
+        phrase, f"{said.lstrip()}\n{found[1]}from dtype on: as those of `PolicyModule`"
+    )
 
 
 POLICY = ("dtype", "param_dtype", "kernel_init", "dropout", "implementation", "layout")

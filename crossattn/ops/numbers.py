@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["checked_finite", "checked_integer", "checked_positive", "short_repr"]
+__all__ = [
+    "array_repr",
+    "checked_finite",
+    "checked_integer",
+    "checked_positive",
+    "short_repr",
+    "unreadable",
+]
 
 
 def checked_integer(name: str, value: Any, *, least: int | None = 1) -> int:
@@ -62,6 +69,37 @@ def short_repr(value: Any) -> str:
     """
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def array_repr(value: Any) -> str:
+    """An array by its dtype and shape, anything else as `short_repr`; no array is read.
+
+    >>> array_repr(np.ones((2, 1), np.float32)), array_repr(3)
+    ('float32[2,1]', '3')
+    """
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is None or dtype is None:
+        return short_repr(value)
+    return f"{dtype}[{','.join(map(str, shape))}]"
+
+
+def unreadable(tree: Any) -> str:
+    """Why the arrays of a tree cannot be looked at here and now; empty where they can.
+
+    >>> unreadable({"a": np.ones(3), "b": 2}), unreadable(object())
+    ('', 'it holds no arrays')
+    """
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, jax.core.Tracer):
+            return "its arrays are traced"
+        if isinstance(leaf, jax.Array):
+            if leaf.is_deleted():
+                return "its arrays are deleted"
+            if not leaf.is_fully_addressable:
+                return "its arrays lie on other hosts"
+        elif not isinstance(leaf, np.ndarray | np.generic | int | float):
+            return "it holds no arrays"
+    return ""
 
 
 def _real(value: Any) -> bool:

@@ -21,7 +21,7 @@ from crossattn.sharding.exchange import gather_tokens, parts
 __all__ = ["ShardedTrace"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ShardedTrace(AttentionTrace):
     """An `AttentionTrace` of the same abilities over the devices of a mesh axis.
 

@@ -7,9 +7,19 @@ from typing import Any
 
 from crossattn import renamed
 from crossattn.nn.presets.published import TEXT, Composed, Preset
-from crossattn.nn.presets.registry import build, config, differences, get, names
+from crossattn.nn.presets.registry import build, config, differences, get, names, table
 
-__all__ = ["TEXT", "Composed", "Preset", "build", "config", "differences", "get", "names"]
+__all__ = [
+    "TEXT",
+    "Composed",
+    "Preset",
+    "build",
+    "config",
+    "differences",
+    "get",
+    "names",
+    "table",
+]
 
 
 def __getattr__(name: str) -> Any:

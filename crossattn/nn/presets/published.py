@@ -20,6 +20,7 @@ from crossattn.nn.config import (
     Rotary,
     TwoStreamConfig,
 )
+from crossattn.nn.displays import slots_html
 
 __all__ = ["PUBLISHED", "TEXT", "Composed", "Preset"]
 
@@ -44,7 +45,7 @@ class Composed:
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Preset:
     """A published design.
 
@@ -71,6 +72,14 @@ class Preset:
         "decoder", "interleaved", "connector", "two_stream", "prefix", "bottleneck", "adapter"
     ] = "decoder"
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<preset {self.name}: {self.family}; {self.paper}>"
+
+    def _repr_html_(self) -> str:
+        checked = f"checked against {', '.join(self.checked)}" if self.checked else self.composed
+        note = f"{self.paper}; {checked}"
+        return slots_html(self.config, f"{self.name} ({self.family}, used as {self.use})", note)
 
 
 POST_NORM = ResidualConfig(norm="post", epsilon=1e-12)

@@ -9,6 +9,7 @@ from flax import linen as nn
 from crossattn.nn.block import Block
 from crossattn.nn.choices import known
 from crossattn.nn.config import BlockConfig, TwoStreamConfig, config_differences
+from crossattn.nn.displays import Differences, changed_fields
 from crossattn.nn.families.bottleneck import Bottleneck
 from crossattn.nn.families.coca import CocaDecoder
 from crossattn.nn.families.ip_adapter import DecoupledAttention
@@ -21,7 +22,7 @@ from crossattn.nn.scan import Remat, policy_of
 from crossattn.nn.stack import Stack
 from crossattn.ops.numbers import checked_integer
 
-__all__ = ["build", "config", "differences", "get", "names"]
+__all__ = ["build", "config", "differences", "get", "names", "table"]
 
 PRESETS = {preset.name: preset for preset in PUBLISHED}
 
@@ -57,8 +58,34 @@ def config(name: str) -> Any:
     return get(name).config
 
 
-def differences(one: str, other: str) -> list[str]:
-    """The fields in which two presets differ; those of other modules begin with these.
+def table() -> Any:
+    """All presets and what of each is not as by default, as text or, in a notebook, as a table.
+
+    >>> print(str(table()).splitlines()[1][:53])
+    encoder_decoder_post   block       self → cross → mlp
+    """
+    from crossattn.viewer.markup import Display, figure, html_table
+
+    header = ["preset", "family", "sublayers", "not as by default", "paper"]
+    rows = [_row(preset) for preset in PRESETS.values()]
+    text = "\n".join(
+        f"{name:22} {family:11} {order:46} {paper}"
+        for name, family, order, _, paper in [header, *rows]
+    )
+    return Display(text, figure(f"{len(rows)} presets", html_table(header, rows)))
+
+
+def _row(preset: Preset) -> list[str]:
+    order = " → ".join(getattr(preset.config, "order", ("cross",)))
+    fields = [one for one in changed_fields(preset.config) if not one.startswith("order=")]
+    paper = preset.paper.replace("\xa0", " ")
+    return [preset.name, preset.family, order, ", ".join(fields), paper]
+
+
+def differences(one: str, other: str) -> Differences:
+    """The fields in which two presets differ, as a list of lines; a notebook shows a table.
+
+    Those of other modules begin with these.
 
     >>> differences("flamingo", "idefics")[:2]
     ["residual.norm_kind: 'layer' -> 'rms'", "mlp.activation: 'gelu' -> 'silu'"]
@@ -66,7 +93,7 @@ def differences(one: str, other: str) -> list[str]:
     a, b = get(one), get(other)
     kinds = [type(build(name, width=8, heads=2)).__name__ for name in (one, other)]
     lines = [] if kinds[0] == kinds[1] else [f"module: {kinds[0]} -> {kinds[1]}"]
-    return [*lines, *config_differences(a.config, b.config)]
+    return Differences([*lines, *config_differences(a.config, b.config)], one, other)
 
 
 def build(

@@ -31,6 +31,7 @@ from crossattn.ops.masks.arguments import (
     checked_distance,
     checked_ids,
 )
+from crossattn.ops.masks.display import DrawnMask
 from crossattn.ops.masks.matching import Media, Segments
 from crossattn.ops.masks.parts import Cut, Part, Span
 from crossattn.ops.masks.terms import Band, Causal, DensePairs, Keys, Lengths, Window
@@ -54,14 +55,16 @@ class BlockVisibility(NamedTuple):
     full: Any  # True: all of it is visible, and it lies wholly inside T x S
 
 
-@dataclasses.dataclass(frozen=True)
-class Mask:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Mask(DrawnMask):
     """A conjunction of visibility terms; `Mask()` hides nothing, `a & b` shows what both show.
 
     A pytree whose arrays and integers are leaves: it passes through `jit`, `scan` and `vmap`, and
     new lengths, ids or offsets recompile nothing. Integers have any dtype; huge ones do not wrap.
 
     >>> mask = Mask.lengths(key=jnp.array([2, 3])) & Mask.causal(0)
+    >>> mask
+    Mask.lengths(key=int32[2]) & Mask.causal(0)
     >>> mask.dense_array(2, 3, 4)[0, 0].astype(int).tolist()
     [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]]
     """

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from crossattn.ops.checks import checked_columns, checked_queries
 from crossattn.ops.numbers import short_repr
 from crossattn.ops.reference import precision, scores
+from crossattn.ops.trace.display import DrawnTrace
 from crossattn.ops.trace.statistics import Sums, sums
 from crossattn.shapes import Array, Bool, Float, Int
 
@@ -69,8 +70,8 @@ def _of_each(rank: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return decorated
 
 
-@dataclasses.dataclass(frozen=True)
-class AttentionTrace:
+@dataclasses.dataclass(frozen=True, repr=False)
+class AttentionTrace(DrawnTrace):
     """Refers to the arrays of one attention; every map and statistic is a pure function of it.
 
     A pytree. Under `jit` an unused trace costs nothing: it holds only what exists anyway. Weights
@@ -88,6 +89,8 @@ class AttentionTrace:
     >>> from crossattn import attend
     >>> x = jax.random.normal(jax.random.key(0), (2, 5, 3, 8))
     >>> out, trace = attend(x[:, :2], x, x)
+    >>> trace
+    AttentionTrace(B=2, T=2, S=5, H=3, D=8, float32, scale=0.3536)
     >>> trace.weights(jnp.array([1])).shape, trace.entropy(normalized=True).shape
     ((2, 3, 1, 5), (2, 3, 2))
     >>> summary = trace.summary(jnp.ones((2, 5, 1)))

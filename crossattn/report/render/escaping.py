@@ -6,37 +6,14 @@ matplotlib reads no mathematics (`figures.style`). Control characters are escape
 """
 
 import dataclasses
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-# Control characters, invisible marks that reorder text, line separators and lone surrogates.
-HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs")
-# Joiners and breaks within words of many scripts, and signs of Arabic and Syriac that are seen.
-JOINERS = "\xad\u200b\u200c\u200d\u2060\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u08e2"
-SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+from crossattn.viewer.markup import visible
 
-
-def visible(text: str, *, keep: str = "") -> str:
-    r"""The text with an escape for every character that would act instead of being seen.
-
-    Twice is as good as once. Characters in `keep` stay.
-
-    Example:
-        >>> print(visible("red\x1b[31m\nblue"), visible("a\nb", keep="\n"), sep=" | ")
-        red\x1b[31m\nblue | a
-        b
-    """
-    return "".join(letter if letter in keep else _seen(letter) for letter in text)
-
-
-def _seen(letter: str) -> str:
-    if unicodedata.category(letter) not in HIDDEN or letter in JOINERS:
-        return letter
-    number = ord(letter)
-    return SHORT.get(letter) or (f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}")
+__all__ = ["plain_names", "visible"]
 
 
 def plain_names(thing: Any) -> Any:

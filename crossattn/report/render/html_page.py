@@ -21,7 +21,7 @@ from crossattn.report.render.blocks import (
     numbered,
     wordy,
 )
-from crossattn.report.render.escaping import visible
+from crossattn.viewer.markup import html_text as _plain
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --faint: #5c5c5c;
@@ -109,11 +109,6 @@ def anchors(headings: Sequence[str]) -> list[str]:
         count = sum(re.sub(r"-\d+$", "", other) == name for other in found)
         found.append(f"{name}-{count + 1}" if count else name)
     return found
-
-
-def _plain(text: str) -> str:
-    """Plain text as HTML prints it."""
-    return html.escape(visible(text))
 
 
 def _is_title(block: Block) -> bool:
