@@ -3,16 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help setup ablate test test-all lint format test-gpu test-stacks test-slurm clean
+.PHONY: help setup ablate test test-all lint format docs test-gpu test-stacks test-slurm clean
 help:
 	@echo "make setup        create $(VENV) with everything that the other targets need"
 	@echo "make ablate       the headline suite: fusion, 5 seeds, 12 minutes on 2 CPU cores"
 	@echo "make test         the test suite without what is marked slow"
 	@echo "make test-all     the whole test suite"
 	@echo "make lint         ruff and mypy"
+	@echo "make docs         the pages of docs/ and of the API into build/docs; warnings are errors"
 	@echo "make test-stacks  conformance, leak tests and the quick suite on jax 0.7.2 (Colab) and on the newest jax"
 	@echo "make test-gpu     conformance, leaks, gradients and statistics on an NVIDIA GPU, within 4 minutes"
 	@echo "make test-slurm   the quick suite as jobs of a real Slurm on this machine, where it can be installed"
+
+# What installs into $(VENV).
+INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(RUN),$(RUN) -m pip install --quiet --disable-pip-version-check)
 
 setup: $(VENV)/.ready
 
@@ -21,10 +25,10 @@ $(VENV)/.ready: pyproject.toml
 	  { echo "crossattn needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make setup PYTHON=python3.12" >&2; exit 2; }
 	@if command -v uv >/dev/null 2>&1; then \
 	  uv venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
-	  uv pip install --quiet --python $(RUN) -e '.[easy-vqa,dev]'; \
+	  $(INSTALL) -e '.[easy-vqa,dev]'; \
 	else \
 	  { $(PYTHON) -m venv $(VENV) || { $(PYTHON) -m pip install --quiet virtualenv && $(PYTHON) -m virtualenv --quiet $(VENV); }; } && \
-	  $(RUN) -m pip install --quiet --disable-pip-version-check -e '.[easy-vqa,dev]'; \
+	  $(INSTALL) -e '.[easy-vqa,dev]'; \
 	fi
 	@touch $@
 
@@ -48,6 +52,14 @@ format: setup
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+$(VENV)/.docs: $(VENV)/.ready
+	@$(INSTALL) -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs
+	$(RUN) -m sphinx -E -W --keep-going -q -j auto -b html docs build/docs
+	@echo "build/docs/index.html"
+
 test-stacks:
 	bash tests/stacks.sh
 
@@ -58,4 +70,4 @@ test-slurm: setup
 	PYTHON=$(RUN) bash tests/slurm.sh
 
 clean:
-	rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* build/docs .pytest_cache .mypy_cache .ruff_cache .hypothesis

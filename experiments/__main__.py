@@ -22,7 +22,8 @@ def main(arguments: list[str]) -> None:
     """Hand the arguments over to the command that the first of them names."""
     if not arguments or arguments[0] in ("-h", "--help"):
         known = "\n".join(f"  {name:14s} {about}" for name, about in COMMANDS.items())
-        print(f"{NAME} COMMAND ...\n\nCommands:\n{known}\n\n{NAME} COMMAND --help: more")
+        more = f"{NAME} COMMAND --help: more\n{NAME} --version: which crossattn this is"
+        print(f"{NAME} COMMAND ...\n\nCommands:\n{known}\n\n{more}")
         return
     name, *rest = arguments
     if name not in COMMANDS:

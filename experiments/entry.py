@@ -2,10 +2,15 @@
 
 import contextlib
 import os
+import platform
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
+
+import jax
+
+from crossattn import __version__
 
 from .command_line import BAD_INPUT, INTERRUPTED
 
@@ -46,7 +51,10 @@ def ended(main: Callable[[list[str]], None], arguments: list[str]) -> int:
     code: object = 0
     try:
         try:
-            main(arguments)
+            if arguments[-1:] == ["--version"]:
+                print(version())
+            else:
+                main(arguments)
         except SystemExit as end:
             code = end.code
         sys.stdout.flush()
@@ -61,6 +69,11 @@ def ended(main: Callable[[list[str]], None], arguments: list[str]) -> int:
         traceback.print_exc()
         code = 1
     return code if isinstance(code, int) else int(code is not None)
+
+
+def version() -> str:
+    """What `--version` prints, of every command."""
+    return f"crossattn {__version__} (jax {jax.__version__}, Python {platform.python_version()})"
 
 
 def _without_echoes() -> None:

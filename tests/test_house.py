@@ -1,17 +1,13 @@
-"""The wheel installs in a clean environment; README's commands and code run."""
+"""The wheel installs in a clean environment; imports and names of the house."""
 
 import ast
 import importlib.util
-import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
 
 
 def test_wheel_installs_and_imports_in_a_clean_environment(tmp_path):
@@ -26,6 +22,7 @@ def test_wheel_installs_and_imports_in_a_clean_environment(tmp_path):
         f"{wheel.name[:15]}.dist-info",
     }
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert "crossattn/py.typed" in names
 
     # The environment sees this one's dependencies, but not this checkout.
     subprocess.run(
@@ -90,22 +87,6 @@ def _site_packages():
     import jax
 
     return Path(jax.__file__).parents[1]
-
-
-def test_the_readme_examples_run():
-    for code in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
-        exec(compile(code, "README.md", "exec"), {})
-
-
-@pytest.mark.parametrize("command", re.findall(r"python -m (experiments\.\w+)", README))
-def test_readme_commands_exist(command):
-    assert (ROOT / (command.replace(".", "/") + ".py")).exists()
-
-
-def test_readme_targets_exist():
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^make ([\w-]+)", README, flags=re.MULTILINE):
-        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
 def test_importing_the_operation_needs_no_flax():

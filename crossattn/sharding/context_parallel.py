@@ -69,7 +69,7 @@ class ContextParallel:
         return out
 
     def spec(self, axes: str, shape: tuple[int, ...], along: str = "TS") -> PartitionSpec:
-        """Of an array with these letters as axes ("|1" may be 1), cut `along` some of them."""
+        """Of an array with these letters as axes, `B|1` being B or 1, cut `along` some of them."""
         names: dict[str, tuple[str, ...]] = {
             "B": self.batch,
             "H": self.heads,

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+import crossattn
+from experiments import __main__ as front_door
 from experiments import ablate, bench, evaluate, import_weights, plan
 from experiments.entry import ended, prepare_streams
 from tests.support import driver
@@ -98,3 +100,10 @@ def test_a_name_that_nobody_expects_ends_in_one_line(name, tmp_path, monkeypatch
         shown = capsys.readouterr().err
         assert (end.value.code, shown.count("\n"), shown[:4]) == (2, 1, command.COMMAND[:4]), shown
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [front_door, ablate, bench, evaluate, import_weights, plan])
+@pytest.mark.parametrize("arguments", [["--version"], ["fusion", "--version"]])
+def test_every_command_says_its_version(command, arguments, capsys):
+    assert ended(command.main, arguments) == 0
+    assert capsys.readouterr().out.startswith(f"crossattn {crossattn.__version__} (jax ")
