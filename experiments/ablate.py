@@ -249,7 +249,7 @@ def report(
     finished = collect(suite, folder, options.seeds)
     wanted = asked(whole, suite, seeds=options.seeds, quick=options.quick)
     seeds = describe_parallelism(parallel, finished.groupings)
-    results = write_results(suite, folder, finished, device, seeds, wanted)
+    results = write_results(suite, folder, finished, device, seeds, wanted, source.describe())
     path = write_report(
         results,
         folder.path,
@@ -257,6 +257,7 @@ def report(
         claims=suite.claims,
         curves=finished.curves,
         shown=gallery_of(source, folder, [suite.baseline, *suite.variants]),
+        samples=source.samples,
         notes=(*suite.notes, *left_out(whole, suite)),
         command=command,
     )

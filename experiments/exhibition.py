@@ -1,5 +1,6 @@
 """Turns saved attention maps into the gallery of a report."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from crossattn.data.words import without_marks
 from crossattn.report.figures.gallery import Gallery
 from crossattn.train import exhibits
 from crossattn.train.folder import Folder
+from crossattn.train.record import RecordError, read_record
 from crossattn.train.source import Dataset
 
 
@@ -18,8 +20,22 @@ def gallery_of(source: Dataset, folder: Folder, variants: Iterable[str]) -> Gall
     for variant in variants:
         maps = folder.run(variant, 0) / "maps.npz"
         if maps.exists():
-            return build_gallery(source, maps, of=f"{variant}, seed 0")
+            return build_gallery(source, maps, of=_whose(source, maps.parent, variant))
     return None
+
+
+def _whose(source: Dataset, run: Path, variant: str) -> str:
+    """Which run, after which step, in which layer, on which split."""
+    said = f"{variant}, seed 0"
+    try:
+        steps = read_record(run).run.steps
+    except RecordError:  # an older run: it was measured all the same
+        return said
+    layer = json.loads((run / "metrics.json").read_text())["layer"]
+    return (
+        f"{said}, the parameters after its last step, {steps:,} (no checkpoint is chosen by how "
+        f"well it does), in layer {layer}, mean over heads, on the split {source.main}"
+    )
 
 
 def build_gallery(source: Dataset, maps: Path, *, of: str = "one run") -> Gallery:

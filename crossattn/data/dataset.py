@@ -1,17 +1,22 @@
 """What a run learns from and is judged by: what every source of data loads."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from crossattn.data.batches import TrainingRecords
 from crossattn.data.examples import Examples
+from crossattn.data.samples import PartSample, draw_sample
 
 __all__ = ["CELL", "Dataset"]
 
 # Side of the cells that image encoders read, in pixels.
 CELL = 8
+# Image numbers (n,) to values (n, h, w, ...) of their pixels.
+Painted = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,24 +28,32 @@ class Dataset:
         splits: evaluation splits; "validation" chooses layers (and learning rates), "swap" holds
             pairs in the order of `scenes`.
         main: the split on which attention, causal use and captions are measured.
-        draw: image numbers (n,) of the main split to pixels (n, h, w, 3) in uint8. When not given,
-            the images themselves, or grey pictures of the regions where these are features.
-        outline: image numbers (n,) to pixels (n, h, w): 0 ground, o + 1 for region o. When not
-            given, the patches that each region covers most.
+        draw: image numbers (n,) of the main split to pixels (n, h, w, 3) in uint8, or such a
+            function for each of several parts ("train" and splits). Where not given, the images
+            themselves, or grey pictures of the regions where these are features.
+        outline: image numbers (n,) to pixels (n, h, w): 0 ground, o + 1 for region o; of the main
+            split, or for each of several parts. Where not given, the patches that each region
+            covers most.
         window: cells along a side of what a patch sees; patches overlap where it is over 1.
         notes: what a reader of a report must know of these data, in sentences.
         fingerprint: of what was read, for a source with the setting `fingerprint`: data on the disk
             may change between two commands.
+        about: what the pictures and the texts are, in sentences, for readers of a report.
+        parts_about: part to a sentence on what it holds, and how that differs from training.
+        sample: some training examples, to show one where `train` is read while a run trains.
     """
 
     train: Examples | TrainingRecords
     splits: dict[str, Examples]
     main: str
-    draw: Callable[[np.ndarray], np.ndarray] | None = None
-    outline: Callable[[np.ndarray], np.ndarray] | None = None
+    draw: Painted | Mapping[str, Painted] | None = None
+    outline: Painted | Mapping[str, Painted] | None = None
     window: int = 1
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
+    about: str = ""
+    parts_about: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    sample: Examples | None = None
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -52,24 +65,60 @@ class Dataset:
         """Number of images to train on."""
         return len(self.train.images if isinstance(self.train, Examples) else self.train)
 
-    def pictures(self, images: np.ndarray) -> np.ndarray:
-        """Pixels (n, h, w, 3) in uint8 of images of the main split."""
-        if self.draw is not None:
-            return self.draw(images)
-        examples = self.splits[self.main]
+    @functools.cached_property
+    def samples(self) -> tuple[PartSample, ...]:
+        """An example of each part that is held in memory, training first."""
+        return tuple(
+            draw_sample(
+                name,
+                part,
+                functools.partial(self.pictures, part=name),
+                functools.partial(self.masks, part=name),
+            )
+            for name, part in self._held().items()
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What the data are, as results.json has it: in words, and how many pictures and texts."""
+        parts: dict[str, Any] = {"train": {"images": self.trained, "texts": {}}}
+        if isinstance(self.train, Examples):
+            parts["train"]["texts"] = self.train.counts()
+        for name, part in self.splits.items():
+            parts[name] = {"images": len(np.unique(part.image)), "texts": part.counts()}
+        for name, said in parts.items():
+            said["about"] = self.parts_about.get(name, "")
+        return {"about": self.about, "parts": parts}
+
+    def pictures(self, images: np.ndarray, part: str = "") -> np.ndarray:
+        """Pixels (n, h, w, 3) in uint8 of images of a part, of the main split if none is named."""
+        if (draw := self._painted(self.draw, part)) is not None:
+            return draw(images)
+        examples = self._held()[part or self.main]
         if examples.images.dtype == np.uint8:
             return examples.images[images]
         grey = np.clip(examples.coverage[images].sum(axis=1), 0, 1) * 255
         return np.repeat(self._over_cells(grey.astype(np.uint8))[..., None], 3, axis=-1)
 
-    def masks(self, images: np.ndarray) -> np.ndarray:
-        """Regions (n, h, w) of images of the main split: 0 ground, o + 1 for region o."""
-        if self.outline is not None:
-            return self.outline(images)
-        examples = self.splits[self.main]
+    def masks(self, images: np.ndarray, part: str = "") -> np.ndarray:
+        """Regions (n, h, w) of images of a part: 0 ground, o + 1 for region o."""
+        if (outline := self._painted(self.outline, part)) is not None:
+            return outline(images)
+        examples = self._held()[part or self.main]
         coverage = examples.coverage[images]
         most = np.where(coverage.max(axis=1) >= examples.covered, coverage.argmax(axis=1) + 1, 0)
         return self._over_cells(most)
+
+    def _held(self) -> dict[str, Examples]:
+        """The parts that are held in memory; of training perhaps a sample."""
+        train = self.train if isinstance(self.train, Examples) else self.sample
+        return ({} if train is None else {"train": train}) | self.splits
+
+    def _painted(self, given: Painted | Mapping[str, Painted] | None, part: str) -> Painted | None:
+        """What the source has given for a part."""
+        part = part or self.main
+        if isinstance(given, Mapping):
+            return given.get(part)
+        return given if part == self.main else None
 
     def _over_cells(self, patches: np.ndarray) -> np.ndarray:
         """Values (n, P) of patches as pixels (n, h, w)."""
@@ -116,12 +165,17 @@ class Dataset:
                     _check_chance(part)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
+        for name in (self.main, *(name for name in self._held() if name != self.main)):
+            self._check_shown(name)
+
+    def _check_shown(self, part: str) -> None:
         shown = np.arange(1)
-        picture, mask = self.pictures(shown), self.masks(shown)
+        picture, mask = self.pictures(shown, part), self.masks(shown, part)
         if picture.dtype != np.uint8 or picture.shape != (*mask.shape, 3):
+            where = "" if part == self.main else f"{part}: "
             raise ValueError(
-                f"pictures are {picture.dtype} {picture.shape} beside masks {mask.shape}: expected "
-                "uint8 (n, height, width, 3) beside (n, height, width)"
+                f"{where}pictures are {picture.dtype} {picture.shape} beside masks {mask.shape}: "
+                "expected uint8 (n, height, width, 3) beside (n, height, width)"
             )
 
 

@@ -188,6 +188,17 @@ class Examples:
             return np.asarray(self.grounded.any(axis=-1))
         return np.isin(self.group, [self.groups.index(name) for name in self.content])
 
+    def counts(self) -> dict[str, int]:
+        """How many rows there are of each kind.
+
+        Example:
+            >>> from crossattn.data import scenes
+            >>> scenes.examples("count", 4, seed=0, tasks=("question",)).counts()
+            {'count': 4}
+        """
+        found = np.bincount(self.kind, minlength=len(self.kinds)).tolist()
+        return {kind: number for kind, number in zip(self.kinds, found, strict=True) if number}
+
     def words(self, row: SupportsIndex) -> str:
         """Spell one row of text, without padding."""
         return " ".join(self.vocabulary[token] for token in self.tokens[row] if token)

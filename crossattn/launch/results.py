@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from crossattn.files import write_atomically
@@ -53,6 +54,7 @@ def write_results(
     device: str,
     seeds: str,
     wanted: dict[str, Any],
+    data: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write results.json: runs, comparisons, chance levels, settings, counts, environment.
 
@@ -66,6 +68,7 @@ def write_results(
       device: what the runs used.
       seeds: how seeds lay over the devices.
       wanted: what `asked` says of the command.
+      data: what a `Dataset` says of itself, where a report should.
     """
     runs = finished.runs
     _check_metrics(folder, runs)
@@ -82,10 +85,12 @@ def write_results(
         if suite.baseline in whole
         else []
     )
-    results = {
+    results: dict[str, Any] = {
         "suite": suite.name,
         "primary": suite.primary,
         "asked": wanted,
+        "baseline": suite.baseline,
+        **({} if data is None else {"data": {"source": suite.base.data.source, **data}}),
         "runs": runs,
         "comparisons": comparisons,
         "chance": finished.chance,
@@ -98,6 +103,7 @@ def write_results(
             "versions": finished.versions,
             "device": _device(device, finished.devices),
             "processor": " and ".join(finished.processors) or processor(),
+            "threads": finished.threads,
             "seeds": seeds,
             "settings": dataclasses.asdict(suite.base),
             "timings": finished.timings,

@@ -1,19 +1,21 @@
 """The report: what a suite found, how sure that is, and how to read every number."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from crossattn.data.samples import PartSample
 from crossattn.files import write_atomically
 from crossattn.report import prose
+from crossattn.report.environment import environment_paragraph, other_lines
 from crossattn.report.figures.attention import pointing_scatter
+from crossattn.report.figures.designs import MOST_PANELS, draw_designs
 from crossattn.report.figures.gallery import Gallery, draw_gallery
 from crossattn.report.figures.learning import Curves, learning_curves
+from crossattn.report.figures.samples import draw_samples
 from crossattn.report.figures.style import png
 from crossattn.report.figures.variants import accuracy_by_split, forest_plot, knockout_plot
-from crossattn.report.methods import methods_section, same_training
+from crossattn.report.methods import methods_section, perception, same_training
 from crossattn.report.render.blocks import (
-    DASH,
     Banner,
     Block,
     FigureBlock,
@@ -27,12 +29,15 @@ from crossattn.report.render.latex import latex_paragraph
 from crossattn.report.render.markdown import code, fenced, markdown_text, without_html
 from crossattn.report.results.completeness import banner, conclusive
 from crossattn.report.results.counts import count, counts_table
+from crossattn.report.results.data_parts import data_paragraph, data_table
+from crossattn.report.results.designs import designs_of
 from crossattn.report.results.runs import Results, metrics_in
 from crossattn.report.results.settings import changes_table, settings_of, shared_table
 from crossattn.report.sections import evidence_sections, head_figures, write_blocks
 from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.summary import opening_paragraph
+from crossattn.report.tables.cells import baseline_of
 from crossattn.report.tables.main import (
     alignment_table,
     claim_table,
@@ -44,8 +49,6 @@ from crossattn.report.tables.main import (
 
 # A figure of splits beyond this many panels would be a poster.
 MOST_SPLITS = 18
-# Parts of the environment that have tables of their own.
-ELSEWHERE = ("timings", "settings")
 
 
 def write_report(
@@ -56,6 +59,7 @@ def write_report(
     claims: Sequence[Sequence[str]] = (),
     curves: Curves | None = None,
     shown: Gallery | None = None,
+    samples: Sequence[PartSample] = (),
     notes: Sequence[str] = (),
     command: str,
 ) -> Path:
@@ -67,13 +71,14 @@ def write_report(
     Args:
         results: the content of results.json: suite, primary, runs, comparisons, chance,
             learning_rate_sweep and environment, whose timings hold the cost of each variant; and
-            where they are known settings (of each variant), counts and asked (see `settings`,
-            `counts`, `banner`). Names in it are plain text.
+            where they are known settings (of each variant), counts, asked, data and baseline (see
+            `settings`, `counts`, `banner`, `data_parts`). Names in it are plain text.
         out_dir: an existing folder.
         title: what the suite asks, in a few words.
         claims: the declared pairs (better, worse), each among the comparisons.
         curves: training loss (and accuracy) of each variant and seed, for `learning_curves`.
         shown: pictures with the attention of words.
+        samples: a picture of each part of the data, with its texts.
         notes: what the suite has to say about itself in Markdown, one paragraph each.
         command: the command that makes these results again.
 
@@ -84,12 +89,14 @@ def write_report(
         ValueError: if a claim was not compared.
     """
     results, claims, title = plain_names(results), plain_names(claims), plain_names(title)
-    pictures = _draw(results, plain_names(curves), plain_names(shown))
+    pictures = _draw(results, plain_names(curves), plain_names(shown), plain_names(tuple(samples)))
     blocks: list[Block] = [
         Heading(f"{results['suite']}: {title}", 1),
         *map(Banner, banner(results)),
         TextBlock(opening_paragraph(results)),
         *(TextBlock(without_html(note)) for note in notes),
+        *_data(results, pictures),
+        *_variants(results, pictures),
         Heading("Results"),
         TableBlock("main", prose.MAIN, main_table(results)),
         *pictures.get("scatter", []),
@@ -117,11 +124,15 @@ def write_report(
     return write_blocks(out_dir, blocks, suite=results["suite"], banners=banner(results))
 
 
-def _draw(results, curves, shown) -> dict[str, list[FigureBlock]]:
+def _draw(results, curves, shown, samples) -> dict[str, list[FigureBlock]]:
     """The figures by the section that they stand in; a section without any is not there."""
     runs, chance = results["runs"], results["chance"]
     splits = [metric.name for metric in metrics_in(results, "task")][:MOST_SPLITS]
+    baseline = results.get("baseline") or baseline_of(results)
+    designs = designs_of(results, baseline)
     drawn = {
+        "samples": samples and draw_samples(samples),
+        "designs": designs and draw_designs(designs, baseline),
         "scatter": pointing_scatter(runs, primary=results["primary"], chance=chance),
         "differences": results["comparisons"] and forest_plot(results["comparisons"]),
         "accuracy": splits and accuracy_by_split(runs, splits, chance=chance),
@@ -132,6 +143,8 @@ def _draw(results, curves, shown) -> dict[str, list[FigureBlock]]:
     captions = dict(prose.FIGURES)
     if shown:
         captions["gallery"] += f" Shown: {markdown_text(shown.of)}."
+    if len(designs) > MOST_PANELS:
+        captions["designs"] += f" {prose.SHARED_PANELS}"
     return {
         name: [FigureBlock(name, captions[name], png(figure))]
         for name, figure in drawn.items()
@@ -139,10 +152,29 @@ def _draw(results, curves, shown) -> dict[str, list[FigureBlock]]:
     } | {"heads": head_figures(runs, chance)}
 
 
-def _settings(results: Results) -> Iterator[Block]:
-    """What differs between variants, what they share, and how much was measured."""
-    if table := changes_table(results):
+def _data(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
+    """What models learn from and are judged by."""
+    if table := data_table(results):
+        yield Heading("Data")
+        yield TextBlock(markdown_text(data_paragraph(results)))
+        yield from pictures.get("samples", [])
+        yield TableBlock("data", prose.DATA, table)
+
+
+def _variants(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
+    """What is compared."""
+    drawn, table = pictures.get("designs", []), changes_table(results)
+    if not drawn and not table:
+        return
+    yield Heading("Variants")
+    yield TextBlock(markdown_text(" ".join([prose.VARIANTS, *perception(settings_of(results))])))
+    yield from drawn
+    if table:
         yield TableBlock("changes", prose.CHANGES, table)
+
+
+def _settings(results: Results) -> Iterator[Block]:
+    """What variants share, and how much was measured."""
     if table := shared_table(results):
         yield TableBlock("settings", prose.SETTINGS, table)
     if table := counts_table(results):
@@ -201,20 +233,15 @@ def _meaning(results):
 
 
 def _environment(results: Results) -> Iterator[Block]:
-    own = {name: value for name, value in results["environment"].items() if name not in ELSEWHERE}
-    cost = cost_table(results)
-    if not own and not cost[1]:
+    environment, cost = results["environment"], cost_table(results)
+    said = environment_paragraph(environment)
+    more = other_lines(environment)
+    if not said and not more and not cost[1]:
         return
-    yield Heading("Environment")
-    if own:
-        lines = [f"- {markdown_text(name)}: {_text(value)}" for name, value in own.items()]
-        yield TextBlock("\n".join(lines))
+    yield Heading("Environment and cost")
+    if said:
+        yield TextBlock(markdown_text(said))
+    if more:
+        yield TextBlock("\n".join(f"- {markdown_text(line)}" for line in more))
     if cost[1]:
         yield TableBlock("cost", prose.COST, cost)
-
-
-def _text(value):
-    if value is None:
-        return DASH
-    # Nested values hold characters that Markdown would take for its own.
-    return code(json.dumps(value)) if isinstance(value, dict | list) else markdown_text(str(value))

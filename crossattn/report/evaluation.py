@@ -42,7 +42,10 @@ def blocks(record: Mapping[str, Any], shown: Gallery | None) -> Iterator[Block]:
     yield TextBlock(f"Attention, knock-outs and captions are measured on the split {code(split)}.")
     figures = {"heads": head_figures(runs, chance)}
     if shown is not None:
-        caption = "What single words look at, with the outline of the truth."
+        caption = (
+            f"What single words look at after step {record['step']}, on pictures of the split "
+            f"{code(split)} that were fixed by seed; a white line is the true region."
+        )
         figures["gallery"] = [FigureBlock("gallery", caption, png(draw_gallery(shown)))]
     if (figure := layers(metrics, chance)) is not None:
         caption = (

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from crossattn.report import prose
+from crossattn.report.environment import hardware_sentences
 from crossattn.report.results.completeness import banner
 from crossattn.report.results.counts import by_split, count
 from crossattn.report.results.runs import Results, place_of, variants_of
@@ -47,7 +48,7 @@ def methods_section(results: Results) -> list[str]:
         banner(results),
         [*_variants(results, settings), *_model(settings), *_training(results, settings)],
         [*_evaluation(results), *_statistics(results)],
-        list(_hardware(environment)),
+        list(hardware_sentences(environment)),
     ]
     return [" ".join(sentences) for sentences in paragraphs if sentences]
 
@@ -93,6 +94,16 @@ def _model(settings: Settings) -> Iterator[str]:
     ]
     if all(parts[:3]):
         yield f"The model is a decoder of {' '.join(part for part in parts if part)}."
+    yield from perception(settings)
+
+
+def perception(settings: Settings) -> Iterator[str]:
+    """A sentence on what models see of an image.
+
+    Example:
+        >>> list(perception({"a": {"model.image_encoder": "oracle", "data.noise": 0.1}}))[0][:48]
+        'Images are perceived as symbolic patch features '
+    """
     perceived = in_words(settings, ["model.image_encoder", "data.noise"], _perceived)
     if perceived:
         yield f"Images are perceived as {perceived}."
@@ -234,21 +245,3 @@ def _statistics(results: Results) -> Iterator[str]:
         "metric, shares to [0, 1] and their differences to [-1, 1], which changes neither their "
         "coverage nor any decision."
     )
-
-
-def _hardware(environment: Mapping[str, Any]) -> Iterator[str]:
-    found = [environment[name] for name in ("device", "processor") if environment.get(name)]
-    if found:
-        date = f", in {environment['date'][:7]}" if environment.get("date") else ""
-        yield f"All runs used {' on '.join(map(str, found))}{date}."
-    timings = environment.get("timings", {})
-    paces = {name: t["step_seconds"] for name, t in timings.items() if "step_seconds" in t}
-    if paces:
-        fast, slow = min(paces, key=paces.__getitem__), max(paces, key=paces.__getitem__)
-        text = f"The median training step took {1000 * paces[fast]:.1f} ms ({fast})"
-        yield text + (f" to {1000 * paces[slow]:.1f} ms ({slow})." if len(paces) > 1 else ".")
-        if any("seeds_together" in timing for timing in timings.values()):
-            yield "Of seeds that are trained together, the time is divided by their number."
-    versions = environment.get("versions") or []
-    for used in versions if isinstance(versions, list) else [versions]:
-        yield f"Software: {listed([f'{name} {version}' for name, version in used.items()])}."

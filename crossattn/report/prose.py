@@ -16,6 +16,16 @@ KNOWS_WORDS = "a predictor that knows the frequency of each word, and nothing el
 PLACES = {"answer": "answers", "caption": "words of captions"}
 
 FIGURES = {
+    "samples": _line("""
+One picture of each part of the data, drawn at random with a fixed seed, with its first texts. A
+model is given the words in grey and has to predict the blue ones. The line is the true region of
+the answer to the first text (of a caption: of all its words), where it is known.
+"""),
+    "designs": _line("""
+How the words of each variant (below) meet the picture (above). A dashed frame is a layer with its
+sublayers: "self" is attention among words, "cross" attention to the picture, MLP what works on each
+position alone; lower rows name norms and gates. Orange is what the baseline does not have.
+"""),
     "differences": _line("""
 Differences between variants: the mean (square), its corrected interval (line) and each seed's own
 difference (dots). A filled square leaves 0 outside its interval and a winner is named; an open
@@ -57,6 +67,21 @@ predicted word is what that position says next.
 """),
 }
 
+SHARED_PANELS = _line("""
+Variants that look the same share a drawing; the next table says what each changes.
+""")
+
+VARIANTS = _line("""
+Each variant is a model that is trained from nothing to write a text word by word, seeing a picture
+beside it. Variants differ in what is orange in the drawings and listed in the next table, and in
+nothing else.
+""")
+
+DATA = _line("""
+The parts of the data: how many pictures and texts each has, and what its source says of it. Models
+learn from the part train alone.
+""")
+
 CHANGES = _line("""
 What each variant changes of the base, whose other settings all variants share; a setting that a
 variant changes has the base's value in those that do not.
@@ -87,7 +112,11 @@ CLAIMS = "The verdict on every declared claim."
 
 COMPARISONS = "Every comparison of the primary metric."
 
-COST = "What was counted and timed of each variant."
+COST = _line("""
+What a training step costs: its matrix products in billions of operations as the design asks for
+them (GFLOP), its median time while others may run beside it, and both divided (TFLOP/s; MFU is its
+share of what the device could do, where that is known).
+""")
 
 # What tables of groups of metrics that are no splits hold, and those of places that attend.
 SPLITS = {

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from crossattn.align.measures import find_metric
 from crossattn.report.render.markdown import code, markdown_text
 from crossattn.report.results.completeness import conclusive, missing_runs
 from crossattn.report.results.counts import count
@@ -27,7 +28,7 @@ def opening_paragraph(results: Results) -> str:
     if missing:
         said = f"{len(runs)} of {len(runs) + missing} runs finished"
     better = " (lower is better)" if lower_is_better(primary) else ""
-    text = [f"{said}; primary metric {code(primary)}{better}."]
+    text = [f"{said}; primary metric {code(primary)}{_place(results)}{better}."]
     if baseline is None and missing:
         later = "Variants are compared when the baseline and they have all their seeds."
         return " ".join([*text, later])
@@ -50,6 +51,15 @@ def opening_paragraph(results: Results) -> str:
         if not winner_of(found)
     ]
     return "\n".join([" ".join(text), "", *(f"- {line}" for line in (*decided, *undecided))])
+
+
+def _place(results: Results) -> str:
+    """On which part of the data the primary metric is, where the report tells of parts."""
+    found = find_metric(results["primary"])
+    if found is None or found.where not in results.get("data", {}).get("parts", {}):
+        return ""
+    name = found.measure.name.replace("_", " ")
+    return f", the {name} on the split {markdown_text(found.where)} (see Data)"
 
 
 def _sentence(found: Mapping[str, Any], better: str, concluded: bool) -> str:

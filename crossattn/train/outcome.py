@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ def measure_run(
         "learning_rate": run.optimizer.learning_rate,
         "versions": library_versions(),
         "processor": processor(),
+        "threads": os.cpu_count(),
         "device": jax.devices()[0].device_kind,
     }
     write_json(where / "metrics.json", record)
@@ -102,9 +104,11 @@ class Finished:
       chance: metric to its chance level.
       items: variant to (seeds, N) single items of the primary metric.
       curves: variant to seed to {step, loss, accuracy} lists.
-      timings: variant to {parameters, step_seconds}, and seeds_together where it is over 1.
+      timings: variant to {parameters, step_seconds}, with step_flops and teraflops (and mfu) where
+        they are known, and seeds_together where it is over 1.
       versions: of the libraries, by those that differ between runs.
       processors, devices: the kinds that runs were measured on.
+      threads: of the processors, all numbers that there were.
       counts: images by split, items by metric, training images, as the runs counted them.
       groupings: seeds of a program and steps of a dispatch, all that there were.
       sweep: variant to the record of its learning-rate sweep, empty when none ran.
@@ -119,6 +123,7 @@ class Finished:
     versions: list[dict[str, str]]
     processors: list[str] = dataclasses.field(default_factory=list)
     devices: list[str] = dataclasses.field(default_factory=list)
+    threads: list[int] = dataclasses.field(default_factory=list)
     counts: dict[str, Any] = dataclasses.field(default_factory=dict)
     groupings: list[dict[str, int]] = dataclasses.field(default_factory=list)
 
@@ -155,7 +160,7 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
             finished.timings[variant]["step_seconds"] = round(seconds, 6)
             if work := record.get("work"):
                 speed = rate(work["step_flops"] / seconds, work["peak_flops"])
-                finished.timings[variant] |= speed
+                finished.timings[variant] |= {"step_flops": work["step_flops"], **speed}
         if together > 1:
             finished.timings[variant]["seeds_together"] = together
         chosen = folder.path / "sweep" / variant / "chosen.json"
@@ -166,7 +171,8 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
 
 def _counted(finished: Finished, record: dict[str, Any]) -> None:
     """Add what a run says of where it ran and of what it counted; older runs say nothing."""
-    for known, name in ((finished.processors, "processor"), (finished.devices, "device")):
+    kinds: dict[str, list[Any]] = {"processor": finished.processors, "device": finished.devices}
+    for name, known in {**kinds, "threads": finished.threads}.items():
         if name in record and record[name] not in known:
             known.append(record[name])
     for what, number in record.get("counts", {}).items():

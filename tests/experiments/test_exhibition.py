@@ -8,7 +8,9 @@ import pytest
 from crossattn.data.regions import over_cells
 from crossattn.train import exhibits
 from crossattn.train.folder import Folder
-from crossattn.train.run import Data, Model, Run
+from crossattn.train.outcome import write_json
+from crossattn.train.record import RunRecord, library_versions, write_record
+from crossattn.train.run import Data, Model, Run, replace
 from crossattn.train.source import load_dataset
 from experiments.exhibition import build_gallery, gallery_of
 
@@ -70,6 +72,12 @@ def test_the_gallery_shows_the_first_variant_that_attends(tmp_path):
     shape = len(exhibits.exhibit_rows(examples)), examples.tokens.shape[1] - 1, 64
     np.savez(maps, weights=np.full(shape, 1 / 64))
     assert gallery_of(source, folder, ["blind", "late"]).of == "late, seed 0"
+    run = replace(SCENES, {"steps": 1_234})
+    write_record(maps.parent, RunRecord("mine", "late", 0, run, library_versions()))
+    write_json(maps.parent / "metrics.json", {"layer": 1})
+    said = gallery_of(source, folder, ["blind", "late"]).of
+    assert said.startswith("late, seed 0, the parameters after its last step, 1,234 (no ")
+    assert said.endswith(" in layer 1, mean over heads, on the split iid")
 
 
 def test_sharing_window_weights_keeps_their_mass():

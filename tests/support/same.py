@@ -17,9 +17,9 @@ from pathlib import Path
 OWN = (
     (r"(?<=training step took ).*?(?=\. Software)", "TIME"),
     (r"\d[\d.,]* m?s\b", "TIME"),
-    (r"(?m)^(\| \S+ \| [\d,]+ \|)( [\d.e-]+ \|)+$", r"\1 TIME |"),
+    (r"(?m)^(\| \S+ \| [\d,]+ \|)( [\d,.e-]+ \|)+$", r"\1 TIME |"),
     (r"(?<=All runs used ).*?(?= on )", "DEVICE"),
-    (r"(?m)^(- device:|python -m experiments.ablate) .*$", r"\1"),
+    (r"(?m)^(python -m experiments.ablate) .*$", r"\1"),
 )
 
 

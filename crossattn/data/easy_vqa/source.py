@@ -19,6 +19,7 @@ answer points to the object, "no" too: the one object is what shows that nothing
 training image, `train` is the others.
 """
 
+import functools
 from types import ModuleType
 
 import numpy as np
@@ -150,20 +151,42 @@ def _pixels(paths: dict[int, str], numbers: np.ndarray) -> np.ndarray:
     return images
 
 
+ABOUT = (
+    "easy-VQA by Victor Zhou: pictures of 64 x 64 pixels with one shape in one colour on a light "
+    "ground, and questions about them with 13 answers in all. The region of the shape is found "
+    "exactly, by its colour."
+)
+PARTS_ABOUT = {
+    "train": "The training pictures of the package but for every 20th.",
+    "validation": "Every 20th training picture of the package: what has to be chosen, such as the "
+    "layer whose attention is shown, is chosen here.",
+    "test": "The test pictures of the package, drawn as those of training. No wording of a "
+    "question is new.",
+}
+
+
 def _load(settings: Settings) -> Dataset:
     data: PictureData = settings.data
-
-    def read(split: str, images: int) -> Examples:
-        return read_split(split, window=settings.window, limit=images or None)
-
-    splits = {name: read(name, data.evaluation_images) for name in ("validation", "test")}
+    asked = {"train": data.images, **dict.fromkeys(("validation", "test"), data.evaluation_images)}
+    parts = {
+        name: read_split(name, window=settings.window, limit=images or None)
+        for name, images in asked.items()
+    }
+    # Also where features of another encoder take the place of the images.
+    pixels = {name: part.images for name, part in parts.items()}
     return Dataset(
-        read("train", data.images),
-        splits,
+        parts.pop("train"),
+        parts,
         main="test",
-        draw=lambda images: splits["test"].images[images],
-        outline=lambda images: region(splits["test"].images[images]).astype(np.uint8),
+        draw={name: own.__getitem__ for name, own in pixels.items()},
+        outline={name: functools.partial(_outline, own) for name, own in pixels.items()},
+        about=ABOUT,
+        parts_about=PARTS_ABOUT,
     )
+
+
+def _outline(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    return region(images[chosen]).astype(np.uint8)
 
 
 # Features stand on the grid of the default image encoder, "window".

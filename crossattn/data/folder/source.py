@@ -128,6 +128,11 @@ def _wanted(file: Path, lines: Sequence[PictureLine], tasks: Sequence[str]) -> l
 
 
 Parts = dict[str, list[list[PictureLine]]]
+PARTS_ABOUT = {
+    "validation": "Nothing trains on them. What has to be chosen, such as the layer whose "
+    "attention is shown, is chosen here.",
+    "test": "Nothing trains on them and nothing is chosen by them.",
+}
 
 
 def _divided(lines: Sequence[PictureLine], pictures: dict[str, Picture]) -> Parts:
@@ -178,15 +183,17 @@ def _dataset(
         held[name] = _Held(records, file)
     survey = tally.survey(range(len(held["train"].records)), {})
     geometry = Geometry(data.image_size, window)
-    found, masks = {}, {}
+    found, masks, size = {}, {}, f"{data.image_size} x {data.image_size}"
     for name, one in held.items():
         found[name], masks[name] = read_examples(one, range(len(one.records)), survey, geometry)
     return Dataset(
         found["train"],
         {name: found[name] for name in ("validation", "test")},
         main="test",
-        outline=lambda images: masks["test"][images],
+        outline={name: own.__getitem__ for name, own in masks.items()},
         notes=tuple(_notes(file, found, split_column)),
+        about=f"Pictures and texts of {file.name}; pictures are squeezed into {size} pixels.",
+        parts_about=PARTS_ABOUT,
     )
 
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from crossattn.data.dataset import Dataset
 from crossattn.data.examples import Examples
+from crossattn.data.scenes.about import ABOUT, PARTS_ABOUT
 from crossattn.data.scenes.images import CHUNK, GRID
 from crossattn.data.scenes.language import (
     CONTENT,
@@ -164,6 +165,14 @@ def examples(
     if not tasks:
         raise ValueError(f"tasks is empty: write some of {TASKS}")
     drawn = draw_scenes(split, count, seed=seed, size=size, tasks=tasks)
+    return _examples(drawn, tasks, image_encoder, noise, boxes)
+
+
+def _examples(
+    drawn: Scenes, tasks: tuple[str, ...], image_encoder: str, noise: float, boxes: bool
+) -> Examples:
+    """The texts about some scenes, and what a model perceives of these."""
+    count = len(drawn)
     order = range(0, count, CHUNK)
     chunks = [np.arange(start, min(start + CHUNK, count)) for start in order]
     if image_encoder == "oracle":
@@ -172,7 +181,7 @@ def examples(
         images = np.concatenate([drawn.render(chunk) for chunk in chunks])
     arrays = _pack(_rows(drawn, tasks))
     present = {KINDS[kind] for kind in np.unique(arrays["kind"])}
-    chance = {kind: p for kind, p in SPLITS[split].chance.items() if kind in present}
+    chance = {kind: p for kind, p in SPLITS[drawn.split].chance.items() if kind in present}
     return Examples(
         images=images,
         coverage=drawn.coverage,
@@ -206,28 +215,25 @@ def _load(settings: Settings) -> Dataset:
     data: ScenesData = settings.data
     # Features of another encoder take the place of these.
     encoder = "oracle" if settings.image_encoder == "features" else settings.image_encoder
-
-    def drawn(split: str, count: int, tasks: tuple[str, ...]) -> Examples:
-        how = {"image_encoder": encoder, "noise": data.noise, "boxes": settings.boxes}
-        return examples(split, count, seed=data.seed, tasks=tasks, **how)  # type: ignore[arg-type]
-
     # Where captions are all that is learnt, captions of every split are what is judged.
     judged = data.tasks if data.tasks == ("caption",) else ("question",)
     # The main split carries the captions; the foils need a few hundred scenes each.
     count, few = data.evaluation_images, min(data.evaluation_images, 400)
-    splits = {
-        "validation": drawn("validation", few, judged),
-        "iid": drawn("iid", count, data.tasks),
-        "pairs": drawn("pairs", count, judged),
-        **{name: drawn(name, few, judged) for name in ("count", "relations", "swap")},
-    }
-    shown = draw_scenes("iid", count, seed=data.seed, tasks=data.tasks)
+    parts = {"train": (data.images, data.tasks), "validation": (few, judged)}
+    parts |= {"iid": (count, data.tasks), "pairs": (count, judged)}
+    parts |= dict.fromkeys(("count", "relations", "swap"), (few, judged))
+    scenes, texts = {}, {}
+    for name, (number, tasks) in parts.items():
+        scenes[name] = draw_scenes(name, number, seed=data.seed, tasks=tasks)
+        texts[name] = _examples(scenes[name], tasks, encoder, data.noise, settings.boxes)
     return Dataset(
-        drawn("train", data.images, data.tasks),
-        splits,
+        texts.pop("train"),
+        texts,
         main="iid",
-        draw=shown.render,
-        outline=lambda images: shown.masks[images],
+        draw={name: drawn.render for name, drawn in scenes.items()},
+        outline={name: drawn.outlines for name, drawn in scenes.items()},
+        about=ABOUT,
+        parts_about=PARTS_ABOUT,
     )
 
 

@@ -110,10 +110,13 @@ class Scenes:
             (2, 64, 64, 3)
         """
         indices = np.asarray(indices)
-        chosen = self.shape[indices], self.radius[indices], self.centre[indices]
-        maps = images.masks(*chosen, self.size)
         stream = self._stream(PIXELS)
-        return images.render(maps, self.colour[indices], stream, indices)
+        return images.render(self.outlines(indices), self.colour[indices], stream, indices)
+
+    def outlines(self, indices: np.ndarray) -> np.ndarray:
+        """Objects of the scenes `indices`, (n, size, size) uint8: 0 the ground, o + 1 object o."""
+        chosen = self.shape[indices], self.radius[indices], self.centre[indices]
+        return images.masks(*chosen, self.size)
 
     def features(self, indices: np.ndarray, *, noise: float) -> np.ndarray:
         """Describe the patches of scenes `indices` symbolically, (n, P, F) float32.

@@ -20,6 +20,7 @@ from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
 from crossattn.data.language import Survey
 from crossattn.data.picture_texts import Geometry, ResizedData, read_examples, record_arrays
+from crossattn.data.samples import SEED
 from crossattn.data.sources import Settings, Source
 from crossattn.data.tfds import records
 from crossattn.data.tfds.columns import Columns, Names, columns
@@ -80,8 +81,36 @@ def _load(settings: Settings) -> Dataset:
         splits[name], masks[name] = read_examples(split, chosen, parts.survey, geometry)
         if parts.survey.asked:
             _check(data, name, splits[name])
-    train = Training(parts, geometry)
-    return Dataset(train, splits, main="test", outline=lambda images: masks["test"][images])
+    # One training record, to show: the others are read while a run trains.
+    one = np.random.default_rng(SEED).choice(parts.survey.trained, size=1)
+    sample, masks["train"] = read_examples(parts.train, one, parts.survey, geometry)
+    return Dataset(
+        Training(parts, geometry),
+        splits,
+        main="test",
+        outline={name: own.__getitem__ for name, own in masks.items()},
+        about=_about(data),
+        parts_about={name: _part_about(parts, name) for name in parts.evaluation},
+        sample=sample,
+    )
+
+
+def _about(data: TfdsData) -> str:
+    side = f"{data.image_size} x {data.image_size}"
+    return (
+        f"Pictures and texts of a prepared TFDS directory; pictures are squeezed into {side} "
+        "pixels, and a word that spells the label of a box is about that box."
+    )
+
+
+def _part_about(parts: Parts, name: str) -> str:
+    """Where the pictures of an evaluation split are from."""
+    split, numbers = parts.evaluation[name]
+    if split is parts.train:
+        return "One in ten of the training pictures, set aside: nothing trains on them."
+    if len(numbers) < len(split):
+        return "Every second record of the validation split of the directory."
+    return "A split of the directory, which nothing trains on."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import textwrap
 import numpy as np
 from matplotlib.figure import Figure
 
-from crossattn.report.figures.style import WIDTH, ReportFigure, without_mathtext
+from crossattn.report.figures.style import WIDTH, ReportFigure, draw_outline, without_mathtext
 from crossattn.shapes import Float
 
 SMALL_FONT = 7
@@ -109,12 +109,5 @@ def _heat_map(axes, shown, picture, word):
     reading = shown.readings[picture][word] if shown.readings else "consumed"
     title = f"{shown.words[picture][word]}\n{reading}\n"
     title += f"mass {mass_inside(weights, outline):.2f}" if outline.any() else "no region"
-    if outline.any():
-        # A margin lets the outline close where the region touches the picture's edge.
-        edge = np.pad(outline, 1).astype(float)
-        place = np.arange(-1, height + 1), np.arange(-1, width + 1)
-        for colour, thickness in (("black", 2.2), ("white", 1.1)):
-            axes.contour(place[1], place[0], edge, [0.5], colors=colour, linewidths=thickness)
-        axes.set_xlim(-0.5, width - 0.5)
-        axes.set_ylim(height - 0.5, -0.5)
+    draw_outline(axes, outline)
     axes.set_title(title, fontsize=SMALL_FONT)

@@ -13,9 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from crossattn.shapes import Bool
 
 WIDTH = 6.2
 WITHOUT_MATHTEXT: Any = {"text.parse_math": False, "text.usetex": False}
@@ -127,6 +130,20 @@ def logarithmic(axes: Any, *, room: float = 1.0) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=steps))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def draw_outline(axes: Any, region: Bool[np.ndarray, "h w"]) -> None:
+    """Draw the outline of a region over its picture, white on black; none where it is empty."""
+    if not region.any():
+        return
+    height, width = region.shape
+    # A margin lets the outline close where the region touches the picture's edge.
+    edge = np.pad(region, 1).astype(float)
+    place = np.arange(-1, height + 1), np.arange(-1, width + 1)
+    for colour, thickness in (("black", 2.2), ("white", 1.1)):
+        axes.contour(place[1], place[0], edge, [0.5], colors=colour, linewidths=thickness)
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
 
 
 def legend(

@@ -28,8 +28,8 @@ STYLE = """
   --line: #d4d4d4; --band: #f5f5f5; --link: #0057a8; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #16181c; --faint: #a8adb5;
   --line: #3c4048; --band: #1f2228; --link: #8cc4ff; } }
-body { margin: 0 auto; max-width: 62rem; padding: 1rem 1.2rem 4rem; color: var(--ink);
-  background: var(--paper); font: 1rem/1.55 system-ui, sans-serif; }
+body { margin: 0 auto; max-width: 76rem; padding: 1rem 1.2rem 4rem; color: var(--ink);
+  background: var(--paper); font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1, h2, h3 { line-height: 1.25; margin: 2.2rem 0 0.6rem; }
 h1 { margin-top: 0.8rem; }
 h2 { border-bottom: 1px solid var(--line); padding-bottom: 0.2rem; }
@@ -45,9 +45,13 @@ figure { margin: 1.6rem 0; }
 figure img { background: #ffffff; border-radius: 6px; height: auto; max-width: 100%; }
 figcaption, caption { color: var(--faint); font-size: 0.92rem; text-align: left; }
 figcaption, caption { max-width: 46rem; }
-.scroll { margin: 1.6rem 0; overflow-x: auto; }
+/* A table that is wider than the page scrolls by itself, and a shade at its edge says so. */
+.scroll { margin: 1.6rem 0; overflow-x: auto; background:
+    linear-gradient(to left, var(--paper) 40%, transparent) right / 3rem 100% no-repeat local,
+    linear-gradient(to left, var(--line), transparent) right / 1rem 100% no-repeat scroll; }
 .scroll figcaption { left: 0; padding-bottom: 0.4rem; position: sticky; }
-table { border-collapse: collapse; font-size: 0.88rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: 0.88rem; font-variant-numeric: tabular-nums;
+  overflow-wrap: normal; }
 thead th { border-bottom: 1.5px solid var(--ink); vertical-align: bottom; }
 tbody tr:nth-child(even) { background: var(--band); }
 th, td { border-bottom: 1px solid var(--line); font-weight: normal; padding: 0.25rem 0.7rem;
@@ -55,8 +59,13 @@ th, td { border-bottom: 1px solid var(--line); font-weight: normal; padding: 0.2
 thead th { font-weight: 600; }
 tr > :first-child, .words { text-align: left; }
 td.words { min-width: 16rem; white-space: normal; }
+tbody th { background: var(--paper); left: 0; position: sticky; }
+tbody tr:nth-child(even) > th { background: var(--band); }
 pre { background: var(--band); border-radius: 6px; overflow-x: auto; padding: 0.7rem 1rem; }
 code { font-size: 0.92em; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { body { padding: 0.6rem 0.8rem 3rem; }
+  h1 { font-size: 1.5rem; }
+  tbody th { max-width: 9rem; overflow-wrap: break-word; white-space: normal; } }
 @media print { body { max-width: none; } figure, tr { break-inside: avoid; } }
 """
 

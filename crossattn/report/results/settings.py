@@ -5,7 +5,7 @@ stands in the environment. Fields are named by dotted paths, as on the command l
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from crossattn.report.render.blocks import Table
@@ -101,14 +101,14 @@ def changed_settings(results: Results) -> dict[str, dict[str, tuple[Any, Any]]]:
         ...          "environment": {"settings": base}})
         {'a': {}, 'b': {'model.heads': (4, 2)}}
     """
-    base = _flat(results["environment"].get("settings", {}))
+    base, settings = _flat(results["environment"].get("settings", {})), settings_of(results)
     found = {
         variant: {
             field: (value, base.get(field))
             for field, value in own.items()
             if _key(value) != _key(base.get(field))
         }
-        for variant, own in settings_of(results).items()
+        for variant, own in settings.items()
     }
     if (declared := results.get("changes")) is None:
         return found
@@ -117,11 +117,18 @@ def changed_settings(results: Results) -> dict[str, dict[str, tuple[Any, Any]]]:
     return {
         variant: {
             field: own.get(field, (value, base.get(field)))
-            for field, value in {**declared.get(variant, {}), **swept.get(variant, {})}.items()
+            for field, value in _leaves(declared.get(variant, {}) | swept.get(variant, {}), known)
             if field in own or field not in base
         }
-        for variant, own in found.items()
+        for (variant, own), known in zip(found.items(), settings.values(), strict=True)
     }
+
+
+def _leaves(changes: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Changed fields with their values; of a field that has parts, these."""
+    for field, value in changes.items():
+        parts = [name for name in known if name.startswith(f"{field}.")]
+        yield from [(name, known[name]) for name in parts] or [(field, value)]
 
 
 def varied(results: Results) -> list[str]:
@@ -148,12 +155,14 @@ def changes_table(results: Results) -> Table | None:
     found = changed_settings(results)
     if not found or not results["environment"].get("settings"):
         return None
+    base = _flat(results["environment"]["settings"])
     rows = [
         [
             variant,
             "; ".join(
-                f"{field} = {_value(value)} (base: {_value(base)})"
-                for field, (value, base) in own.items()
+                f"{field} = {in_figures(value)}"
+                + (f" (base: {in_figures(base[field])})" if field in base else "")
+                for field, (value, _) in own.items()
             )
             or "nothing: it is the base",
         ]
@@ -169,13 +178,19 @@ def shared_table(results: Results) -> Table | None:
         return None
     apart = differing_settings(settings)
     first = next(iter(settings.values()))
-    rows = [[field, _value(value)] for field, value in first.items() if field not in apart]
+    rows = [[field, in_figures(value)] for field, value in first.items() if field not in apart]
     return ["setting", "value"], rows
 
 
-def _value(value: Any) -> str:
+def in_figures(value: Any) -> str:
+    """A value of a setting as a reader has it.
+
+    Example:
+        >>> in_figures(("image", "boxes")), in_figures(0.004), in_figures("")
+        ('image boxes', '0.004', 'none')
+    """
     if isinstance(value, list | tuple):
-        return " ".join(map(_value, value)) or "none"
+        return " ".join(map(in_figures, value)) or "none"
     if isinstance(value, float):
         return f"{value:g}"
     return "none" if value in ("", None) else str(value)

@@ -33,6 +33,15 @@ from crossattn.report.tables.cells import (
     with_interval,
 )
 
+# What is timed and counted: the head of its column, and the factor to its unit.
+COSTS: dict[str, tuple[str, float]] = {
+    "parameters": ("parameters", 1),
+    "step_flops": ("GFLOP of a step", 1e-9),
+    "step_seconds": ("step [ms]", 1e3),
+    "teraflops": ("TFLOP/s", 1),
+    "mfu": ("MFU", 1),
+    "seeds_together": ("seeds in a program", 1),
+}
 Comparisons = Sequence[Mapping[str, Any]]
 
 
@@ -138,14 +147,15 @@ def comparison_table(results: Results) -> Table:
 
 
 def cost_table(results: Results) -> Table:
-    """All that was timed or counted of each variant."""
+    """What was timed and counted of each variant, the time of a step beside its arithmetic."""
     timings = _timings(results)
-    names = list(dict.fromkeys(name for timing in timings.values() for name in timing))
+    there = dict.fromkeys(name for timing in timings.values() for name in timing)
+    names = [*(name for name in COSTS if name in there), *(n for n in there if n not in COSTS)]
     rows = [
-        [variant, *(_amount(timing[name]) if name in timing else DASH for name in names)]
+        [variant, *(_amount(name, timing[name]) if name in timing else DASH for name in names)]
         for variant, timing in timings.items()
     ]
-    return ["variant", *names], rows
+    return ["variant", *(COSTS.get(name, (name, 1))[0] for name in names)], rows
 
 
 def verdicts_on(claims: Sequence[Sequence[str]], results: Results) -> list[Verdict]:
@@ -192,5 +202,6 @@ def _step(timings):
     return f"{1000 * timings['step_seconds']:.1f} ms" if "step_seconds" in timings else DASH
 
 
-def _amount(value):
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+def _amount(name, value):
+    value = value * COSTS.get(name, (name, 1))[1]
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}"

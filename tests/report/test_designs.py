@@ -1,0 +1,99 @@
+"""Drawings of variants show what their settings say, and what the baseline has not."""
+
+import dataclasses
+
+import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.patches import Rectangle
+
+from configs.fusion import SUITE as FUSION
+from configs.presets import SUITE as PRESETS
+from configs.slots import SUITE as SLOTS
+from crossattn.report.figures.designs import MOST_PANELS, NEW, draw_designs, panels_of
+from crossattn.report.results.designs import SublayerGroup, design_of, designs_of
+from tests.support.layout import check_layout, texts_of
+
+
+def results_of(suite):
+    runs = {name: suite.run(name) for name in suite.variants}
+    return {
+        "settings": {name: dataclasses.asdict(run) for name, run in runs.items()},
+        "changes": {name: dict(changes) for name, changes in suite.variants.items()},
+    }
+
+
+@pytest.fixture(scope="module")
+def fusion():
+    return designs_of(results_of(FUSION), FUSION.baseline)
+
+
+def test_each_way_of_joining_is_drawn_as_it_is(fusion):
+    assert next(iter(fusion)) == FUSION.baseline
+    assert {name: design.read for name, design in fusion.items()} == {
+        "cross-attention": "all of it",
+        "blind": "nothing",
+        "mean-pool": "its mean",
+        "single-stream": "",
+        "co-attention": "",
+        "bidirectional": "",
+        "resampler": "perceiver_encode\n16 latents",
+        "oracle-attention": "the true region",
+    }
+    assert [name for name, design in fusion.items() if design.joint] == ["single-stream"]
+    two = SublayerGroup(("self", "cross", "MLP"), ("", "cross", "MLP"), "2 layers")
+    assert fusion["co-attention"].groups == (two,)
+    assert fusion["cross-attention"].notes == ()
+    assert "exchange = one-product" in fusion["bidirectional"].notes
+    assert "exchange = one-product" not in fusion["co-attention"].notes
+
+
+def test_every_preset_has_a_drawing_of_its_own_order():
+    designs = designs_of(results_of(PRESETS), PRESETS.baseline)
+    assert designs.keys() == PRESETS.variants.keys()
+    words = {name: [group.words for group in design.groups] for name, design in designs.items()}
+    assert words["flamingo"] == [("cross", "MLP"), ("self", "MLP")]
+    assert words["coca_decoder"] == [("self", "MLP"), ("self", "cross", "MLP")]
+    assert words["merged"] == [("merged", "MLP")]
+    sam = designs["sam_two_way"].groups[0]
+    assert sam.words == ("self", "cross", "MLP", "")
+    assert sam.picture == ("", "", "", "cross")
+    assert designs["bottleneck"].tokens == "16 tokens"
+    assert "extra_keys.sink = True" in " ".join(designs["sinks"].notes)
+    panels = panels_of(designs)
+    assert len(panels) <= MOST_PANELS
+    assert panels[0][0][0] == PRESETS.baseline
+
+
+def test_a_model_of_no_known_preset_has_none():
+    assert design_of({"context_view": "tokens"}) is None
+
+
+@pytest.mark.parametrize("suite", [FUSION, PRESETS, SLOTS], ids=lambda suite: suite.name)
+def test_all_of_a_drawing_can_be_read(suite, monkeypatch):
+    designs = designs_of(results_of(suite), suite.baseline)
+    figure = draw_designs(designs, suite.baseline)
+    texts = texts_of(figure, monkeypatch)
+    check_layout(figure, texts)
+    said = [text for text, _ in texts]
+    assert f"{suite.baseline} (baseline)" in said
+    assert figure.get_size_inches()[1] < 13
+
+
+def test_what_the_baseline_has_not_is_orange(fusion):
+    figure = draw_designs(fusion, FUSION.baseline)
+    new = {}
+    for axes in figure.axes:
+        boxes = [box for box in axes.patches if isinstance(box, Rectangle) and box.get_fill()]
+        new[axes.get_title(loc="left")] = sum(box.get_facecolor() == to_rgba(NEW) for box in boxes)
+    assert new["cross-attention (baseline)"] == 0
+    # What is read of the picture.
+    others = ("blind", "mean-pool", "resampler", "oracle-attention")
+    assert [new[name] for name in others] == [1, 1, 1, 1]
+    assert new["co-attention"] == 2  # the sublayers of the picture's own stream
+
+
+def test_a_gate_is_named_in_words():
+    designs = designs_of(results_of(SLOTS), SLOTS.baseline)
+    assert designs["no gate, pre"].summary.endswith("norm before, no gate")
+    assert designs["tanh, post"].summary.endswith("norm behind, tanh gate")
+    assert designs["tanh, post"].notes == ()

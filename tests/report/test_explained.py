@@ -1,0 +1,90 @@
+"""A report tells an outsider what the data, the variants, the costs and the machine are."""
+
+import numpy as np
+import pytest
+
+from crossattn.data.samples import PartSample
+from crossattn.report.document import write_report
+from crossattn.report.environment import environment_paragraph
+from crossattn.report.figures.samples import draw_samples
+from crossattn.report.tables.main import cost_table
+from tests.support.layout import check_layout, texts_of
+
+PARTS = ("train", "validation", "iid", "pairs", "swap")
+LONG = "is the first of all the red rings to the left of a green square and below it ?"
+DATA = {
+    "source": "scenes",
+    "about": "Rings on <plain> ground.",
+    "parts": {
+        "train": {"images": 1_200, "texts": {"colour": 800, "caption": 1_200}, "about": ""},
+        "iid": {"images": 97, "texts": {"colour": 97}, "about": "As *training*."},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def samples():
+    region = np.zeros((64, 64), bool)
+    region[40:, 50:] = True
+    pixels = np.full((64, 64, 3), 230, np.uint8)
+    texts = ((LONG, "yes"), ("describe", "red ring blue star " * 9))
+    return tuple(PartSample(part, pixels, region, texts) for part in PARTS)
+
+
+def sections(text):
+    return [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+
+
+def test_data_and_variants_come_before_results(suite, samples, tmp_path, blank):
+    results = {**suite[0], "data": DATA}
+    path = write_report(results, tmp_path, title="four ways", samples=samples, command="go")
+    text = path.read_text()
+    assert sections(text)[:3] == ["Data", "Variants", "Results"]
+    assert "The source of the data is scenes. Rings on \\<plain> ground. Models learn from" in text
+    assert "from 1,200 pictures with 2,000 texts and are judged by 1 split" in text
+    assert "| train | 1,200 | 800 colour, 1,200 caption | - |" in text
+    assert "| iid | 97 | 97 colour | As \\*training\\*. |" in text
+    assert "![Figure 1: samples](figures/samples.png)" in text
+    assert "Rings on &lt;plain&gt; ground." in (tmp_path / "report.html").read_text()
+
+
+def test_results_without_a_word_on_data_have_no_such_section(suite, tmp_path, blank):
+    text = write_report(suite[0], tmp_path, title="four ways", command="go").read_text()
+    assert sections(text)[:2] == ["Variants", "Results"]
+
+
+def test_all_of_a_sample_can_be_read(samples, monkeypatch):
+    figure = draw_samples(samples)
+    texts = texts_of(figure, monkeypatch)
+    check_layout(figure, texts)
+    said = [text for text, _ in texts]
+    assert said.count("→ yes") == len(samples)
+    assert {*PARTS} <= {*said}
+
+
+def test_costs_have_units_and_stand_beside_each_other():
+    timings = {
+        "a": {"step_seconds": 0.0123, "parameters": 12_345, "step_flops": 3.25e9, "teraflops": 0.2},
+        "b": {"parameters": 7, "wonder": 5},
+    }
+    header, rows = cost_table({"environment": {"timings": timings}})
+    assert header == [
+        *("variant", "parameters", "GFLOP of a step", "step [ms]", "TFLOP/s", "wonder"),
+    ]
+    assert rows == [
+        ["a", "12,345", "3.25", "12.3", "0.2", "-"],
+        ["b", "7", "-", "-", "-", "5"],
+    ]
+
+
+def test_the_machine_is_told_in_words(suite):
+    said = environment_paragraph(suite[0]["environment"])
+    assert said == (
+        "All runs used 2 CPU devices on a processor Imagined Processor 7 (x86_64). Software: "
+        "Python 3.11.7, JAX 0.10.2 and Flax 0.12.8. This report was written on 2026-11-22."
+    )
+    assert environment_paragraph({}) == ""
+    two = {"device": "NVIDIA H200 and cpu", "processor": "Xeon", "threads": [2, 16]}
+    assert environment_paragraph(two) == (
+        "All runs used NVIDIA H200 and cpu on a processor Xeon with 2 and 16 threads."
+    )
