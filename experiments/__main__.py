@@ -11,6 +11,7 @@ COMMANDS = {
     "ablate": "run an ablation suite, resume it, and write its report",
     "train": "train one model outside any suite, resume it, measure it and report it",
     "evaluate": "measure any checkpoint: answers, attention, knock-outs layer by layer",
+    "explore": "a page on which words light up: where they look, layer by layer, head by head",
     "plan": "compile a run for a TPU slice that is not here: does it fit, what does it send",
     "bench": "measure speed, memory and error on this machine, beside other libraries",
     "import_weights": "show which tensors of a checkpoint fit a preset, and which do not",
