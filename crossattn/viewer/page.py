@@ -74,7 +74,7 @@ def explore(
 
     Returns:
       page: shows itself in a notebook; `page.save("words.html")` writes it. Weights are within
-        1/510 of the given ones, and take 1.4 bytes each at most.
+        1/510 of the given ones, and take about 1.4 bytes each at most.
 
     Raises:
       ValueError: arrays do not fit each other, or runs have unequal numbers of examples.
