@@ -106,16 +106,14 @@ class PolicyModule(Module):
 
 
 def _with_policy(text: str | None) -> str | None:
-    """A class's documentation with the policy written out, so that `help` is whole."""
-    phrase = "others: as those of `PolicyModule`"
-    found = re.search(rf"^( *){phrase}", text or "", re.MULTILINE)
+    """A class's documentation with the fields above after `others`, so that `help` is whole."""
+    others = re.compile(r"^( *)others: as those of `PolicyModule`.*(?:\n\1 +.*)*", re.MULTILINE)
+    found = others.search(text or "")
     if text is None or found is None:
         return text
     fields = inspect.cleandoc(PolicyModule.__doc__ or "").partition("Attributes:\n")[2]
     said = textwrap.indent(textwrap.dedent(fields).rstrip(), found[1])
-    return text.replace(
-        phrase, f"{said.lstrip()}\n{found[1]}from dtype on: as those of `PolicyModule`"
-    )
+    return f"{text[: found.end()]}\n{said}{text[found.end() :]}"
 
 
 POLICY = ("dtype", "param_dtype", "kernel_init", "dropout", "implementation", "layout")

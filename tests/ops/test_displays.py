@@ -238,6 +238,39 @@ def test_names_are_inert():
     assert "no cells" in heat_map(np.zeros((0, 3)), caption="head 0")
 
 
+def test_show_is_the_page_of_these_weights(trace, monkeypatch):
+    given = []
+    monkeypatch.setattr("crossattn.viewer.explore", lambda *a, **named: given.append((a, named)))
+    image = np.zeros((10, 2, 3), np.uint8)
+    trace.show(["a", "red", "ring"], image, example=1, grid=(5, 1))
+    stacked = jax.tree.map(lambda x: jnp.stack([x, x]), trace)
+    stacked.show(["a", "red", "ring"], tokens=list("abcde"))
+    (one, first), (several, second) = given
+    assert one[0] is image
+    np.testing.assert_array_equal(one[2], trace.weights()[1])
+    assert (first, second) == ({"grid": (5, 1)}, {"tokens": list("abcde")})
+    assert several[0] is None
+    assert several[2].shape == (2, H, T, S)
+    np.testing.assert_allclose(several[2][1], trace.weights()[0], atol=1e-6)
+
+
+def test_show_makes_a_page_and_says_what_does_not_fit(trace, monkeypatch):
+    page = trace.show(["a", "red", "ring"], tokens=list("abcde"))
+    assert "1 layer x 2 heads" in repr(page)
+    for words, named, said in (
+        (["a"], {}, "1 words need weights"),
+        (["a", "red", "ring"], {}, "5 keys are no square of patches"),
+        (["a", "red", "ring"], {"example": 2}, "example 2 is not one of the B=2"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            trace.show(words, **named)
+    monkeypatch.setattr("crossattn.ops.trace.display.MOST_SHOWN", 10)
+    with pytest.raises(ValueError, match="are too many: take the trace of fewer"):
+        trace.show(["a", "red", "ring"])
+    with pytest.raises(ValueError, match="its arrays are traced"):
+        jax.jit(lambda trace: trace.show(["a", "red", "ring"]))(trace)
+
+
 def test_treescope_draws_them(trace):
     treescope = pytest.importorskip("treescope")
     for value in (trace, trace.mask, [trace]):

@@ -15,6 +15,8 @@ __all__ = ["DrawnTrace"]
 # Queries, columns and heads that are drawn, and the scores that are computed for it at most.
 MOST_QUERIES, MOST_COLUMNS, MOST_HEADS = 32, 64, 32
 MOST_WORK = 2**22
+# Scores of which a page is made.
+MOST_SHOWN = 2**27
 
 
 class DrawnTrace:
@@ -68,7 +70,10 @@ class DrawnTrace:
             raise ValueError(f"the trace cannot be shown: {reason}")
         if getattr(self.q, "ndim", 0) not in (4, 5):
             raise ValueError(f"show takes one trace or a stack of layers, got {self!r}")
-        B = self.q.shape[-4]
+        (B, T, H), S = self.q.shape[-4:-1], self.k.shape[-3]
+        if B * H * T * S > MOST_SHOWN:
+            sizes = f"weights (B={B}, H={H}, T={T}, S={S})"
+            raise ValueError(f"{sizes} are too many: take the trace of fewer examples or words")
         if not 0 <= example < B:
             raise ValueError(f"example {example} is not one of the B={B} of the trace")
         return explore(image, words, np.asarray(self.weights()[..., example, :, :, :]), **fields)
