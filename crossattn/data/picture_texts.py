@@ -15,7 +15,7 @@ from crossattn.data.records import ImageRecord
 from crossattn.data.regions import window_coverage
 from crossattn.data.sources import FlippedData
 from crossattn.fields import positive
-from crossattn.shapes import Bool
+from crossattn.shapes import Bool, UInt8
 
 __all__ = ["Geometry", "ImageRecords", "ResizedData", "areas", "read_examples", "record_arrays"]
 
@@ -116,7 +116,7 @@ def read_examples(
 
     Returns:
         The examples, and where their objects are: (N, size, size) uint8, 0 ground, o + 1 for
-        object o, the later one where two overlap.
+        object o, the smaller one where two overlap.
 
     Raises:
         DataError: a record cannot be read, or no record has a text.
@@ -130,7 +130,6 @@ def read_examples(
     if not found:
         at = f"from {split.where(int(chosen[0]))} on, no" if len(chosen) else "no"
         raise DataError(f"{at} record holds a text to evaluate on")
-    things = np.arange(1, survey.language.things + 1, dtype=np.uint8)[:, None, None]
     counts = [len(one["tokens"]) for one in found]
     rows = ("tokens", "target", "grounded", "group", "kind", "answer")
     held = Examples(
@@ -146,4 +145,12 @@ def read_examples(
         covered=COVERED,
         **{name: np.concatenate([one[name] for one in found]) for name in rows},
     )
-    return held, np.stack([(one["areas"] * things).max(axis=0) for one in found])
+    return held, np.stack([_painted(one["areas"]) for one in found])
+
+
+def _painted(inside: Bool[np.ndarray, "O size size"]) -> UInt8[np.ndarray, "size size"]:
+    """Areas as one map: o + 1 for area o, small ones over large ones, so that none vanishes."""
+    painted = np.zeros(inside.shape[1:], np.uint8)
+    for thing in np.argsort(-inside.sum((1, 2)), kind="stable"):
+        painted[inside[thing]] = thing + 1
+    return painted

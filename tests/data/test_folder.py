@@ -45,9 +45,13 @@ def test_pictures_with_captions_questions_and_boxes(tmp_path):
     assert set(test.chance) == {"other"}
     boxed = {test.vocabulary[token] for token in test.tokens[test.grounded.any(-1)]}
     assert boxed <= {"red", "green", "blue", "disc", "square"}
-    (said,) = data.notes
-    assert f"30 pictures and 30 captions and 30 questions of {tmp_path}/captions.jsonl" in said
-    assert "20 pictures are trained on" in said
+    said = data.about
+    assert not data.notes
+    assert f"30 pictures of {tmp_path}/captions.jsonl, with 30 captions and 30 questions" in said
+    assert "words of 30 of these texts have boxes" in said
+    few = load(tmp_path, images=7, evaluation_images=2)
+    assert [len(part.images) for part in parts(few).values()] == [7, 2, 2]
+    assert "11 of the 30 pictures" in few.about
     assert "by a hash of each picture's file" in said
     assert fit_to_data(SUITE, data).primary == "test/accuracy"
 
@@ -121,7 +125,7 @@ def test_captions_alone(tmp_path):
     assert fitted.primary == "test/perplexity"
     assert fitted.primary in measurable(data.splits, "test")
     assert fitted.base.data.fingerprint == data.fingerprint
-    assert fitted.notes[0] == data.notes[0]
+    assert "no word has a box" in data.about
 
 
 def test_questions_alone_and_tasks_of_two(tmp_path):
@@ -174,7 +178,7 @@ def test_a_json_list_and_named_columns(tmp_path):
         "validation": 2,
         "test": 2,
     }
-    assert "split by the column part" in data.notes[0]
+    assert "split by the column part" in data.about
 
 
 def test_pictures_of_every_kind(tmp_path):
@@ -255,3 +259,18 @@ def test_settings_of_the_source(tmp_path):
     for field, value, why in ("image_size", 20, "multiple of 8"), ("box_format", "x", "one of"):
         with pytest.raises(ValueError, match=why):
             replace(Run(), {"data.source": "folder", f"data.{field}": value})
+
+
+def test_regions_that_overlap_are_all_drawn(tmp_path):
+    """The same box under two names is one region; a small one lies over a large one."""
+    boxes = {"small": [16, 8, 32, 24], "large": [0, 0, 48, 32], "thing": [0, 0, 48, 32]}
+    lines = [
+        {"image": f"{n}.png", "caption": "small large thing", "boxes": boxes} for n in range(10)
+    ]
+    data = load(write_folder(tmp_path, 10, lines))
+    test = data.splits["test"]
+    small, large, thing = (np.flatnonzero(test.grounded[0, word]) for word in (1, 2, 3))
+    assert large.tolist() == thing.tolist() != small.tolist()
+    mask = data.masks(np.array([0]))[0]
+    assert (mask == small[0] + 1).sum() == 8 * 12
+    assert (mask == large[0] + 1).sum() == 24 * 24 - 8 * 12

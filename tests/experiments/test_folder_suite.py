@@ -24,7 +24,7 @@ def test_from_captions_to_a_report(tmp_path, capsys):
     assert first["primary"] == "test/perplexity"
     assert {run["variant"] for run in first["runs"]} == {"blind", "cross-attention"}
     report = (out / "report.html").read_text()
-    assert f"12 pictures and 12 captions of {pictures}/captions.jsonl" in report
+    assert f"12 pictures of {pictures}/captions.jsonl, with 12 captions" in report
     capsys.readouterr()
 
     assert ablated(pictures, out)["runs"] == first["runs"]

@@ -68,7 +68,7 @@ def read(path: Path) -> tuple[dict[str, bytes], set[bytes]]:
             found[f"{name}/{field}"] = getattr(part, field).tobytes()
         images |= {image.tobytes() for image in part.images}
     found["words"] = "\n".join(loaded.vocabulary).encode()
-    assert all(note.isprintable() for note in loaded.notes)
+    assert all(said.isprintable() for said in (loaded.about, *loaded.notes))
     return found, images
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +16,7 @@ from crossattn.data.records import ImageRecord
 
 __all__ = ["Picture", "check_lines", "gather_record", "read_pictures"]
 
+Places = tuple[tuple[float, float, float, float], ...]
 # Reading that takes longer than this shows its progress.
 PATIENCE_SECONDS = 3.0
 
@@ -87,19 +88,20 @@ def check_lines(
 
 def gather_record(lines: Sequence[PictureLine], picture: Picture, form: str) -> ImageRecord:
     """All texts of one picture, each with the phrases that have boxes on its own line."""
-    numbers: dict[Any, int] = {}
+    numbers: dict[Places, int] = {}
     asked: list[tuple[tuple[str, str], Phrases]] = []
     told: list[tuple[str, Phrases]] = []
     for line in lines:
-        places: dict[tuple[str, ...], tuple[Any, ...]] = {}
+        places: dict[tuple[str, ...], Places] = {}
         for box in line.boxes:
             where = in_shares(box, form, picture.size)
             places[box.phrase] = (*places.get(box.phrase, ()), where)
-        own = {key[0]: numbers.setdefault(key, len(numbers)) for key in places.items()}
+        # The same boxes are one region, whatever it is called.
+        own = {phrase: numbers.setdefault(boxes, len(numbers)) for phrase, boxes in places.items()}
         if line.question:
             asked.append(((line.question, line.answer), answer_phrases(own, line.answer)))
         told += [(caption, own) for caption in line.captions]
-    boxes = [(where, label) for (_, places), label in numbers.items() for where in places]
+    boxes = [(where, label) for region, label in numbers.items() for where in region]
     return ImageRecord(
         picture.pixels,
         [pair for pair, _ in asked],

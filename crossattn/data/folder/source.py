@@ -183,7 +183,7 @@ def _dataset(
         held[name] = _Held(records, file)
     survey = tally.survey(range(len(held["train"].records)), {})
     geometry = Geometry(data.image_size, window)
-    found, masks, size = {}, {}, f"{data.image_size} x {data.image_size}"
+    found, masks = {}, {}
     for name, one in held.items():
         found[name], masks[name] = read_examples(one, range(len(one.records)), survey, geometry)
     return Dataset(
@@ -191,28 +191,27 @@ def _dataset(
         {name: found[name] for name in ("validation", "test")},
         main="test",
         outline={name: own.__getitem__ for name, own in masks.items()},
-        notes=tuple(_notes(file, found, split_column)),
-        about=f"Pictures and texts of {file.name}; pictures are squeezed into {size} pixels.",
+        notes=tuple(_unknown(found["test"])),
+        about=_about(file, len(pictures), found, split_column),
         parts_about=PARTS_ABOUT,
     )
 
 
-def _notes(file: Path, found: dict[str, Examples], split_column: str) -> list[str]:
+def _about(file: Path, there: int, found: dict[str, Examples], split_column: str) -> str:
     """What the data are, in sentences."""
     rows = list(found.values())
     asked = sum(int((one.answer > 0).sum()) for one in rows)
     told = sum(len(one) for one in rows) - asked
     texts = [f"{n:,} {what}" for n, what in ((told, "captions"), (asked, "questions")) if n]
     boxed = sum(int(one.grounded.any(axis=(1, 2)).sum()) for one in rows)
-    sizes = {name: len(one.images) for name, one in found.items()}
+    used, side = sum(len(one.images) for one in rows), rows[0].images.shape[1]
+    of = "" if used == there else f" of the {there:,}"
+    boxes = f"words of {boxed:,} of these texts have boxes" if boxed else "no word has a box"
     how = f"the column {split_column}" if split_column else "a hash of each picture's file"
-    said = [
-        f"The data are {sum(sizes.values()):,} pictures and {' and '.join(texts)} of {file}; "
-        f"{boxed:,} of the texts have words with boxes. {sizes['train']:,} pictures are trained "
-        f"on, layers are chosen by {sizes['validation']:,} of validation, and all is measured on "
-        f"{sizes['test']:,} of the test: split by {how}."
-    ]
-    return said + _unknown(found["test"])
+    return (
+        f"They are {used:,}{of} pictures of {file}, with {' and '.join(texts)}; {boxes}. Pictures "
+        f"are split by {how}, and squeezed into {side} x {side} pixels."
+    )
 
 
 def _unknown(test: Examples) -> list[str]:
