@@ -15,55 +15,34 @@ python -m experiments.ablate ./mine.py                               (a suite of
 
 import dataclasses
 import functools
-import sys
-import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from crossattn.files import printable
-from crossattn.launch.devices import Devices, describe_parallelism, hold_folder, left_to_run
+from crossattn.lab import suites
+from crossattn.lab.asking import QUICK_SEEDS, SEEDS, check_unvaried, check_variants
+from crossattn.lab.errors import EXPECTED
+from crossattn.lab.loading import load_checked
+from crossattn.lab.request import Request, prepare_request
+from crossattn.lab.running import run_suite
+from crossattn.launch.devices import Devices
 from crossattn.launch.interrupts import describe_progress, graceful_interrupt
-from crossattn.launch.launcher import (
-    check_changed,
-    check_free,
-    describe_active,
-    describe_jobs,
-    launch_suite,
-)
+from crossattn.launch.launcher import describe_active, describe_jobs
 from crossattn.launch.options import Launch, LogOptions
-from crossattn.launch.results import asked, left_out, write_results
 from crossattn.plan import dry_run
-from crossattn.report.document import write_report
 from crossattn.report.tables.main import terminal_report
-from crossattn.spelling import nearest
-from crossattn.train.folder import Folder, pending
+from crossattn.train.folder import Folder
 from crossattn.train.multihost import is_writer
-from crossattn.train.outcome import collect
-from crossattn.train.parallel import Parallelism
-from crossattn.train.primary import fit_to_data
 from crossattn.train.run import Run, replace
-from crossattn.train.source import Dataset
 from crossattn.train.suite import Suite
 
-from . import suites
 from .command_line import fail, manual, plain_errors, typed
 from .entry import start
-from .exhibition import gallery_of
-from .training import (
-    EXPECTED,
-    Flag,
-    describe_devices,
-    keep_programs,
-    load_checked,
-    parse_run,
-    train_all,
-)
+from .run_options import Flag, find_suite, parse_run
 
 COMMAND = "ablate"
-QUICK_SEEDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +66,7 @@ class Options:
         tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="(default: all)")
     ] = ()
     """Run and report only these variants, and the baseline."""
-    seeds: int = 5
+    seeds: int = SEEDS
     """Seeds of every variant: 0, 1, and so on. Fewer than 5 seldom allow a claim."""
     quick: Flag = False
     """A smoke run of a few minutes: 3 seeds, few steps, little data. Not for conclusions."""
@@ -112,56 +91,46 @@ class Options:
 def main(arguments: list[str]) -> None:
     """Parse, run, report."""
     whole, options = configure(arguments)
-    suite = whole.only(options.variants) if options.variants else whole
-    name = f"{suite.name}-quick" if options.quick else suite.name
-    folder = Folder(options.out or Path("results") / name)
-    command = typed(COMMAND, arguments)
-    progress = functools.partial(describe_progress, suite, folder, options.seeds, command)
-    safe = lambda: f"{progress()}\n{describe_active(folder)}".strip()
-    with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
-        options.launch.check()
-        if options.launch.elsewhere and options.devices != Devices():
-            fail(COMMAND, "options of devices, --mesh to --distributed, are not for --launcher")
-        folder.check(whole)
-        options.devices.prepare()
-        parallel = options.devices.parallel(suite)
+    name = f"{whole.name}-quick" if options.quick else whole.name
+    request = Request(
+        caller=COMMAND,
+        command=typed(COMMAND, arguments),
+        whole=whole,
+        suite=whole.only(options.variants) if options.variants else whole,
+        folder=Folder(options.out or Path("results") / name),
+        seeds=options.seeds,
+        quick=options.quick,
+        launch=options.launch,
+        devices=options.devices,
+        loggers=options.logs.loggers,
+    )
+    with (
+        graceful_interrupt(COMMAND, functools.partial(_safe, request)),
+        plain_errors(COMMAND, EXPECTED, safe=functools.partial(_safe, request)),
+    ):
         if options.dry_run:
-            _dry_run(whole, suite, folder, options)
-            return
-
-        def prepare() -> None:
-            folder.check(whole)  # another process may have been here in between
-            check_free(folder, options.launch)
-            check_changed(folder, {one.variant for one in folder.stale(whole)})
-            folder.check_room(sum(len(more) for _, more in pending(suite, folder, options.seeds)))
-
-        with hold_folder(folder, command, prepare):
-            keep_programs()
-            source = load_checked(COMMAND, suite)
-            whole, suite = fit_to_data(whole, source), fit_to_data(suite, source)
-            if is_writer():
-                _say_changes(whole, folder)
-                folder.claim(whole)
-            render = functools.partial(
-                report, whole, suite, source, folder, options, parallel, command
-            )
-            device = work(suite, source, folder, options, parallel, render)
-            if is_writer():
-                path, results = render(device)
-                print(terminal_report(results))
-                print(f"\nreport: {printable(path)}")
+            _dry_run(request)
+        elif done := run_suite(request):
+            path, results = done
+            print(terminal_report(results))
+            print(f"\nreport: {printable(path)}")
 
 
-def _say_changes(whole: Suite, folder: Folder) -> None:
-    for line in folder.changes(whole):
-        print(f"{COMMAND}: {line}", file=sys.stderr)
+def _safe(request: Request) -> str:
+    """What is safe after an interruption, and how to go on."""
+    folder = request.folder
+    said = describe_progress(request.suite, folder, request.seeds, request.command)
+    return f"{said}\n{describe_active(folder)}".strip()
 
 
-def _dry_run(whole: Suite, suite: Suite, folder: Folder, options: Options) -> None:
+def _dry_run(request: Request) -> None:
+    prepare_request(request)
     if is_writer():
-        _say_changes(whole, folder)
-        dry_run.print_dry_run(suite, load_checked(COMMAND, suite), folder, options.seeds)
-        print(describe_jobs(suite, folder, options.seeds, options.launch), end="")
+        suite, folder, seeds = request.suite, request.folder, request.seeds
+        for line in folder.changes(request.whole):
+            request.say(line)
+        dry_run.print_dry_run(suite, load_checked(suite), folder, seeds)
+        print(describe_jobs(suite, folder, seeds, request.launch), end="")
 
 
 def configure(arguments: list[str]) -> tuple[Suite, Options]:
@@ -172,96 +141,17 @@ def configure(arguments: list[str]) -> tuple[Suite, Options]:
         print(said)
         raise SystemExit(0)
     name, *rest = arguments
-    suite = suites.named(COMMAND, name)
+    suite = find_suite(COMMAND, name)
     quick = "--quick" in rest
     base = replace(suite.base, suite.quick) if quick else suite.base
-    default = Options(base, Launch(), Devices(), seeds=QUICK_SEEDS if quick else Options.seeds)
+    default = Options(base, Launch(), Devices(), seeds=QUICK_SEEDS if quick else SEEDS)
     options, changes = parse_run(COMMAND, default, rest, subject=[name])
-    for variant in options.variants:
-        if variant not in suite.variants:
-            fail(COMMAND, f"{name} has no variant {variant!r}: {nearest(variant, suite.variants)}")
-    for field in changes:
-        if any(_decides(variant, field) for variant in suite.variants.values()):
-            option = field.replace("_", "-")
-            fail(COMMAND, f"--{option} is what the suite {name} varies: leave it out")
-    if options.sweep and "optimizer.learning_rate" in changes:
-        fail(COMMAND, "--optimizer.learning-rate is what --sweep chooses: leave one of them out")
     try:
+        check_variants(suite, options.variants, name)
+        check_unvaried(suite, changes, name, sweep=options.sweep)
         return dataclasses.replace(suite, base=options.run, sweep=options.sweep), options
     except ValueError as error:
         fail(COMMAND, str(error))
-
-
-def _decides(changes: Mapping[str, Any], field: str) -> bool:
-    """Whether changes of a variant set a field, a part of it, or what it is a part of."""
-    paths = [*changes, *["model.block"] * ("model.preset" in changes)]
-    pairs = ((f"{one}.", f"{field}.") for one in paths)
-    return any(a.startswith(b) or b.startswith(a) for a, b in pairs)
-
-
-def work(
-    suite: Suite,
-    source: Dataset,
-    folder: Folder,
-    options: Options,
-    parallel: Parallelism,
-    render: Callable[[str], tuple[Path, dict[str, Any]]],
-) -> str:
-    """Run what is not finished, a variant per device or as jobs; returns what it ran on.
-
-    The report is there from the first finished variant on, and written again after others, as
-    long as that takes at most a tenth of the time.
-    """
-    todo = left_to_run(suite, folder, options.seeds)
-    runs = sum(len(seeds) for _, seeds in todo)
-    if is_writer() and (done := len(suite.variants) * options.seeds - runs):
-        print(f"{done} runs are finished, {runs} to go", file=sys.stderr)
-    if options.launch.elsewhere:
-        jobs = (suite, folder, options.seeds, options.launch, COMMAND)
-        return launch_suite(*jobs, options.logs.loggers)
-
-    due = 0.0
-
-    def renew(notify: Callable[[str], None]) -> None:
-        nonlocal due
-        if (began := time.monotonic()) < due:
-            return
-        path, results = render(describe_devices())
-        due = began + 10 * (time.monotonic() - began)
-        done, wanted = len(results["runs"]), len(suite.variants) * options.seeds
-        notify(f"{done} of {wanted} runs are finished, report so far: {printable(path)}")
-
-    given = (suite, todo, source, folder, parallel, options.devices)
-    return train_all(COMMAND, *given, renew, options.logs.loggers)
-
-
-def report(
-    whole: Suite,
-    suite: Suite,
-    source: Dataset,
-    folder: Folder,
-    options: Options,
-    parallel: Parallelism,
-    command: str,
-    device: str,
-) -> tuple[Path, dict[str, Any]]:
-    """Write results.json, and report.md with its figures, of the runs that are finished."""
-    finished = collect(suite, folder, options.seeds)
-    wanted = asked(whole, suite, seeds=options.seeds, quick=options.quick)
-    seeds = describe_parallelism(parallel, finished.groupings)
-    results = write_results(suite, folder, finished, device, seeds, wanted, source.describe())
-    path = write_report(
-        results,
-        folder.path,
-        title=suite.title,
-        claims=suite.claims,
-        curves=finished.curves,
-        shown=gallery_of(source, folder, [suite.baseline, *suite.variants]),
-        samples=source.samples,
-        notes=(*suite.notes, *left_out(whole, suite)),
-        command=command,
-    )
-    return path, results
 
 
 if __name__ == "__main__":

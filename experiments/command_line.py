@@ -16,6 +16,7 @@ import tyro
 
 from crossattn.files import printable
 from crossattn.train.former import FORMER_PARTS
+from crossattn.train.quiet import NOISY
 
 from .help_text import drawable, error_line, help_page, one_column, titled
 
@@ -169,8 +170,7 @@ def plain_errors(
       expected: errors whose message is for the user.
       safe: says after an interruption what is safe, and how to go on.
     """
-    # Orbax logs with a traceback what it then raises, and so do the futures that it leaves behind.
-    for name in ("absl", "asyncio", "concurrent.futures"):
+    for name in NOISY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield

@@ -8,53 +8,28 @@ python -m experiments.evaluate results/fusion/runs/cross-attention/seed0 --mesh 
 """
 
 import dataclasses
-import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import tyro
 from tqdm import tqdm
 
-from crossattn.align.evidence import Evidence
 from crossattn.data.examples import Examples
-from crossattn.data.tfds.records import DataError
-from crossattn.files import write_atomically
+from crossattn.lab.errors import EXPECTED
+from crossattn.lab.evaluation import evaluate_run
+from crossattn.lab.runs import LabRun
 from crossattn.launch.devices import mesh_of, show_devices
 from crossattn.launch.interrupts import graceful_interrupt
 from crossattn.nn import PatchEncoder
-from crossattn.report.figures.gallery import Gallery
-from crossattn.train import exhibits, features, record
-from crossattn.train.checkpoint import CheckpointError
-from crossattn.train.evaluate import Evaluator
-from crossattn.train.evidence import measure_model
-from crossattn.train.parallel import Parallelism, ParallelismError
-from crossattn.train.record import RecordError, RunRecord
-from crossattn.train.source import Dataset
-from crossattn.train.trained import (
-    TrainedRun,
-    UnusableRunError,
-    find_run,
-    judged_split,
-    load_trained,
-    open_run,
-)
+from crossattn.train import features
+from crossattn.train.parallel import Parallelism
+from crossattn.train.trained import TrainedRun, find_run, judged_split
 
 from .command_line import fail, manual, parse, plain_errors, takes
 from .entry import start
-from .exhibition import build_gallery
-from .training import report_model
+from .run_options import print_tables
 
 COMMAND = "evaluate"
-EXPECTED = (
-    RecordError,
-    CheckpointError,
-    DataError,
-    ParallelismError,
-    UnusableRunError,
-    ModuleNotFoundError,
-)
 NOTHING_LOST = "interrupted; the run is as it was, and nothing was written"
 
 
@@ -92,24 +67,13 @@ def main(arguments: list[str]) -> None:
     safe = lambda: NOTHING_LOST
     with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
         folder, step = find_run(options.run, options.variant, options.seed)
-        parallel = _parallel(options.mesh)
-        of, source = open_run(folder)
-        split = judged_split(source, options.on, "--on")
-        say = lambda message: print(f"{COMMAND}: {message}", file=sys.stderr)
-        trained = load_trained(folder, of, source, step, parallel=parallel, notify=say)
+        run = LabRun(folder, step, _parallel(options.mesh))
         if options.features is not None:
-            export_features(options.features, trained)
+            judged_split(run.data, options.on, "--on")
+            export_features(options.features, run.trained)
             return
-        params = trained.params
-        evaluator = Evaluator(trained.model, parallel)
-        evidence = measure_model(evaluator, params, source.splits, main=split, by_layer=True)
-        name = split if step is None else f"{split}-step{step}"
-        out = options.out or folder / "evaluation" / name
-        out.mkdir(parents=True, exist_ok=True)
-        shown = pictures(evaluator, params, source, split, evidence, out)
-        content = metrics_content(of, trained.step, split, evidence)
-        write_atomically(out / "metrics.json", json.dumps(content, indent=1) + "\n")
-        report_model(out, content, shown)
+        done = evaluate_run(run, options.on, options.out)
+        print_tables(done.folder, done.tables)
 
 
 def _parallel(axes: str | None) -> Parallelism:
@@ -135,32 +99,6 @@ def export_features(folder: Path, trained: TrainedRun) -> None:
         f"features: {folder}; read them with --model.image-encoder features "
         f"--data.features {folder}"
     )
-
-
-def pictures(
-    evaluator: Evaluator, params: Any, source: Dataset, split: str, evidence: Evidence, out: Path
-) -> Gallery | None:
-    """Attention over pictures, which the source has of its main split only."""
-    if split != source.main or not evaluator.patches_seen:
-        return None
-    maps = exhibits.exhibit_attention(evaluator, params, source, evidence.layer)
-    np.savez_compressed(out / "maps.npz", weights=maps)
-    return build_gallery(source, out / "maps.npz")
-
-
-def metrics_content(of: RunRecord, step: int, split: str, evidence: Evidence) -> dict[str, Any]:
-    """The content of metrics.json."""
-    return {
-        "suite": of.suite,
-        "variant": of.variant,
-        "seed": of.seed,
-        "step": step,
-        "split": split,
-        "metrics": evidence.metrics,
-        "chance": evidence.chance,
-        "layer": evidence.layer,
-        "versions": record.library_versions(),
-    }
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import tyro
 
 from crossattn.data.tfds.records import DataError
 from crossattn.files import printable, write_atomically
+from crossattn.lab import suites
 from crossattn.plan import estimate, figure, summary
 from crossattn.plan.chips import CHIPS, Topology, topology
 from crossattn.plan.estimate import Estimator
@@ -35,10 +36,9 @@ from crossattn.train import record
 from crossattn.train.record import RecordError, RunRecord
 from crossattn.train.run import Run
 
-from . import suites
 from .command_line import fail, manual, plain_errors, takes, typed
 from .entry import start
-from .training import parse_run
+from .run_options import find_suite, parse_run
 
 COMMAND = "plan"
 # How many meshes of a sweep are compiled: the best by formula.
@@ -138,7 +138,7 @@ def _begun(name: str, rest: list[str]) -> tuple[RunRecord, str]:
         return found, found.variant
     if os.path.isdir(name) and name not in suites.suite_names():
         fail(COMMAND, f"{name} is no run, it has no {record.FILE}")
-    suite = suites.named(COMMAND, name)
+    suite = find_suite(COMMAND, name)
     variant = wanted[0] if wanted else suite.baseline
     if variant not in suite.variants:
         fail(COMMAND, f"{name} has no variant {variant!r}: {nearest(variant, suite.variants)}")

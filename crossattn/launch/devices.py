@@ -128,10 +128,15 @@ def train_each(
     train: Callable[[str, list[int], Callable[[], None]], None],
     todo: list[tuple[str, list[int]]],
     parallel: Parallelism,
+    *,
+    stay: bool = False,
 ) -> None:
-    """Train every variant: one per device, or one after the other over the whole mesh."""
+    """Train every variant: one per device, or one after the other over the whole mesh.
+
+    `stay` is that of `run_lanes`.
+    """
     if parallel.mesh is None:
-        lanes.run_lanes(train, todo)
+        lanes.run_lanes(train, todo, stay=stay)
         return
     for variant, seeds in todo:
         train(variant, seeds, lambda: None)

@@ -35,13 +35,16 @@ def prepare_cpu(devices: int | None = None) -> None:
         )
 
 
-def run_lanes(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
+def run_lanes(
+    job: Callable[..., None], arguments: Sequence[tuple[Any, ...]], *, stay: bool = False
+) -> None:
     """Call `job(*arguments[i], check)` for every i, each device taking the next that is left.
 
     An accelerator takes several at a time, so that one compiles while another trains.
 
     What a job computes does not depend on the device or on its neighbours. `check` raises in a job
-    that has to stop, because another failed or the user interrupted.
+    that has to stop, because another failed or the user interrupted. Where the process is to `stay`
+    alive, as a notebook does, jobs that have to stop are waited for, however long they compile.
 
     Raises:
       KeyboardInterrupt: the user interrupted; no checkpoint is being written, but jobs that do not
@@ -71,6 +74,7 @@ def run_lanes(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) ->
                     raise
 
     devices = (jax.local_devices() * jobs_on_device())[: max(1, len(arguments))]
+    patience = None if stay else STOP_TIMEOUT
     pool = ThreadPoolExecutor(len(devices), thread_name_prefix="lane")
     lanes: list[Future[None]] = []
     try:
@@ -79,10 +83,10 @@ def run_lanes(job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) ->
     except BaseException:
         stop.set()
         pool.shutdown(wait=False)
-        while wait(lanes, timeout=STOP_TIMEOUT).not_done and saving():
+        while wait(lanes, timeout=patience).not_done and saving():
             pass
         raise
-    ended, late = wait(lanes, timeout=STOP_TIMEOUT)
+    ended, late = wait(lanes, timeout=patience)
     pool.shutdown(wait=not late)
     errors = [lane.exception() for lane in ended]
     failed = [error for error in errors if error is not None]

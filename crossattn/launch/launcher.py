@@ -1,12 +1,10 @@
 """Run a suite as jobs: submit, watch, submit again what died, until all have ended."""
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 import jax
-from tqdm import tqdm
 
 from crossattn.train.folder import Folder, pending
 from crossattn.train.open_loggers import Logger
@@ -14,6 +12,7 @@ from crossattn.train.suite import Suite
 
 from .job import Job
 from .options import Launch, LaunchError
+from .progress import ProgressBar
 from .queues import Queue, State, open_queue
 from .tickets import Status, Ticket, read_status, read_tickets
 
@@ -120,12 +119,8 @@ def launch_suite(
     there = [one for one in active_jobs(folder) if one.variant in suite.variants]
     todo = job_groups(suite, folder, seeds, launch)
     steps = sum(suite.steps(ticket.variant, len(ticket.seeds)) for ticket in (*there, *todo))
-    interval = 0.2 if sys.stderr.isatty() else 10.0
-    with tqdm(total=steps, unit="step", desc="submitting", mininterval=interval) as bar:
-
-        def notify(message: str) -> None:
-            bar.write(f"{command}: {message}", file=sys.stderr)
-
+    with ProgressBar(steps, "submitting") as bar:
+        notify = lambda message: bar.say(f"{command}: {message}")
         if there:
             notify(f"attached to {_named(there)}")
         watch = Watch(suite, folder, queue, notify, loggers)

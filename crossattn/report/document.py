@@ -6,14 +6,10 @@ from pathlib import Path
 from crossattn.data.samples import PartSample
 from crossattn.files import write_atomically
 from crossattn.report import prose
+from crossattn.report.drawing import figure_blocks
 from crossattn.report.environment import environment_paragraph, other_lines
-from crossattn.report.figures.attention import pointing_scatter
-from crossattn.report.figures.designs import MOST_PANELS, draw_designs
-from crossattn.report.figures.gallery import Gallery, draw_gallery
-from crossattn.report.figures.learning import Curves, learning_curves
-from crossattn.report.figures.samples import draw_samples
-from crossattn.report.figures.style import png
-from crossattn.report.figures.variants import accuracy_by_split, forest_plot, knockout_plot
+from crossattn.report.figures.gallery import Gallery
+from crossattn.report.figures.learning import Curves
 from crossattn.report.methods import methods_section, perception, same_training
 from crossattn.report.render.blocks import (
     Banner,
@@ -30,14 +26,12 @@ from crossattn.report.render.markdown import code, fenced, markdown_text, withou
 from crossattn.report.results.completeness import banner, conclusive
 from crossattn.report.results.counts import count, counts_table
 from crossattn.report.results.data_parts import data_paragraph, data_table
-from crossattn.report.results.designs import designs_of
-from crossattn.report.results.runs import Results, metrics_in
+from crossattn.report.results.runs import Results
 from crossattn.report.results.settings import changes_table, settings_of, shared_table
-from crossattn.report.sections import evidence_sections, head_figures, write_blocks
+from crossattn.report.sections import evidence_sections, write_blocks
 from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.summary import opening_paragraph
-from crossattn.report.tables.cells import baseline_of
 from crossattn.report.tables.main import (
     alignment_table,
     claim_table,
@@ -46,9 +40,6 @@ from crossattn.report.tables.main import (
     main_table,
     verdicts_on,
 )
-
-# A figure of splits beyond this many panels would be a poster.
-MOST_SPLITS = 18
 
 
 def write_report(
@@ -89,7 +80,8 @@ def write_report(
         ValueError: if a claim was not compared.
     """
     results, claims, title = plain_names(results), plain_names(claims), plain_names(title)
-    pictures = _draw(results, plain_names(curves), plain_names(shown), plain_names(tuple(samples)))
+    given = (plain_names(curves), plain_names(shown), plain_names(tuple(samples)))
+    pictures = figure_blocks(results, *given)
     blocks: list[Block] = [
         Heading(f"{results['suite']}: {title}", 1),
         *map(Banner, banner(results)),
@@ -122,34 +114,6 @@ def write_report(
     methods = latex_paragraph(methods_section(results))
     write_atomically(out_dir / "tables" / "methods.tex", methods)
     return write_blocks(out_dir, blocks, suite=results["suite"], banners=banner(results))
-
-
-def _draw(results, curves, shown, samples) -> dict[str, list[FigureBlock]]:
-    """The figures by the section that they stand in; a section without any is not there."""
-    runs, chance = results["runs"], results["chance"]
-    splits = [metric.name for metric in metrics_in(results, "task")][:MOST_SPLITS]
-    baseline = results.get("baseline") or baseline_of(results)
-    designs = designs_of(results, baseline)
-    drawn = {
-        "samples": samples and draw_samples(samples),
-        "designs": designs and draw_designs(designs, baseline),
-        "scatter": pointing_scatter(runs, primary=results["primary"], chance=chance),
-        "differences": results["comparisons"] and forest_plot(results["comparisons"]),
-        "accuracy": splits and accuracy_by_split(runs, splits, chance=chance),
-        "gallery": shown and draw_gallery(shown),
-        "knockout": metrics_in(results, "causal") and knockout_plot(runs, chance=chance),
-        "learning": curves and learning_curves(curves),
-    }
-    captions = dict(prose.FIGURES)
-    if shown:
-        captions["gallery"] += f" Shown: {markdown_text(shown.of)}."
-    if len(designs) > MOST_PANELS:
-        captions["designs"] += f" {prose.SHARED_PANELS}"
-    return {
-        name: [FigureBlock(name, captions[name], png(figure))]
-        for name, figure in drawn.items()
-        if figure
-    } | {"heads": head_figures(runs, chance)}
 
 
 def _data(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:

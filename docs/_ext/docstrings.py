@@ -17,7 +17,10 @@ LINEN = re.compile(r",? (parent|name): [^,()]*(\([^()]*\))?[^,()]* = (<[^<>]*>|N
 # Words of these names mean arguments more often than the functions.
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = 60
-WORDS = ("config", "get", "names", "build", "preset", "create", "partition", "generate", "write")
+WORDS = (
+    *("config", "get", "names", "build", "preset", "create", "partition", "generate", "write"),
+    *("ablate", "train", "evaluate", "compare"),
+)
 
 
 def public_names(module: ModuleType) -> list[str]:

@@ -12,12 +12,13 @@ from pathlib import Path
 import jax
 import pytest
 
+from crossattn.lab import training
 from crossattn.sharding import make_mesh
 from crossattn.train.grouping import describe_grouping
 from crossattn.train.log import read_lines
 from crossattn.train.record import processor, read_record
 from crossattn.train.run import replace
-from experiments import evaluate, training
+from experiments import evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
 

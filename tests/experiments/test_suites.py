@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import ablate, plan, suites
+from crossattn.lab import suites
+from experiments import ablate, plan
 
 ROOT = Path(__file__).resolve().parents[2]
 MINE = '''"""What I want to know."""
@@ -135,7 +136,7 @@ def test_help_lists_suites_without_running_them(capsys):
 def test_a_folder_of_the_same_name_does_not_hide_the_suites(here):
     (here / "configs" / "__init__.py").write_text("raise ImportError('not ours')")
     script = (
-        "import sys; sys.path[:0] = ['', sys.argv[1]]; from experiments import suites; "
+        "import sys; sys.path[:0] = ['', sys.argv[1]]; from crossattn.lab import suites; "
         "print(suites.find('easy_vqa').name, suites.find('own').name, suites.find('fusion').title)"
     )
     run = [sys.executable, "-c", script, str(ROOT)]

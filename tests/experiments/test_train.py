@@ -6,9 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
+from crossattn.lab import training
+from crossattn.report import document
 from crossattn.train import ablation
 from crossattn.train.record import read_record
-from experiments import ablate, evaluate, train, training
+from experiments import ablate, evaluate, train
 from tests.support import driver
 
 driver.install()
@@ -56,7 +58,7 @@ def test_from_repeats_a_run_exactly(trained, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_from_repeats_a_run_of_a_suite(tmp_path, monkeypatch):
-    monkeypatch.setattr(ablate, "write_report", lambda results, out, **_: out)
+    monkeypatch.setattr(document, "write_report", lambda results, out, **_: out)
     options = ["--variants", "cross-attention", "--seeds", "1", "--out"]
     ablate.main(["tiny", *options, str(tmp_path / "suite")])
     run = tmp_path / "suite" / "runs" / "cross-attention" / "seed0"

@@ -15,6 +15,7 @@ import time
 import jax
 import numpy as np
 
+from crossattn.lab import suites
 from crossattn.train.chunks import Chunking
 from crossattn.train.loop import TrainPrograms
 from crossattn.train.memory import keep_freed_memory
@@ -22,7 +23,6 @@ from crossattn.train.parallel import Parallelism
 from crossattn.train.run import replace
 from crossattn.train.seat import Seat, Seated
 from crossattn.train.source import batches_of, load_dataset
-from experiments import suites
 
 
 def stepwise(programs, batches, first, steps):
@@ -58,7 +58,7 @@ def main(arguments):
     keep_freed_memory()
     total = asked.steps * (asked.rounds + 1)
     changes = {"steps": total, "checkpoint_every": total, "data.evaluation_images": 100}
-    run = replace(suites.named("chunk_speed", asked.suite).run(asked.variant), changes)
+    run = replace(suites.find(asked.suite).run(asked.variant), changes)
     source = load_dataset(run)
     how = Parallelism(chunking=Chunking(asked.steps, asked.seeds))
     programs = TrainPrograms(run, len(source.vocabulary), how)

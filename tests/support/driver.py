@@ -12,11 +12,12 @@ import types
 
 import jax
 
+from crossattn.lab import suites, training
 from crossattn.launch import lanes
 from crossattn.train import outcome
 from crossattn.train.run import Data, Model, Run
 from crossattn.train.suite import Suite
-from experiments import ablate, suites, training
+from experiments import ablate
 from experiments.entry import start
 
 SUITE = Suite(

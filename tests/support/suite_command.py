@@ -14,8 +14,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from crossattn.lab import training
 from crossattn.launch import interrupts, lanes
-from experiments import ablate, training
+from crossattn.report import document
+from experiments import ablate
 from tests.support import driver
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +43,7 @@ def typed(*arguments, report=False):
     ):
         patch.setattr("jax.local_devices", driver.two_lanes)
         if not report:
-            patch.setattr(ablate, "write_report", only_notes)
+            patch.setattr(document, "write_report", only_notes)
         ablate.main(["tiny", *map(str, arguments)])
     assert "Traceback" not in err.getvalue()
     return out.getvalue(), err.getvalue()

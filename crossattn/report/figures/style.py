@@ -42,6 +42,10 @@ class ReportFigure(Figure):
             warnings.filterwarnings("ignore", r"Matplotlib currently does not support", UserWarning)
             super().draw(renderer)
 
+    def _repr_png_(self) -> bytes:
+        """Of itself in a notebook, whatever backend matplotlib has there."""
+        return png(self)
+
     def findobj(self, match: Any = None, include_self: bool = True) -> list[Any]:
         """As matplotlib's; ticks and their labels are made when they are looked for."""
         with matplotlib.rc_context(WITHOUT_MATHTEXT):

@@ -20,9 +20,8 @@ from typing import Any
 from crossattn.spelling import nearest
 from crossattn.train.suite import Suite
 
-from .command_line import INSTALLED, fail
-
-PACKAGE = "crossattn_configs" if INSTALLED else "configs"
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "crossattn_configs" if (ROOT / "crossattn_configs").is_dir() else "configs"
 OWN = "configs"
 # The name by which a file and its neighbours import one another while it is read.
 NEIGHBOURS = "crossattn_suites_beside"
@@ -30,7 +29,7 @@ NEIGHBOURS = "crossattn_suites_beside"
 
 def _shipped() -> types.ModuleType:
     """The package of the suites that came with this package, whatever else has its name."""
-    beside = Path(__file__).resolve().parents[1] / PACKAGE
+    beside = ROOT / PACKAGE
     # The file of another package of this name is not run.
     spec = importlib.util.find_spec(PACKAGE)
     found = (spec and spec.submodule_search_locations) or ()
@@ -41,7 +40,8 @@ def _shipped() -> types.ModuleType:
     return sys.modules.setdefault(package.__name__, package)
 
 
-def _shipped_names() -> list[str]:
+def shipped_names() -> list[str]:
+    """The suites that came with this package."""
     return sorted(module.name for module in pkgutil.iter_modules(_shipped().__path__))
 
 
@@ -84,7 +84,7 @@ def _parsed(file: Path) -> ast.Module | None:
 
 def suite_names() -> list[str]:
     """All suites that a name finds without importing anything."""
-    return sorted({*_shipped_names(), *_own()})
+    return sorted({*shipped_names(), *_own()})
 
 
 def titles() -> dict[str, str]:
@@ -113,11 +113,11 @@ def find(name: str) -> Suite:
     if name.endswith(".py") or "/" in name:
         return _from_file(Path(name))
     if own := _own().get(name):
-        if name in _shipped_names():
+        if name in shipped_names():
             print(f"{name} is {own} here, not crossattn's suite of that name", file=sys.stderr)
         return _from_file(own)
     if name in suite_names():
-        return _suite(importlib.import_module(f"{_shipped().__name__}.{name}"), name)
+        return find_shipped(name)
     if _parsed(Path(f"{name}.py")):
         return _from_file(Path(f"{name}.py"))
     module = _importable(name)
@@ -127,12 +127,9 @@ def find(name: str) -> Suite:
     return _suite(module, name)
 
 
-def named(command: str, name: str) -> Suite:
-    """A suite for a command, which ends with one line where there is none."""
-    try:
-        return find(name)
-    except ValueError as error:
-        fail(command, str(error))
+def find_shipped(name: str) -> Suite:
+    """A suite that came with crossattn."""
+    return _suite(importlib.import_module(f"{_shipped().__name__}.{name}"), name)
 
 
 def _from_file(path: Path) -> Suite:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from crossattn.data.regions import over_cells
+from crossattn.lab.galleries import build_gallery, gallery_of
 from crossattn.train import exhibits
 from crossattn.train.folder import Folder
 from crossattn.train.outcome import write_json
 from crossattn.train.record import RunRecord, library_versions, write_record
 from crossattn.train.run import Data, Model, Run, replace
 from crossattn.train.source import load_dataset
-from experiments.exhibition import build_gallery, gallery_of
 
 SCENES = Run(data=Data(images=100, evaluation_images=100))
 EASY = Run(

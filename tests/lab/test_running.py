@@ -4,12 +4,14 @@ import jax
 import pytest
 
 from configs import fusion
-from crossattn.launch.devices import Devices, left_to_run
+from crossattn.lab import training
+from crossattn.lab.request import Request
+from crossattn.launch.devices import left_to_run
 from crossattn.train import ablation
 from crossattn.train.ablation import run_order
 from crossattn.train.folder import Folder
 from crossattn.train.parallel import Parallelism
-from experiments import training
+from crossattn.train.source import Dataset
 
 
 @pytest.fixture
@@ -34,7 +36,9 @@ def test_the_baseline_comes_first_then_what_claims_are_about(tmp_path):
 def train(tmp_path, variants, finished):
     suite, folder = fusion.SUITE.only(variants), Folder(tmp_path)
     todo = left_to_run(suite, folder, 1)
-    training.train_all("ablate", suite, todo, None, folder, Parallelism(), Devices(), finished)
+    request = Request("ablate", "ablate", suite, suite, folder)
+    nothing = object.__new__(Dataset)  # is looked into by nobody
+    training.train_all(request, todo, nothing, Parallelism(), finished)
 
 
 def test_a_report_after_each_variant_but_the_last(ran, tmp_path):
