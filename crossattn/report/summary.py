@@ -39,6 +39,7 @@ def opening_paragraph(results: Results) -> str:
     if seeds < FEWEST_SEEDS:
         few = "One seed allows" if seeds == 1 else "Two seeds allow"
         return " ".join([*text, f"{few} no claim: no winner is named."])
+    text.append("Brackets hold 95 % intervals, those of differences corrected for their number.")
     decided = [
         _sentence(found, winner, conclusive(results))
         for found in results["comparisons"]

@@ -3,9 +3,9 @@
 import pytest
 
 from crossattn.report.document import write_report
+from crossattn.report.figures.style import ReportFigure, png
 from crossattn.report.render.blocks import FigureBlock, Heading, TableBlock, TextBlock
 from crossattn.report.render.html_page import to_html
-from tests.report.conftest import BLANK
 from tests.support.made_up import ALL_CLAIMS
 from tests.viewer.browser import start_browser
 
@@ -54,12 +54,14 @@ def test_nothing_of_a_report_is_cut_off(browser, width, headline, tmp_path, undr
 def test_long_names_are_broken(browser, width, tmp_path):
     blocks = [
         *(Heading(WORD, 1), Heading(WORD), TextBlock(f"{WORD}\n\n- {WORD}\n\n`{WORD}`")),
-        FigureBlock("a", WORD, BLANK),
+        FigureBlock("a", WORD, png(ReportFigure(1.0))),
         TableBlock("b", WORD, ([WORD] * 4, [[WORD] * 4])),
     ]
     path = tmp_path / "long.html"
     path.write_text(to_html(blocks))
     assert seen(browser, path, width) == []
+    shown = browser.execute_script("return document.querySelector('img').naturalWidth")
+    assert shown == 930  # a picture, of which the width is known
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -79,17 +79,32 @@ def test_all_of_a_drawing_can_be_read(suite, monkeypatch):
     assert figure.get_size_inches()[1] < 13
 
 
-def test_what_the_baseline_has_not_is_orange(fusion):
-    figure = draw_designs(fusion, FUSION.baseline)
-    new = {}
+def orange(figure):
+    """Columns of the boxes that are new in each panel."""
+    found = {}
     for axes in figure.axes:
-        boxes = [box for box in axes.patches if isinstance(box, Rectangle) and box.get_fill()]
-        new[axes.get_title(loc="left")] = sum(box.get_facecolor() == to_rgba(NEW) for box in boxes)
-    assert new["cross-attention (baseline)"] == 0
-    # What is read of the picture.
-    others = ("blind", "mean-pool", "resampler", "oracle-attention")
-    assert [new[name] for name in others] == [1, 1, 1, 1]
-    assert new["co-attention"] == 2  # the sublayers of the picture's own stream
+        boxes = [box for box in axes.patches if isinstance(box, Rectangle)]
+        new = [box for box in boxes if box.get_fill() and box.get_facecolor() == to_rgba(NEW)]
+        found[axes.get_title(loc="left")] = sorted(int(box.get_center()[0]) for box in new)
+    return found
+
+
+def test_what_the_baseline_has_not_is_orange(fusion):
+    new = orange(draw_designs(fusion, FUSION.baseline))
+    assert new["cross-attention (baseline)"] == []
+    # What is read of the picture stands above the words that read it.
+    for name in ("blind", "mean-pool", "resampler", "oracle-attention"):
+        assert new[name] == [2]
+    assert new["co-attention"] == [2, 3]  # the sublayers of the picture's own stream
+    assert new["single-stream"] == [1, 2]
+
+
+def test_sublayers_that_stand_elsewhere_are_new():
+    designs = designs_of(results_of(PRESETS), PRESETS.baseline)
+    few = {name: designs[name] for name in (PRESETS.baseline, "flamingo", "vilbert")}
+    new = orange(draw_designs(few, PRESETS.baseline))
+    assert new["flamingo"] == [3, 4]  # reading comes first, then the layers of text
+    assert new["vilbert"] == [1, 2, 3, 3, 4, 4]
 
 
 def test_a_gate_is_named_in_words():

@@ -56,6 +56,8 @@ def _lines(sample: PartSample) -> list[tuple[str, str]]:
     found = []
     for given, wanted in sample.texts:
         for words, colour in ((given, GIVEN), (f"\N{RIGHTWARDS ARROW} {wanted}", WANTED)):
+            # No line begins with a question mark.
+            words = words.replace(" ?", "\N{NO-BREAK SPACE}?")
             kept = textwrap.wrap(words, LETTERS, max_lines=LINES, placeholder=" …")
             found += [(line, colour) for line in kept]
     return found

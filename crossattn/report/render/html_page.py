@@ -50,11 +50,11 @@ figcaption, caption { max-width: 46rem; }
     linear-gradient(to left, var(--paper) 40%, transparent) right / 3rem 100% no-repeat local,
     linear-gradient(to left, var(--line), transparent) right / 1rem 100% no-repeat scroll; }
 .scroll figcaption { left: 0; padding-bottom: 0.4rem; position: sticky; }
-table { border-collapse: collapse; font-size: 0.88rem; font-variant-numeric: tabular-nums;
+table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums;
   overflow-wrap: normal; }
 thead th { border-bottom: 1.5px solid var(--ink); vertical-align: bottom; }
 tbody tr:nth-child(even) { background: var(--band); }
-th, td { border-bottom: 1px solid var(--line); font-weight: normal; padding: 0.25rem 0.7rem;
+th, td { border-bottom: 1px solid var(--line); font-weight: normal; padding: 0.25rem 0.5rem;
   text-align: right; white-space: nowrap; }
 thead th { font-weight: 600; }
 tr > :first-child, .words { text-align: left; }
