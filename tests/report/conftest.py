@@ -39,7 +39,7 @@ def headline_curves():
 @pytest.fixture
 def blank(monkeypatch):
     """Figures are made but not painted."""
-    for name in ("document", "sections"):
+    for name in ("drawing", "sections"):
         monkeypatch.setattr(f"crossattn.report.{name}.png", lambda figure: BLANK)
 
 
@@ -50,4 +50,4 @@ def undrawn(monkeypatch):
         name: [FigureBlock(name, text, BLANK + name.encode())]
         for name, text in prose.FIGURES.items()
     }
-    monkeypatch.setattr("crossattn.report.document._draw", lambda *_: pictures)
+    monkeypatch.setattr("crossattn.report.document.figure_blocks", lambda *_: pictures)
