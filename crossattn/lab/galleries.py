@@ -28,12 +28,13 @@ def _whose(source: Dataset, run: Path, variant: str) -> str:
     """Which run, after which step, in which layer, on which split."""
     said = f"{variant}, seed 0"
     try:
-        steps = read_record(run).run.steps
-    except RecordError:  # an older run: it was measured all the same
+        settings = read_record(run).run
+        layer = json.loads((run / "metrics.json").read_text())["layer"]
+    except (RecordError, FileNotFoundError):  # an older run, or one that is being measured
         return said
-    layer = json.loads((run / "metrics.json").read_text())["layer"]
+    what = "the moving average of the parameters" if settings.optimizer.ema else "the parameters"
     return (
-        f"{said}, the parameters after its last step, {steps:,} (no checkpoint is chosen by how "
+        f"{said}, {what} after its last step, {settings.steps:,} (no checkpoint is chosen by how "
         f"well it does), in layer {layer}, mean over heads, on the split {source.main}"
     )
 

@@ -74,6 +74,7 @@ def test_the_gallery_shows_the_first_variant_that_attends(tmp_path):
     assert gallery_of(source, folder, ["blind", "late"]).of == "late, seed 0"
     run = replace(SCENES, {"steps": 1_234})
     write_record(maps.parent, RunRecord("mine", "late", 0, run, library_versions()))
+    assert gallery_of(source, folder, ["late"]).of == "late, seed 0"  # it is being measured
     write_json(maps.parent / "metrics.json", {"layer": 1})
     said = gallery_of(source, folder, ["blind", "late"]).of
     assert said.startswith("late, seed 0, the parameters after its last step, 1,234 (no ")
