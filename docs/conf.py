@@ -43,6 +43,7 @@ autodoc_inherit_docstrings = False
 autodoc_default_options = {"members": True, "special-members": "__call__"}
 autodoc_preserve_defaults = True
 autosummary_generate = False
+toc_object_entries_show_parents = "hide"
 add_module_names = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
@@ -69,4 +70,5 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
     "show_toc_level": 2,
+    "navbar_persistent": [],
 }

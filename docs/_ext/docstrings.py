@@ -14,9 +14,11 @@ from sphinx.application import Sphinx
 ROOM = re.compile(r"^\.\. automodule:: (\S+)$", re.MULTILINE)
 # What Linen adds to every module's arguments: nobody gives it.
 LINEN = re.compile(r",? (parent|name): [^,()]*(\([^()]*\))?[^,()]* = (<[^<>]*>|None)")
-# Words of these names mean arguments more often than the functions.
+FIELDS = re.compile(r"(?<=[=(, ])([A-Z]\w+)\([^()]*\)")
+ARRAY = re.compile(r"jax(lib\._jax|\.jaxlib\._jax)\.Array")
 SHORT = reprlib.Repr()
-SHORT.maxstring = SHORT.maxother = 60
+SHORT.maxlevel, SHORT.maxother = 1, 60
+# Words of these names mean arguments more often than the functions.
 WORDS = (
     *("config", "get", "names", "build", "preset", "create", "partition", "generate", "write"),
     *("ablate", "train", "evaluate", "compare"),
@@ -53,6 +55,7 @@ def public_role(name: str, rawtext: str, text: str, *_: Any) -> tuple[list[nodes
 
 
 NAMES: dict[str, str] = {}
+SENTENCES: dict[str, list[str]] = {}
 
 
 def resolve(app: Sphinx, env: Any, node: addnodes.pending_xref, content: nodes.Node) -> Any:
@@ -62,9 +65,16 @@ def resolve(app: Sphinx, env: Any, node: addnodes.pending_xref, content: nodes.N
 
 def docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Tables of Markdown become those of reStructuredText; a module begins with its summary."""
+    if what == "attribute":
+        SENTENCES[name] = list(lines)
     lines[:] = tables(code(lines))
     if what == "module":
         lines += summary(obj)
+
+
+def sentence(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """What is said of an attribute, in which Google's style would take a colon for a type."""
+    lines[:] = SENTENCES.get(name, lines)
 
 
 def summary(module: ModuleType) -> list[str]:
@@ -111,14 +121,20 @@ def tables(lines: list[str]) -> list[str]:
 def signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, arguments: str | None, returns: Any
 ) -> tuple[str | None, Any] | None:
-    """Without what Linen adds."""
-    return None if arguments is None else (LINEN.sub("", arguments), returns)
+    """Without what Linen adds, with short names of arrays, and defaults without their fields."""
+    if arguments is None:
+        return None
+    arguments = LINEN.sub("", arguments)
+    while (shorter := FIELDS.sub(r"\1", arguments)) != arguments:
+        arguments = shorter
+    return ARRAY.sub("Array", arguments), ARRAY.sub("Array", returns or "") or None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("builder-inited", lambda app: NAMES.update(rooms(Path(app.srcdir) / "api")))
     app.connect("autodoc-process-docstring", docstring, priority=400)
+    app.connect("autodoc-process-docstring", sentence, priority=600)
     app.connect("autodoc-process-signature", signature)
     app.connect("missing-reference", resolve)
     app.add_role("public", public_role)
