@@ -2,9 +2,18 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["boolean", "finite_numbers", "of_one_shape"]
+__all__ = [
+    "boolean",
+    "finite_numbers",
+    "jax_or_numpy",
+    "map_and_region",
+    "not_empty",
+    "of_one_shape",
+]
 
 
 def finite_numbers(name: str, array: Any) -> np.ndarray:
@@ -46,3 +55,53 @@ def of_one_shape(axes: str, **arrays: Any) -> list[np.ndarray]:
         said = ", ".join(f"{name} {array.shape}" for name, array in found.items())
         raise ValueError(f"{said}: one shape ({', '.join(letters)}) is meant")
     return list(found.values())
+
+
+def not_empty(name: str, array: Any, axes: str) -> Any:
+    """The array, which has numbers, and so many axes; more may stand before where "..." does.
+
+    >>> not_empty("features", np.ones((0, 8)), "N D")
+    Traceback (most recent call last):
+    ValueError: features (0, 8): an array (N, D) with entries is meant
+    """
+    letters = axes.split()
+    least = len(letters) - (letters[0] == "...")
+    fits = array.ndim >= least if letters[0] == "..." else array.ndim == least
+    if not fits or 0 in array.shape:
+        raise ValueError(
+            f"{name} {array.shape}: an array ({', '.join(letters)}) with entries is meant"
+        )
+    return array
+
+
+def map_and_region(weights: Any, region: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Finite weights, in float64, and a boolean region of one shape (..., P), with entries.
+
+    >>> map_and_region([0.2, 0.8], [0, 1])
+    Traceback (most recent call last):
+    ValueError: region is boolean, got int64: write region > 0
+    """
+    weights, region = of_one_shape(
+        "... P", weights=finite_numbers("weights", weights), region=region
+    )
+    return not_empty("weights", weights.astype(np.float64), "... P"), boolean("region", region)
+
+
+def jax_or_numpy(name: str, array: Any) -> tuple[Any, Any]:
+    """The module to compute with, and the array: of JAX if it is one of JAX, else NumPy's float64.
+
+    JAX keeps its precision, but for halves: they are computed in float32. What is traced has no
+    values that could be checked.
+
+    >>> module, array = jax_or_numpy("weights", [1, 2])
+    >>> module.__name__, array.dtype.name
+    ('numpy', 'float64')
+    """
+    if not isinstance(array, jax.Array):
+        return np, finite_numbers(name, array).astype(np.float64)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name} has floating-point numbers, got {array.dtype}")
+    array = array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    if not isinstance(array, jax.core.Tracer):
+        finite_numbers(name, array)
+    return jnp, array
