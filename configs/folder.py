@@ -15,7 +15,6 @@ from crossattn.train.suite import Suite
 
 from .fusion import MODEL
 from .fusion import SUITE as FUSION
-from .scene_captions import SUITE as CAPTIONS
 
 ROWS = ("blind", "mean-pool", "single-stream", "cross-attention", "resampler")
 
@@ -24,7 +23,10 @@ SUITE = Suite(
     title="ways of joining text and image, on pictures of one's own",
     base=Run(
         data=FolderData("folder"),
-        model=replace(MODEL, image_encoder="window"),
+        # A few hundred texts are soon known by heart: on the captions of thirty pictures these two
+        # halve the perplexity after 600 steps.
+        model=replace(MODEL, image_encoder="window", dropout=0.1),
+        label_smoothing=0.1,
         optimizer=Optimizer(learning_rate=1e-3),
         steps=1_000,
         # Sixteen pictures, which thirty are enough for.
@@ -42,11 +44,4 @@ SUITE = Suite(
         "data.images": 400,
         "data.evaluation_images": 100,
     },
-    notes=(
-        "Chance of an answer is what the commonest answer to each question reaches without the "
-        "picture; a question that training does not have gets the commonest of all.",
-        CAPTIONS.notes[0],
-        "Words that have boxes point to them; without boxes the report shows where words look, "
-        "and judges nothing.",
-    ),
 )

@@ -206,7 +206,9 @@ def _about(file: Path, there: int, found: dict[str, Examples], split_column: str
     boxed = sum(int(one.grounded.any(axis=(1, 2)).sum()) for one in rows)
     used, side = sum(len(one.images) for one in rows), rows[0].images.shape[1]
     of = "" if used == there else f" of the {there:,}"
-    boxes = f"words of {boxed:,} of these texts have boxes" if boxed else "no word has a box"
+    boxes = f"words of {boxed:,} of these texts have boxes"
+    if not boxed:
+        boxes = "no word has a box, so that nothing says where words should look"
     how = f"the column {split_column}" if split_column else "a hash of each picture's file"
     return (
         f"They are {used:,}{of} pictures of {file}, with {' and '.join(texts)}; {boxes}. Pictures "
