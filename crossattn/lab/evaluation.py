@@ -11,6 +11,7 @@ import numpy as np
 from crossattn.align.evidence import Evidence
 from crossattn.files import write_atomically
 from crossattn.lab.errors import LabError
+from crossattn.lab.explorers import write_explorer
 from crossattn.lab.galleries import build_gallery
 from crossattn.lab.runs import LabRun
 from crossattn.lab.views import TableView, table_view
@@ -79,7 +80,15 @@ def evaluate_run(run: LabRun, on: str | None, out: Path | None) -> Evaluation:
     shown = _pictures(run, split, evidence, out)
     content = metrics_content(run, split, evidence)
     write_atomically(out / "metrics.json", json.dumps(content, indent=1) + "\n")
-    return Evaluation(out, content, evaluation.write_evaluation(out, content, shown))
+    explorer = _explorer(run, split, out)
+    return Evaluation(out, content, evaluation.write_evaluation(out, content, shown, explorer))
+
+
+def _explorer(run: LabRun, split: str, out: Path) -> str:
+    """Whose words explore.html shows; "" over several devices, which its few texts do not fill."""
+    if run.parallel.mesh is not None or not run.evaluator.patches_seen:
+        return ""
+    return write_explorer(out, run.trained, split)
 
 
 def _pictures(run: LabRun, split: str, evidence: Evidence, out: Path) -> Gallery | None:

@@ -70,20 +70,27 @@ def explore_folder(
     of, source = open_run(where)
     name = judged_split(source, split, "--split")
     one = load_trained(where, of, source, step, notify=notify)
-    rows = example_rows(source.splits[name], examples)
     if other is None:
-        return viewer.explore(shown_examples(one, name, rows), title=_title(one))
+        return explore_trained(one, examples, split=name)
     two = load_trained(other, *_open_beside(other, one), other_step, notify=notify)
     if not _same_texts(source.splits[name], two.source.splits.get(name)):
         raise UnusableRunError(
             f"{where} and {other} have other texts: runs side by side are of the same data"
         )
+    rows = example_rows(source.splits[name], examples)
     return viewer.explore(
         shown_examples(one, name, rows),
         title=f"{_title(one)} beside {_title(two)}",
         compare=shown_examples(two, name, rows),
         names=_names(one, two),
     )
+
+
+def explore_trained(run: TrainedRun, examples: int = 8, *, split: str | None = None) -> viewer.Page:
+    """The page of a run that is there already, see `explore_folder`."""
+    name = split or run.source.main
+    rows = example_rows(run.source.splits[name], examples)
+    return viewer.explore(shown_examples(run, name, rows), title=_title(run))
 
 
 def find_shown(
@@ -97,17 +104,19 @@ def find_shown(
 
 
 def _attending(folder: Path, seed: int) -> str:
-    """The first variant of a suite's folder that looks at patches, in the order of the suite.
+    """The first variant of a suite's folder that looks at patches: its baseline, or in its order.
 
     Raises:
       UnusableRunError: there is none.
     """
     begun = variants_in(folder)
     try:
-        order = list(json.loads((folder / "results.json").read_text())["changes"])
-    except (OSError, ValueError, KeyError, TypeError):
+        results = json.loads((folder / "results.json").read_text())
+        order = [results.get("baseline"), *results["changes"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         order = []
-    for variant in sorted(begun, key=lambda name: order.index(name) if name in order else 0):
+    place = lambda name: order.index(name) if name in order else len(order)
+    for variant in sorted(begun, key=place):
         run = folder / "runs" / variant / f"seed{seed}"
         if (run / "checkpoints").is_dir() and read_record(run).run.model.attends:
             return variant

@@ -10,6 +10,7 @@ from typing import Any
 
 from crossattn.files import printable
 from crossattn.lab import training
+from crossattn.lab.explorers import write_suite_explorer
 from crossattn.lab.galleries import build_gallery, gallery_of
 from crossattn.lab.loading import keep_programs, load_checked, load_judged
 from crossattn.lab.request import Request, prepare_request
@@ -56,7 +57,7 @@ def run_suite(
             request.folder.claim(request.whole)
         render = functools.partial(_report, request, source, parallel)
         device = _run_left(request, source, parallel, render)
-        return render(device) if is_writer() else None
+        return render(device, last=True) if is_writer() else None
 
 
 def _check_free(request: Request) -> None:
@@ -103,23 +104,33 @@ def _run_left(
 
 
 def _report(
-    request: Request, source: Dataset, parallel: Parallelism, device: str
+    request: Request,
+    source: Dataset,
+    parallel: Parallelism,
+    device: str,
+    *,
+    last: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
-    """Write results.json, and report.md with its figures, of the runs that are finished."""
+    """Write results.json, and report.md with its figures, of the runs that are finished.
+
+    Beside the last one stands explore.html, which costs seconds.
+    """
     whole, suite, folder = request.whole, request.suite, request.folder
     finished = collect(suite, folder, request.seeds)
     wanted = asked(whole, suite, seeds=request.seeds, quick=request.quick)
     seeds = describe_parallelism(parallel, finished.groupings)
     results = write_results(suite, folder, finished, device, seeds, wanted, source.describe())
+    shown = [suite.baseline, *suite.variants]
     path = document.write_report(
         results,
         folder.path,
         title=suite.title,
         claims=suite.claims,
         curves=finished.curves,
-        shown=gallery_of(source, folder, [suite.baseline, *suite.variants]),
+        shown=gallery_of(source, folder, shown),
         samples=source.samples,
         notes=(*suite.notes, *left_out(whole, suite)),
+        explorer=write_suite_explorer(source, folder, shown, request.say) if last else "",
         command=request.command,
     )
     return path, results
@@ -151,14 +162,16 @@ def run_alone(request: Request, seed: int) -> tuple[dict[str, Any], list[TableBl
         done = broadcast([folder.finished(VARIANT, seed)])[0]
         todo = [] if done else [(VARIANT, [seed])]
         training.train_all(dataclasses.replace(request, suite=suite), todo, source, parallel)
-        return _report_alone(folder.path, suite, source) if is_writer() else None
+        return _report_alone(request, suite, source) if is_writer() else None
 
 
 def _report_alone(
-    out: Path, suite: Suite, source: Dataset
+    request: Request, suite: Suite, source: Dataset
 ) -> tuple[dict[str, Any], list[TableBlock]]:
+    out = request.folder.path
     maps = out / "maps.npz"
     measured: Mapping[str, Any] = json.loads((out / "metrics.json").read_text())
     content = {**measured, "suite": NAME, "step": suite.base.steps, "split": source.main}
     shown = build_gallery(source, maps) if maps.exists() else None
-    return content, evaluation.write_evaluation(out, content, shown)
+    explorer = write_suite_explorer(source, request.folder, [VARIANT], request.say)
+    return content, evaluation.write_evaluation(out, content, shown, explorer)

@@ -24,14 +24,15 @@ def shown_examples(trained: TrainedRun, split: str, rows: np.ndarray) -> list[Ex
 
     Behind each caption stands the one that the model writes by itself.
     """
-    source = _pictured(trained.source, split)
+    source = trained.source
     examples, observer = source.splits[split], Observer(trained)
     chosen = examples.rows(rows)
-    answers = _answers(observer, source, rows)
+    answers = _answers(observer, examples, rows, source.window)
     read = observer.observe(chosen)
     own = _written(observer, chosen)
     wrote = observer.observe(own)
-    pictures, masks = source.pictures(chosen.image), source.masks(chosen.image)
+    pictures = source.pictures(chosen.image, split)
+    masks = source.masks(chosen.image, split)
     told, shown = captions(chosen), []
     for at, row in enumerate(rows):
         name = f"{chosen.kinds[chosen.kind[at]]} {row} of {split}"
@@ -48,16 +49,6 @@ def shown_examples(trained: TrainedRun, split: str, rows: np.ndarray) -> list[Ex
     return shown
 
 
-def _pictured(source: Dataset, split: str) -> Dataset:
-    """The data with pictures of a split: sources draw those of the main one only.
-
-    Of another split the images themselves are shown, or grey regions where they are features.
-    """
-    if split == source.main:
-        return source
-    return dataclasses.replace(source, main=split, draw=None, outline=None)
-
-
 def _written(observer: Observer, chosen: Examples) -> Examples:
     """The texts with all words from the first one to predict on as the model writes them.
 
@@ -72,13 +63,14 @@ def _written(observer: Observer, chosen: Examples) -> Examples:
     return dataclasses.replace(chosen, tokens=tokens, target=free & (tokens != 0))
 
 
-def _answers(observer: Observer, source: Dataset, rows: np.ndarray) -> dict[int, list[Answer]]:
+def _answers(
+    observer: Observer, examples: Examples, rows: np.ndarray, window: int
+) -> dict[int, list[Answer]]:
     """Of each row what is predicted while regions are hidden."""
-    examples = source.splits[source.main]
     hidden = list(hidden_regions(examples, rows))
     found: dict[int, list[Answer]] = {int(row): [] for row in rows}
     for one, (word, p) in zip(hidden, predict_hidden(observer, examples, hidden), strict=True):
-        unseen = over_cells(one.visible.astype(float), examples.grid, source.window) == 0
+        unseen = over_cells(one.visible.astype(float), examples.grid, window) == 0
         found[one.row].append(
             Answer(CONDITIONS[one.condition], word, min(p, 1.0), unseen, one.word)
         )

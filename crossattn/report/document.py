@@ -28,7 +28,7 @@ from crossattn.report.results.counts import count, counts_table
 from crossattn.report.results.data_parts import data_paragraph, data_table
 from crossattn.report.results.runs import Results
 from crossattn.report.results.settings import changes_table, settings_of, shared_table
-from crossattn.report.sections import evidence_sections, write_blocks
+from crossattn.report.sections import evidence_sections, explorer_link, write_blocks
 from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.summary import opening_paragraph
@@ -52,6 +52,7 @@ def write_report(
     shown: Gallery | None = None,
     samples: Sequence[PartSample] = (),
     notes: Sequence[str] = (),
+    explorer: str = "",
     command: str,
 ) -> Path:
     """Write a report into a folder; each file appears whole or not at all.
@@ -71,6 +72,7 @@ def write_report(
         shown: pictures with the attention of words.
         samples: a picture of each part of the data, with its texts.
         notes: what the suite has to say about itself in Markdown, one paragraph each.
+        explorer: whose words explore.html shows, which lies in the folder; "" where there is none.
         command: the command that makes these results again.
 
     Returns:
@@ -87,6 +89,7 @@ def write_report(
         *map(Banner, banner(results)),
         TextBlock(opening_paragraph(results)),
         *(TextBlock(without_html(note)) for note in notes),
+        *explorer_link(plain_names(explorer)),
         *_data(results, pictures),
         *_variants(results, pictures),
         Heading("Results"),

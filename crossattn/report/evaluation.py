@@ -20,18 +20,24 @@ from crossattn.report.render.blocks import Block, FigureBlock, Heading, TableBlo
 from crossattn.report.render.escaping import plain_names
 from crossattn.report.render.markdown import code
 from crossattn.report.results.runs import chance_of
-from crossattn.report.sections import evidence_sections, head_figures, write_blocks
+from crossattn.report.sections import (
+    evidence_sections,
+    explorer_link,
+    head_figures,
+    write_blocks,
+)
 
 READINGS = ("answer", "consumed", "predicted")
 HIDDEN = {"truth": "true region hidden", "random": "random region hidden"}
 
 
-def blocks(record: Mapping[str, Any], shown: Gallery | None) -> Iterator[Block]:
+def blocks(record: Mapping[str, Any], shown: Gallery | None, explorer: str = "") -> Iterator[Block]:
     """What report.md and report.html consist of.
 
     Args:
       record: the content of metrics.json.
       shown: pictures with the attention of words, where there are any.
+      explorer: whose words explore.html shows, which lies beside; "" where there is none.
     """
     record, shown = plain_names(record), plain_names(shown)
     variant, split = record["variant"], record["split"]
@@ -40,6 +46,7 @@ def blocks(record: Mapping[str, Any], shown: Gallery | None) -> Iterator[Block]:
     results = {"runs": runs, "chance": chance}
     yield Heading(f"{record['suite']}: {variant}, seed {record['seed']}, step {record['step']}", 1)
     yield TextBlock(f"Attention, knock-outs and captions are measured on the split {code(split)}.")
+    yield from explorer_link(plain_names(explorer))
     figures = {"heads": head_figures(runs, chance)}
     if shown is not None:
         caption = (
@@ -57,10 +64,10 @@ def blocks(record: Mapping[str, Any], shown: Gallery | None) -> Iterator[Block]:
 
 
 def write_evaluation(
-    folder: Path, record: Mapping[str, Any], shown: Gallery | None
+    folder: Path, record: Mapping[str, Any], shown: Gallery | None, explorer: str = ""
 ) -> list[TableBlock]:
     """Write report.md, report.html, figures/ and tables/ into a folder; returns the tables."""
-    made = list(blocks(record, shown))
+    made = list(blocks(record, shown, explorer))
     write_blocks(folder, made, suite=f"{record['suite']}-{record['variant']}", banners=[])
     return [block for block in made if isinstance(block, TableBlock)]
 

@@ -144,6 +144,11 @@ FIXED_PATCH = _line("""
 A constant guess, the one patch that is right most often, reaches {level:.3f}.
 """)
 
+EXPLORER = _line("""
+[explore.html](explore.html) beside this report shows single texts of {of}: click a word and see
+where it looks, in every layer and head, and what the model says without the region.
+""")
+
 FILES = _line("""
 Beside this report lie `report.html` (the same in one file), `figures/`, `tables/` (every table as
 CSV and LaTeX, the methods as `methods.tex`, and `runs.csv` with every number of every run) and

@@ -12,7 +12,7 @@ from crossattn.report.render.blocks import Block, FigureBlock, Heading, TableBlo
 from crossattn.report.render.csv_files import table_csv
 from crossattn.report.render.html_page import to_html
 from crossattn.report.render.latex import latex_table
-from crossattn.report.render.markdown import to_markdown
+from crossattn.report.render.markdown import markdown_text, to_markdown
 from crossattn.report.results.runs import Results, Runs
 from crossattn.report.tables.measures import iqm_table, measure_blocks
 
@@ -42,6 +42,12 @@ def evidence_sections(
         levels = [level for level in fixed if level is not None]
         if family == "attention" and levels:
             yield TextBlock(prose.FIXED_PATCH.format(level=levels[0]))
+
+
+def explorer_link(of: str) -> Iterator[Block]:
+    """The link to explore.html, which shows words of such a model; none where it is ""."""
+    if of:
+        yield TextBlock(prose.EXPLORER.format(of=markdown_text(of)))
 
 
 def head_figures(runs: Runs, chance: Mapping[str, float]) -> list[FigureBlock]:

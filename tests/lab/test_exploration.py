@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 
 from crossattn.data.batches import Batch, gather
+from crossattn.lab import explorers
 from crossattn.lab.exploration import explore_folder, find_shown
+from crossattn.lab.explorers import write_explorer, write_suite_explorer
 from crossattn.lab.hidden_regions import CONDITIONS
 from crossattn.lab.shown import shown_examples
 from crossattn.train.checkpoint import Checkpoints
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.evidence import hidden_words
 from crossattn.train.exhibits import example_rows
+from crossattn.train.folder import Folder
 from crossattn.train.loop import TrainPrograms
 from crossattn.train.record import RunRecord, library_versions, write_record
 from crossattn.train.run import Data, Model, Run, replace
@@ -209,11 +212,12 @@ def test_examples_are_of_every_kind_and_of_a_fixed_seed(source):
     assert len(example_rows(examples, 10**6)) == len(examples)
 
 
-def test_another_split_is_shown_with_grey_pictures_of_its_regions(trained, source):
-    rows = example_rows(source.splits["pairs"], 2)
-    for example in texts(shown_examples(trained["resampler"], "pairs", rows)):
-        assert example.image.shape == (64, 64, 3)
-        assert example.image.any()
+def test_another_split_is_shown_with_its_own_pictures(trained, source):
+    part = source.splits["pairs"]
+    rows = example_rows(part, 2)
+    for row, example in zip(rows, shown_examples(trained["resampler"], "pairs", rows), strict=True):
+        (picture,) = source.pictures(part.image[row : row + 1], "pairs")
+        assert (example.image == picture).all()
         assert example.regions.any()
 
 
@@ -223,6 +227,32 @@ def test_the_first_variant_that_looks_at_patches_is_shown(suite):
     assert find_shown(record) == (record.parent, None)
     checkpoint = suite / "runs" / "resampler" / "seed0" / "checkpoints" / "5"
     assert find_shown(checkpoint) == (checkpoint.parents[1], 5)
+
+
+def test_a_report_has_the_page_of_the_first_variant_that_looks_at_patches(suite, source, tmp_path):
+    folder, told = Folder(shutil.copytree(suite, tmp_path / "suite")), []
+    order = ["blind", "resampler", "cross-attention"]
+    assert write_suite_explorer(source, folder, order, told.append) == ""
+    for variant in order[1:]:
+        (folder.run(variant, 0) / "maps.npz").touch()
+    assert write_suite_explorer(source, folder, order, told.append) == "resampler, seed 0"
+    page = (folder.path / "explore.html").read_text()
+    assert "tiny: resampler, seed 0, step 5" in page
+    assert not told
+    # A report does not fail for it.
+    damage_checkpoint(folder.run("resampler", 0) / "checkpoints" / "5")
+    assert write_suite_explorer(source, folder, order, told.append) == ""
+    assert "no explore.html: CheckpointError: no checkpoint in" in told[-1]
+
+
+def test_a_page_beside_a_report_is_small(trained, tmp_path, monkeypatch):
+    assert write_explorer(tmp_path, trained["resampler"])
+    whole = len((tmp_path / "explore.html").read_bytes())
+    monkeypatch.setattr(explorers, "LARGEST", whole - 1)
+    assert write_explorer(tmp_path, trained["resampler"])
+    assert len((tmp_path / "explore.html").read_bytes()) < whole
+    monkeypatch.setattr(explorers, "LARGEST", 1)
+    assert not write_explorer(tmp_path, trained["resampler"])
 
 
 def test_the_command_writes_the_page(suite, tmp_path, capsys):

@@ -42,10 +42,16 @@ def rows_of(text):
 @pytest.fixture(scope="module")
 def report(suite, curves, shown, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    text = written(
-        suite[0], folder, claims=CLAIMS, curves=curves, shown=shown, notes=["One object a scene."]
-    )
+    details = {"notes": ["One object a scene."], "explorer": "attend, seed 0"}
+    text = written(suite[0], folder, claims=CLAIMS, curves=curves, shown=shown, **details)
     return text, folder
+
+
+def test_the_page_of_words_is_linked(report, suite, tmp_path):
+    said = "(explore.html) beside this report shows single texts of attend, seed 0: click a word"
+    assert f"[explore.html]{said}" in report[0]
+    assert '<a href="explore.html">explore.html</a>' in (report[1] / "report.html").read_text()
+    assert "explore.html" not in written(suite[0], tmp_path)
 
 
 def test_files_are_complete(report):
