@@ -14,8 +14,29 @@ from crossattn.align.captions import (
     slot_accuracy,
     word_frequency_perplexity,
 )
+from crossattn.align.explanation import (
+    Relevancy,
+    attention_grad_cam,
+    gradient_weighted_attention,
+    rollout,
+)
+from crossattn.align.features import (
+    feature_alignment,
+    modality_gap,
+    recall_at,
+    recall_chance,
+    uniformity,
+)
 from crossattn.align.overlap import attention_iou, attention_iou_chance, best_iou
 from crossattn.align.pairs import swap_scores
+from crossattn.align.representation import (
+    cka,
+    cknna,
+    common_neighbour_sequence,
+    cycle_neighbours,
+    mutual_neighbours,
+    procrustes,
+)
 from crossattn.align.saliency import (
     average_precision,
     kl_from_region,
@@ -34,28 +55,43 @@ from crossattn.align.word_alignment import (
 )
 
 __all__ = [
+    "Relevancy",
     "alignment_error_chance",
     "alignment_error_rate",
+    "attention_grad_cam",
     "attention_iou",
     "attention_iou_chance",
     "average_precision",
     "best_iou",
+    "cka",
+    "cknna",
+    "common_neighbour_sequence",
     "commonest_word_accuracy",
+    "cycle_neighbours",
     "exact_match",
+    "feature_alignment",
+    "gradient_weighted_attention",
     "kl_from_region",
     "links_from_coverage",
     "mass_in_region",
+    "modality_gap",
+    "mutual_neighbours",
     "nss",
     "pearson_cc",
     "perplexity",
     "pointing",
     "pointing_chance",
+    "procrustes",
+    "recall_at",
+    "recall_chance",
     "roc_auc",
+    "rollout",
     "saliency_chance",
     "similarity",
     "slot_accuracy",
     "soft_alignment_error_rate",
     "strongest_links",
     "swap_scores",
+    "uniformity",
     "word_frequency_perplexity",
 ]

@@ -12,6 +12,7 @@ __all__ = [
     "jax_or_numpy",
     "map_and_region",
     "not_empty",
+    "not_negative",
     "of_one_shape",
 ]
 
@@ -58,19 +59,30 @@ def of_one_shape(axes: str, **arrays: Any) -> list[np.ndarray]:
 
 
 def not_empty(name: str, array: Any, axes: str) -> Any:
-    """The array, which has numbers, and so many axes; more may stand before where "..." does.
+    """The array, which has numbers, and these axes; "..." is any more.
 
     >>> not_empty("features", np.ones((0, 8)), "N D")
     Traceback (most recent call last):
     ValueError: features (0, 8): an array (N, D) with entries is meant
     """
     letters = axes.split()
-    least = len(letters) - (letters[0] == "...")
-    fits = array.ndim >= least if letters[0] == "..." else array.ndim == least
-    if not fits or 0 in array.shape:
+    more = array.ndim - len([letter for letter in letters if letter != "..."])
+    if more < 0 or (more > 0 and "..." not in letters) or 0 in array.shape:
         raise ValueError(
             f"{name} {array.shape}: an array ({', '.join(letters)}) with entries is meant"
         )
+    return array
+
+
+def not_negative(name: str, array: Any) -> Any:
+    """The array, which has entries and none below 0; what is traced is not checked.
+
+    >>> not_negative("weights", np.array([0.5, -0.5]))
+    Traceback (most recent call last):
+    ValueError: weights is at least 0, got -0.5
+    """
+    if not isinstance(array, jax.core.Tracer) and array.min() < 0:
+        raise ValueError(f"{name} is at least 0, got {float(array.min()):g}")
     return array
 
 

@@ -8,7 +8,13 @@ no region, or nothing outside of it, there is nothing to find: NaN.
 
 import numpy as np
 
-from crossattn.align.arguments import finite_numbers, map_and_region, not_empty, of_one_shape
+from crossattn.align.arguments import (
+    finite_numbers,
+    map_and_region,
+    not_empty,
+    not_negative,
+    of_one_shape,
+)
 from crossattn.shapes import Bool, Float
 
 __all__ = [
@@ -186,9 +192,7 @@ def _map_and_density(weights, density):
         density=finite_numbers("density", density),
     )
     not_empty("weights", weights, "... P")
-    if density.min() < 0:
-        raise ValueError(f"density is at least 0, got {density.min():g}")
-    return weights.astype(np.float64), density.astype(np.float64)
+    return weights.astype(np.float64), not_negative("density", density).astype(np.float64)
 
 
 def _decidable(region):
@@ -207,9 +211,7 @@ def _standardised(values):
 
 
 def _distribution(name, values):
-    if values.min() < 0:
-        raise ValueError(f"{name} is at least 0, got {values.min():g}")
-    total = values.sum(axis=-1, keepdims=True)
+    total = not_negative(name, values).sum(axis=-1, keepdims=True)
     return values / np.where(total > 0, total, 1)
 
 

@@ -8,7 +8,7 @@ leading axes are separate texts, or heads and layers.
 
 import numpy as np
 
-from crossattn.align.arguments import boolean, finite_numbers, not_empty, of_one_shape
+from crossattn.align.arguments import boolean, finite_numbers, not_empty, not_negative, of_one_shape
 from crossattn.shapes import Bool, Float
 
 __all__ = [
@@ -95,9 +95,8 @@ def soft_alignment_error_rate(
       0.25
     """
     weights = finite_numbers("weights", weights).astype(np.float64)
-    if weights.size and weights.min() < 0:
-        raise ValueError(f"weights are at least 0, got {weights.min():g}")
-    return _error_rate(*_links(weights, sure, possible))
+    weights, sure, possible = _links(weights, sure, possible)
+    return _error_rate(not_negative("weights", weights), sure, possible)
 
 
 def alignment_error_chance(
