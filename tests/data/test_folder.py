@@ -274,3 +274,16 @@ def test_regions_that_overlap_are_all_drawn(tmp_path):
     mask = data.masks(np.array([0]))[0]
     assert (mask == small[0] + 1).sum() == 8 * 12
     assert (mask == large[0] + 1).sum() == 24 * 24 - 8 * 12
+
+
+def test_a_copy_under_another_name_is_in_the_same_part(tmp_path):
+    write_folder(tmp_path, 12)
+    lines = lines_of(12, boxes=False)
+    for number in range(12):
+        copy = f"copy{11 - number}.png"
+        (tmp_path / copy).write_bytes((tmp_path / f"{number}.png").read_bytes())
+        lines.append({"image": copy, "caption": f"copy of {number}"})
+    (tmp_path / "captions.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    seen = [{image.tobytes() for image in part.images} for part in parts(load(tmp_path)).values()]
+    assert sum(map(len, seen)) == 12
+    assert [len(one) for one in seen] == [8, 2, 2]
