@@ -19,7 +19,7 @@ PAGES = {
 }
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Pages whose code takes long: make test-all runs it.
-SLOW = {"docs/many_devices.md", "docs/modules.md"}
+SLOW = {"docs/laboratory.md", "docs/many_devices.md", "docs/modules.md"}
 
 
 def blocks(page, *languages):

@@ -67,7 +67,7 @@ def docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: 
     """Tables of Markdown become those of reStructuredText; a module begins with its summary."""
     if what == "attribute":
         SENTENCES[name] = list(lines)
-    lines[:] = tables(code(lines))
+    lines[:] = tables(code(bars(lines)))
     if what == "module":
         lines += summary(obj)
 
@@ -87,6 +87,18 @@ def summary(module: ModuleType) -> list[str]:
         if get_origin(value) or not (callable(value) or isinstance(value, ModuleType)):
             lines += ["", f".. py:data:: {name}", f"   :value: {SHORT.repr(value)}"]
     return [*lines, ""]
+
+
+def bars(lines: list[str]) -> list[str]:
+    """Lines whose |S| in a sentence is no substitution."""
+    found: list[str] = []
+    doctest = False
+    for line in lines:
+        doctest = bool(line.strip()) and (doctest or line.lstrip().startswith(">>>"))
+        parts = line.split("`")
+        parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+        found.append(line if doctest or line.lstrip().startswith("|") else "`".join(parts))
+    return found
 
 
 def code(lines: list[str]) -> list[str]:
