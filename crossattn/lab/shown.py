@@ -11,7 +11,7 @@ from crossattn.data.examples import Examples
 from crossattn.data.regions import over_cells
 from crossattn.data.words import without_marks
 from crossattn.lab.hidden_regions import CONDITIONS, hidden_regions, predict_hidden
-from crossattn.lab.observer import Observer
+from crossattn.lab.observer import Observed, Observer
 from crossattn.train.texts import captions
 from crossattn.train.trained import TrainedRun
 from crossattn.viewer import Answer, Example
@@ -29,23 +29,24 @@ def shown_examples(trained: TrainedRun, split: str, rows: np.ndarray) -> list[Ex
     chosen = examples.rows(rows)
     answers = _answers(observer, examples, rows, source.window)
     read = observer.observe(chosen)
-    own = _written(observer, chosen)
-    wrote = observer.observe(own)
     pictures = source.pictures(chosen.image, split)
     masks = source.masks(chosen.image, split)
-    told, shown = captions(chosen), []
+    told, shown = list(captions(chosen)), []
+    own = _written(observer, chosen.rows(told))
+    wrote = observer.observe(own) if told else None
     for at, row in enumerate(rows):
-        name = f"{chosen.kinds[chosen.kind[at]]} {row} of {split}"
-        there = functools.partial(_example, source=source, at=at, image=pictures[at])
+        kind, where = chosen.kinds[chosen.kind[at]], f"row {row} of {split}"
+        name = f"{kind}, {where}" if at in told else f"question ({kind}), {where}"
+        there = functools.partial(_example, source=source, image=pictures[at])
         known: dict[str, Any] = {"answers": answers[int(row)]}
         known["regions"] = _regions(chosen, at, masks[at])
-        said = f"{name}, as the data have it" if at in told else name
-        shown.append(there(chosen, read.shares, caption=said, **known))
-        if at in told:
+        true = "as the data have it" if at in told else "with the true answer"
+        shown.append(there(chosen, at, read, caption=f"{name}, {true}", **known))
+        if wrote is not None and at in told:
             wanted = [chosen.vocabulary[token] for token in chosen.tokens[at, chosen.target[at]]]
             said = f"the data have: {without_marks(' '.join(wanted))}"
             said = f"{name}, as the model writes it; {said}"
-            shown.append(there(own, wrote.shares, caption=said, generated=True))
+            shown.append(there(own, told.index(at), wrote, caption=said, generated=True))
     return shown
 
 
@@ -92,18 +93,18 @@ def _length(chosen: Examples, at: int) -> int:
 
 def _example(
     chosen: Examples,
-    shares: np.ndarray,
+    at: int,
+    observed: Observed,
     *,
     source: Dataset,
-    at: int,
     generated: bool = False,
     **fields: Any,
 ) -> Example:
-    """A text, and what each of its words but the last saw as it was read, (L, E, H, T-1, P)."""
+    """A text, and what each of its words but the last saw as it was read."""
     length = _length(chosen, at)
     rows, columns = chosen.grid
     more = source.window - 1
-    seen = shares[:, at, :, : max(1, length - 1)]
+    seen = observed.shares[:, at, :, : max(1, length - 1)]
     return Example(
         words=[chosen.vocabulary[token] for token in chosen.tokens[at, :length]],
         weights=over_cells(seen, chosen.grid, source.window) if more else seen,
