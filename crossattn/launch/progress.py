@@ -59,7 +59,7 @@ class ProgressBar(tqdm):
         elif not sys.stderr.isatty():
             how = {"mininterval": LOG_INTERVAL, "miniters": 1}
             how |= {"file": _Lines(), "bar_format": LOG_FORMAT}
-        super().__init__(total=total, desc=doing, unit="step", disable=hidden, **how)
+        super().__init__(total=total, desc=f"{doing}: ", unit="step", disable=hidden, **how)
 
     def say(self, message: str) -> None:
         """What a user should know, in a line of its own."""
