@@ -14,6 +14,7 @@ __all__ = [
     "not_empty",
     "not_negative",
     "of_one_shape",
+    "one_number_each",
 ]
 
 
@@ -84,6 +85,21 @@ def not_negative(name: str, array: Any) -> Any:
     if not isinstance(array, jax.core.Tracer) and array.min() < 0:
         raise ValueError(f"{name} is at least 0, got {float(array.min()):g}")
     return array
+
+
+def one_number_each(name: str, array: Any, count: int) -> np.ndarray:
+    """What a caller's function says of so many examples, in float64: a finite number (or a
+    yes or no) of each.
+
+    >>> one_number_each("score", np.ones((2, 3)), 2)
+    Traceback (most recent call last):
+    ValueError: score gives one number of each, (2,), got (2, 3)
+    """
+    array = np.asarray(array)
+    array = finite_numbers(name, array.astype(float) if array.dtype == bool else array)
+    if array.shape != (count,):
+        raise ValueError(f"{name} gives one number of each, ({count},), got {array.shape}")
+    return array.astype(np.float64)
 
 
 def map_and_region(weights: Any, region: Any) -> tuple[np.ndarray, np.ndarray]:
