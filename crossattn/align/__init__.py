@@ -7,6 +7,14 @@ read, `evidence` computes them. The other modules hold the functions, and regist
 import crossattn.align.answers
 import crossattn.align.causal  # noqa: F401
 from crossattn.align.attention import mass_in_region, pointing, pointing_chance
+from crossattn.align.caption_metrics import (
+    bleu,
+    cider_d,
+    corpus_bleu,
+    plain_words,
+    rouge_l,
+    scene_graph_f1,
+)
 from crossattn.align.captions import (
     commonest_word_accuracy,
     exact_match,
@@ -40,6 +48,7 @@ from crossattn.align.removal import (
     deletion_curve,
     insertion_curve,
     knockout_effect,
+    knockouts,
     removal_steps,
 )
 from crossattn.align.representation import (
@@ -76,10 +85,13 @@ __all__ = [
     "attention_iou_chance",
     "average_precision",
     "best_iou",
+    "bleu",
+    "cider_d",
     "cka",
     "cknna",
     "common_neighbour_sequence",
     "commonest_word_accuracy",
+    "corpus_bleu",
     "curve_area",
     "cycle_neighbours",
     "deletion_curve",
@@ -90,6 +102,7 @@ __all__ = [
     "insertion_curve",
     "kl_from_region",
     "knockout_effect",
+    "knockouts",
     "links_from_coverage",
     "mass_in_region",
     "modality_gap",
@@ -98,6 +111,7 @@ __all__ = [
     "pearson_cc",
     "perceptual_score",
     "perplexity",
+    "plain_words",
     "pointing",
     "pointing_chance",
     "procrustes",
@@ -106,7 +120,9 @@ __all__ = [
     "removal_steps",
     "roc_auc",
     "rollout",
+    "rouge_l",
     "saliency_chance",
+    "scene_graph_f1",
     "shapley_values",
     "similarity",
     "slot_accuracy",

@@ -48,7 +48,7 @@ def input_ablation(
     if len(shapes) > 1:
         raise ValueError(f"visible has masks of several shapes: {sorted(shapes)}")
     each = lambda mask: one_number_each("loss", loss(mask), len(mask))
-    whole = each(np.ones(*shapes, bool))
+    whole = each(np.ones(shapes.pop(), bool))
     return {name: each(mask) - whole for name, mask in masks.items()}
 
 

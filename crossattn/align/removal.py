@@ -14,7 +14,14 @@ import numpy as np
 from crossattn.align.arguments import boolean, finite_numbers, not_empty, one_number_each
 from crossattn.shapes import Bool, Float
 
-__all__ = ["curve_area", "deletion_curve", "insertion_curve", "knockout_effect", "removal_steps"]
+__all__ = [
+    "curve_area",
+    "deletion_curve",
+    "insertion_curve",
+    "knockout_effect",
+    "knockouts",
+    "removal_steps",
+]
 
 Score = Callable[[np.ndarray], np.ndarray]
 
@@ -99,6 +106,35 @@ def curve_area(curve: Float[np.ndarray, "... K1"]) -> Float[np.ndarray, "..."]:
     return np.asarray(((curve[..., 1:] + curve[..., :-1]) / 2).mean(axis=-1))
 
 
+def knockouts(
+    truth: Bool[np.ndarray, "N P"], random: np.random.Generator
+) -> dict[str, Bool[np.ndarray, "N P"]]:
+    """What stays visible when a region is knocked out (Geva et al. 2023).
+
+    Args:
+      truth: positions that the true region touches at all, at most half of them.
+      random: source of the random regions.
+
+    Returns:
+      "truth": all but the true region; "random": all but as many positions drawn outside of it;
+      "rest": the true region alone.
+
+    Raises:
+      ValueError: where so many positions are true that there are not as many others.
+
+    Example:
+      >>> seen = knockouts(np.array([[True, False, False]]), np.random.default_rng(0))
+      >>> {name: int(visible.sum()) for name, visible in seen.items()}
+      {'truth': 2, 'random': 2, 'rest': 1}
+    """
+    if (2 * truth.sum(axis=1) > truth.shape[1]).any():
+        raise ValueError("a region over half the positions leaves no room for a random one")
+    # Order the positions of each row at random with the true ones last: the first n are the region.
+    order = np.argsort(random.random(truth.shape) + truth, axis=1)
+    rank = np.argsort(order, axis=1)
+    return {"truth": ~truth, "random": rank >= truth.sum(axis=1, keepdims=True), "rest": truth}
+
+
 def knockout_effect(
     score: Score, region: Bool[np.ndarray, "N P"], *, seed: int = 0
 ) -> dict[str, Float[np.ndarray, " N"]]:
@@ -106,16 +142,16 @@ def knockout_effect(
     region.
 
     A model uses the region where "truth" is far below "intact" and "random" is not: that one is the
-    level of chance. Where the region leaves fewer positions than it has, "random" hides them all.
+    level of chance.
 
     Args:
       score: of N examples, (N,), while they see `visible` (N, P).
-      region: positions of each that are said to matter.
+      region: positions of each that are said to matter, at most half of them.
       seed: of the random others.
 
     Raises:
-      ValueError: a region that is not boolean or of another shape, or scores not (N,) or not
-        finite.
+      ValueError: a region that is not boolean, of another shape or over half the positions, or
+        scores not (N,) or not finite.
 
     Example:
       >>> region = np.array([[True, False, False]])
@@ -124,10 +160,8 @@ def knockout_effect(
       {'intact': [1.0], 'truth': [0.0], 'random': [1.0], 'rest': [1.0]}
     """
     region = not_empty("region", boolean("region", region), "N P")
-    draw = np.where(region, np.inf, np.random.default_rng(seed).random(region.shape))
-    place = np.argsort(np.argsort(draw, axis=-1), axis=-1)
-    others = (place < region.sum(axis=-1, keepdims=True)) & ~region
-    visible = {"intact": np.ones_like(region), "truth": ~region, "random": ~others, "rest": region}
+    visible = knockouts(region, np.random.default_rng(seed))
+    visible = {"intact": np.ones_like(region), **visible}
     return {name: _scores(score, seen) for name, seen in visible.items()}
 
 

@@ -150,27 +150,3 @@ def write_greedily(said: Callable[[Examples], np.ndarray], examples: Examples) -
         words = said(dataclasses.replace(examples, tokens=tokens))[:, position]
         tokens[:, position] = np.where(examples.target[:, position], words, tokens[:, position])
     return tokens
-
-
-def knockouts(
-    truth: Bool[np.ndarray, "E P"], random: np.random.Generator
-) -> dict[str, Bool[np.ndarray, "E P"]]:
-    """What stays visible when a region is knocked out (Geva et al. 2023).
-
-    Args:
-      truth: patches that the true region touches at all, at most half of them.
-      random: source of the random regions.
-
-    Returns:
-      "truth": all but the true region; "random": all but as many patches drawn outside of it;
-      "rest": the true region alone.
-
-    Raises:
-      ValueError: where so many patches are true that there are not as many others.
-    """
-    if (2 * truth.sum(axis=1) > truth.shape[1]).any():
-        raise ValueError("a region over half the patches leaves no room for a random one")
-    # Order the patches of each row at random with the true ones last: the first n are the region.
-    order = np.argsort(random.random(truth.shape) + truth, axis=1)
-    rank = np.argsort(order, axis=1)
-    return {"truth": ~truth, "random": rank >= truth.sum(axis=1, keepdims=True), "rest": truth}

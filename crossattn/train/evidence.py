@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossattn.align import commonest_word_accuracy, pointing
+from crossattn.align import commonest_word_accuracy, knockouts, pointing
 from crossattn.align.evidence import Evidence
 from crossattn.align.inputs import (
     Answers,
@@ -17,7 +17,7 @@ from crossattn.align.inputs import (
     WrittenCaptions,
 )
 from crossattn.data.examples import Examples
-from crossattn.train.evaluate import Evaluator, knockouts
+from crossattn.train.evaluate import Evaluator
 from crossattn.train.predictions import Asked, Look, Predictions
 from crossattn.train.texts import (
     captions,

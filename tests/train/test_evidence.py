@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from crossattn.align import pointing_chance, swap_scores
+from crossattn.align import knockouts, pointing_chance, swap_scores
 from crossattn.align.measures import MEASURES
 from crossattn.data import scenes
 from crossattn.data.scenes.language import VOCABULARY
-from crossattn.train.evaluate import Evaluator, knockouts
+from crossattn.train.evaluate import Evaluator
 from crossattn.train.evidence import measure_model
 from crossattn.train.predictions import Look, Predictions
 from crossattn.train.primary import measurable
