@@ -1,0 +1,266 @@
+"""The laboratory in Python: the same bits as the command, errors as exceptions, resumable."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from crossattn import lab
+from crossattn.lab import training
+from crossattn.lab.asking import suite_asked
+from crossattn.report import document
+from crossattn.train import ablation
+from crossattn.train.run import replace
+from experiments import ablate as command
+from tests.support import driver
+
+driver.install()
+ROOT = Path(__file__).resolve().parents[2]
+BASE = replace(driver.SUITE.base, {"steps": 13})
+VARIANTS = {"words": {}, "blind": {"model.context_view": "none"}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def here(tmp_path_factory):
+    """Programs are compiled once for all tests; figures take longer than all the rest."""
+    folder = str(tmp_path_factory.mktemp("cache"))
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jax.local_devices", driver.two_lanes)
+        patch.setattr(document, "write_report", page)
+        yield folder
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def page(results, out, *, command, **_):
+    (out / "report.html").write_text(f"<p>{command}")
+    return out / "report.md"
+
+
+def mine(out, **options):
+    return lab.ablate(VARIANTS, base=BASE, seeds=1, out=out, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Results, and what a function heard of the runs."""
+    heard = []
+    out = tmp_path_factory.mktemp("finished") / "mine"
+    return mine(out, loggers=[heard.append]), heard
+
+
+def test_results_show_themselves(finished):
+    results, _ = finished
+    assert (results.variants, results.seeds) == (["words", "blind"], [0])
+    assert (results.baseline, results.primary) == ("words", "pairs/accuracy")
+    assert 0 <= results.values("blind")[0] <= 1
+    assert results.values("blind", "pointing/answer").size == 0
+    for shown in (repr(results), repr(results.table()), results._repr_html_()):
+        assert "FEW SEEDS" in shown
+        assert "blind" in shown
+    assert "<td style='text-align: left'>blind</td>" in results.table("alignment")._repr_html_()
+    assert results.table("changes").rows[1][0] == "blind"
+    assert isinstance(results.figure("learning"), Figure)
+    assert results.figure("learning")._repr_png_()[1:4] == b"PNG"
+    report = results.report()
+    assert Path(report).name == "report.html"
+    assert 'srcdoc="&lt;p&gt;lab.ablate({&#x27;words&#x27;' in report._repr_html_()
+    assert repr(lab.open_results(results.folder)) == repr(results)
+
+
+def test_a_function_hears_every_run(finished):
+    heard = finished[1]
+    for variant in VARIANTS:
+        own = [record for record in heard if record["variant"] == variant]
+        assert [record["step"] for record in own if "loss" in record] == [10]
+        assert own[-1]["event"] == "measured"
+        assert own[-1]["pairs/accuracy"] == finished[0].values(variant)[0]
+
+
+def test_a_run_is_there_to_go_on_with(finished):
+    run = finished[0].run("words")
+    assert (run.variant, run.seed, run.settings) == ("words", 0, BASE)
+    assert [line["step"] for line in run.log] == [10]
+    assert "params" in run.params
+
+
+def test_two_variants_are_compared(finished):
+    results = finished[0]
+    (known,) = results.content["comparisons"]
+    found = lab.compare(results, "blind", "words")
+    assert found.difference == known["difference"]
+    assert (found.interval, found.winner) == (None, None)
+    assert "blind minus words" in repr(found)
+    other = lab.compare(results.folder, "words", "blind", metric="iid/accuracy")
+    one, two = (results.values(name, "iid/accuracy")[0] for name in ("words", "blind"))
+    assert other.difference == pytest.approx(one - two)
+
+
+class Interrupting(training.Bar):
+    """Somebody interrupts after step 7."""
+
+    def __call__(self, label, step, metrics):
+        super().__call__(label, step, metrics)
+        if step == 7:
+            raise KeyboardInterrupt
+
+
+def test_call_and_command_go_on_with_each_other(finished, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    only = {"base": {"steps": 13}, "variants": ["cross-attention"], "seeds": 1, "out": out}
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "Bar", Interrupting)
+        with pytest.raises(KeyboardInterrupt) as end:
+            lab.ablate("tiny", **only)
+    assert str(end.value).startswith("interrupted; 0 of 1 runs are finished")
+    assert str(end.value).endswith("the same call goes on")
+    words = ["--steps", "13", "--variants", "cross-attention", "--seeds", "1"]
+    command.main(["tiny", *words, "--out", str(out)])
+    found = lab.open_results(out).run("cross-attention")
+    assert found.metrics == finished[0].run("words").metrics
+    events = map(json.loads, (found.folder / "log.jsonl").read_text().splitlines())
+    assert [one["step"] for one in events if one.get("event") == "resume"] == [5]
+    monkeypatch.setattr(ablation, "run_variant", lambda *_, **__: pytest.fail("trained again"))
+    assert lab.ablate("tiny", **only).run("cross-attention").metrics == found.metrics
+
+
+KILLED = """
+import os, signal, sys
+import jax
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_compilation_cache_dir", sys.argv[1])
+from tests.lab import test_calls
+from crossattn.lab import training
+class Fatal(training.Bar):
+    def __call__(self, label, step, metrics):
+        super().__call__(label, step, metrics)
+        if step == 12:
+            os.kill(os.getpid(), signal.SIGKILL)
+training.Bar = Fatal
+test_calls.mine(sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_called_again_is_the_same(finished, here, tmp_path):
+    out = str(tmp_path / "out")
+    script = [sys.executable, "-c", KILLED, here, out]
+    environment = {**os.environ, "PYTHONPATH": "."}
+    run = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run(script, timeout=600, **run)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert mine(out).content["runs"] == finished[0].content["runs"]
+
+
+@pytest.mark.slow
+def test_a_run_predicts_what_was_measured(finished):
+    run = finished[0].run("words")
+    part = run.data.splits["iid"]
+    rows = part.rows(np.flatnonzero(part.answer >= 0))
+    places = np.arange(len(rows.answer)), rows.answer
+    said = run.predict(rows).words[places] == rows.tokens[places]
+    assert run.metrics["iid/accuracy"] == pytest.approx(said.mean())
+
+
+@pytest.mark.slow
+def test_evaluate_measures_what_was_measured(finished):
+    run = finished[0].run("blind")
+    found = lab.evaluate(run)
+    assert {name: found.metrics[name] for name in run.metrics} == run.metrics
+    assert "iid" in repr(found)
+    assert found.table().rows
+
+
+@pytest.mark.slow
+def test_one_model_is_trained_and_trained_on(tmp_path):
+    settings = {"steps": 6, "batch_size": 10, "model.width": 8, "model.layers": 1}
+    data = {"images": 100, "evaluation_images": 100}
+    run = lab.train(settings, data=data, seed=3, out=tmp_path / "one")
+    assert (run.seed, run.settings.model.width) == (3, 8)
+    assert run.metrics["iid/accuracy"] >= 0
+    again = lab.train(run.settings, seed=3, out=tmp_path / "one")
+    assert again.metrics == run.metrics
+
+
+def test_a_dict_of_changes_is_a_suite():
+    suite = suite_asked({"plain": {}, "wide": {"model.width": 128}}, {"steps": 7}, {})
+    fusion = suite_asked("fusion", None, {})
+    assert (suite.name, suite.baseline, suite.title) == ("ablation", "plain", "wide beside plain")
+    assert suite.base == replace(fusion.base, {"steps": 7})
+    assert suite.run("wide").model.width == 128
+    easy = suite_asked({"a": {}}, None, {"data.source": "easy_vqa"}, quick=True)
+    assert (easy.base.model.image_encoder, easy.base.steps) == ("window", 60)
+    assert easy.primary == "test/accuracy"
+    whole = suite_asked({"a": {}, "b": {"model.layers": 1}}, BASE, {}, baseline="b")
+    assert (whole.base, whole.baseline) == (BASE, "b")
+
+
+ONE = {"a": {}}
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: lab.ablate("fusoin"), "there is no suite 'fusoin': did you mean fusion?"),
+        (lambda: lab.ablate({}), "the dict of variants is empty: name at least the baseline"),
+        (lambda: lab.ablate({"a": "b"}), "variant a: takes a dict of changes by field, got 'b'"),
+        (lambda: lab.ablate({"a": {"model.widht": 8}}), "did you mean model.width?"),
+        (lambda: lab.ablate(ONE, baseline="b"), "no variant b; there are a"),
+        (lambda: lab.ablate(ONE, variants=["b"]), "ablation has no variant 'b'"),
+        (lambda: lab.ablate(ONE, seeds=0), "seeds must be at least 1, got 0"),
+        (lambda: lab.ablate(ONE, data="sceens"), "data.source has no 'sceens': did you mean"),
+        (lambda: lab.ablate(ONE, data={"noise": 2, "flip": True}), "data.flip is for source"),
+        (lambda: lab.ablate(ONE, base={"data.images": 100}, data={"images": 200}), "in base and"),
+        (lambda: lab.ablate(ONE, devices={"msh": "a"}), "devices has no 'msh': did you mean mesh?"),
+        (lambda: lab.ablate(ONE, devices="sed=2"), "mesh=: "),
+        (lambda: lab.ablate(ONE, loggers=["wandbb"]), "loggers: there is no 'wandbb'"),
+        (
+            lambda: lab.ablate("fusion", base={"model.context_view": "none"}),
+            "model.context_view is",
+        ),
+        (lambda: lab.train({"steps": 0}), "steps must be positive, got 0"),
+        (lambda: lab.train(seed=-1), "seed cannot be negative, got -1"),
+        (lambda: lab.open_results("nowhere"), "nowhere holds no results of an ablation"),
+        (lambda: lab.evaluate("nowhere"), "there is no folder nowhere"),
+    ],
+)
+def test_what_cannot_be_is_a_value_error_in_one_line(call, said, unchecked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("crossattn.lab.calls.load_judged", lambda suite: (suite, None))
+    with pytest.raises((ValueError, RuntimeError)) as error:
+        call()
+    assert said in str(error.value)
+    assert "--" not in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_results_name_what_there_is(finished, tmp_path):
+    results = finished[0]
+    for call, said in (
+        (lambda: results.table("man"), "there is no table 'man': did you mean main?"),
+        (lambda: results.figure("learn"), "there is no figure 'learn': did you mean learning?"),
+        (lambda: results.run("blin"), "has no variant 'blin': did you mean blind?"),
+        (lambda: results.run("blind", 4), "'blind' has no finished seed 4; there are 0"),
+        (lambda: results.values("blind", "pairs/acuracy"), "did you mean pairs/accuracy?"),
+        (lambda: lab.compare(results, "blind", "blind"), "cannot be compared with itself"),
+        (
+            lambda: lab.compare(results, "blind", "words", metric="pointing/answer"),
+            "'blind' has no",
+        ),
+    ):
+        with pytest.raises(lab.LabError) as error:
+            call()
+        assert said in str(error.value)
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(ValueError, match="choose a new folder with out="):
+        mine(tmp_path)
