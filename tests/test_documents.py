@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from crossattn.align import measures
 from experiments import command_line
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +39,7 @@ def pages_of_code():
 @pytest.mark.parametrize("page", pages_of_code())
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, unchecked):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(measures, "MEASURES", dict(measures.MEASURES))
     names: dict[str, object] = {"__name__": "page"}
     # As JAX is for who has changed nothing.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
