@@ -49,7 +49,8 @@ class LabRun:
           UnusableRunError: there is no such folder, or it holds no run.
           RecordError: this version cannot read what the run is.
         """
-        self.folder, named = find_run(Path(folder))
+        with python_errors(lambda: "interrupted"):
+            self.folder, named = find_run(Path(folder))
         self.step, self.parallel = named if step is None else step, parallel
         self.record = read_record(self.folder)
 

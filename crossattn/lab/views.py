@@ -69,7 +69,8 @@ def banners_html(banners: Sequence[str]) -> str:
 
 def _cell(kind: str, text: str, long: bool) -> str:
     side = "left" if long else "right"
-    return f"<{kind} style='text-align: {side}'>{_plain(text)}</{kind}>"
+    style = f"text-align: {side}; padding: 0.2rem 0.7rem"
+    return f"<{kind} style='{style}'>{_plain(text)}</{kind}>"
 
 
 def _plain(text: str) -> str:

@@ -18,6 +18,7 @@ from crossattn.lab.asking import suite_asked
 from crossattn.report import document
 from crossattn.train import ablation
 from crossattn.train.run import replace
+from crossattn.train.trained import UnusableRunError
 from experiments import ablate as command
 from tests.support import driver
 
@@ -66,7 +67,10 @@ def test_results_show_themselves(finished):
     for shown in (repr(results), repr(results.table()), results._repr_html_()):
         assert "FEW SEEDS" in shown
         assert "blind" in shown
-    assert "<td style='text-align: left'>blind</td>" in results.table("alignment")._repr_html_()
+    assert (
+        "text-align: left; padding: 0.2rem 0.7rem'>blind</td>"
+        in results.table("alignment")._repr_html_()
+    )
     assert results.table("changes").rows[1][0] == "blind"
     assert isinstance(results.figure("learning"), Figure)
     assert results.figure("learning")._repr_png_()[1:4] == b"PNG"
@@ -252,13 +256,17 @@ def test_errors_of_results_name_what_there_is(finished, tmp_path):
         (lambda: results.run("blin"), "has no variant 'blin': did you mean blind?"),
         (lambda: results.run("blind", 4), "'blind' has no finished seed 4; there are 0"),
         (lambda: results.values("blind", "pairs/acuracy"), "did you mean pairs/accuracy?"),
+        (
+            lambda: lab.LabRun(results.folder),
+            "holds a suite: add variant= (blind,",
+        ),
         (lambda: lab.compare(results, "blind", "blind"), "cannot be compared with itself"),
         (
             lambda: lab.compare(results, "blind", "words", metric="pointing/answer"),
             "'blind' has no",
         ),
     ):
-        with pytest.raises(lab.LabError) as error:
+        with pytest.raises((lab.LabError, UnusableRunError)) as error:
             call()
         assert said in str(error.value)
     (tmp_path / "thesis.tex").write_text("precious")

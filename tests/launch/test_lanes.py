@@ -62,3 +62,23 @@ def test_an_error_does_not_wait_for_a_lane_that_does_not_look(monkeypatch):
     with pytest.raises(ValueError, match="broken"):
         run_lanes(job, [("good",), ("bad",)])
     released.set()
+
+
+def test_a_process_that_stays_waits_for_a_lane_that_does_not_look(monkeypatch):
+    """A notebook: nothing goes on behind the back of who was told that it has ended."""
+    monkeypatch.setattr("crossattn.launch.lanes.STOP_TIMEOUT", 0.0)
+    begun, failed, ended = threading.Event(), threading.Event(), []
+
+    def job(name, check):
+        if name == "bad":
+            assert begun.wait(60)
+            failed.set()
+            raise KeyboardInterrupt
+        begun.set()
+        assert failed.wait(60)
+        threading.Event().wait(0.1)  # compiles on, and does not look
+        ended.append(name)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_lanes(job, [("good",), ("bad",)], stay=True)
+    assert ended == ["good"]
