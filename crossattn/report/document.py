@@ -30,6 +30,7 @@ from crossattn.report.results.runs import Results
 from crossattn.report.results.settings import changes_table, settings_of, shared_table
 from crossattn.report.sections import evidence_sections, explorer_link, write_blocks
 from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
+from crossattn.report.stats.power import resolution
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.summary import opening_paragraph
 from crossattn.report.tables.main import (
@@ -172,6 +173,8 @@ def _comparisons(results: Results, pictures: Mapping[str, list[FigureBlock]]) ->
     yield Heading("Comparisons")
     yield from pictures.get("differences", [])
     yield TableBlock("comparisons", prose.COMPARISONS, comparison_table(results))
+    if found := resolution(results["comparisons"]):
+        yield TextBlock(markdown_text(found.sentence()))
 
 
 def _training(pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:

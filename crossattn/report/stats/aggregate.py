@@ -33,12 +33,9 @@ def iqm_interval(
         >>> iqm_interval(np.full((3, 2), 0.5))
         (0.5, 0.5)
     """
-    seeds, tasks = scores.shape
-    if seeds < 2:
+    if len(scores) < 2:
         return float("nan"), float("nan")
-    rng = np.random.default_rng(bootstrap.seed)
-    drawn = rng.integers(seeds, size=(bootstrap.resamples, seeds, tasks))
-    draws = stats.trim_mean(scores[drawn, np.arange(tasks)].reshape(len(drawn), -1), 0.25, axis=1)
+    draws = stats.trim_mean(_drawn_within_tasks(scores, bootstrap), 0.25, axis=1)
     low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
     return float(low), float(high)
 
@@ -57,3 +54,46 @@ def probability_of_improvement(
     wins = variant[:, None] > baseline[None]
     ties = variant[:, None] == baseline[None]
     return float((wins + 0.5 * ties).mean())
+
+
+def performance_profile(
+    scores: Float[np.ndarray, "seeds tasks"], thresholds: Float[np.ndarray, " thresholds"]
+) -> Float[np.ndarray, " thresholds"]:
+    """Share of all runs on all tasks whose score is above each threshold.
+
+    Example:
+        >>> performance_profile(np.array([[0.2, 0.6], [0.4, 0.8]]), np.array([0.1, 0.4, 0.7]))
+        array([1.  , 0.5 , 0.25])
+    """
+    return (scores.ravel() > thresholds[:, None]).mean(1)
+
+
+def profile_band(
+    scores: Float[np.ndarray, "seeds tasks"],
+    thresholds: Float[np.ndarray, " thresholds"],
+    *,
+    alpha: float = ALPHA,
+    bootstrap: Bootstrap = BOOTSTRAP,
+) -> tuple[Float[np.ndarray, " thresholds"], Float[np.ndarray, " thresholds"]]:
+    """Stratified bootstrap interval of `performance_profile` at each threshold; NaN with one seed.
+
+    Example:
+        >>> low, high = profile_band(np.array([[0.2], [0.6], [0.8]]), np.array([0.1, 0.5]))
+        >>> low.tolist(), high.tolist()
+        ([1.0, 0.0], [1.0, 1.0])
+    """
+    if len(scores) < 2:
+        nothing = np.full(len(thresholds), np.nan)
+        return nothing, nothing
+    drawn = _drawn_within_tasks(scores, bootstrap)
+    shares = np.stack([(drawn > threshold).mean(1) for threshold in thresholds])
+    low, high = np.quantile(shares, [alpha / 2, 1 - alpha / 2], axis=1)
+    return low, high
+
+
+def _drawn_within_tasks(scores, bootstrap):
+    """Scores (resamples, runs) whose seeds are drawn anew within each task."""
+    seeds, tasks = scores.shape
+    rng = np.random.default_rng(bootstrap.seed)
+    drawn = rng.integers(seeds, size=(bootstrap.resamples, seeds, tasks))
+    return scores[drawn, np.arange(tasks)].reshape(len(drawn), -1)

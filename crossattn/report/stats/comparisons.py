@@ -10,6 +10,7 @@ from crossattn.report.results.runs import metric_values, tasks_of, variants_of
 from crossattn.report.stats.aggregate import probability_of_improvement
 from crossattn.report.stats.bootstrap import BOOTSTRAP, Bootstrap
 from crossattn.report.stats.paired import compare_paired, winners
+from crossattn.report.stats.power import spread_of
 from crossattn.report.stats.ranges import lower_is_better, range_of
 
 
@@ -81,7 +82,8 @@ def compare_variants(
     Returns:
         For each comparison: variant, baseline, metric, difference, low, high (limits of the
         corrected interval, None under three seeds), p_holm, probability_of_improvement; and
-        confidence (level of the interval), p, p_sign_flip, seed_differences, seeds, items.
+        confidence (level of the interval), p, p_sign_flip, seed_differences, spread (fields of
+        `power.Spread`, None under three seeds), seeds, items.
 
     Raises:
         ValueError: if variants do not share their seeds, lack the primary metric, or have items
@@ -116,11 +118,17 @@ def compare_variants(
             **{name: values[index] for name, values in numbers.items()},
             "probability_of_improvement": _improvement(runs, variant, other, primary),
             "seed_differences": (scores[variant] - scores[other]).mean(1).tolist(),
+            "spread": _spread(scores[variant] - scores[other]),
             "seeds": len(seeds),
             "items": count,
         }
         for index, (variant, other) in enumerate(pairs)
     ]
+
+
+def _spread(differences):
+    found = spread_of(differences)
+    return found and dataclasses.asdict(found)
 
 
 def _number(value):

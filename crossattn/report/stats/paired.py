@@ -13,23 +13,29 @@ agree would seem to leave no doubt at all.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
-from crossattn.report.stats.bootstrap import BOOTSTRAP, Bootstrap, hierarchical_bootstrap
+from crossattn.report.stats.bootstrap import BOOTSTRAP, Bootstrap
+from crossattn.report.stats.estimate import (
+    FEWEST_SEEDS,
+    Estimate,
+    estimate_paired,
+    mean_and_error,
+    student_interval,
+    student_p,
+    student_t,
+)
 from crossattn.report.stats.holm import holm_adjusted, holm_levels
 from crossattn.shapes import Float, Int
 
 # Family-wise error rate of the winners that one report names.
 ALPHA = 0.05
-# Fewer seeds say nothing of their spread, and get no interval and no test.
-FEWEST_SEEDS = 3
 # 2^16 sign patterns take a moment and half a megabyte a seed; nobody runs more seeds than that.
 MOST_SEEDS_FOR_SIGN_FLIPS = 16
 
 
 @dataclass(frozen=True)
 class Comparisons:
-    """What `compare` found: arrays of shape (*suites, comparisons).
+    """What `compare_paired` found: arrays of shape (*suites, comparisons).
 
     Attributes:
         difference: mean over seeds and items of variant minus baseline.
@@ -112,55 +118,47 @@ def compare_paired(
         >>> found.winner.tolist(), bool(found.low[0] > 0.3), bool(found.high[0] < 0.5)
         ([1], True, True)
     """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must lie between 0 and 1, got {alpha}")
     if 0 in variants.shape:
         raise ValueError(f"nothing to compare in items of shape {variants.shape}")
-    differences = variants - baselines
-    by_seed = differences.mean(-1)
-    difference = by_seed.mean(-1)
-    if by_seed.shape[-1] < FEWEST_SEEDS:
-        draws = None
-        p = np.ones_like(difference)
-    else:
-        draws = np.sort(hierarchical_bootstrap(differences, bootstrap=bootstrap), axis=-1)
-        p = np.maximum(_bootstrap_p(draws), paired_t(by_seed)[1])
+    estimate = estimate_paired(variants, baselines, bootstrap)
+    by_seed = (variants - baselines).mean(-1)
+    return decide(estimate, sign_flip(by_seed), alpha=alpha, span=span)
+
+
+def decide(
+    estimate: Estimate,
+    p_sign_flip: Float[np.ndarray, "*suites comparisons"],
+    *,
+    alpha: float = ALPHA,
+    span: float = np.inf,
+) -> Comparisons:
+    """Correct estimates (*suites, comparisons) for the number of comparisons.
+
+    Raises:
+        ValueError: if alpha is not between 0 and 1.
+
+    Example:
+        >>> from crossattn.report.stats.estimate import estimate_unpaired
+        >>> items = np.random.default_rng(0).random((1, 5, 200))
+        >>> found = decide(estimate_unpaired((items < 0.9) * 1.0, (items < 0.5) * 1.0), np.ones(1))
+        >>> found.winner.tolist()
+        [1]
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie between 0 and 1, got {alpha}")
+    p = estimate.p()
     levels = holm_levels(p, alpha=alpha)
-    low, high = _union_interval(by_seed, draws, levels)
+    low, high = estimate.interval(levels)
     return Comparisons(
-        difference=difference,
+        difference=estimate.difference,
         low=np.maximum(low, -span),
         high=np.minimum(high, span),
         confidence=1 - levels,
         p=p,
         p_holm=holm_adjusted(p),
-        p_sign_flip=sign_flip(by_seed),
+        p_sign_flip=p_sign_flip,
         alpha=alpha,
     )
-
-
-def _union_interval(by_seed, draws, levels):
-    """From the lower of the two lower limits to the upper of the two upper ones."""
-    low, high = t_interval(by_seed, alpha=levels)
-    if draws is None:
-        return low, high
-    lower = np.minimum(low, _quantile_of_sorted(draws, levels / 2))
-    return lower, np.maximum(high, _quantile_of_sorted(draws, 1 - levels / 2))
-
-
-def _bootstrap_p(draws):
-    """Twice the smaller tail beyond 0; with 1 added, as finitely many draws cannot show p = 0."""
-    tail = np.minimum((draws <= 0).sum(-1), (draws >= 0).sum(-1))
-    return np.minimum(1.0, 2 * (tail + 1) / (draws.shape[-1] + 1))
-
-
-def _quantile_of_sorted(draws, q):
-    """Linear quantile along the sorted last axis, another `q` for every row."""
-    place = q[..., None] * (draws.shape[-1] - 1)
-    below = np.floor(place).astype(int)
-    left = np.take_along_axis(draws, below, -1)
-    right = np.take_along_axis(draws, np.minimum(below + 1, draws.shape[-1] - 1), -1)
-    return (left + (right - left) * (place - below))[..., 0]
 
 
 def paired_t(
@@ -179,11 +177,9 @@ def paired_t(
     seeds = differences.shape[-1]
     if seeds < 2:
         raise ValueError("a t test needs at least 2 seeds")
-    mean, error = _mean_and_error(differences)
-    flat = error == 0
-    t = np.where(flat, np.copysign(np.inf, mean), mean / np.where(flat, 1.0, error))
-    t = np.where(mean == 0, 0.0, t)
-    return t, np.asarray(2 * special.stdtr(seeds - 1, -np.abs(t)))
+    mean, error, degrees = mean_and_error(differences)
+    t = student_t(mean, error)
+    return t, student_p(t, degrees)
 
 
 def t_interval(
@@ -200,14 +196,7 @@ def t_interval(
     if seeds < FEWEST_SEEDS:
         nothing = np.full(values.shape[:-1], np.nan)
         return nothing, nothing
-    mean, error = _mean_and_error(values)
-    half = special.stdtrit(seeds - 1, 1 - np.asarray(alpha) / 2) * error
-    return np.asarray(mean - half), np.asarray(mean + half)
-
-
-def _mean_and_error(values):
-    seeds = values.shape[-1]
-    return np.asarray(values.mean(-1)), np.asarray(values.std(-1, ddof=1) / np.sqrt(seeds))
+    return student_interval(*mean_and_error(values), alpha)
 
 
 def sign_flip(differences: Float[np.ndarray, "*rest seeds"]) -> Float[np.ndarray, "*rest"]:

@@ -1,0 +1,98 @@
+"""Whether variants rank alike: small models and large ones, little data and much.
+
+Kendall's tau-b (1945) and Spearman's rho (1904) of the means over seeds. Their interval comes of
+seeds drawn anew in both: it says how sure the ranking of these variants is, not what others do.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from crossattn.report.stats.bootstrap import BOOTSTRAP, Bootstrap
+from crossattn.report.stats.estimate import FEWEST_SEEDS
+from crossattn.report.stats.paired import ALPHA
+from crossattn.shapes import Float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Rank correlations from -1 (reversed) to 1 (the same order), each (value, low, high).
+
+    NaN where all variants are equal; limits are NaN under three seeds.
+    """
+
+    kendall: tuple[float, float, float]
+    spearman: tuple[float, float, float]
+
+
+def ranking_agreement(
+    scores: Float[np.ndarray, "seeds variants"],
+    others: Float[np.ndarray, "more_seeds variants"],
+    *,
+    alpha: float = ALPHA,
+    bootstrap: Bootstrap = BOOTSTRAP,
+) -> Agreement:
+    """How far two sets of runs rank the same variants alike, with percentile intervals.
+
+    Raises:
+        ValueError: fewer than two variants.
+
+    Example:
+        >>> scores = np.array([[0.1, 0.2, 0.3], [0.1, 0.2, 0.4], [0.2, 0.1, 0.3]])
+        >>> ranking_agreement(scores, scores).kendall
+        (1.0, 0.3333333333333333, 1.0)
+    """
+    if scores.shape[1] < 2:
+        raise ValueError("a ranking has at least 2 variants")
+    rng = np.random.default_rng(bootstrap.seed)
+    drawn = [_means_drawn(rng, side, bootstrap.resamples) for side in (scores, others)]
+    few = min(len(scores), len(others)) < FEWEST_SEEDS
+    found = []
+    for correlation in (kendall_tau, spearman_rho):
+        value = float(correlation(scores.mean(0), others.mean(0)))
+        draws = correlation(*drawn)
+        draws = draws[~np.isnan(draws)]
+        limits = (np.nan, np.nan)
+        if not few and len(draws):
+            limits = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
+        found.append((value, float(limits[0]), float(limits[1])))
+    return Agreement(*found)
+
+
+def _means_drawn(rng, scores, resamples):
+    rows = rng.integers(len(scores), size=(resamples, len(scores)))
+    return scores[rows].mean(1)
+
+
+def kendall_tau(
+    x: Float[np.ndarray, "*rest variants"], y: Float[np.ndarray, "*rest variants"]
+) -> Float[np.ndarray, "*rest"]:
+    """Kendall's tau-b, along the last axis; NaN where one side is constant.
+
+    Example:
+        >>> kendall_tau(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])).round(3).tolist()
+        0.333
+    """
+    first, second = np.triu_indices(x.shape[-1], 1)
+    a, b = (np.sign(side[..., first] - side[..., second]) for side in (x, y))
+    return _ratio((a * b).sum(-1), (a * a).sum(-1) * (b * b).sum(-1))
+
+
+def spearman_rho(
+    x: Float[np.ndarray, "*rest variants"], y: Float[np.ndarray, "*rest variants"]
+) -> Float[np.ndarray, "*rest"]:
+    """Spearman's rho, along the last axis; NaN where one side is constant.
+
+    Example:
+        >>> spearman_rho(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])).round(3).tolist()
+        0.5
+    """
+    middle = (x.shape[-1] + 1) / 2
+    a, b = (stats.rankdata(side, axis=-1) - middle for side in (x, y))
+    return _ratio((a * b).sum(-1), (a * a).sum(-1) * (b * b).sum(-1))
+
+
+def _ratio(above, squared):
+    flat = squared == 0
+    return np.asarray(np.where(flat, np.nan, above / np.sqrt(np.where(flat, 1.0, squared))))
