@@ -44,6 +44,7 @@ run_stack() {
   out=$(mktemp -d)
   "$environment/bin/python" -m experiments.ablate fusion --quick --out "$out/fusion-quick"
   rm -rf "$out"
+  "$environment/bin/python" -m pytest -q tests/notebooks
 }
 
 run_stack colab 3.13 jax==0.7.2 jaxlib==0.7.2 flax==0.11.2 optax==0.2.8 orbax-checkpoint==0.12.4 \

@@ -13,6 +13,7 @@ from crossattn.train import record
 from crossattn.train.checkpoint import Checkpoints, newest
 from crossattn.train.loop import TrainPrograms
 from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
+from crossattn.train.quiet import quiet_logs
 from crossattn.train.record import RunRecord
 from crossattn.train.restored import WITHOUT_DIGEST
 from crossattn.train.source import Dataset, batches_of, load_dataset
@@ -166,7 +167,7 @@ def load_trained(
         shapes,
         parallel.shardings(shapes),
     )
-    with Checkpoints(where, read_only=True) as checkpoints:
+    with quiet_logs(), Checkpoints(where, read_only=True) as checkpoints:
         restored = checkpoints.restore(like, step=step)
     for damaged in restored.damaged:
         notify(f"{where / str(damaged)} is damaged: taking that of step {restored.step} instead")
