@@ -6,7 +6,7 @@ read, `evidence` computes them. The other modules hold the functions, and regist
 
 import crossattn.align.answers
 import crossattn.align.causal  # noqa: F401
-from crossattn.align.attention import mass_in_region, pointing, pointing_chance
+from crossattn.align.attention import mass_in_region, normalized_entropy, pointing, pointing_chance
 from crossattn.align.caption_metrics import (
     bleu,
     cider_d,
@@ -107,6 +107,7 @@ __all__ = [
     "mass_in_region",
     "modality_gap",
     "mutual_neighbours",
+    "normalized_entropy",
     "nss",
     "pearson_cc",
     "perceptual_score",

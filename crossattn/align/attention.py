@@ -7,7 +7,13 @@ Both have one shape: numpy.broadcast_to says it where one region is meant for se
 
 import numpy as np
 
-from crossattn.align.arguments import boolean, finite_numbers, of_one_shape
+from crossattn.align.arguments import (
+    boolean,
+    finite_numbers,
+    map_and_region,
+    not_negative,
+    of_one_shape,
+)
 from crossattn.align.inputs import AttentionMaps
 from crossattn.align.measures import Measure, register_measure
 from crossattn.shapes import Bool, Float
@@ -74,6 +80,38 @@ def mass_in_region(
     return np.where((coverage > 0).any(axis=-1), mass, np.nan)
 
 
+def normalized_entropy(
+    weights: Float[np.ndarray, "... P"], visible: Bool[np.ndarray, "... P"] | None = None
+) -> Float[np.ndarray, "..."]:
+    """Entropy of the attention over that of uniform attention to what is visible: H / log(n).
+
+    0 where one position has it all, 1 where all visible ones have the same. Rows are scaled to a
+    sum of 1. NaN where fewer than two positions are visible, or a row is zero.
+
+    Args:
+      weights: attention of each row.
+      visible: what its mask lets it see; everything if None.
+
+    Raises:
+      ValueError: other shapes, weights below 0, not finite, or above 0 where nothing is visible.
+
+    Example:
+      >>> weights = np.array([[0.5, 0.5, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0]])
+      >>> visible = np.array([[True, True, True, True], [True, True, False, False]])
+      >>> normalized_entropy(weights, visible).tolist()
+      [0.5, 1.0]
+    """
+    seen = np.ones(np.shape(weights), bool) if visible is None else visible
+    weights, seen = map_and_region(weights, boolean("visible", seen))
+    if (not_negative("weights", weights)[~seen] > 0).any():
+        raise ValueError("weights are above 0 where nothing is visible")
+    total, count = weights.sum(axis=-1, keepdims=True), seen.sum(axis=-1)
+    shares = weights / np.where(total > 0, total, 1)
+    entropy = -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=-1)
+    defined = (count > 1) & (total[..., 0] > 0)
+    return np.where(defined, entropy / np.log(np.maximum(count, 2)), np.nan)
+
+
 def pointing_by_head(maps: AttentionMaps) -> Float[np.ndarray, "N H"]:
     """Pointing game of each head; one that sees nothing points nowhere: 0."""
     hit = np.take_along_axis(maps.region, maps.peaks.astype(int), axis=-1)
@@ -125,5 +163,18 @@ register_measure(
         "on text.",
         headline={"*": "image mass"},
         by_layer=False,
+    )
+)
+register_measure(
+    Measure(
+        "entropy",
+        "attention",
+        AttentionMaps,
+        # A row that sees nothing looks nowhere in particular.
+        lambda maps: np.nan_to_num(normalized_entropy(maps.weights), nan=1.0),
+        "Entropy: of the attention over patches, in units of that of uniform attention: 0 where "
+        "one patch has it all.",
+        chance=1.0,
+        chance_meaning="Chance of entropy: attention that is everywhere the same.",
     )
 )

@@ -55,10 +55,10 @@ def plain_words(caption: str) -> list[str]:
 def bleu(
     written: Sequence[Words], references: References, order: int = 4
 ) -> Float[np.ndarray, " E"]:
-    """BLEU of each caption: the geometric mean of n-gram precisions up to `order`, and a penalty
-    for being shorter than the reference of nearest length (Papineni et al. 2002).
+    """BLEU of each caption: the geometric mean of n-gram precisions up to `order`.
 
-    A caption without a match of some order has nearly 0; so has one of fewer words than `order`.
+    With a penalty for being shorter than the reference of nearest length (Papineni et al. 2002). A
+    caption without a match of some order has nearly 0; so has one of fewer words than `order`.
     What is published is the number of all captions together: `corpus_bleu`.
 
     Raises:

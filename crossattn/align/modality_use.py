@@ -140,12 +140,11 @@ def shapley_values(
 def text_share(
     contributions: Float[np.ndarray, "... players"], is_text: Bool[np.ndarray, " players"]
 ) -> Float[np.ndarray, "..."]:
-    """T-SHAP: the share of the text in the absolute Shapley values (MM-SHAP, Parcalabescu & Frank
-    2023).
+    """T-SHAP: the share of the text in the absolute Shapley values.
 
-    Between 0 and 1; V-SHAP, the share of the image, is the rest. There is no level of chance: equal
-    contributions of all players make it the share of players that are text. NaN where no player
-    contributes.
+    MM-SHAP (Parcalabescu & Frank 2023). Between 0 and 1; V-SHAP, the share of the image, is the
+    rest. There is no level of chance: equal contributions of all players make it the share of
+    players that are text. NaN where no player contributes.
 
     Raises:
       ValueError: other shapes, contributions that are not finite, `is_text` that is not boolean.

@@ -51,7 +51,7 @@ def removal_steps(saliency: Float[np.ndarray, "N P"], step: int = 1) -> Bool[np.
 def deletion_curve(
     score: Score, saliency: Float[np.ndarray, "N P"], step: int = 1
 ) -> Float[np.ndarray, "N K1"]:
-    """Scores as the most salient positions are removed: the faster it falls, the better.
+    """Scores as the most salient positions are removed: it should fall fast.
 
     RISE (Petsiuk et al. 2018). Its first point is the score with everything, its last the one with
     nothing. `curve_area` makes it a number; its level of chance is that of random saliency.
@@ -75,8 +75,7 @@ def deletion_curve(
 def insertion_curve(
     score: Score, saliency: Float[np.ndarray, "N P"], step: int = 1
 ) -> Float[np.ndarray, "N K1"]:
-    """Scores as the most salient positions are inserted into nothing: the faster it rises, the
-    better.
+    """Scores as the most salient positions are inserted into nothing: it should rise fast.
 
     Arguments, errors and level of chance are those of `deletion_curve`.
 
@@ -138,8 +137,7 @@ def knockouts(
 def knockout_effect(
     score: Score, region: Bool[np.ndarray, "N P"], *, seed: int = 0
 ) -> dict[str, Float[np.ndarray, " N"]]:
-    """Scores while positions are hidden: none, the region, as many random others, all but the
-    region.
+    """Scores while positions are hidden: none, the region, as many others, all but the region.
 
     A model uses the region where "truth" is far below "intact" and "random" is not: that one is the
     level of chance.

@@ -176,10 +176,10 @@ def procrustes(
     """The rotation that brings centred x nearest to centred y, its scale, and what is left.
 
     Returns:
-      The orthogonal matrix R of least |x R - y|, the sum of the singular values of x'y, and the
-      disparity: the squares that remain where both are scaled to norm 1, between 0 (the same up to
-      rotation, shift and scale) and 1. Of unrelated features it is near 1 only where N is far above
-      D: compare with that of shuffled things.
+      The orthogonal matrix R that makes x R - y least, the sum of the singular values of x'y, and
+      the disparity: the squares that remain where both are scaled to norm 1, between 0 (the same
+      up to rotation, shift and scale) and 1. Of unrelated features it is near 1 only where N is far
+      above D: compare with that of shuffled things.
 
     Raises:
       ValueError: other shapes, numbers that are not finite, features that are all the same.

@@ -15,6 +15,8 @@ from crossattn.align.arguments import (
     not_negative,
     of_one_shape,
 )
+from crossattn.align.inputs import AttentionMaps
+from crossattn.align.measures import Measure, register_measure
 from crossattn.shapes import Bool, Float
 
 __all__ = [
@@ -227,3 +229,24 @@ def _from_the_top(weights, region):
     back = np.where(ends, place, ranked.shape[-1])[..., ::-1]
     last = np.minimum.accumulate(back, axis=-1)[..., ::-1]
     return np.take_along_axis(region, order, axis=-1), first, last
+
+
+def _auc(maps: AttentionMaps) -> np.ndarray | None:
+    values = roc_auc(maps.weights, maps.region)
+    # Of a region that is the whole picture there is nothing to rank.
+    values = values[~np.isnan(values)]
+    return values if len(values) else None
+
+
+register_measure(
+    Measure(
+        "auc",
+        "attention",
+        AttentionMaps,
+        _auc,
+        "AUC: how often a patch of the region has more attention than one outside of it.",
+        chance=0.5,
+        chance_meaning="Chance of AUC: random attention, or attention that is everywhere the same.",
+        column="AUC",
+    )
+)

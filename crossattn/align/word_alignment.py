@@ -9,6 +9,8 @@ leading axes are separate texts, or heads and layers.
 import numpy as np
 
 from crossattn.align.arguments import boolean, finite_numbers, not_empty, not_negative, of_one_shape
+from crossattn.align.inputs import AttentionMaps
+from crossattn.align.measures import Measure, register_measure
 from crossattn.shapes import Bool, Float
 
 __all__ = [
@@ -59,10 +61,11 @@ def alignment_error_rate(
     sure: Bool[np.ndarray, "... T S"],
     possible: Bool[np.ndarray, "... T S"],
 ) -> Float[np.ndarray, "..."]:
-    """AER: 1 - (|A & S| + |A & P|) / (|A| + |S|) of links A, sure links S and possible ones P.
+    """AER: of links that are sure or possible, and of sure ones that are found, what is missing.
 
-    0 is best, 1 worst; the level of chance is `alignment_error_chance`. NaN where there is neither
-    a link nor a sure one.
+    1 - (n(A and S) + n(A and P)) / (n(A) + n(S)) for links A, sure ones S, possible ones P. 0 is
+    best, 1 worst; the level of chance is `alignment_error_chance`. NaN where there is neither a
+    link nor a sure one.
 
     Raises:
       ValueError: other shapes, arrays that are not boolean, a sure link that is not possible.
@@ -130,3 +133,21 @@ def _error_rate(links, sure, possible):
     total = links.sum(axis=(-2, -1)) + sure.sum(axis=(-2, -1))
     right = (links * sure).sum(axis=(-2, -1)) + (links * possible).sum(axis=(-2, -1))
     return np.where(total > 0, 1 - right / np.where(total > 0, total, 1), np.nan)
+
+
+register_measure(
+    Measure(
+        "aer",
+        "attention",
+        AttentionMaps,
+        lambda maps: float(
+            alignment_error_rate(strongest_links(maps.weights), *links_from_coverage(maps.coverage))
+        ),
+        "AER: the alignment error rate of all words together, each linked to its most attended "
+        "patch; patches that the region covers by half are sure, those that it touches possible.",
+        chance=lambda maps: float(alignment_error_chance(*links_from_coverage(maps.coverage))),
+        chance_meaning="Chance of AER: a patch picked at random for each word.",
+        column="AER",
+        lower_is_better=True,
+    )
+)

@@ -5,16 +5,20 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from crossattn import align
 from crossattn.align import (
     exact_match,
     mass_in_region,
+    normalized_entropy,
     pointing,
     pointing_chance,
     slot_accuracy,
     swap_scores,
 )
+from crossattn.align.evidence import Evidence
+from crossattn.align.inputs import AttentionMaps
 from crossattn.align.measures import MEASURES
 
 random = np.random.default_rng(0)
@@ -50,6 +54,36 @@ def test_mass():
     assert np.isnan(got[0, 0])
     np.testing.assert_allclose(got[2, 1], np.dot(weights[2, 1], coverage[2, 1]))
     np.testing.assert_allclose(mass_in_region(weights, np.ones((3, 5, 7))), 1.0)
+
+
+def test_entropy_is_scipys_in_units_of_uniform_attention():
+    visible = random.random((3, 5, 7)) < 0.7
+    visible[..., :2] = True
+    seen = np.where(visible, weights, 0)
+    entropy = scipy.stats.entropy(seen, axis=-1) / np.log(visible.sum(axis=-1))
+    np.testing.assert_allclose(normalized_entropy(seen, visible), entropy, rtol=0, atol=1e-10)
+    assert normalized_entropy(np.array([0.0, 1.0])) == 0
+    assert normalized_entropy(np.full(6, 1 / 6)) == pytest.approx(1)
+    assert np.isnan(normalized_entropy(np.zeros(6)))
+    assert np.isnan(normalized_entropy(np.eye(2)[0], np.array([True, False])))
+
+
+def test_what_a_report_has_of_attention():
+    """Uniform attention is at every level of chance; a row of zeros breaks nothing."""
+    region = np.arange(8) < np.array([[2], [4], [8]])
+    rows = lambda weights: AttentionMaps(
+        weights, np.zeros((3, 2), int), np.ones(3), region, region.astype(float)
+    )
+    for weights in (np.full((3, 8), 1 / 8), np.zeros((3, 8))):
+        evidence = Evidence()
+        evidence.read("answer", rows(weights))
+        for name in ("auc", "entropy"):
+            assert evidence.metrics[f"{name}/answer"] == evidence.chance[f"{name}/answer"]
+    assert evidence.metrics["aer/answer"] == 1  # no links at all
+    assert len(evidence.items["auc/answer"]) == 2  # the third region is the whole picture
+    evidence.read("answer", rows(region / region.sum(axis=1, keepdims=True)))
+    assert evidence.metrics["auc/answer"] == 1
+    assert evidence.metrics["aer/answer"] == pytest.approx(1 - 6 / 17)
 
 
 def test_swap_scores_need_strictly_better():
@@ -153,6 +187,9 @@ SHARES = np.full((2, 3), 0.5)
             ),
             "got -0.5 to -0.5",
         ),
+        ("normalized_entropy", (-SHARES,), "weights is at least 0, got -0.5"),
+        ("normalized_entropy", (SHARES, ~YES), "above 0 where nothing is visible"),
+        ("normalized_entropy", (SHARES, YES[0]), r"region \(3,\): one shape"),
         (
             "slot_accuracy",
             (
