@@ -232,8 +232,7 @@ def test_seven_billion_parameters_have_shapes(name):
 
 def test_a_preset_says_in_what_it_differs():
     assert presets.differences("perceiver_encode", "perceiver_decode") == [
-        "cross_residual: None -> ResidualConfig(norm='pre', norm_kind='layer', "
-        "epsilon=1e-05, gate=None, skip=False)"
+        "cross_residual: None -> ResidualConfig(epsilon=1e-05, skip=False)"
     ]
     assert presets.differences("whisper", "qformer")[0] == "module: Block -> QFormer"
 

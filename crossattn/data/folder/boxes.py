@@ -91,7 +91,7 @@ def in_shares(box: Box, form: str, size: tuple[int, int]) -> tuple[float, float,
         ValueError: it has no area, or lies outside of the picture.
 
     Example:
-        >>> in_shares(Box(("ring",), (10, 20, 30, 40)), "pixels", (100, 50))
+        >>> in_shares(Box(("ring",), (10.0, 20.0, 30.0, 40.0)), "pixels", (100, 50))
         (0.4, 0.1, 0.8, 0.3)
     """
     x0, y0, x1, y1 = box.numbers
