@@ -31,6 +31,7 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import flax
 import jax
@@ -216,6 +217,7 @@ results.figure("differences")
 # Weights of published models are read from safetensors without PyTorch. Where `transformers` is installed, as on Colab, the original runs beside ours: one decoder layer of Whisper, with random weights so that nothing is downloaded. The weights of a checkpoint go the same way: `huggingface.load(folder, "whisper", prefix=...)`.
 
 # %%
+warnings.filterwarnings("ignore", message="IProgress")  # bars are text without ipywidgets
 try:
     import torch
     from transformers import WhisperConfig
