@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train one model outside any suite, resume it, measure it and report it",
     "evaluate": "measure any checkpoint: answers, attention, knock-outs layer by layer",
     "explore": "a page on which words light up: where they look, layer by layer, head by head",
+    "compare": "two folders of results or runs against each other: what differs, and what is equal",
     "plan": "compile a run for a TPU slice that is not here: does it fit, what does it send",
     "bench": "measure speed, memory and error on this machine, beside other libraries",
     "import_weights": "show which tensors of a checkpoint fit a preset, and which do not",

@@ -9,6 +9,7 @@ What a call does, the commands of `experiments` do: both are thin over `running`
 one has made the other reads and goes on with.
 """
 
+from crossattn.lab.against import compare_runs
 from crossattn.lab.calls import ablate, compare, evaluate, open_results, train
 from crossattn.lab.errors import LabError
 from crossattn.lab.results import AblationResults
@@ -20,6 +21,7 @@ __all__ = [
     "LabRun",
     "ablate",
     "compare",
+    "compare_runs",
     "evaluate",
     "open_results",
     "train",

@@ -25,6 +25,26 @@ class Agreement:
     kendall: tuple[float, float, float]
     spearman: tuple[float, float, float]
 
+    def sentence(self, variants: int) -> str:
+        """What is said of it.
+
+        Example:
+            >>> nan = float("nan")
+            >>> print(Agreement((0.8, 0.4, 1.0), (0.9, nan, nan)).sentence(5).partition(": ")[2])
+            Kendall's tau 0.80 [0.40, 1.00], Spearman's rho 0.90.
+        """
+        shown = [
+            f"{name} {value:.2f}" + ("" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]")
+            for name, (value, low, high) in (
+                ("Kendall's tau", self.kendall),
+                ("Spearman's rho", self.spearman),
+            )
+        ]
+        return (
+            f"Agreement of the rankings of {variants} variants (1 is the same order, -1 the "
+            f"reverse; 95 % over seeds): {', '.join(shown)}."
+        )
+
 
 def ranking_agreement(
     scores: Float[np.ndarray, "seeds variants"],

@@ -192,12 +192,16 @@ class Resolution:
         )
 
 
-def resolution(comparisons: Sequence[Mapping[str, Any]]) -> Resolution | None:
+def resolution(
+    comparisons: Sequence[Mapping[str, Any]], *, alpha: float = ALPHA
+) -> Resolution | None:
     """That of the comparisons of results.json; None under three seeds, or where none keeps it."""
     spreads = [Spread(**found) for one in comparisons if (found := one.get("spread"))]
     if not spreads or len(spreads) < len(comparisons):
         return None
     spread, seeds, family = pooled(spreads), comparisons[0]["seeds"], len(comparisons)
-    smallest = resolvable_difference(spread, seeds, comparisons=family)
-    half = seeds_to_resolve(smallest / 2, spread, comparisons=family) if smallest else seeds
+    smallest = resolvable_difference(spread, seeds, comparisons=family, alpha=alpha)
+    half: int | None = seeds
+    if smallest > 0:
+        half = seeds_to_resolve(smallest / 2, spread, comparisons=family, alpha=alpha)
     return Resolution(spread, seeds, family, smallest, half)
