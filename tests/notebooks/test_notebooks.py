@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_one_line_installs_and_is_skipped_where_nothing_is_to_be_installed(name)
 
 
 def test_the_address_is_that_of_the_project():
-    urls = pytest.importorskip("tomllib").loads((FOLDER.parents[1] / "pyproject.toml").read_text())
+    urls = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())
     assert ADDRESS in urls["project"]["urls"].values()
 
 
