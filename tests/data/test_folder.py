@@ -48,7 +48,7 @@ def test_pictures_with_captions_questions_and_boxes(tmp_path):
     said = data.about
     assert not data.notes
     assert f"30 pictures of {tmp_path}/captions.jsonl, with 30 captions and 30 questions" in said
-    assert "words of 30 of these texts have boxes" in said
+    assert "words of 60 of these texts have boxes, and 30 of the 30 answers have one" in said
     few = load(tmp_path, images=7, evaluation_images=2)
     assert [len(part.images) for part in parts(few).values()] == [7, 2, 2]
     assert "11 of the 30 pictures" in few.about
@@ -115,6 +115,30 @@ def test_boxes_are_those_of_the_line(tmp_path):
     right = rows["<bos> which ring is right ? light ring"]
     assert left.reshape(2, 2)[0].tolist() == [0.75, 0.25]
     assert right.reshape(2, 2)[0].tolist() == [0.25, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "boxes", "known"),
+    [
+        ("what colour is the square?", "green", ["green square"], True),
+        ("what is it?", "square green", ["green square"], True),
+        ("what colour is the square?", "green", ["green square", "green disc"], False),
+        ("what colour is the square?", "green", ["square", "green square"], True),
+        ("what is the green square on?", "green", ["green square"], False),
+        ("is there a way?", "no", ["no way sign"], False),
+        ("what is it?", "green disc", ["green square"], False),
+    ],
+)
+def test_an_answer_that_is_part_of_one_phrase_has_its_box(tmp_path, question, answer, boxes, known):
+    """Of several phrases none is meant for sure; what the question names is not the answer."""
+    places = {phrase: [8 * at, 0, 8 * at + 8, 8] for at, phrase in enumerate(boxes)}
+    line = {"question": question, "answer": answer, "boxes": places, "caption": " ".join(boxes)}
+    lines = [{"image": f"{n}.png", **line} for n in range(5)]
+    data = load(write_folder(tmp_path, 5, lines))
+    train = data.train
+    [row, *_] = np.flatnonzero(train.answer)
+    assert train.grounded[row, train.answer[row]].any() == known
+    assert f"{5 if known else 0} of the 5 answers have one" in data.about
 
 
 def test_captions_alone(tmp_path):

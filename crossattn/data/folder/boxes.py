@@ -13,6 +13,8 @@ __all__ = ["Box", "Phrases", "answer_phrases", "in_shares", "parse_boxes"]
 
 Phrase = tuple[str, ...]
 Phrases = dict[Phrase, int]
+# Answers that name nothing, even where a phrase has the word ("no entry sign").
+VERDICTS = (["yes"], ["no"])
 NAMES, PLACES = ("phrase", "word"), ("box", "bbox")
 # Boxes may miss the sides by so many pixels, or hundredths, as rounding leaves them.
 SLACK_PIXELS, SLACK_SHARE = 1.0, 0.01
@@ -116,12 +118,24 @@ def _plain(number: float) -> float | int:
     return int(number) if number == int(number) else number
 
 
-def answer_phrases(phrases: Phrases, answer: str) -> Phrases:
+def answer_phrases(phrases: Phrases, question: str, answer: str) -> Phrases:
     """The phrases of a question's words, and of its answer, which is one token.
 
+    An answer has the region of the phrase that stands in it; or else that of the one phrase that
+    it is a part of, unless the question has that phrase.
+
     Example:
-        >>> answer_phrases({("ring",): 0}, "the ring")[("the ring",)]
+        >>> answer_phrases({("ring",): 0}, "what is it?", "the ring")[("the ring",)]
+        0
+        >>> answer_phrases({("red", "ring"): 0}, "what colour is the ring?", "red")[("red",)]
         0
     """
-    found = sorted(mentions(split_words(answer), phrases), key=lambda one: one[0] - one[1])
-    return phrases | ({(answer,): found[0][2]} if found else {})
+    spelt = split_words(answer)
+    found = sorted(mentions(spelt, phrases), key=lambda one: one[0] - one[1])
+    if found:
+        return phrases | {(answer,): found[0][2]}
+    whole = {phrase: label for phrase, label in phrases.items() if set(spelt) <= set(phrase)}
+    asked = [*mentions(split_words(question), dict.fromkeys(whole, 0))]
+    if asked or len(set(whole.values())) != 1 or spelt in VERDICTS:
+        return phrases
+    return phrases | {(answer,): next(iter(whole.values()))}

@@ -99,7 +99,8 @@ def gather_record(lines: Sequence[PictureLine], picture: Picture, form: str) -> 
         # The same boxes are one region, whatever it is called.
         own = {phrase: numbers.setdefault(boxes, len(numbers)) for phrase, boxes in places.items()}
         if line.question:
-            asked.append(((line.question, line.answer), answer_phrases(own, line.answer)))
+            phrases = answer_phrases(own, line.question, line.answer)
+            asked.append(((line.question, line.answer), phrases))
         told += [(caption, own) for caption in line.captions]
     boxes = [(where, label) for region, label in numbers.items() for where in region]
     return ImageRecord(

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from crossattn.data.dataset import Dataset
 from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
@@ -207,6 +209,8 @@ def _about(file: Path, there: int, found: dict[str, Examples], split_column: str
     used, side = sum(len(one.images) for one in rows), rows[0].images.shape[1]
     of = "" if used == there else f" of the {there:,}"
     boxes = f"words of {boxed:,} of these texts have boxes"
+    if asked:
+        boxes += f", and {sum(map(_boxed_answers, rows)):,} of the {asked:,} answers have one"
     if not boxed:
         boxes = "no word has a box, so that nothing says where words should look"
     how = f"the column {split_column}" if split_column else "a hash of each picture's file"
@@ -214,6 +218,12 @@ def _about(file: Path, there: int, found: dict[str, Examples], split_column: str
         f"They are {used:,}{of} pictures of {file}, with {' and '.join(texts)}; {boxes}. Pictures "
         f"are split by {how}, and squeezed into {side} x {side} pixels."
     )
+
+
+def _boxed_answers(one: Examples) -> int:
+    """How many answers have a region."""
+    asked = np.flatnonzero(one.answer > 0)
+    return int(one.grounded[asked, one.answer[asked]].any(axis=-1).sum())
 
 
 def _unknown(test: Examples) -> list[str]:
