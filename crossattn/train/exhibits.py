@@ -50,10 +50,21 @@ def exhibit_attention(
 
 
 def example_rows(examples: Examples, count: int) -> np.ndarray:
-    """So many rows, all kinds of text in turn, at random from a fixed seed."""
+    """So many rows, all kinds of text in turn, at random from a fixed seed.
+
+    The first row of each kind is one with a known region, and the first of all is, where the data
+    have such texts.
+    """
     random = np.random.default_rng(SEED)
+    known = examples.grounded.any(axis=(1, 2))
     turn = np.empty(len(examples), int)
     for kind in np.unique(examples.kind):
         own = random.permutation(np.flatnonzero(examples.kind == kind))
-        turn[own] = np.arange(len(own))
-    return np.lexsort((examples.kind, turn))[:count]
+        turn[_first(own, known)] = np.arange(len(own))
+    return _first(np.lexsort((examples.kind, turn)), known)[:count]
+
+
+def _first(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The same rows, the first known one moved to their front."""
+    at = int(np.argmax(known[rows]))
+    return np.r_[rows[at], np.delete(rows, at)]

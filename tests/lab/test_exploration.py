@@ -212,6 +212,19 @@ def test_examples_are_of_every_kind_and_of_a_fixed_seed(source):
     assert len(example_rows(examples, 10**6)) == len(examples)
 
 
+def test_examples_begin_with_a_known_region(source):
+    """Also where few texts have one, and the first kind has none."""
+    examples = source.splits["iid"]
+    last = np.flatnonzero(examples.kind == examples.kind.max())[-1]
+    known = np.arange(len(examples)) == last
+    few = dataclasses.replace(examples, grounded=examples.grounded & known[:, None, None])
+    assert few.grounded.any()
+    assert example_rows(few, 3)[0] == last
+    assert set(few.kind[example_rows(few, len(np.unique(few.kind)))]) == set(few.kind)
+    none = dataclasses.replace(examples, grounded=np.zeros_like(examples.grounded))
+    assert sorted(example_rows(none, 10**6)) == list(range(len(none)))
+
+
 def test_another_split_is_shown_with_its_own_pictures(trained, source):
     part = source.splits["pairs"]
     rows = example_rows(part, 2)
