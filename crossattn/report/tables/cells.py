@@ -35,12 +35,14 @@ def signed_interval(found: Mapping[str, Any]) -> str:
     Example:
         >>> signed_interval({"difference": 0.1, "low": None, "high": None})
         '+0.100'
+        >>> signed_interval({"difference": -0.0, "low": -0.0004, "high": 0.0004})
+        '+0.000 [+0.000, +0.000]'
     """
     if found["difference"] is None:
         return DASH
     if found["low"] is None:
-        return f"{found['difference']:+.3f}"
-    return f"{found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+        return f"{found['difference']:+z.3f}"
+    return f"{found['difference']:+z.3f} [{found['low']:+z.3f}, {found['high']:+z.3f}]"
 
 
 def p_value(p: float | None) -> str:
