@@ -56,7 +56,7 @@ def example_rows(examples: Examples, count: int) -> np.ndarray:
     have such texts.
     """
     random = np.random.default_rng(SEED)
-    known = examples.grounded.any(axis=(1, 2))
+    known = np.asarray(examples.grounded.any(axis=(1, 2)))
     turn = np.empty(len(examples), int)
     for kind in np.unique(examples.kind):
         own = random.permutation(np.flatnonzero(examples.kind == kind))
