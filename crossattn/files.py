@@ -163,5 +163,16 @@ def printable(name: object) -> str:
     return "".join(shown)
 
 
+def printable_lines(text: str) -> str:
+    """A message of several lines, each as `printable` has it.
+
+    Example:
+      >>> print(printable_lines("interrupted\\n  blind\\x1b seed 0 goes on"))
+      interrupted
+        blind\\x1b seed 0 goes on
+    """
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape").decode("ascii")

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from crossattn.files import printable
+from crossattn.files import printable, printable_lines
 from crossattn.train.former import FORMER_PARTS
 from crossattn.train.quiet import NOISY
 
@@ -175,7 +175,7 @@ def plain_errors(
     try:
         yield
     except KeyboardInterrupt:
-        print(f"\n{command}: {printable(safe())}", file=sys.stderr)
+        print(f"\n{command}: {printable_lines(safe())}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except expected as error:
         fail(command, str(error))

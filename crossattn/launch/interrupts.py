@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+from crossattn.files import printable_lines
 from crossattn.train.checkpoint import saving
 from crossattn.train.folder import Folder, pending
 from crossattn.train.suite import Suite
@@ -104,7 +105,7 @@ class _Listener:
                     self._answer()
             elif not self.handled.is_set() and not saving():
                 try:
-                    self._say(self.safe())
+                    self._say(printable_lines(self.safe()))
                 finally:
                     os._exit(INTERRUPTED)
 

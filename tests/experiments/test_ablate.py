@@ -213,7 +213,7 @@ def test_killed_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path)
     assert code == 130
     assert "0 of 4 runs are finished" in said
     assert "goes on from step " in said
-    assert f"to go on: python -m experiments.ablate tiny --seeds 2 --out {out}" in said
+    assert f"\nto go on: python -m experiments.ablate tiny --seeds 2 --out {out}\n" in said
     killed(-2, *options)  # while the second file of arrays is being saved
     assert not (out / "results.json").exists()
     typed(*options)

@@ -24,6 +24,15 @@ def test_interrupting_says_what_is_safe(capsys):
     assert "the same command goes on" in capsys.readouterr().err
 
 
+def test_what_is_safe_stands_in_lines_with_names_escaped(capsys):
+    safe = lambda: "interrupted\n  a\x1b seed 0 goes on from step 3 of 9\nto go on: ablate"
+    with pytest.raises(SystemExit), plain_errors("ablate", (), safe=safe):
+        raise KeyboardInterrupt
+    said = capsys.readouterr().err.split("\n")
+    between = "  a\\x1b seed 0 goes on from step 3 of 9"
+    assert said == ["", "ablate: interrupted", between, "to go on: ablate", ""]
+
+
 # What ends a thread here ends the process there.
 ENDING = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
