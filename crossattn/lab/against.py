@@ -1,6 +1,7 @@
 """Any two folders against each other: paired where seeds and items are the same, else not."""
 
 import dataclasses
+import html
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,6 @@ from crossattn.report.results.completeness import QUICK
 from crossattn.report.stats.agreement import Agreement, ranking_agreement
 from crossattn.report.stats.estimate import (
     FEWEST_SEEDS,
-    Estimate,
     estimate_paired,
     estimate_unpaired,
     stacked,
@@ -30,7 +30,6 @@ from crossattn.report.tables.cells import p_value, signed_interval, with_interva
 
 Scores = tuple[np.ndarray, np.ndarray]
 FEWEST_TO_RANK = 3
-WIDTH = 110
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -69,16 +68,16 @@ class FoldersComparison:
 
     @property
     def equivalent(self) -> list[bool]:
-        """Whether each difference is shown to lie within the margin."""
-        p = self.p_equivalent
-        return [False] * len(self.pairs) if p is None else [bool(x) for x in p < self.found.alpha]
+        """Whether each difference is shown to lie within the margin; none without one."""
+        p = [] if self.p_equivalent is None else self.p_equivalent.tolist()
+        return [x < self.found.alpha for x in p]
 
     def table(self) -> TableView:
         """A row for each comparison."""
         header = ["variant", "first [95 %]", "second [95 %]", "first minus second [corrected]"]
         header += ["Holm p", "ahead (no conclusion)" if self.quick else "better", "seeds"]
         header += [] if self.margin is None else [f"within {self.margin:g}"]
-        rows = [self._row(i) for i in range(len(self.pairs))]
+        rows = list(map(self._row, range(len(self.pairs))))
         return table_view((header, rows), self.metric, [QUICK] if self.quick else [])
 
     def _row(self, i: int) -> list[str]:
@@ -100,11 +99,13 @@ class FoldersComparison:
         """How it was compared, what could be found, and whether the rankings agree."""
         count, said = len(self.pairs), []
         family = "" if count == 1 else f"; Holm's procedure runs over {count} comparisons"
-        reasons = dict.fromkeys(reason for reason in self.unpaired if reason)
-        if len(reasons) == 0:
+        reasons = [why for why in dict.fromkeys(self.unpaired) if why]
+        for why in reasons:
+            names = [p[0].name for p, x in zip(self.pairs, self.unpaired, strict=True) if x == why]
+            which = "" if len(names) == count else f" ({', '.join(names)})"
+            said.append(f"Not paired{which}: {why}{family}.")
+        if not reasons:
             said.append(f"Paired by seed and item{family}.")
-        else:
-            said.append(f"Not paired where {'; where '.join(reasons)}{family}.")
         if min(len(side.seeds) for pair in self.pairs for side in pair) < FEWEST_SEEDS:
             said.append(f"Under {FEWEST_SEEDS} seeds there is neither test nor interval: p is 1.")
         if self.found.alpha != ALPHA:
@@ -123,13 +124,14 @@ class FoldersComparison:
     def __repr__(self) -> str:
         names = ("first: ", "second:")
         sides = [f"{n} {visible(path)}" for n, path in zip(names, self.paths, strict=True)]
-        said = [textwrap.fill(text, WIDTH) for text in self.sentences()]
+        said = [textwrap.fill(text, 110) for text in self.sentences()]
         return "\n\n".join(
             ["\n".join([*sides, f"metric: {self.metric}"]), repr(self.table()), *said]
         )
 
     def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
+        said = "".join(f"<p>{html.escape(text)}</p>" for text in self.sentences())
+        return f"{self.table()._repr_html_()}{said}"
 
 
 def compare_runs(
@@ -177,7 +179,7 @@ def compare_runs(
         pairs,
         decide(estimate, nothing, alpha=alpha, span=high - low),
         unpaired,
-        _p_equivalent(estimate, equivalence),
+        None if equivalence is None else holm_adjusted(estimate.p_equivalent(equivalence)),
         equivalence,
         _resolution(scores, unpaired, alpha),
         _agreement(scores),
@@ -230,10 +232,6 @@ def _reason(
     if any(one != judged[0] for one in judged) or scores.shape != others.shape:
         return "the data that they are judged by differ"
     return None
-
-
-def _p_equivalent(estimate: Estimate, margin: float | None) -> np.ndarray | None:
-    return None if margin is None else holm_adjusted(estimate.p_equivalent(margin))
 
 
 def _resolution(

@@ -75,7 +75,7 @@ def test_suites_are_compared_variant_by_variant(there):
     assert found.unpaired == [None] * 4
     said = "\n".join(found.sentences())
     assert "Paired by seed and item; Holm's procedure runs over 4 comparisons." in said
-    assert f"a true difference of {found.resolution.difference:.3f} is found in 80%" in said
+    assert f"a true difference of {found.resolution.difference:.3f} is found in 80 %" in said
     assert "Kendall's tau 1.00 [1.00, 1.00]" in said
     assert rows(found)["blind"][-1] == "5 paired"
 
@@ -100,8 +100,18 @@ def test_other_seeds_are_not_paired(there):
     found = lab.compare_runs(there / "one", there / "few")
     assert found.unpaired == ["seeds differ"] * 2
     assert found.resolution is None
-    assert "Not paired where seeds differ" in found.sentences()[0]
+    assert found.sentences()[0].startswith("Not paired: seeds differ; Holm's")
     assert rows(found)["blind"][-1] == "5, 3"
+
+
+def test_what_is_not_paired_is_named(there, tmp_path):
+    write_suite(tmp_path / "mixed", variants=["blind"])
+    write_suite(tmp_path / "mixed", variants=["resampler"], seeds=range(7))
+    found = lab.compare_runs(there / "one", tmp_path / "mixed")
+    assert found.unpaired == [None, "seeds differ"]
+    assert found.sentences()[0].startswith("Not paired (resampler): seeds differ;")
+    assert found.found.difference[0] == 0
+    assert rows(found)["blind"][-1] == "5 paired"
 
 
 def test_other_data_are_not_paired(there):

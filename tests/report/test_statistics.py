@@ -136,6 +136,13 @@ def test_unpaired_is_welch_with_the_fewer_degrees():
     assert (high >= wide.high).all()
 
 
+def test_sides_that_are_not_paired_are_drawn_apart():
+    scores = np.random.default_rng(0).normal(size=(5, 50)) + np.arange(5.0)[:, None]
+    one = estimate_paired(scores, np.zeros_like(scores))
+    both = estimate_unpaired(scores, scores)
+    assert both.draws.var() == pytest.approx(2 * one.draws.var(), rel=0.1)
+
+
 def test_two_seeds_have_neither_test_nor_interval():
     for found in (
         estimate_paired(np.ones((2, 9)), np.zeros((2, 9))),

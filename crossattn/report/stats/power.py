@@ -186,9 +186,9 @@ class Resolution:
         )
         return (
             f"With {self.seeds} seeds and {comparisons}, a true difference of "
-            f"{self.difference:.3f} is found in {POWER:.0%} of repetitions, a smaller one less "
-            f"often; {more} (reckoned from the spread of these runs, which is itself only roughly "
-            "known)."
+            f"{self.difference:.3f} is found in {100 * POWER:.0f} % of repetitions, a smaller one "
+            f"less often; {more} (reckoned from the spread of these runs, which is itself only "
+            "roughly known)."
         )
 
 
