@@ -23,6 +23,7 @@ __all__ = [
     "Family",
     "Measure",
     "Metric",
+    "UnknownMeasureError",
     "find_metric",
     "metric_name",
     "parse_metric",
@@ -116,6 +117,10 @@ class Metric(NamedTuple):
     head: int | None = None
 
 
+class UnknownMeasureError(ValueError):
+    """A metric's measure is not registered, as where its module is not imported."""
+
+
 MEASURES: dict[str, Measure] = {}
 
 
@@ -176,12 +181,12 @@ def parse_metric(metric: str) -> Metric:
     """The parts of a metric's name.
 
     Raises:
-      ValueError: no measure of that name is registered; says which are near.
+      UnknownMeasureError: no measure of that name is registered; says which are near.
 
     Example:
       >>> parse_metric("iid/acuracy")  # doctest: +ELLIPSIS
       Traceback (most recent call last):
-      ValueError: iid/acuracy is no metric of a registered measure: did you mean iid/accuracy or ...
+      crossattn.align.measures.UnknownMeasureError: iid/acuracy is no metric ...
     """
     if (found := find_metric(metric)) is not None:
         return found
@@ -192,7 +197,7 @@ def parse_metric(metric: str) -> Metric:
         for close in difflib.get_close_matches(part, MEASURES)
     ]
     meant = [name for name in near if find_metric(name)]
-    hint = f"did you mean {' or '.join(meant)}? " if meant else ""
-    raise ValueError(
-        f"{metric} is no metric of a registered measure: {hint}there are {', '.join(MEASURES)}"
+    hint = f"did you mean {' or '.join(meant)}? If not, " if meant else ""
+    raise UnknownMeasureError(
+        f"{metric} is no metric of a registered measure: {hint}import the module that registers it"
     )

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+from crossattn.align.measures import UnknownMeasureError
 from crossattn.data.errors import DataError
 from crossattn.launch.options import LaunchError
 from crossattn.train.checkpoint import CheckpointError
@@ -34,6 +35,7 @@ EXPECTED: tuple[type[Exception], ...] = (
     ParallelismError,
     ProfileError,
     RecordError,
+    UnknownMeasureError,
     UnusableRunError,
     ModuleNotFoundError,
 )

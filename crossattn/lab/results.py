@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from crossattn.align.measures import find_metric
 from crossattn.files import contents
 from crossattn.lab.errors import LabError, python_errors
 from crossattn.lab.exploration import explore_folder
@@ -63,6 +64,7 @@ class AblationResults:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
+        self._told: set[str] = set()
 
     @functools.cached_property
     def content(self) -> dict[str, Any]:
@@ -75,6 +77,22 @@ class AblationResults:
         except ValueError:
             raise LabError(f"{self.folder / 'results.json'} is damaged: it is no JSON") from None
         return found
+
+    def _shown(self) -> dict[str, Any]:
+        """The content without metrics whose measures are not registered; says so once for each."""
+        unknown = {name for name in self.metrics if find_metric(name) is None}
+        if not unknown:
+            return self.content
+        if self.primary in unknown:
+            said = "is the primary metric, and of no registered measure"
+            raise LabError(f"{self.primary} {said}: import the module that registers it")
+        if new := sorted(unknown - self._told):
+            some = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
+            tell_user(f"not shown: {some}; import the module that registers the measure")
+            self._told |= unknown
+        known = lambda found: {name: found[name] for name in found if name not in unknown}
+        runs = [{**run, "metrics": known(run["metrics"])} for run in self.content["runs"]]
+        return {**self.content, "runs": runs}
 
     @property
     def variants(self) -> list[str]:
@@ -131,7 +149,7 @@ class AblationResults:
         Raises:
           LabError: there is no such table; names those that there are.
         """
-        results = plain_names(self.content)
+        results = plain_names(self._shown())
         known = {name: TableBlock(name, text, made) for name, text, made in _tables(results)}
         if name not in known:
             raise LabError(f"there is no table {name!r}: {nearest(name, known)}")
@@ -143,7 +161,7 @@ class AblationResults:
         Raises:
           LabError: there is no such figure, or the results have nothing for it.
         """
-        results = plain_names(self.content)
+        results = plain_names(self._shown())
         shown = self._gallery() if name == "gallery" else None
         samples = self._data().samples if name == "samples" else ()
         given = (plain_names(self._curves()), plain_names(shown), plain_names(tuple(samples)))
@@ -205,10 +223,10 @@ class AblationResults:
             return explore_folder(self.folder, variant, **{"notify": tell_user, **options})
 
     def __repr__(self) -> str:
-        return f"{terminal_report(self.content)}\n\nreport: {self.folder / 'report.html'}"
+        return f"{terminal_report(self._shown())}\n\nreport: {self.folder / 'report.html'}"
 
     def _repr_html_(self) -> str:
-        results = plain_names(self.content)
+        results = plain_names(self._shown())
         tables = (table_view(make(results)) for make in (main_table, alignment_table))
         shown = "".join(table._repr_html_() for table in tables)
         where = html.escape(str(self.folder / "report.html"))

@@ -17,7 +17,7 @@ from crossattn.lab.request import Request, prepare_request
 from crossattn.launch.devices import describe_parallelism, hold_folder, left_to_run
 from crossattn.launch.launcher import check_changed, check_free, launch_suite
 from crossattn.launch.progress import tell_user
-from crossattn.launch.results import asked, left_out, write_results
+from crossattn.launch.results import asked, left_out, measured_before, write_results
 from crossattn.report import document, evaluation
 from crossattn.report.render.blocks import TableBlock
 from crossattn.train.folder import pending
@@ -84,7 +84,9 @@ def _run_left(
     todo = left_to_run(suite, folder, seeds)
     runs = sum(len(some) for _, some in todo)
     if is_writer() and (done := len(suite.variants) * seeds - runs):
-        tell_user(f"{done} runs are finished, {runs} to go")
+        tell_user(f"{done} {'run is' if done == 1 else 'runs are'} finished, {runs} to go")
+        for line in measured_before(suite, folder, seeds):
+            request.say(line)
     if request.launch.elsewhere:
         jobs = (suite, folder, seeds, request.launch, request.caller)
         return launch_suite(*jobs, request.loggers)

@@ -1,11 +1,13 @@
 """results.json: what a suite asked for, with which settings, and what came of it."""
 
 import dataclasses
+import itertools
 import json
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from crossattn.align.measures import MEASURES, find_metric
 from crossattn.files import write_atomically
 from crossattn.report.stats.comparisons import compare_variants
 from crossattn.train.folder import Folder, FolderError
@@ -128,6 +130,33 @@ def _check_metrics(folder: Folder, runs: list[dict[str, Any]]) -> None:
                 f"only some seeds of {variant} have {names}: a measure was registered between "
                 f"runs; remove {where}, and the same command measures them again"
             )
+
+
+def measured_before(suite: Suite, folder: Folder, seeds: int) -> list[str]:
+    """What a command must say of measures that were registered after runs were measured.
+
+    Those that read what such a run has: what it has, the measures of its metrics say.
+    """
+    lacking: dict[str, None] = {}
+    count = 0
+    for variant, seed in itertools.product(suite.variants, range(seeds)):
+        if not folder.finished(variant, seed):
+            continue
+        record = json.loads((folder.run(variant, seed) / "metrics.json").read_text())
+        measures = {found.measure for name in record["metrics"] if (found := find_metric(name))}
+        read = {measure.reads for measure in measures}
+        before = record.get("measures", MEASURES)
+        late = [n for n, one in MEASURES.items() if n not in before and one.reads in read]
+        lacking |= dict.fromkeys(late)
+        count += bool(late)
+    if not lacking:
+        return []
+    where = folder.path / "runs" / "*" / "seed*" / "metrics.json"
+    return [
+        f"{', '.join(lacking)}: registered after {count} run{'s were' if count > 1 else ' was'} "
+        f"measured, so not among their metrics; remove {where}, and a next call measures them "
+        "again without training"
+    ]
 
 
 def left_out(whole: Suite, suite: Suite) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from crossattn.align.measures import MEASURES
 from crossattn.files import seal, write_atomically
 from crossattn.nn.parameters import count_parameters
 from crossattn.train import exhibits
@@ -53,6 +54,7 @@ def measure_run(
     record = {
         **who,
         "metrics": evidence.metrics,
+        "measures": list(MEASURES),
         "chance": evidence.chance,
         "counts": {
             "images": {name: len(np.unique(x.image)) for name, x in source.splits.items()},

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from crossattn import lab
+from crossattn.align.inputs import Answers
+from crossattn.align.measures import MEASURES, Measure, UnknownMeasureError
 from crossattn.lab import training
 from crossattn.lab.asking import suite_asked
+from crossattn.lab.errors import EXPECTED
 from crossattn.report import document
 from crossattn.train import ablation
 from crossattn.train.run import replace
@@ -80,6 +84,58 @@ def test_results_show_themselves(finished):
     assert repr(lab.open_results(results.folder)) == repr(results)
 
 
+def test_measures_that_are_not_registered_are_left_out_and_told_of(finished, tmp_path, capsys):
+    there = tmp_path / "mine"
+    shutil.copytree(finished[0].folder, there)
+    content = json.loads((there / "results.json").read_text())
+    for run in content["runs"]:
+        run["metrics"]["lift/consumed/layer0"] = 0.5
+    content["counts"]["items"]["lift/consumed/layer0"] = 7
+    (there / "results.json").write_text(json.dumps(content))
+    results = lab.open_results(there)
+    assert repr(results.table("alignment")) == repr(finished[0].table("alignment"))
+    for name in ("main", "items", "comparisons"):
+        results.table(name)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == ("not shown: lift/consumed/layer0; import the module that registers the measure")
+    assert results.values("words", "lift/consumed/layer0")[0] == 0.5
+    content["primary"] = "lift/consumed/layer0"
+    (there / "results.json").write_text(json.dumps(content))
+    with pytest.raises(lab.LabError, match=r"primary .*: import the module that registers it$"):
+        lab.open_results(there).table()
+    assert UnknownMeasureError in EXPECTED  # so a command says it in one line
+
+
+def test_a_measure_registered_later_is_noticed(finished, tmp_path, capsys, monkeypatch):
+    there = tmp_path / "mine"
+    shutil.copytree(finished[0].folder, there)
+    late = Measure("late", "task", Answers, lambda answers: answers.right, "Late: a test.")
+    other = Measure("other", "task", str, len, "Other: it reads what no run has.")
+    monkeypatch.setitem(MEASURES, "late", late)
+    monkeypatch.setitem(MEASURES, "other", other)
+    mine(there)
+    said = capsys.readouterr().err
+    assert "late: registered after 2 runs were measured" in said
+    assert "other" not in said
+    assert str(there / "runs" / "*" / "seed*" / "metrics.json") in said
+
+
+@pytest.mark.slow
+def test_a_measure_registered_later_is_measured_without_training(
+    finished, tmp_path, capsys, monkeypatch
+):
+    there = tmp_path / "mine"
+    shutil.copytree(finished[0].folder, there)
+    late = Measure("late", "task", Answers, lambda answers: answers.right, "Late: a test.")
+    monkeypatch.setitem(MEASURES, "late", late)
+    for path in there.glob("runs/*/seed*/metrics.json"):
+        path.unlink()
+    again = mine(there)
+    assert "registered after" not in capsys.readouterr().err
+    for variant in VARIANTS:
+        assert again.values(variant, "iid/late") == again.values(variant, "iid/accuracy")
+
+
 def test_a_function_hears_every_run(finished):
     heard = finished[1]
     for variant in VARIANTS:
@@ -143,6 +199,8 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])
 from tests.lab import test_calls
+from crossattn.align.inputs import Answers
+from crossattn.align.measures import MEASURES, Measure, UnknownMeasureError
 from crossattn.lab import training
 class Fatal(training.Bar):
     def __call__(self, label, step, metrics):
