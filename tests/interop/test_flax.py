@@ -173,6 +173,66 @@ def test_masks_of_flax_and_ours():
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12, err_msg=name)
 
 
+def masked(mask, *, queries=T, batch=B):
+    """A layer that adds nothing to what is read, and what it reads."""
+    x, context = inputs()
+    layer = ours.MultiHeadDotProductAttention(num_heads=H, use_bias=False)
+    x = jnp.broadcast_to(x[:1, :1], (batch, queries, M))
+    context = jnp.broadcast_to(context[:1], (batch, *context.shape[1:]))
+    params = layer.init(jax.random.key(0), x, context)
+    call = lambda mask: layer.apply(params, x, context, mask=mask)
+    return call, call(mask)
+
+
+SEEN = PADDING[:, None, None]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        np.where(SEEN, 0.0, -1e9),
+        jnp.where(SEEN, 0, -np.inf).astype(jnp.bfloat16),
+        np.where(SEEN, 0, -10000),
+        np.where(SEEN, np.nan, 0),
+    ],
+    ids=["float", "infinite", "integer", "nan"],
+)
+def test_a_mask_that_is_added_is_never_read_the_other_way_round(numbers):
+    call, _ = masked(SEEN)
+    with pytest.raises(ValueError, match=r"booleans .*, or 0 and 1, got .*: .* write mask >= 0"):
+        call(numbers)
+    # Its values are not known there: all is hidden.
+    assert not jax.jit(call)(numbers).any()
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int32, np.float32, jnp.bfloat16])
+def test_zeros_and_ones_are_booleans_of_any_dtype(dtype):
+    call, wanted = masked(SEEN)
+    for of in (call, jax.jit(call)):
+        np.testing.assert_allclose(of(SEEN.astype(dtype)), wanted, atol=1e-6)
+
+
+def test_a_mask_of_examples_is_not_one_of_queries_or_heads():
+    with pytest.raises(
+        ValueError, match=r"\(3, 7\) is read as \(T, S\), and T is 5: write mask\[:,"
+    ):
+        masked(PADDING)
+    with pytest.raises(ValueError, match=r"\(T, S\), but the batch has 3 examples as well: write"):
+        masked(PADDING, queries=B)
+    pairs = np.repeat(PADDING[:, None], T, 1)
+    with pytest.raises(
+        ValueError, match=r"\(H, T, S\), and H is 2: write mask\[:, None\] if it is"
+    ):
+        masked(pairs)
+    with pytest.raises(ValueError, match=r"batch has 2 examples as well: write mask\[None\] "):
+        masked(pairs[:H], batch=H)
+    q = jnp.ones((B, T, H, 4))
+    with pytest.raises(ValueError, match=r"is read as \(T, S\), and T is 5"):
+        ours.dot_product_attention(q, q, q, mask=np.ones((B, T), bool))
+    masked(np.ones((T, S), bool))
+    masked(pairs[:H])
+
+
 def test_what_nobody_sees_reaches_nothing():
     x, context = inputs()
     layer = ours.MultiHeadDotProductAttention(num_heads=H)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from crossattn.nn.dtypes import promoted
+from crossattn.nn.tables import concrete
 from crossattn.ops import Mask, attend
 from crossattn.ops.checks import checked_dropout
 from crossattn.ops.dropout import Dropout
@@ -79,11 +80,62 @@ class LeadingAxes:
             return x.reshape(1, *x.shape[-3:])
         return self.joined(jnp.broadcast_to(x, (*self.shape, *x.shape[-3:])))
 
-    def mask(self, mask: Any) -> Mask:
-        """Flax's, visible where not 0, or a `Mask`."""
+    def mask(self, mask: Any, H: Any, T: Any) -> Mask:
+        """Flax's, or a `Mask`."""
         if mask is None or isinstance(mask, Mask):
             return mask or Mask()
-        return Mask.dense(self.pairs(mask) != 0)
+        seen = _visible(mask)
+        if self.shape:
+            self._check_first(seen.shape, H, T)
+        return Mask.dense(self.pairs(seen))
+
+    def _check_first(self, shape: tuple[Any, ...], H: Any, T: Any) -> None:
+        """Make sure that a mask without all axes begins with that of heads, or of queries.
+
+        Raises:
+          ValueError: it begins with that of examples, or nothing tells which one it is.
+        """
+        if len(shape) not in (2, 3) or shape[0] == 1:
+            return
+        letter, size = ("T", T) if len(shape) == 2 else ("H", H)
+        said = f"a mask of shape {shape} is read as ({'H, ' * (len(shape) - 2)}T, S)"
+        if shape[0] != size:
+            raise ValueError(f"{said}, and {letter} is {size}: write {_EXAMPLES[len(shape)]}")
+        if self.shape == (size,):
+            ours = "mask[None, None]" if len(shape) == 2 else "mask[None]"
+            raise ValueError(
+                f"{said}, but the batch has {size} examples as well: write {ours} if so, or "
+                f"{_EXAMPLES[len(shape)]}"
+            )
+
+
+# How a mask is written that has an axis of examples.
+_EXAMPLES = {
+    2: "mask[:, None, None, :] if it is (B, S)",
+    3: "mask[:, None] if it is (B, T, S)",
+}
+
+
+def _visible(mask: Any) -> Array:
+    """A mask of Flax as booleans; one that is added to logits is never read the other way round.
+
+    Raises:
+      ValueError: numbers that are no mask, where they are known: others than 0 and 1, or negative
+        integers. Where they are not, under `jit`, numbers are visible above 0.
+    """
+    x = jnp.asarray(mask)
+    if x.dtype == jnp.bool_:
+        return x
+    known = concrete(mask)
+    if known is not None:
+        floats = jnp.issubdtype(x.dtype, jnp.floating)
+        wrong = known[(known != 0) & (known != 1) if floats else known < 0]
+        if wrong.size:
+            raise ValueError(
+                f"mask takes booleans (True = visible), or 0 and 1, got {wrong.flat[0]}: of a mask "
+                "that is added to the logits write mask >= 0"
+            )
+    return x > 0
 
 
 def dot_product_attention(
@@ -116,8 +168,8 @@ def dot_product_attention(
       key: (..., S, K, D), H a multiple of K.
       value: (..., S, K, V).
       bias: added to the logits, broadcastable to (..., H, T, S).
-      mask: broadcastable to (..., H, T, S), visible where not 0; or a `Mask`, whose examples are
-        those of the leading axes in their order.
+      mask: booleans, or 0 and 1, broadcastable to (..., H, T, S), visible where above 0; or a
+        `Mask`, whose examples are those of the leading axes in their order.
       broadcast_dropout: whether all examples and heads drop the same weights. Which ones is drawn
         by this package's generator, not by Flax's.
       dropout_rng: key of the dropout.
@@ -137,7 +189,8 @@ def dot_product_attention(
       (..., T, H, V).
 
     Raises:
-      ValueError: products of one's own, or shapes that do not fit.
+      ValueError: products of one's own, shapes that do not fit, a mask of other numbers than 0
+        and 1, or one whose first axis may be that of examples.
 
     Example:
       >>> import jax
@@ -156,7 +209,8 @@ def dot_product_attention(
     call = _CALL.get() or _Call(None)
     query, key, value = promoted(dtype, query, key, value)
     batch = LeadingAxes(query.shape[:-3])
-    seen = batch.mask(mask) & (call.mask or Mask())
+    T, H = query.shape[-3:-1]
+    seen = batch.mask(mask, H, T) & (call.mask or Mask())
     if is_causal:
         seen = seen & Mask.causal(0)
     dropout = None

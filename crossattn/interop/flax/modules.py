@@ -58,13 +58,15 @@ class MultiHeadDotProductAttention(linen.MultiHeadDotProductAttention):
           inputs_k: what keys are made of, (..., S, N); the queries when None.
           inputs_v: what values are made of; as `inputs_k` when None.
           inputs_kv: Flax's former name for both.
-          mask: as Flax's, or a `Mask`.
+          mask: as `dot_product_attention` takes it: as Flax's, or a `Mask`.
           return_trace: whether to return (output, `AttentionTrace`), leading axes joined.
           options: deterministic, dropout_rng, sow_weights.
         """
         inputs = {"inputs_q": inputs_q, "inputs_k": inputs_k, "inputs_v": inputs_v}
         inputs["inputs_kv"] = inputs_kv
-        return _called(super().__call__, inputs, mask, return_trace, self.decode, options)
+        return _called(
+            super().__call__, inputs, mask, self.num_heads, return_trace, self.decode, options
+        )
 
 
 class MultiHeadAttention(nnx.MultiHeadAttention):
@@ -106,31 +108,34 @@ class MultiHeadAttention(nnx.MultiHeadAttention):
           inputs_q: queries (..., T, M).
           inputs_k: what keys are made of, (..., S, N); the queries when None.
           inputs_v: what values are made of; as `inputs_k` when None.
-          mask: as Flax's, or a `Mask`.
+          mask: as `dot_product_attention` takes it: as Flax's, or a `Mask`.
           return_trace: whether to return (output, `AttentionTrace`), leading axes joined.
           options: deterministic, rngs, sow_weights, decode, and what else Flax's has.
         """
         inputs = {"inputs_q": inputs_q, "inputs_k": inputs_k, "inputs_v": inputs_v}
         decode = options.get("decode")
         decode = bool(self.decode if decode is None else decode)
-        return _called(super().__call__, inputs, mask, return_trace, decode, options)
+        return _called(
+            super().__call__, inputs, mask, self.num_heads, return_trace, decode, options
+        )
 
 
 def _called(
     super_call: Callable[..., Any],
     inputs: Mapping[str, Any],
     mask: Any,
+    heads: int,
     return_trace: bool,
     decode: bool,
     options: Mapping[str, Any],
 ) -> Any:
     """Flax's call, around the attention that hears of the mask and of the wish for a trace."""
     first = inputs["inputs_q"]
-    batch = LeadingAxes(first.shape[:-2])
-    seen = None if mask is None else batch.mask(mask)
+    batch, T = LeadingAxes(first.shape[:-2]), first.shape[-2]
+    seen = None if mask is None else batch.mask(mask, heads, T)
     given = {name: x for name, x in inputs.items() if x is not None}
     if seen is not None and not decode:
-        T, keys = first.shape[-2], {n: x for n, x in given.items() if n != "inputs_q"}
+        keys = {n: x for n, x in given.items() if n != "inputs_q"}
         keys = keys or {"inputs_k": first}
         zeroed = lambda x: batch.apart(zero_hidden(batch.joined(x), seen, T))
         given |= {name: zeroed(x) for name, x in keys.items()}
