@@ -113,7 +113,7 @@ def main(arguments: list[str]) -> None:
         elif done := run_suite(request):
             path, results = done
             print(terminal_report(results))
-            print(f"\nreport: {printable(path)}")
+            print(f"\nreport: {printable(path.with_suffix('.html'))}")
 
 
 def _safe(request: Request) -> str:

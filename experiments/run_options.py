@@ -75,4 +75,4 @@ def print_tables(out: Path, tables: Sequence[TableBlock]) -> None:
     """The tables of one model's report, and where it is."""
     for table in tables:
         print(f"{table.caption}\n\n{terminal_table(table.table)}\n")
-    print(f"report: {printable(out / 'report.md')}")
+    print(f"report: {printable(out / 'report.html')}")

@@ -26,7 +26,7 @@ from crossattn.report.render.markdown import code, fenced, markdown_text, withou
 from crossattn.report.results.completeness import banner, conclusive
 from crossattn.report.results.counts import count, counts_table
 from crossattn.report.results.data_parts import data_paragraph, data_table
-from crossattn.report.results.runs import Results
+from crossattn.report.results.runs import Results, place_of
 from crossattn.report.results.settings import changes_table, settings_of, shared_table
 from crossattn.report.sections import evidence_sections, explorer_link, write_blocks
 from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
@@ -97,7 +97,7 @@ def write_report(
         TableBlock("main", prose.MAIN, main_table(results)),
         *pictures.get("scatter", []),
         TableBlock("alignment", prose.ALIGNMENT, alignment_table(results)),
-        TextBlock(prose.TABLES),
+        TextBlock(prose.TABLES.format(places=prose.PLACES[place_of(results["runs"])])),
         *_claims(results, claims),
         *_comparisons(results, pictures),
         *evidence_sections(results, pictures),

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from crossattn.data.samples import PartSample
 from crossattn.report import prose
-from crossattn.report.figures.attention import head_heat_maps, pointing_scatter
+from crossattn.report.figures.attention import head_heat_maps, pointing_scatter, without_pointing
 from crossattn.report.figures.designs import MOST_PANELS, draw_designs
 from crossattn.report.figures.gallery import Gallery, draw_gallery
 from crossattn.report.figures.learning import Curves, learning_curves
@@ -62,6 +62,8 @@ def figure_blocks(
     captions = dict(prose.FIGURES)
     if shown:
         captions["gallery"] += f" Shown: {markdown_text(shown.of)}."
+    if without_pointing(results["runs"]):
+        captions["scatter"] += f" {prose.STRIP}"
     if len(designs_of(results, results.get("baseline") or baseline_of(results))) > MOST_PANELS:
         captions["designs"] += f" {prose.SHARED_PANELS}"
     makers = figure_makers(results, curves, shown, samples)

@@ -223,8 +223,9 @@ def _evaluation(results: Results) -> Iterator[str]:
     place = place_of(results["runs"])
     if any(f"pointing/{place}" in run["metrics"] for run in results["runs"]):
         yield (
-            f"Pointing is the share of {prose.PLACES[place]} at whose position the most attended "
-            "patch lies on the true region, in the layer chosen on validation data."
+            f"Pointing is, of all {prose.PLACES[place]} with a known region, the share whose "
+            "predicting position attends most to a patch of that region, in the layer chosen on "
+            "validation data."
         )
 
 

@@ -12,7 +12,7 @@ the best predictor that reads only the text and has learnt the answers of the tr
 """)
 KNOWS_WORDS = "a predictor that knows the frequency of each word, and nothing else,"
 
-# What points: see `runs.place_of`.
+# What points, where it has a region: see `runs.place_of`.
 PLACES = {"answer": "answers", "caption": "words of captions"}
 
 FIGURES = {
@@ -36,8 +36,7 @@ The primary metric against pointing: each seed (dots), and the mean with its 95 
 seeds in both directions. Dashed: chance, which is for pointing the mean share of the patches that
 belong to the region, and for the primary metric what the best predictor reaches that reads only the
 text. At the right a model looks at the region that its words are about; what does well at the left
-does so without looking there. Variants in the strip have no attention over patches that could
-point.
+does so without looking there.
 """),
     "accuracy": _line("""
 Every metric by split and question type: each seed (faint dots), the mean and its 95 % interval over
@@ -66,6 +65,10 @@ share of attention inside the outline. A consumed word is the input of the posit
 predicted word is what that position says next.
 """),
 }
+
+STRIP = _line("""
+Variants in the strip at the left have no attention over patches that could point.
+""")
 
 SHARED_PANELS = _line("""
 Variants that look the same share a drawing; the next table says what each changes.
@@ -158,12 +161,13 @@ CSV and LaTeX, the methods as `methods.tex`, and `runs.csv` with every number of
 TABLES = _line("""
 Differences are to the baseline, paired by seed and item, with an interval corrected for the number
 of comparisons; other intervals are Student's over seeds at 95 %, cut to the range of the metric,
-and there are none under three seeds. Pointing: how often the patch that the position of an answer
-(where nothing is asked, of a caption's word) attends to most lies on the true region, in the layer
-chosen on validation data, beside its chance level (the mean share of the patches that belong to the
-region). Step: median time of a training step while others may run beside it; of seeds that are
-trained together, divided by their number. Intact, no truth, no random: accuracy with the whole
-picture, without the true region, and without a random region of equal size. A variant attends if
+and there are none under three seeds. Pointing: of all {places} with a known region, the share
+whose predicting position attends most to a patch of that region, in the layer chosen on validation
+data, beside its chance level (the mean share of the patches that belong to the region).
+Step: median time of a training step while others may run beside it; of seeds that are trained
+together, divided by their number. Intact, no truth, no random: how many of these {places} are
+predicted right with the whole picture, without the true region, and without a random region of
+equal size. A variant attends if
 pointing exceeds chance, and uses the region if losing the truth costs more than losing a random
 one, each with a 95 % interval over seeds. Image mass: the share of the attention that falls on the
 image where it may also fall on text. A dash: the variant has no such number.

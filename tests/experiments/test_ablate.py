@@ -376,7 +376,7 @@ def test_evaluate_measures_what_the_suite_measured_and_more(measured):
         assert f"figures/{figure}.png" in report
         assert (out / "figures" / f"{figure}.png").stat().st_size > 5_000
     assert "truth, layer 0" in said
-    assert f"report: {out}/report.md" in said
+    assert f"report: {out}/report.html" in said
 
 
 def test_evaluate_over_a_mesh_measures_the_same(measured, tmp_path, monkeypatch):

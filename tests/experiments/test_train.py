@@ -53,7 +53,7 @@ def test_from_repeats_a_run_exactly(trained, tmp_path, capsys):
     for name in ("metrics", "chance", "curve"):
         assert metrics(again)[name] == metrics(trained)[name]
     assert read_record(again).run == read_record(trained).run
-    assert f"report: {again}/report.md" in capsys.readouterr().out
+    assert f"report: {again}/report.html" in capsys.readouterr().out
 
 
 @pytest.mark.slow

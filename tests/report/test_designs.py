@@ -9,7 +9,13 @@ from matplotlib.patches import Rectangle
 from configs.fusion import SUITE as FUSION
 from configs.presets import SUITE as PRESETS
 from configs.slots import SUITE as SLOTS
-from crossattn.report.figures.designs import MOST_PANELS, NEW, draw_designs, panels_of
+from crossattn.report.figures.designs import (
+    MOST_PANELS,
+    NEW,
+    NEW_EDGE,
+    draw_designs,
+    panels_of,
+)
 from crossattn.report.results.designs import SublayerGroup, design_of, designs_of
 from tests.support.layout import check_layout, texts_of
 
@@ -112,3 +118,18 @@ def test_a_gate_is_named_in_words():
     assert designs["no gate, pre"].summary.endswith("norm before, no gate")
     assert designs["tanh, post"].summary.endswith("norm behind, tanh gate")
     assert designs["tanh, post"].notes == ()
+
+
+def test_only_sizes_that_differ_are_orange():
+    designs = designs_of(results_of(SLOTS), SLOTS.baseline)
+    figure = draw_designs(designs, SLOTS.baseline)
+    new = {
+        axes.get_title(loc="left"): [
+            text.get_text() for text in axes.texts if text.get_color() == NEW_EDGE
+        ]
+        for axes in figure.axes
+    }
+    assert new["no gate, pre (baseline)"] == []
+    assert new["tanh, pre"] == ["tanh gate"]
+    assert new["no gate, post"] == ["norm behind,"]
+    assert new["tanh, post"] == ["norm behind, tanh gate"]

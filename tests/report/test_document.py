@@ -211,6 +211,23 @@ def test_data_without_regions_still_show_where_words_look(tmp_path, shown, blank
     assert "## Attention against truth" not in text
 
 
+@pytest.mark.parametrize(
+    ("place", "counted"), [("answer", "answers"), ("caption", "words of captions")]
+)
+def test_what_points_is_named(tmp_path, shown, blank, place, counted):
+    """Whatever was asked beside it."""
+    results, _ = make_results()
+    for run in results["runs"]:
+        pointing = run["metrics"].pop("pointing/answer", None)
+        run["metrics"] |= {f"pointing/{place}": pointing} if pointing is not None else {}
+    text = written(results, tmp_path, shown=shown)
+    assert f"Pointing: of all {counted} with a known region, the share" in text
+    assert f"Pointing is, of all {counted} with a known region, the share" in text
+    assert "Variants in the strip" in text
+    results["runs"] = [run for run in results["runs"] if f"pointing/{place}" in run["metrics"]]
+    assert "Variants in the strip" not in written(results, tmp_path, shown=shown)
+
+
 def test_one_variant_and_no_attention(tmp_path):
     results, _ = make_results(variants=("cross-attention",))
     for run in results["runs"]:

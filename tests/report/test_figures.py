@@ -10,8 +10,13 @@ from crossattn.report.figures.attention import (
 )
 from crossattn.report.figures.gallery import Gallery, draw_gallery, mass_inside
 from crossattn.report.figures.learning import learning_curves
-from crossattn.report.figures.style import style_of
-from crossattn.report.figures.variants import accuracy_by_split, forest_plot, knockout_plot
+from crossattn.report.figures.style import label, style_of
+from crossattn.report.figures.variants import (
+    KNOCKOUTS,
+    accuracy_by_split,
+    forest_plot,
+    knockout_plot,
+)
 from crossattn.report.results.runs import mean_with_interval, metric_values, metrics_in
 from crossattn.report.stats.comparisons import winner_of
 from tests.support.layout import check_layout, texts_of
@@ -75,6 +80,10 @@ def test_scatter_has_every_variant_with_its_seeds_and_intervals(headline):
         assert np.stack([points, accuracy], 1).tolist() in dots
     assert side.get_xlabel() == "does not attend\nto patches"
     assert {text.get_text() for text in main.texts} == {"chance 0.067", "chance\n0.000"}
+
+
+def test_legend_of_hidden_regions_is_whole():
+    assert [*map(label, KNOCKOUTS.values())] == [*KNOCKOUTS.values()]
 
 
 def test_scatter_without_a_strip_or_without_points(headline):

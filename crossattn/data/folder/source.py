@@ -35,9 +35,9 @@ class FolderData(ResizedData, EncodedData):
     """Settings of `folder`."""
 
     images: int = 0
-    """Number of training images; 0 means all."""
+    """Number of training images at most; 0 means all."""
     evaluation_images: int = 0
-    """Number of images in each evaluation split; 0 means all."""
+    """Number of images in each evaluation split at most; 0 means all."""
     directory: str = ""
     """Folder of pictures and one .jsonl, .json or .csv file, see docs/your_data.md."""
     file: str = ""

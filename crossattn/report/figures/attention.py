@@ -38,6 +38,18 @@ FONT_PER_INCH = 24
 CELLS_ACROSS = 16
 
 
+def without_pointing(runs: Runs) -> list[str]:
+    """The variants that have no attention over patches, or none that could point at a region.
+
+    Example:
+        >>> runs = [{"variant": "a", "seed": 0, "metrics": {"pointing/answer": 0.5}}]
+        >>> without_pointing([*runs, {"variant": "b", "seed": 0, "metrics": {}}])
+        ['b']
+    """
+    place = f"pointing/{place_of(runs)}"
+    return [name for name in variants_of(runs) if not len(metric_values(runs, name, place))]
+
+
 @without_mathtext
 def pointing_scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -> Figure | None:
     """The primary metric against pointing: a marker for each variant.
@@ -48,9 +60,9 @@ def pointing_scatter(runs: Runs, *, primary: str, chance: Mapping[str, float]) -
     variants = variants_of(runs)
     looked_at = f"pointing/{place_of(runs)}"
     points = {name: metric_values(runs, name, looked_at) for name in variants}
-    if not any(len(values) for values in points.values()):
+    strip = without_pointing(runs)
+    if strip == variants:
         return None
-    strip = [name for name in variants if not len(points[name])]
     legend_lines = -(-len(variants) // 4)
     figure = ReportFigure(4.0 + 0.18 * legend_lines)
     widths = [0.4 + 0.35 * len(strip), 5] if strip else [1]

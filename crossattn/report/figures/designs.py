@@ -26,7 +26,12 @@ PLAIN, CROSS, NEW = "0.97", "#d9e9f5", "#fbe0b5"
 EDGE, NEW_EDGE = "0.45", "#b84a00"
 HEIGHT = 0.62
 
+# Points between parts of a line.
+SPACE = 1.8
+
 Panel = tuple[list[str], Design]
+# Texts of one line, and whether they say what is new.
+Parts = list[tuple[str, bool]]
 
 
 def panels_of(designs: Mapping[str, Design]) -> list[Panel]:
@@ -84,10 +89,8 @@ def draw_designs(designs: Mapping[str, Design], baseline: str | None) -> Figure:
         title = label(names[0]) + (" (baseline)" if names[0] == baseline else "")
         axes.set_title(title, fontsize=FONT, fontweight="bold", loc="left", pad=2)
         _Panel(axes, design, first).draw()
-        for line, (text, new) in enumerate(said):
-            colour = NEW_EDGE if new else "0.3"
-            place = -0.5 - line * LINE / UNIT
-            axes.text(0.05, place, text, fontsize=SMALL_FONT, color=colour, va="top")
+        for line, parts in enumerate(said):
+            _write(axes, -0.5 - line * LINE / UNIT, parts)
     return figure
 
 
@@ -95,13 +98,27 @@ def _columns(design: Design) -> int:
     return 2 + sum(len(group.words) for group in design.groups)
 
 
-def _notes(names: Sequence[str], design: Design, first: Design) -> list[tuple[str, bool]]:
-    """Lines below a drawing, and whether they say what is new."""
-    said = [(design.summary, design.summary != first.summary)] if design.summary else []
+def _notes(names: Sequence[str], design: Design, first: Design) -> list[Parts]:
+    """Lines below a drawing."""
+    own, other = (one.summary.split(", ") for one in (design, first))
+    grouped = itertools.groupby(own if design.summary else (), lambda part: part not in other)
+    parts = [(", ".join(some), new) for new, some in grouped]
+    said = [[*((f"{text},", new) for text, new in parts[:-1]), parts[-1]]] if parts else []
     same = f"also: {', '.join(names[1:])}"
     more = same if len(names) > 1 else "; ".join(design.notes)
     wrapped = textwrap.wrap(more, LETTERS, max_lines=MOST_LINES - 1, placeholder=" …")
-    return said + [(line, len(names) == 1) for line in wrapped]
+    return said + [[(line, len(names) == 1)] for line in wrapped]
+
+
+def _write(axes: Any, height: float, parts: Parts) -> None:
+    """A line of text, each part behind the one before."""
+    place: dict[str, Any] = {"xy": (0.05, height), "xycoords": "data", "xytext": (0, 0)}
+    for text, new in parts:
+        colour = NEW_EDGE if new else "0.3"
+        behind = axes.annotate(
+            text, **place, textcoords="offset points", fontsize=SMALL_FONT, color=colour, va="top"
+        )
+        place = {"xy": (1, 1), "xycoords": behind, "xytext": (SPACE, 0)}
 
 
 class _Panel:

@@ -44,7 +44,7 @@ KNOCKOUTS = {
     "intact": "nothing removed",
     "truth": "true region removed",
     "random": "equal random region removed",
-    "rest": "all but the true region removed",
+    "rest": "all but the region removed",
 }
 
 
