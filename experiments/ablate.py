@@ -65,7 +65,7 @@ class Options:
     variants: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="(default: all)")
     ] = ()
-    """Run and report only these variants, and the baseline."""
+    """Run and report only these variants, and in any case the baseline."""
     seeds: int = SEEDS
     """Seeds of every variant: 0, 1, and so on. Fewer than 5 seldom allow a claim."""
     quick: Flag = False
