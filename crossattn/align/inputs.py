@@ -25,10 +25,10 @@ class Answers:
     """Answers to N questions.
 
     Attributes:
-      right: whether each is right.
-      chance: what a predictor that reads only the text reaches of each.
-      kinds: the kind of each question.
-      is_open: whether the right answer names something that is in the picture.
+      right: whether each is right, float (N,).
+      chance: what a predictor that reads only the text reaches of each, float (N,).
+      kinds: the kind of each question, texts (N,).
+      is_open: whether the right answer names something that is in the picture, bool (N,).
     """
 
     item: ClassVar[str] = "question"
@@ -58,11 +58,12 @@ class WrittenCaptions:
     """E captions that a model wrote beside the true ones.
 
     Attributes:
-      predicted: the words written.
-      words: the true ones.
-      target: which of them the model had to write.
-      slots: which of those name what is in the picture.
-      groups: the group that each word belongs to (colours, shapes), for guesses among them.
+      predicted: the words written, int (E, T).
+      words: the true ones, int (E, T).
+      target: which of them the model had to write, bool (E, T).
+      slots: which of those name what is in the picture, bool (E, T).
+      groups: the group that each word belongs to (colours, shapes), for guesses among them, int
+        (E, T).
     """
 
     item: ClassVar[str] = "caption"
@@ -86,11 +87,11 @@ class AttentionMaps:
     """What one layer looks at for N words of known region.
 
     Attributes:
-      weights: attention over patches, mean over heads.
-      peaks: the patch that each head attends to most, -1 where it sees none.
-      image_mass: share of the attention that falls on the image.
-      region: patches that belong to the word's region.
-      coverage: share of each patch that the region covers.
+      weights: attention over patches, mean over heads, float (N, P).
+      peaks: the patch that each head attends to most, -1 where it sees none, int (N, H).
+      image_mass: share of the attention that falls on the image, float (N,).
+      region: patches that belong to the word's region, bool (N, P).
+      coverage: share of each patch that the region covers, float (N, P).
     """
 
     item: ClassVar[str] = "item"

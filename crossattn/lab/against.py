@@ -26,7 +26,7 @@ from crossattn.report.stats.paired import ALPHA, Comparisons, decide
 from crossattn.report.stats.power import Resolution, resolution, spread_of
 from crossattn.report.stats.ranges import lower_is_better, range_of
 from crossattn.report.stats.sequential import level_of_look
-from crossattn.report.tables.cells import p_value, signed_interval, with_interval
+from crossattn.report.tables.cells import p_value, p_value_of, signed_interval, with_interval
 
 Scores = tuple[np.ndarray, np.ndarray]
 FEWEST_TO_RANK = 3
@@ -86,8 +86,9 @@ class FoldersComparison:
         limits = {name: getattr(self.found, name)[i] for name in ("difference", "low", "high")}
         cells = [first.name if first.name == second.name else f"{first.name}, {second.name}"]
         cells += [with_interval(values, self.metric) for values in sides]
-        cells += [signed_interval({n: None if np.isnan(x) else x for n, x in limits.items()})]
-        cells += [p_value(float(self.found.p_holm[i])), self.better[i] or "not decided"]
+        limits["p_holm"] = self.found.p_holm[i]
+        numbers = {name: None if np.isnan(x) else float(x) for name, x in limits.items()}
+        cells += [signed_interval(numbers), p_value_of(numbers), self.better[i] or "not decided"]
         paired = self.unpaired[i] is None
         cells += [f"{len(sides[0])} paired" if paired else f"{len(sides[0])}, {len(sides[1])}"]
         if self.p_equivalent is not None:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from crossattn.report.render.csv_files import table_csv
 from crossattn.report.results.runs import metric_values, normalised_iqm
 from crossattn.report.stats.aggregate import iqm
 from crossattn.report.stats.comparisons import (
@@ -15,9 +16,12 @@ from crossattn.report.stats.comparisons import (
 )
 from crossattn.report.stats.holm import holm_adjusted
 from crossattn.report.stats.paired import compare_paired
+from crossattn.report.tables.main import claim_table, comparison_table, main_table
 from tests.support.made_up import BASELINE, CLAIMS, LEVELS, PRIMARY, make_results
 
 VARIANTS = list(LEVELS)
+# Columns that are empty where too few seeds allow no test.
+UNTESTED = ("level", "p", "Holm p", "sign-flip p")
 
 
 def by_pair(comparisons):
@@ -120,6 +124,12 @@ def test_one_seed_has_no_interval_and_no_winner():
     for found in results["comparisons"]:
         assert (found["low"], found["high"], found["p_holm"]) == (None, None, 1.0)
         assert winner_of(found) is None
+    # A table prints no p-value where nothing was tested.
+    header, rows = comparison_table(results)
+    for row in rows:
+        assert [row[header.index(name)] for name in UNTESTED] == ["-"] * len(UNTESTED)
+    assert {row[-1] for row in (*main_table(results)[1], *claim_table(CLAIMS, results)[1])} == {"-"}
+    assert "1.000" not in table_csv((header, rows))
     assert {v.verdict for v in judge_claims(CLAIMS, results["comparisons"])} == {"inconclusive"}
 
 

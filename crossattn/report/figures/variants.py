@@ -33,7 +33,7 @@ from crossattn.report.results.runs import (
 )
 from crossattn.report.stats.comparisons import winner_of
 from crossattn.report.stats.ranges import SHARE, range_of
-from crossattn.report.tables.cells import p_value
+from crossattn.report.tables.cells import p_value_of
 
 # Panels of `accuracy_by_split` that stand side by side.
 PANELS_ACROSS = 3
@@ -71,7 +71,7 @@ def forest_plot(comparisons: Sequence[Mapping[str, Any]]) -> Figure:
             axes.plot([found["low"], found["high"]], [row, row], color=COLOURS[2], **line)
         face = COLOURS[2] if winner_of(found) else "white"
         axes.plot(found["difference"], row, "s", color=COLOURS[2], markerfacecolor=face)
-        text = f"Holm p {p_value(found['p_holm'])}"
+        text = f"Holm p {p_value_of(found)}"
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=FONT)
     axes.set_yticks(
         range(len(comparisons)),

@@ -60,6 +60,16 @@ def p_value(p: float | None) -> str:
     return f"{int(1e4 * p) / 1e4:.4f}" if round(p, 3) == ALPHA > p else f"{p:.3f}"
 
 
+def p_value_of(found: Mapping[str, Any], name: str = "p_holm") -> str:
+    """A p-value of a comparison; a dash where too few seeds allow no test, and so no interval.
+
+    Example:
+        >>> p_value_of({"low": None, "p_holm": 1.0}), p_value_of({"low": -0.1, "p_holm": 1.0})
+        ('-', '1.000')
+    """
+    return p_value(None if found["low"] is None else found[name])
+
+
 def with_interval(values: Float[np.ndarray, " seeds"], metric: str = "") -> str:
     """Mean over seeds with its interval, as tables print it; a dash without values.
 

@@ -27,7 +27,7 @@ from crossattn.report.stats.paired import FEWEST_SEEDS, t_interval
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.tables.cells import (
     baseline_of,
-    p_value,
+    p_value_of,
     plain_mean,
     signed_interval,
     with_interval,
@@ -67,7 +67,7 @@ def main_table(results: Results) -> Table:
         if found is None:
             cells += ["baseline" if variant == baseline else DASH, DASH]
         else:
-            cells += [signed_interval(found), p_value(found["p_holm"])]
+            cells += [signed_interval(found), p_value_of(found)]
         rows.append(cells)
     return header, rows
 
@@ -134,10 +134,10 @@ def comparison_table(results: Results) -> Table:
         [
             f"{found['variant']} minus {found['baseline']}",
             signed_interval(found),
-            f"{100 * found['confidence']:.2f} %",
-            p_value(found["p"]),
-            p_value(found["p_holm"]),
-            p_value(found["p_sign_flip"]),
+            DASH if found["low"] is None else f"{100 * found['confidence']:.2f} %",
+            p_value_of(found, "p"),
+            p_value_of(found),
+            p_value_of(found, "p_sign_flip"),
             f"{found['probability_of_improvement']:.2f}",
             winner_of(found) or "not decided",
         ]
@@ -176,7 +176,7 @@ def claim_table(claims: Sequence[Sequence[str]], results: Results) -> Table:
             f"{verdict.better} {sign} {verdict.worse}",
             verdict.verdict,
             signed_interval(dataclasses.asdict(verdict)),
-            p_value(verdict.p_holm),
+            p_value_of(dataclasses.asdict(verdict)),
         ]
         for verdict in verdicts_on(claims, results)
     ]
