@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help setup ablate test test-all lint format docs notebooks test-gpu test-stacks test-slurm clean
+.PHONY: help setup ablate test test-all lint format docs notebooks test-notebooks test-gpu test-stacks test-slurm clean
 help:
 	@echo "make setup        create $(VENV) with everything that the other targets need"
 	@echo "make ablate       the headline suite: fusion, 5 seeds, 12 minutes on 2 CPU cores"
@@ -13,6 +13,7 @@ help:
 	@echo "make docs         the pages of docs/ and of the API into build/docs; warnings are errors"
 	@echo "make notebooks    docs/notebooks/*.ipynb, run from their sources, with what came out"
 	@echo "make test-stacks  conformance, leak tests and the quick suite on jax 0.7.2 (Colab) and on the newest jax"
+	@echo "make test-notebooks  the notebooks run, here and with Colab's pins (a few minutes)"
 	@echo "make test-gpu     conformance, leaks, gradients and statistics on an NVIDIA GPU, within 4 minutes"
 	@echo "make test-slurm   the quick suite as jobs of a real Slurm on this machine, where it can be installed"
 
@@ -60,6 +61,10 @@ $(VENV)/.docs: $(VENV)/.ready
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -E -W --keep-going -q -j auto -b html docs build/docs
 	@echo "build/docs/index.html"
+
+test-notebooks: setup
+	$(RUN) -m pytest -q tests/notebooks
+	bash tests/stacks.sh notebooks
 
 test-stacks:
 	bash tests/stacks.sh

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Conformance and leak tests and the quick suite on two further combinations of versions:
 # Colab's pins (Python 3.13, jax 0.7.2, flax 0.11.2) and the newest (Python 3.12 or later).
+# `tests/stacks.sh notebooks`: the notebooks alone, with Colab's pins.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,10 +21,11 @@ find_python() {
   exit 2
 }
 
-run_stack() {
+prepare() {
   local name=$1 version=$2
   shift 2
-  local python environment=.venv-$name
+  local python
+  environment=.venv-$name
   python=$(find_python "$version")
   echo "== $name: Python $version $*"
   if [ ! -e "$environment/.ready" ] || [ pyproject.toml -nt "$environment/.ready" ]; then
@@ -37,6 +39,10 @@ run_stack() {
     touch "$environment/.ready"
   fi
   "$environment/bin/python" -c 'import flax, jax; print("jax", jax.__version__, "flax", flax.__version__)'
+}
+
+run_stack() {
+  prepare "$@"
   "$environment/bin/python" -m pytest -n 2 --dist loadfile -m "not slow" tests crossattn \
     --ignore tests/data --ignore tests/report --ignore tests/experiments --ignore tests/bench \
     --ignore tests/plan --ignore tests/launch --ignore tests/test_house.py
@@ -47,7 +53,12 @@ run_stack() {
   "$environment/bin/python" -m pytest -q tests/notebooks
 }
 
-run_stack colab 3.13 jax==0.7.2 jaxlib==0.7.2 flax==0.11.2 optax==0.2.8 orbax-checkpoint==0.12.4 \
-  grain==0.2.18 tensorflow-datasets==4.9.10 numpy==2.1.3
+COLAB=(colab 3.13 jax==0.7.2 jaxlib==0.7.2 flax==0.11.2 optax==0.2.8 orbax-checkpoint==0.12.4
+  grain==0.2.18 tensorflow-datasets==4.9.10 numpy==2.1.3)
+if [ "${1:-}" = notebooks ]; then
+  prepare "${COLAB[@]}"
+  exec "$environment/bin/python" -m pytest -q tests/notebooks
+fi
+run_stack "${COLAB[@]}"
 run_stack newest 3.12 --upgrade jax flax
 echo "both stacks pass"

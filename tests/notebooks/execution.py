@@ -7,7 +7,6 @@ import datetime
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,8 +39,9 @@ def executed(name: str) -> Any:
     from nbclient import NotebookClient
 
     notebook = source_of(name)
-    # Tests compile for speed of compiling; a reader does not.
-    environment = {key: x for key, x in os.environ.items() if key != "XLA_FLAGS"}
+    # Tests compile for speed of compiling and draw into files; a reader does neither.
+    ours = ("XLA_FLAGS", "MPLBACKEND")
+    environment = {key: x for key, x in os.environ.items() if key not in ours}
     environment["PYTHONPATH"] = str(ROOT)
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
@@ -66,6 +66,16 @@ def seconds(cell: Any) -> float:
     return (ended - begun).total_seconds()
 
 
+def told_seconds(notebook: Any) -> str:
+    """How long its cells took: the first picture, the longest, all of them."""
+    took = [seconds(cell) for cell in notebook.cells]
+    pictured = [any(kind == "image/png" for kind, _ in outputs(cell)) for cell in notebook.cells]
+    first = sum(took[: pictured.index(True) + 1])
+    each = " ".join(f"{t:.0f}" for t in took)
+    parts = {"first picture": first, "longest cell": max(took), "all": sum(took)}
+    return f"{', '.join(f'{part} {t:.0f} s' for part, t in parts.items())} ({each})"
+
+
 def without_times(notebook: Any) -> Any:
     """As it is written: two executions differ by what they found alone."""
     for cell in notebook.cells:
@@ -86,17 +96,11 @@ def outputs(cell: Any) -> Iterator[tuple[str, str]]:
 def main(names: list[str]) -> None:
     """Write notebooks anew, and say how long their cells took."""
     for name in names or NAMES:
-        begun = time.time()
         notebook = executed(name)
-        took = [seconds(cell) for cell in notebook.cells]
+        told = told_seconds(notebook)
         path = FOLDER / f"{name}.ipynb"
         nbformat.write(without_times(notebook), path)
-        size = path.stat().st_size / 1e6
-        print(
-            f"{path.relative_to(ROOT)}: {time.time() - begun:.0f} s, the longest cell "
-            f"{max(took):.0f} s, {size:.2f} MB"
-        )
-        print("  seconds of cells:", *(f"{t:.0f}" for t in took))
+        print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.2f} MB, {told}")
 
 
 if __name__ == "__main__":
