@@ -49,7 +49,10 @@ class ExploreOptions:
     """Which split they are from."""
     compare: Annotated[str | None, takes("VARIANT or RUN", "none")] = None
     """Another variant of the suite, or another run on the same data, side by side."""
-    out: Annotated[Path | None, takes("FILE", "explore.html in the run's folder")] = None
+    out: Annotated[
+        Path | None,
+        takes("FILE", "explore.html, or explore-stepN.html of a checkpoint, in the run's folder"),
+    ] = None
     """Where the page goes."""
 
 
@@ -61,8 +64,9 @@ def main(arguments: list[str]) -> None:
     say = lambda message: print(f"{COMMAND}: {message}", file=sys.stderr)
     safe = lambda: NOTHING_LOST
     with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
-        folder, _ = find_shown(options.run, options.variant, options.seed)
-        out = options.out or folder / "explore.html"
+        folder, step = find_shown(options.run, options.variant, options.seed)
+        name = "explore.html" if step is None else f"explore-step{step}.html"
+        out = options.out or folder / name
         if out.is_dir():
             fail(COMMAND, f"--out {out} is a folder: name a file in it, like explore.html")
         page = explore_folder(

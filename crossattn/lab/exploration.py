@@ -80,7 +80,7 @@ def explore_folder(
     rows = example_rows(source.splits[name], examples)
     return viewer.explore(
         shown_examples(one, name, rows),
-        title=f"{_title(one)} beside {_title(two)}",
+        title=" beside ".join(_titles(one, two)),
         compare=shown_examples(two, name, rows),
         names=_names(one, two),
     )
@@ -180,8 +180,23 @@ def _names(one: TrainedRun, two: TrainedRun) -> tuple[str, str]:
     for name in (
         lambda run: run.record.variant,
         lambda run: f"{run.record.variant}, seed {run.record.seed}",
-        _title,
     ):
         if name(one) != name(two):
             return name(one), name(two)
-    return str(one.folder), str(two.folder)
+    return _titles(one, two)
+
+
+def _titles(one: TrainedRun, two: TrainedRun) -> tuple[str, str]:
+    """The titles of two runs; with their folders where these are two of one variant and seed."""
+    of, other = one.record, two.record
+    a, b = _place(one), _place(two)
+    if (of.variant, of.seed) != (other.variant, other.seed) or a == b:
+        return _title(one), _title(two)
+    names = (a.name, b.name) if a.name != b.name else (str(a), str(b))
+    return f"{_title(one)} ({names[0]})", f"{_title(two)} ({names[1]})"
+
+
+def _place(run: TrainedRun) -> Path:
+    """The folder by which people know a run: its suite's, or its own."""
+    folder = run.folder.absolute()
+    return folder.parents[2] if folder.parents[1].name == "runs" else folder

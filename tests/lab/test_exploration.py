@@ -317,6 +317,26 @@ def damage_checkpoint(folder):
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
 
 
+def test_the_same_run_of_two_folders_is_told_apart_by_the_folder(suite, tmp_path):
+    run = "runs/cross-attention/seed0"
+    longer = tmp_path / "longer"
+    shutil.copytree(suite / run, longer / run)
+    page = explore_folder(suite, "cross-attention", compare=longer / run, examples=1).html
+    for folder in (suite, longer):
+        assert f"tiny: cross-attention, seed 0, step 5 ({folder.name})" in page
+    again = shutil.copytree(longer, tmp_path / "other" / "longer")
+    page = explore_folder(longer / run, compare=again / run, examples=1).html
+    for folder in (longer, again):
+        assert f"tiny: cross-attention, seed 0, step 5 ({folder})" in page
+
+
+def test_the_page_of_a_checkpoint_is_not_that_of_the_run(suite, tmp_path, capsys):
+    run = shutil.copytree(suite / "runs" / "cross-attention" / "seed0", tmp_path / "seed0")
+    explore.main([str(run / "checkpoints" / "5"), "--examples", "1"])
+    assert capsys.readouterr().out == f"page: {run / 'explore-step5.html'}\n"
+    assert not (run / "explore.html").exists()
+
+
 def test_runs_on_other_data_are_not_shown_side_by_side(suite, tmp_path):
     other = shutil.copytree(suite / "runs" / "cross-attention" / "seed0", tmp_path / "other")
     record = json.loads((other / "run.json").read_text())
