@@ -8,7 +8,7 @@ import os
 import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -142,7 +142,12 @@ def positive(prefix: str = "", **fields: int | float) -> None:
             raise ValueError(f"{prefix}{name} must be positive, got {value}")
 
 
-def changed(node: Any, changes: Mapping[Any, Any], prefix: str = "") -> Any:
+def changed(
+    node: Any,
+    changes: Mapping[Any, Any],
+    prefix: str = "",
+    above: Mapping[str, str] = types.MappingProxyType({}),
+) -> Any:
     """A dataclass with some fields changed, at once: named by dotted path, in whatever order.
 
     A change below a field that is None starts from the field that it stands for: `cross_residual`
@@ -155,18 +160,20 @@ def changed(node: Any, changes: Mapping[Any, Any], prefix: str = "") -> Any:
       node: the dataclass.
       changes: value by path.
       prefix: stands before the names of fields in what is said.
+      above: paths of the fields of what the dataclass is within, by name.
 
     Raises:
       ValueError: there is no such field, one is changed twice, or a value is not for it.
     """
     kind = node.kind_for(changes) if hasattr(node, "kind_for") else type(node)
-    whole, parts = _sorted(node, kind, changes, prefix)
+    whole, parts = _sorted(node, kind, changes, prefix, above)
+    above = {**above, **{field.name: prefix + field.name for field in dataclasses.fields(node)}}
     start = {**(node.implied(whole) if hasattr(node, "implied") else {}), **whole}
     for name in sorted(parts, key=lambda name: start.get(name, getattr(node, name)) is None):
         within = start.get(name, getattr(node, name))
         if within is None:
             within = _instead(node, name, start)
-        start[name] = changed(within, parts[name], f"{prefix}{name}.")
+        start[name] = changed(within, parts[name], f"{prefix}{name}.", above)
     known = {field.name for field in dataclasses.fields(kind)}
     given = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
     try:
@@ -176,7 +183,7 @@ def changed(node: Any, changes: Mapping[Any, Any], prefix: str = "") -> Any:
 
 
 def _sorted(
-    node: Any, kind: type, changes: Mapping[Any, Any], prefix: str
+    node: Any, kind: type, changes: Mapping[Any, Any], prefix: str, above: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """New values of whole fields, and changes below fields, of the class that they lead to."""
     fields = {field.name: field.type for field in dataclasses.fields(kind)}
@@ -187,7 +194,9 @@ def _sorted(
             raise ValueError(f"a field is named by a text like model.width, got {path!r}")
         name, dot, rest = path.partition(".")
         if name not in fields:
-            raise ValueError(_unknown(node, path, prefix))
+            inner = flat(dataclasses.asdict(node))
+            said = f"{type(node).__name__} has no field {name!r}"
+            raise ValueError(f"{said}{_unknown(path, fields, inner, prefix, above)}")
         if not dot:
             whole[name] = fitted(fields[name], value, prefix + name)
         elif described_by(fields[name]):
@@ -233,16 +242,33 @@ def changes_between(one: Any, other: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _unknown(node: Any, path: str, prefix: str) -> str:
-    """What is said of a field that there is not."""
+def _unknown(
+    path: str,
+    fields: Iterable[str],
+    inner: Iterable[str],
+    prefix: str,
+    above: Mapping[str, str],
+) -> str:
+    """What is said of a field that there is not: where it is, or where what is called alike is.
+
+    Example:
+      >>> above = {"heads": "model.heads"}
+      >>> _unknown("heads", ["head_size"], ["head_size"], "model.attention.", above)
+      ': did you mean model.heads?'
+      >>> _unknown("qk_norm", ["logits"], ["logits.norm"], "model.attention.", above)
+      '; it has logits; within these model.attention.logits.norm'
+    """
     name = path.partition(".")[0]
-    fields = [field.name for field in dataclasses.fields(node)]
-    deeper = [known for known in flat(dataclasses.asdict(node)) if known.endswith(f".{path}")]
-    said = f"{type(node).__name__} has no field {name!r}"
-    near = deeper[:1] or difflib.get_close_matches(name, fields, n=1, cutoff=0.7)
-    if near:
-        return f"{said}: did you mean {prefix}{near[0]}?"
-    return f"{said}; it has {', '.join(fields)}"
+    fields, inner = list(fields), [known for known in inner if "." in known]
+    deeper = [known for known in inner if known.endswith(f".{path}")]
+    if path in above and not deeper:
+        return f": did you mean {above[path]}?"
+    if near := deeper[:1] or difflib.get_close_matches(name, fields, n=1, cutoff=0.7):
+        return f": did you mean {prefix}{near[0]}?"
+    words = lambda known: {*known.rpartition(".")[2].split("_")}
+    alike = [prefix + known for known in inner if words(known) & words(path)]
+    more = f"; within these {', '.join(alike)}" if alike else ""
+    return f"; it has {', '.join(fields)}{more}"
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -95,8 +95,12 @@ def error_line(box: str) -> str:
             said.append(line)
     message = re.sub(r"^Error parsing (\w*Options|run[.\w]*): ", "", " ".join(said))
     message = message.removeprefix("Error parsing ").rstrip(".")
+    more = ""
+    if "Unrecognized" in message and "--model." in message:
+        more = ", --help model.block"
+        takes = "--model.heads INT" if re.search(r"-attention\.heads\b", message) else takes
     if takes and "Unrecognized" in message:
         message += f"; did you mean {takes}?"
     elif takes:
         message += f"; it takes {takes}"
-    return f"{message} (see --help)"
+    return f"{message} (see --help{more})"

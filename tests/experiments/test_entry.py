@@ -25,12 +25,14 @@ def printing(monkeypatch, encoding):
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "UTF-8"])
 def test_what_an_encoding_does_not_have_is_printed_as_an_escape(encoding, monkeypatch, capsys):
     printed = printing(monkeypatch, encoding)
-    for arguments in (["tiny", "--steps", "x"], ["tiny", "--stesp", "3"], ["tiny", "--help"]):
+    wrong = [["--steps", "x"], ["--stesp", "3"], ["--model.block.cross-attention.heads", "2"]]
+    for options in (*wrong, ["--help"]):
         with pytest.raises(SystemExit):
-            ablate.main(arguments)
+            ablate.main(["tiny", *options])
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(" it takes ")[2] for line in lines[:1]] == ["--steps INT (see --help)"]
     assert lines[1].endswith("--stesp, 3; did you mean --steps INT? (see --help)")
+    assert lines[2].endswith("; did you mean --model.heads INT? (see --help, --help model.block)")
     print("│ größe")
     assert ("╭─ what to run ─" in printed()) == (encoding == "UTF-8")
     assert ("+- what to run -" in printed()) == (encoding != "UTF-8")

@@ -135,6 +135,11 @@ def test_claims_and_quick_have_defaults():
         ({"data.tasks": "caption"}, "data.tasks takes a tuple of which each is one of question"),
         ({"data.texts_per_image": True}, "data.texts_per_image takes a whole number, got True"),
         ({"model.depth": 3}, "VisionLanguageConfig has no field 'depth'; it has preset, "),
+        (
+            {"model.block.cross_attention.heads": 2},
+            r"AttentionConfig has no field 'heads': did you mean model\.heads\?$",
+        ),
+        ({"model.qk_norm": "rms"}, r"; within these .*model\.block\.cross_attention\.logits\.norm"),
         ({"steps.x": 3}, "steps is a value and has no field 'x'"),
         ({"model": 3}, "model takes a VisionLanguageConfig, got 3"),
         ({"model": Model(heads=2), "model.width": 8}, "model is changed as a whole and in part"),

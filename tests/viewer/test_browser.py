@@ -43,7 +43,11 @@ def test_words_layers_and_heads_by_the_pointer(reader):
         reader.word(place).click()
         assert f"“{WORDS[place]}”" in reader.text(".top caption")
         assert_shown(reader, example.weights[-1].mean(0)[place])
-    reader.all(".thumb")[3].click()  # after the mean: head 3
+    # Layers and heads count from 0, as in arrays.
+    assert [thumb.text for thumb in reader.all(".thumb")] == ["mean", *map(str, range(8))]
+    layers = "return [...document.querySelector('select.layer').options].map(o => o.text)"
+    assert reader.js(layers) == ["mean of 4", "0", "1", "2", "3"]
+    reader.all(".thumb")[3].click()  # after the mean: head 2
     assert_shown(reader, example.weights[-1, 2, 6])
     reader.choose("layer", 1)
     assert_shown(reader, example.weights[1, 2, 6])
@@ -161,7 +165,7 @@ def test_everything_by_the_keyboard(reader):
 @pytest.mark.slow
 def test_the_address_keeps_what_is_chosen(reader):
     example = scene()
-    reader.open(explore([scene(1), example]), "#example=2&word=2&layer=3&head=mean&key=5")
+    reader.open(explore([scene(1), example]), "#example=2&word=2&layer=2&head=mean&key=5")
     assert_shown(reader, example.weights[2].mean(0)[1])
     assert reader.text(".lookers caption") == "Who looks at row 1, column 5"
     reader.word(6).click()

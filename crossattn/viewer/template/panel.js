@@ -148,7 +148,7 @@ class Panel {
   paintThumbs() {
     for (const { head, map, text, button } of this.thumbs) {
       const values = weightsOf(this.example, { ...this.choice, head }, this.word, this.app.reading);
-      const most = largest(values), name = head === MEAN ? "mean" : `${head + 1}`;
+      const most = largest(values), name = head === MEAN ? "mean" : `${head}`;
       paintMap(map, this.example.grid, values, most, 1);
       text.textContent = name;
       button.setAttribute("aria-pressed", head === this.choice.head);
@@ -179,5 +179,5 @@ class Panel {
 }
 
 function numbered(count) {
-  return Array.from({ length: count }, (_, n) => `${n + 1}`);
+  return Array.from({ length: count }, (_, n) => `${n}`);
 }

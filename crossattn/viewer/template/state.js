@@ -38,13 +38,16 @@ function alike(one, other, what) {
   return one.kind === other.kind && same(one.grid, other.grid);
 }
 
-// Places count from 1 in an address, as on the page.
+// Layers and heads count from 0, as in arrays and in reports; what is beside them from 1.
+const FROM_ZERO = ["layer", "head"];
+const firstOf = (name) => (FROM_ZERO.includes(name) ? 0 : 1);
+
 function toAddress(app) {
   const parts = new URLSearchParams({ example: app.example + 1 });
   if (hasBoth(app)) parts.set("reading", app.reading);
   app.panels.forEach(({ choice }, n) => {
     for (const [name, value] of Object.entries(choice)) {
-      if (value !== null) parts.set(name + (n ? n + 1 : ""), value === MEAN ? "mean" : value + 1);
+      if (value !== null) parts.set(name + (n ? n + 1 : ""), value === MEAN ? "mean" : value + firstOf(name));
     }
   });
   return parts.toString();
@@ -52,17 +55,21 @@ function toAddress(app) {
 
 function fromAddress(app, text) {
   const parts = new URLSearchParams(text);
-  const place = (number) => (number >= 1 ? number - 1 : NaN);
-  const read = (name) => (parts.get(name) === "mean" ? MEAN : place(Number(parts.get(name))));
+  const read = (name, end = "") => {
+    const value = parts.get(name + end);
+    if (value === "mean") return MEAN;
+    const place = value ? Number(value) - firstOf(name) : NaN;
+    return place >= 0 ? place : NaN;
+  };
   const { runs } = app.data;
   const example = read("example");
   if (!runs[0].examples[example]) return false;
   app.example = example;
   if (["consumed", "predicted"].includes(parts.get("reading"))) app.reading = parts.get("reading");
   const choices = ["", "2"].filter((end) => !end || parts.has("layer2")).map((end) => {
-    const run = runs[read(`run${end}`)] ? read(`run${end}`) : 0;
+    const run = runs[read("run", end)] ? read("run", end) : 0;
     const choice = { run };
-    for (const name of ["layer", "head", "word", "key"]) choice[name] = read(name + end);
+    for (const name of ["layer", "head", "word", "key"]) choice[name] = read(name, end);
     return fitting(choice, runs[run].examples[example], app.reading);
   });
   app.show(choices);
