@@ -127,7 +127,7 @@ def _dry_run(request: Request) -> None:
     prepare_request(request)
     if is_writer():
         suite, folder, seeds = request.suite, request.folder, request.seeds
-        for line in folder.changes(request.whole):
+        for line in folder.changes(request.whole, dry=True):
             request.say(line)
         dry_run.print_dry_run(suite, load_checked(suite), folder, seeds)
         print(describe_jobs(suite, folder, seeds, request.launch), end="")

@@ -53,6 +53,8 @@ TABLES: dict[str, tuple[str, Callable[[Any], Table | None]]] = {
     "items": (prose.COUNTS, counts_table),
 }
 
+NOT_YET = "no run is finished and reported yet: the same call or command goes on"
+
 
 class AblationResults:
     """What an ablation found, as far as its runs are finished.
@@ -72,7 +74,8 @@ class AblationResults:
         try:
             found: dict[str, Any] = json.loads(contents(self.folder / "results.json"))
         except FileNotFoundError:
-            said = "it has no results.json"
+            begun = (self.folder / "suite.json").exists()
+            said = NOT_YET if begun else "it has no results.json"
             raise LabError(f"{self.folder} holds no results of an ablation: {said}") from None
         except ValueError:
             raise LabError(f"{self.folder / 'results.json'} is damaged: it is no JSON") from None

@@ -151,10 +151,15 @@ class Folder:
         """What was run, or measured, for other variants than the suite has now; reads only."""
         return list(find_stale(self.path, suite))
 
-    def changes(self, suite: Suite) -> list[str]:
-        """What `claim` will do to a folder of a suite that has changed, a line for each variant."""
-        aside = f"; the former ones are kept in {self.path / 'stale'}"
-        return [*(f"{one}{aside}" for one in self.stale(suite)), *left_over(self.path, suite)]
+    def changes(self, suite: Suite, *, dry: bool = False) -> list[str]:
+        """What `claim` will do to a folder of a suite that has changed, a line for each variant.
+
+        In a `dry` run, what it would do.
+        """
+        be = "would be" if dry else "are"
+        aside = f"; the former ones {be} kept in {self.path / 'stale'}"
+        moved = [f"{one.described(dry=dry)}{aside}" for one in self.stale(suite)]
+        return [*moved, *left_over(self.path, suite, dry=dry)]
 
     def check_there(self) -> None:
         """Make sure that a claimed folder has not been taken away; reads only.

@@ -45,12 +45,13 @@ class Stale:
         runs = (*self.places, *self.measured)
         return [int(run.name.removeprefix("seed")) for run in runs if run.parent.name != "sweep"]
 
-    def __str__(self) -> str:
-        runs = {0: "its sweep is", 1: "its run is"}.get(
-            len(self.seeds), f"its {len(self.seeds)} runs are"
-        )
+    def described(self, *, dry: bool) -> str:
+        """What is done, or in a dry run what would be done."""
+        count = len(self.seeds)
+        runs = {0: "its sweep", 1: "its run"}.get(count, f"its {count} runs")
+        be = "would be" if dry else "is" if count < 2 else "are"
         then = "run" if self.places else "measured"
-        return f"{self.variant} {self.why}: {runs} {then} again"
+        return f"{self.variant} {self.why}: {runs} {be} {then} again"
 
     def set_aside(self, folder: Path) -> Path:
         """Move it to where nothing looks for it."""
@@ -89,8 +90,9 @@ def find_stale(folder: Path, suite: Suite) -> Iterator[Stale]:
             yield Stale(variant, why, measured=tuple(unmeasured))
 
 
-def left_over(folder: Path, suite: Suite) -> Iterator[str]:
+def left_over(folder: Path, suite: Suite, *, dry: bool) -> Iterator[str]:
     """What is said of runs of which the suite has no variant; they stay."""
+    be = "would be" if dry else "is"
     for place in sorted((folder / "runs").glob("*")):
         runs = [run for run in _runs(place) if (run / record.FILE).exists()]
         if place.name in suite.variants or not runs:
@@ -100,7 +102,7 @@ def left_over(folder: Path, suite: Suite) -> Iterator[str]:
         said += several if len(runs) > 1 else "its run stays and is not reported"
         new = [name for name in suite.variants if not _differences(runs[0], suite.settings(name))]
         if new:
-            said += f"; {new[0]} has the same settings, and under its new name is run again"
+            said += f"; {new[0]} has the same settings, and under its new name {be} run again"
         yield said
 
 

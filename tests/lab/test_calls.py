@@ -18,9 +18,10 @@ from crossattn.align.inputs import Answers
 from crossattn.align.measures import MEASURES, Measure, UnknownMeasureError
 from crossattn.lab import training
 from crossattn.lab.asking import suite_asked
-from crossattn.lab.errors import EXPECTED
+from crossattn.lab.errors import EXPECTED, LabError
 from crossattn.report import document
 from crossattn.train import ablation
+from crossattn.train.folder import Folder
 from crossattn.train.run import replace
 from crossattn.train.trained import UnusableRunError
 from experiments import ablate as command
@@ -171,6 +172,12 @@ class Interrupting(training.Bar):
         super().__call__(label, step, metrics)
         if step == 7:
             raise KeyboardInterrupt
+
+
+def test_a_folder_without_a_finished_run_says_how_to_go_on(tmp_path):
+    Folder(tmp_path).claim(driver.SUITE)
+    with pytest.raises(LabError, match="no run is finished and reported yet: the same call or"):
+        lab.open_results(tmp_path)
 
 
 def test_call_and_command_go_on_with_each_other(finished, tmp_path, monkeypatch):

@@ -118,6 +118,9 @@ def test_a_changed_variant_is_named_kept_aside_and_run_again(folder):
         "heads-8 has changed (model.heads 8 -> 16, steps 7 -> 9): its 2 runs are run again" in said
     )
     # A dry run asks before anything is moved.
+    (said,) = folder.changes(new, dry=True)
+    kept = f"the former ones would be kept in {folder.path / 'stale'}"
+    assert said.endswith(f": its 2 runs would be run again; {kept}")
     assert left(new, folder) == {"heads-8": [0, 1]}
     assert folder.finished("heads-8", 0)
     folder.claim(new)
