@@ -166,7 +166,7 @@ def compare_runs(
     metric = metric or _primary(pairs)
     scores = [(ours.scores(metric), others.scores(metric)) for ours, others in pairs]
     alpha = _alpha(pairs, looks)
-    unpaired = [_reason(*pair, *each) for pair, each in zip(pairs, scores, strict=True)]
+    unpaired = [_reason(metric, *pair, *each) for pair, each in zip(pairs, scores, strict=True)]
     estimates = [
         estimate_paired(*each) if reason is None else estimate_unpaired(*each)
         for each, reason in zip(scores, unpaired, strict=True)
@@ -224,12 +224,16 @@ def _alpha(pairs: Sequence[tuple[MeasuredRuns, MeasuredRuns]], looks: Sequence[i
 
 
 def _reason(
-    first: MeasuredRuns, second: MeasuredRuns, scores: np.ndarray, others: np.ndarray
+    metric: str,
+    first: MeasuredRuns,
+    second: MeasuredRuns,
+    scores: np.ndarray,
+    others: np.ndarray,
 ) -> str | None:
     """Why two groups of runs are not paired; None where they are."""
     if first.seeds != second.seeds:
         return "seeds differ"
-    judged = [*first.judged_by(), *second.judged_by()]
+    judged = [*first.judged_by(metric), *second.judged_by(metric)]
     if any(one != judged[0] for one in judged) or scores.shape != others.shape:
         return "the data that they are judged by differ"
     return None

@@ -70,7 +70,7 @@ class MeasuredRuns:
             raise LabError(f"{self.name!r}: its items do not average to its {metric}")
         return scores
 
-    def judged_by(self) -> list[dict[str, Any]]:
+    def judged_by(self, metric: str) -> list[dict[str, Any]]:
         """What decides the items of each run: settings of its data, and how many items there are.
 
         Raises:
@@ -80,7 +80,8 @@ class MeasuredRuns:
         for seed, folder in self.folders.items():
             data = dataclasses.asdict(read_record(folder).run.data)
             told = {name: value for name, value in data.items() if name not in TRAINING_ONLY}
-            found.append({**told, "items": self.records[seed].get("counts", {}).get("items")})
+            counts = self.records[seed].get("counts", {}).get("items", {})
+            found.append({**told, "items": counts.get(metric)})
         return found
 
 

@@ -28,7 +28,8 @@ def write_run(folder, variant, seed, level, *, noise=0.1, items=200):
     answers = (easy < np.clip(level + 0.01 * rng.normal(), 0, 1)) ^ (rng.random(items) < 0.05)
     np.savez(folder / "items.npz", **{METRIC: answers})
     metrics = {METRIC: float(answers.mean()), "iid/perplexity": 10 - 5 * level + rng.random()}
-    record = {"variant": variant, "seed": seed, "metrics": metrics}
+    counts = {METRIC: items} | ({} if variant == "blind" else {"pointing/answer/layer0": 7})
+    record = {"variant": variant, "seed": seed, "metrics": metrics, "counts": {"items": counts}}
     (folder / "metrics.json").write_text(json.dumps(record))
 
 
@@ -94,6 +95,11 @@ def test_variants_of_one_suite(there):
     found = lab.compare_runs(runs / "resampler", runs / "mean-pool")
     assert rows(found)["resampler, mean-pool"][-2:] == ["first", "5 paired"]
     assert found.agreement is None
+
+
+def test_variants_of_which_one_does_not_attend_are_paired(there):
+    found = lab.compare_runs(there / "one/runs/blind", there / "one/runs/resampler")
+    assert found.unpaired == [None]
 
 
 def test_other_seeds_are_not_paired(there):
