@@ -84,7 +84,7 @@ def explore(
       >>> weights = np.random.default_rng(0).dirichlet(np.ones(16), (4, 8, 3))  # L, H, T; S
       >>> page = explore(np.zeros((32, 32, 3), np.uint8), ["a", "red", "ring"], weights)
       >>> page
-      Page(1 example, 4 layers x 8 heads, 0.05 MB)
+      Page(1 example, 4 layers x 8 heads, ... MB)
     """
     if words is not None and weights is not None:
         examples = [Example(words, weights, image=shown, **fields)]
