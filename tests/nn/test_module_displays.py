@@ -92,6 +92,7 @@ def test_help_begins_with_all_fields():
     assert "dropout is that of weights" in first
 
 
+@pytest.mark.filterwarnings("ignore:The chararray class")  # treescope with numpy 2.5
 def test_treescope_draws_them():
     treescope = pytest.importorskip("treescope")
     for thing in (CrossAttention(8, 2), presets.config("t5"), presets.get("t5")):

@@ -271,6 +271,7 @@ def test_show_makes_a_page_and_says_what_does_not_fit(trace, monkeypatch):
         jax.jit(lambda trace: trace.show(["a", "red", "ring"]))(trace)
 
 
+@pytest.mark.filterwarnings("ignore:The chararray class")  # treescope with numpy 2.5
 def test_treescope_draws_them(trace):
     treescope = pytest.importorskip("treescope")
     for value in (trace, trace.mask, [trace]):
