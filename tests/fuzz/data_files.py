@@ -16,23 +16,20 @@ its data as a run does, and is judged:
 Exits with 1 where a case fails, after its reason and the seed that makes it.
 """
 
-import collections
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
-import traceback
 import warnings
 from pathlib import Path
 
 from crossattn.train import source
 from crossattn.train.run import Data, Model, Run
+from tests.fuzz.judging import attempt, contents, counted
 from tests.support import tfds_directories as made
 
-PATIENCE_SECONDS = 60
 STRANGER = "fuzz_stranger.payload.Image"
 SHARDS = ("tfrecord", "array_record")
 # Parts of a case's name that say what was damaged; the weights say how often.
@@ -171,17 +168,10 @@ def read(path: Path) -> tuple[dict[str, bytes], set[bytes]]:
 def judge(path: Path, target: str, right: dict) -> str:
     """What came of a directory; what begins with FAILED is wrong."""
     base = {"array_record": "array_record", "JPEG": "JPEG"}.get(target, "tfrecord")
-    signal.alarm(PATIENCE_SECONDS)
-    try:
-        found, images = read(path)
-    except ValueError as error:
-        said = str(error)
-        plain = said.isprintable() and said
-        return type(error).__name__ if plain else f"FAILED: {error!r} is no plain line"
-    except BaseException:
-        return f"FAILED: {traceback.format_exc()}"
-    finally:
-        signal.alarm(0)
+    data, verdict = attempt(read, path)
+    if data is None:
+        return verdict
+    found, images = data
     if found == right[base][0]:
         return "the same data"
     if target in (*SHARDS, "PNG"):
@@ -206,14 +196,6 @@ def prepare(root: Path) -> dict[str, Path]:
         "JPEG": made.write_tfrecord(root / "j", features, {"train": examples["JPEG"]}),
         "array_record": other,
     }
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    return {str(file): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
-
-
-def late(*_):
-    raise TimeoutError(f"longer than {PATIENCE_SECONDS} s")
 
 
 def case(seed: tuple[int, int], root: Path, bases: dict[str, Path], right: dict) -> tuple[str, str]:
@@ -254,18 +236,7 @@ def main() -> int:
     os.chdir(root / "here")
     os.environ["HOME"] = str(root / "here")
     subprocess.Popen = lambda *_, **__: (root / "it ran").touch()
-    signal.signal(signal.SIGALRM, late)
-    counts, failed = collections.Counter(), 0
-    for number in range(cases):
-        target, verdict = case((seed, number), root, bases, right)
-        if verdict.startswith("FAILED"):
-            failed += 1
-            print(f"case {number} of seed {seed}, {target}: {verdict}", flush=True)
-        counts[target, verdict.splitlines()[0][:60]] += 1
-    for (target, verdict), count in sorted(counts.items()):
-        print(f"{count:5}  {target:12}  {verdict}")
-    print(f"{cases} cases, {failed} failed")
-    return bool(failed)
+    return counted(seed, (case((seed, n), root, bases, right) for n in range(cases)))
 
 
 if __name__ == "__main__":

@@ -9,21 +9,19 @@ error is a ValueError of one line, nothing takes longer than a minute, starts a 
 file. Exits with 1 where a case fails, after its reason and the seed that makes it.
 """
 
-import collections
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
-import traceback
 import warnings
 from pathlib import Path
 
 from crossattn.train import source
 from crossattn.train.run import Data, Model, Run
-from tests.fuzz.data_files import PATIENCE_SECONDS, contents, damaged, estranged, late
+from tests.fuzz.data_files import damaged, estranged
+from tests.fuzz.judging import attempt, contents, counted
 from tests.support.picture_folders import lines_of, write_csv, write_folder
 
 COUNT = 12
@@ -74,20 +72,29 @@ def read(path: Path) -> tuple[dict[str, bytes], set[bytes]]:
 
 def judge(path: Path, right: tuple[dict[str, bytes], set[bytes]]) -> str:
     """What came of a folder; what begins with FAILED is wrong."""
-    signal.alarm(PATIENCE_SECONDS)
-    try:
-        found, images = read(path)
-    except ValueError as error:
-        said = str(error)
-        plain = said.isprintable() and said
-        return type(error).__name__ if plain else f"FAILED: {error!r} is no plain line"
-    except BaseException:
-        return f"FAILED: {traceback.format_exc()}"
-    finally:
-        signal.alarm(0)
+    data, verdict = attempt(read, path)
+    if data is None:
+        return verdict
+    found, images = data
     if images - right[1]:
         return "FAILED: pictures that the folder has not"
     return "the same data" if found == right[0] else "other data, which nothing tells from right"
+
+
+def case(seed: tuple[int, int], root: Path, right: tuple) -> tuple[str, str]:
+    """Make, read and judge one folder."""
+    chance = random.Random(f"{seed}")
+    target = chance.choices(list(TARGETS), TARGETS.values())[0]
+    path = root / "here" / f"case{seed[1]}"
+    damage(path, target, chance)
+    before = contents(root / "here")
+    verdict = judge(path, right)
+    if contents(root / "here") != before or (root / "it ran").exists():
+        verdict = "FAILED: files were written, or a program began"
+    for file in path.iterdir():
+        file.unlink()
+    path.rmdir()
+    return target, verdict
 
 
 def main() -> int:
@@ -101,28 +108,7 @@ def main() -> int:
     right = read(root / "right")
     os.chdir(root / "here")
     subprocess.Popen = lambda *_, **__: (root / "it ran").touch()
-    signal.signal(signal.SIGALRM, late)
-    counts, failed = collections.Counter(), 0
-    for number in range(cases):
-        chance = random.Random(f"{(seed, number)}")
-        target = chance.choices(list(TARGETS), TARGETS.values())[0]
-        path = root / "here" / f"case{number}"
-        damage(path, target, chance)
-        before = contents(root / "here")
-        verdict = judge(path, right)
-        if contents(root / "here") != before or (root / "it ran").exists():
-            verdict = "FAILED: files were written, or a program began"
-        if verdict.startswith("FAILED"):
-            failed += 1
-            print(f"case {number} of seed {seed}, {target}: {verdict}", flush=True)
-        counts[target, verdict.splitlines()[0][:60]] += 1
-        for file in path.iterdir():
-            file.unlink()
-        path.rmdir()
-    for (target, verdict), count in sorted(counts.items()):
-        print(f"{count:5}  {target:8}  {verdict}")
-    print(f"{cases} cases, {failed} failed")
-    return bool(failed)
+    return counted(seed, (case((seed, number), root, right) for number in range(cases)))
 
 
 if __name__ == "__main__":
