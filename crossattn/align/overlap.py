@@ -5,6 +5,7 @@ from math import comb
 import numpy as np
 
 from crossattn.align.arguments import boolean, map_and_region, not_empty
+from crossattn.align.ranking import ranked_region
 from crossattn.shapes import Bool, Float
 
 __all__ = ["attention_iou", "attention_iou_chance", "best_iou"]
@@ -53,14 +54,12 @@ def best_iou(
       0.6667
     """
     weights, region = map_and_region(weights, region)
-    order = np.argsort(-weights, axis=-1, kind="stable")
-    ranked = np.take_along_axis(weights, order, axis=-1)
-    found = np.take_along_axis(region, order, axis=-1).cumsum(axis=-1)
-    size = region.sum(axis=-1, keepdims=True)
-    iou = found / (np.arange(1, weights.shape[-1] + 1) + np.maximum(size, 1) - found)
+    inside, _, last = ranked_region(weights, region)
     # A threshold takes all of a tie.
-    whole = np.append(ranked[..., 1:] != ranked[..., :-1], np.ones_like(size, bool), axis=-1)
-    best = np.where(whole, iou, 0).max(axis=-1) * (weights != 0).any(axis=-1)
+    found = np.take_along_axis(inside.cumsum(axis=-1), last, axis=-1)
+    size = region.sum(axis=-1, keepdims=True)
+    iou = found / (last + 1 + np.maximum(size, 1) - found)
+    best = iou.max(axis=-1) * (weights != 0).any(axis=-1)
     return np.where(size[..., 0] > 0, best, np.nan)
 
 

@@ -17,6 +17,7 @@ from crossattn.align.arguments import (
 )
 from crossattn.align.inputs import AttentionMaps
 from crossattn.align.measures import Measure, register_measure
+from crossattn.align.ranking import ranked_region
 from crossattn.shapes import Bool, Float
 
 __all__ = [
@@ -46,7 +47,7 @@ def roc_auc(
       0.75
     """
     weights, region = map_and_region(weights, region)
-    inside, first, last = _from_the_top(weights, region)
+    inside, first, last = ranked_region(weights, region)
     outside = ~inside
     upto = outside.cumsum(axis=-1)
     before = np.take_along_axis(upto - outside, first, axis=-1)
@@ -72,7 +73,7 @@ def average_precision(
       0.8333
     """
     weights, region = map_and_region(weights, region)
-    inside, _, last = _from_the_top(weights, region)
+    inside, _, last = ranked_region(weights, region)
     precision = np.take_along_axis(inside.cumsum(axis=-1), last, axis=-1) / (last + 1)
     return np.where(_decidable(region), _mean_inside(precision, inside), np.nan)
 
@@ -215,20 +216,6 @@ def _standardised(values):
 def _distribution(name, values):
     total = not_negative(name, values).sum(axis=-1, keepdims=True)
     return values / np.where(total > 0, total, 1)
-
-
-def _from_the_top(weights, region):
-    """The region in order of falling weight; where each tie begins and ends."""
-    order = np.argsort(-weights, axis=-1, kind="stable")
-    ranked = np.take_along_axis(weights, order, axis=-1)
-    place = np.broadcast_to(np.arange(ranked.shape[-1]), ranked.shape)
-    edge = ranked[..., 1:] != ranked[..., :-1]
-    always = np.ones((*ranked.shape[:-1], 1), bool)
-    begins, ends = np.concatenate([always, edge], -1), np.concatenate([edge, always], -1)
-    first = np.maximum.accumulate(np.where(begins, place, 0), axis=-1)
-    back = np.where(ends, place, ranked.shape[-1])[..., ::-1]
-    last = np.minimum.accumulate(back, axis=-1)[..., ::-1]
-    return np.take_along_axis(region, order, axis=-1), first, last
 
 
 def _auc(maps: AttentionMaps) -> np.ndarray | None:
