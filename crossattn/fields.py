@@ -8,10 +8,12 @@ import os
 import reprlib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from crossattn.spelling import where_field_is
 
 KINDS = {
     int: "a whole number",
@@ -196,7 +198,7 @@ def _sorted(
         if name not in fields:
             inner = flat(dataclasses.asdict(node))
             said = f"{type(node).__name__} has no field {name!r}"
-            raise ValueError(f"{said}{_unknown(path, fields, inner, prefix, above)}")
+            raise ValueError(f"{said}{where_field_is(path, fields, inner, prefix, above)}")
         if not dot:
             whole[name] = fitted(fields[name], value, prefix + name)
         elif described_by(fields[name]):
@@ -240,35 +242,6 @@ def changes_between(one: Any, other: Any, prefix: str = "") -> dict[str, Any]:
         elif a != b:
             found[path] = b
     return found
-
-
-def _unknown(
-    path: str,
-    fields: Iterable[str],
-    inner: Iterable[str],
-    prefix: str,
-    above: Mapping[str, str],
-) -> str:
-    """What is said of a field that there is not: where it is, or where what is called alike is.
-
-    Example:
-      >>> above = {"heads": "model.heads"}
-      >>> _unknown("heads", ["head_size"], ["head_size"], "model.attention.", above)
-      ': did you mean model.heads?'
-      >>> _unknown("qk_norm", ["logits"], ["logits.norm"], "model.attention.", above)
-      '; it has logits; within these model.attention.logits.norm'
-    """
-    name = path.partition(".")[0]
-    fields, inner = list(fields), [known for known in inner if "." in known]
-    deeper = [known for known in inner if known.endswith(f".{path}")]
-    if path in above and not deeper:
-        return f": did you mean {above[path]}?"
-    if near := deeper[:1] or difflib.get_close_matches(name, fields, n=1, cutoff=0.7):
-        return f": did you mean {prefix}{near[0]}?"
-    words = lambda known: {*known.rpartition(".")[2].split("_")}
-    alike = [prefix + known for known in inner if words(known) & words(path)]
-    more = f"; within these {', '.join(alike)}" if alike else ""
-    return f"; it has {', '.join(fields)}{more}"
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

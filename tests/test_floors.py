@@ -11,11 +11,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # Rooms on one floor do not know each other; configs and experiments are outside the package.
 FLOORS = {
     "crossattn.shapes": 0,
-    "crossattn.fields": 0,
     "crossattn.files": 0,
     "crossattn.processes": 0,
     "crossattn.spelling": 0,
     "crossattn.renamed": 0,
+    "crossattn.fields": 1,
     "crossattn.viewer": 1,
     "crossattn.ops": 2,
     "crossattn.sharding": 3,
