@@ -4,16 +4,19 @@ import dataclasses
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from crossattn.fields import changes_between
 from crossattn.files import contents
 from crossattn.lab.errors import LabError
 from crossattn.report.render.escaping import visible
 from crossattn.spelling import nearest
 from crossattn.train.record import FILE, read_record
+from crossattn.train.run import Run
 from crossattn.train.run_folder import VARIANT
 
 # Settings of data that say nothing of what models are judged by.
@@ -70,6 +73,15 @@ class MeasuredRuns:
             raise LabError(f"{self.name!r}: its items do not average to its {metric}")
         return scores
 
+    @property
+    def run(self) -> Run:
+        """Settings of the first of them; their seeds are all in which they differ.
+
+        Raises:
+          RecordError: run.json cannot be read.
+        """
+        return read_record(self.folders[self.seeds[0]]).run
+
     def judged_by(self, metric: str) -> list[dict[str, Any]]:
         """What decides the items of each run: settings of its data, and how many items there are.
 
@@ -83,6 +95,21 @@ class MeasuredRuns:
             counts = self.records[seed].get("counts", {}).get("items", {})
             found.append({**told, "items": counts.get(metric)})
         return found
+
+
+def differing_settings(pairs: Sequence[tuple[MeasuredRuns, MeasuredRuns]]) -> list[str]:
+    """Settings in which the sides of every pair differ, like "steps 40, 20"."""
+    said = [_differing(*pair) for pair in pairs]
+    return [one for one in said[0] if all(one in others for others in said[1:])]
+
+
+def _differing(first: MeasuredRuns, second: MeasuredRuns) -> list[str]:
+    there, here = changes_between(second.run, first.run), changes_between(first.run, second.run)
+    return [f"{path} {_short(there[path])}, {_short(here[path])}" for path in here]
+
+
+def _short(value: Any) -> str:
+    return type(value).__name__ if dataclasses.is_dataclass(value) else str(value)
 
 
 def measured_runs(path: str | Path) -> dict[str, MeasuredRuns]:

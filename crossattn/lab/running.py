@@ -100,7 +100,8 @@ def _run_left(
         path, results = render(training.describe_devices())
         due = began + 10 * (time.monotonic() - began)
         done, wanted = len(results["runs"]), len(suite.variants) * seeds
-        notify(f"{done} of {wanted} runs are finished, report so far: {printable(path)}")
+        page = printable(path.with_suffix(".html"))
+        notify(f"{done} of {wanted} runs are finished, report so far: {page}")
 
     return training.train_all(request, todo, source, parallel, renew)
 

@@ -102,6 +102,14 @@ def test_variants_of_which_one_does_not_attend_are_paired(there):
     assert found.unpaired == [None]
 
 
+def test_settings_that_differ_in_all_pairs_are_told(there, tmp_path):
+    found = lab.compare_runs(there / "one", there / "other-data")
+    assert found.sentences()[0] == "Settings that differ (first, second): data.noise 0.1, 0.3."
+    write_suite(tmp_path / "mixed", variants=["blind"], noise=0.3)
+    write_suite(tmp_path / "mixed", variants=["resampler"])
+    assert "Settings" not in lab.compare_runs(there / "one", tmp_path / "mixed").sentences()[0]
+
+
 def test_other_seeds_are_not_paired(there):
     found = lab.compare_runs(there / "one", there / "few")
     assert found.unpaired == ["seeds differ"] * 2
