@@ -109,7 +109,7 @@ def _differing(first: MeasuredRuns, second: MeasuredRuns) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    return type(value).__name__ if dataclasses.is_dataclass(value) else str(value)
+    return type(value).__name__ if dataclasses.is_dataclass(value) else str(value) or "none"
 
 
 def measured_runs(path: str | Path) -> dict[str, MeasuredRuns]:
