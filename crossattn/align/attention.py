@@ -112,6 +112,14 @@ def normalized_entropy(
     return np.where(defined, entropy / np.log(np.maximum(count, 2)), np.nan)
 
 
+def _entropy(maps: AttentionMaps) -> Float[np.ndarray, " N"] | None:
+    # Talking heads mix their weights, which may be below 0: no distribution.
+    if (maps.weights < 0).any():
+        return None
+    # A row that sees nothing looks nowhere in particular.
+    return np.nan_to_num(normalized_entropy(maps.weights), nan=1.0)
+
+
 def pointing_by_head(maps: AttentionMaps) -> Float[np.ndarray, "N H"]:
     """Pointing game of each head; one that sees nothing points nowhere: 0."""
     hit = np.take_along_axis(maps.region, maps.peaks.astype(int), axis=-1)
@@ -170,8 +178,7 @@ register_measure(
         "entropy",
         "attention",
         AttentionMaps,
-        # A row that sees nothing looks nowhere in particular.
-        lambda maps: np.nan_to_num(normalized_entropy(maps.weights), nan=1.0),
+        _entropy,
         "Entropy: of the attention over patches, in units of that of uniform attention: 0 where "
         "one patch has it all.",
         chance=1.0,

@@ -135,14 +135,19 @@ def _error_rate(links, sure, possible):
     return np.where(total > 0, 1 - right / np.where(total > 0, total, 1), np.nan)
 
 
+def _aer(maps: AttentionMaps) -> float | None:
+    links = strongest_links(maps.weights)
+    rate = float(alignment_error_rate(links, *links_from_coverage(maps.coverage)))
+    # Of small regions, no patch of which is sure, and attention that sees nothing.
+    return None if np.isnan(rate) else rate
+
+
 register_measure(
     Measure(
         "aer",
         "attention",
         AttentionMaps,
-        lambda maps: float(
-            alignment_error_rate(strongest_links(maps.weights), *links_from_coverage(maps.coverage))
-        ),
+        _aer,
         "AER: the alignment error rate of all words together, each linked to its most attended "
         "patch; patches that the region covers by half are sure, those that it touches possible.",
         chance=lambda maps: float(alignment_error_chance(*links_from_coverage(maps.coverage))),

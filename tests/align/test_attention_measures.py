@@ -86,6 +86,23 @@ def test_what_a_report_has_of_attention():
     assert evidence.metrics["aer/answer"] == pytest.approx(1 - 6 / 17)
 
 
+@pytest.mark.parametrize(
+    ("undefined", "weights", "coverage"),
+    [
+        ("entropy", [[1.1, -0.1, 0.0]], [[1.0, 0.0, 0.0]]),  # talking heads mix their weights
+        ("aer", [[0.0, 0.0, 0.0]], [[0.4, 0.0, 0.0]]),  # nothing is seen, no patch is sure
+    ],
+)
+def test_a_report_has_no_number_where_a_measure_is_not_defined(undefined, weights, coverage):
+    weights, coverage = np.array(weights), np.array(coverage)
+    evidence = Evidence()
+    maps = AttentionMaps(weights, np.zeros((1, 1), int), np.ones(1), coverage > 0, coverage)
+    evidence.read("answer", maps)
+    assert f"{undefined}/answer" not in evidence.metrics
+    assert {"pointing/answer", "auc/answer"} <= evidence.metrics.keys()
+    assert np.isfinite(list(evidence.metrics.values())).all()
+
+
 def test_swap_scores_need_strictly_better():
     blind = np.array([[[3.0, 3.0], [1.0, 1.0]]])
     assert all(score[0] == 0 for score in swap_scores(blind).values())
