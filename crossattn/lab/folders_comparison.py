@@ -9,7 +9,7 @@ import numpy as np
 
 from crossattn.lab.measured import (
     MeasuredRuns,
-    differing_settings,
+    settings_that_differ,
 )
 from crossattn.lab.views import TableView, table_view
 from crossattn.report.render.escaping import visible
@@ -91,7 +91,7 @@ class FoldersComparison:
     def sentences(self) -> list[str]:
         """What differs, how it was compared, what could be found, whether the rankings agree."""
         count, said = len(self.pairs), []
-        if differing := differing_settings(self.pairs):
+        if differing := settings_that_differ(self.pairs):
             said.append(f"Settings that differ (first, second): {'; '.join(differing)}.")
         family = "" if count == 1 else f"; Holm's procedure runs over {count} comparisons"
         reasons = [why for why in dict.fromkeys(self.unpaired) if why]

@@ -97,7 +97,7 @@ class MeasuredRuns:
         return found
 
 
-def differing_settings(pairs: Sequence[tuple[MeasuredRuns, MeasuredRuns]]) -> list[str]:
+def settings_that_differ(pairs: Sequence[tuple[MeasuredRuns, MeasuredRuns]]) -> list[str]:
     """Settings in which the sides of every pair differ, like "steps 40, 20"."""
     said = [_differing(*pair) for pair in pairs]
     return [one for one in said[0] if all(one in others for others in said[1:])]
