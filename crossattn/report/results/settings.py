@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from crossattn.fields import flat
 from crossattn.report.render.blocks import Table
 from crossattn.report.results.runs import Results
 
@@ -24,17 +25,7 @@ def settings_of(results: Results) -> dict[str, dict[str, Any]]:
     """
     ran = dict.fromkeys(run["variant"] for run in results["runs"])
     known = results.get("settings", {})
-    return {name: _flat(known[name]) for name in ran} if known.keys() >= ran.keys() else {}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
+    return {name: flat(known[name]) for name in ran} if known.keys() >= ran.keys() else {}
 
 
 def differing_settings(settings: Settings) -> list[str]:
@@ -101,7 +92,7 @@ def changed_settings(results: Results) -> dict[str, dict[str, tuple[Any, Any]]]:
         ...          "environment": {"settings": base}})
         {'a': {}, 'b': {'model.heads': (4, 2)}}
     """
-    base, settings = _flat(results["environment"].get("settings", {})), settings_of(results)
+    base, settings = flat(results["environment"].get("settings", {})), settings_of(results)
     found = {
         variant: {
             field: (value, base.get(field))
@@ -155,7 +146,7 @@ def changes_table(results: Results) -> Table | None:
     found = changed_settings(results)
     if not found or not results["environment"].get("settings"):
         return None
-    base = _flat(results["environment"]["settings"])
+    base = flat(results["environment"]["settings"])
     rows = [
         [
             variant,
