@@ -1,4 +1,4 @@
-"""Other libraries' tensors as our parameters and back, our modules inside Flax NNX, Flax's own."""
+"""Other libraries' tensors as our parameters, our modules in NNX, our attention in Flax's."""
 
 from crossattn.interop import flax, huggingface, nnx
 from crossattn.interop.table import ImportMismatchError

@@ -310,6 +310,9 @@ def test_parameters_without_a_place_are_refused():
         ours.from_cross_attention(own | {"sink": jnp.zeros(H)}, H)
     with pytest.raises(ValueError, match="makes 8 features, not a multiple of 3"):
         ours.from_cross_attention(own, 3)
+    wide = CrossAttention(width=M, heads=H, value_size=M).init(jax.random.key(0), x, context)
+    with pytest.raises(ValueError, match="out/kernel reads 16 features, and query/kernel makes 8"):
+        ours.from_cross_attention(wide["params"], H)
     norm = {"scale": jnp.ones(4), "bias": jnp.ones(4)}
     with pytest.raises(ValueError, match=r"key_norm: Flax's norm .* without a bias"):
         ours.from_cross_attention(own | {"key_norm": norm}, H)

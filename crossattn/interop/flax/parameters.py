@@ -68,7 +68,7 @@ def from_cross_attention(params: Mapping[str, Any], num_heads: int) -> dict[str,
 
     Raises:
       ValueError: parameters for which Flax's module has no place: sinks, registers, gates, a bias
-        of the norms.
+        of the norms, values of another head size than queries.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -81,11 +81,16 @@ def from_cross_attention(params: Mapping[str, Any], num_heads: int) -> dict[str,
     _check(params, {*PROJECTIONS, *NORMS.values()}, "CrossAttention that Flax's has a place for")
     if (features := params["query"]["kernel"].shape[1]) % num_heads:
         raise ValueError(f"query/kernel makes {features} features, not a multiple of {num_heads}")
+    if (read := params["out"]["kernel"].shape[0]) != features:
+        raise ValueError(
+            f"out/kernel reads {read} features, and query/kernel makes {features}: Flax's heads of "
+            "queries and of values are of one size"
+        )
     D, found = features // num_heads, {}
     theirs = {ours: name for name, ours in NORMS.items()}
     for name, leaves in params.items():
         if name in theirs:
-            if np.any(np.asarray(leaves.get("bias", 0))) or "bias" not in leaves:
+            if "bias" not in leaves or np.any(leaves["bias"]):
                 raise ValueError(
                     f"{name}: Flax's norm of queries and keys is one of mean and variance without "
                     "a bias: this one has a bias, or is one of the mean square"
