@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from crossattn.files import printable
 from crossattn.viewer.example import Example
+from crossattn.viewer.markup import visible
 from crossattn.viewer.outlines import covered_shares, outline_path
 
 # Longest side of a picture on the page, and the bytes above which it is no PNG.
@@ -28,7 +28,7 @@ def encode_runs(names: Sequence[str], runs: Sequence[Sequence[Example]]) -> dict
     """
     pictures: dict[str, int] = {}
     encoded = [
-        {"name": printable(name), "examples": [_encode_example(one, pictures) for one in run]}
+        {"name": visible(name), "examples": [_encode_example(one, pictures) for one in run]}
         for name, run in zip(names, runs, strict=True)
     ]
     return {"runs": encoded, "pictures": list(pictures)}
@@ -50,13 +50,13 @@ def _encode_example(example: Example, pictures: dict[str, int]) -> dict[str, Any
         "tokens": example.tokens and [_shown(token) for token in example.tokens],
         "seconds": example.seconds,
         "wave": None if example.waveform is None else _envelope(example.waveform),
-        "caption": printable(example.caption),
+        "caption": visible(example.caption),
         "readings": example.readings,
         "regions": _regions(example),
         "generated": example.generated,
         "answers": [
             {
-                "hidden": printable(answer.hidden),
+                "hidden": visible(answer.hidden),
                 "word": _shown(answer.word),
                 "probability": float(answer.probability),
                 "position": answer.position,
@@ -69,7 +69,7 @@ def _encode_example(example: Example, pictures: dict[str, int]) -> dict[str, Any
 
 def _shown(word: str) -> str:
     """A word that one can see and click."""
-    return printable(word) if word.strip() else "␣" * max(1, len(word))
+    return visible(word) if word.strip() else "␣" * max(1, len(word))
 
 
 def _aspect(example: Example) -> float:

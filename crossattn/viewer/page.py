@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crossattn.files import printable, write_atomically
+from crossattn.files import write_atomically
 from crossattn.viewer.encode import encode_runs
 from crossattn.viewer.example import Example
+from crossattn.viewer.markup import html_text
 
 # In this order they are one script.
 SCRIPTS = ("weights", "drawing", "stage", "tables", "panel", "state", "keyboard", "main")
@@ -118,7 +119,7 @@ def _render(title: str, content: dict[str, Any]) -> str:
     parts = {
         "style_hash": _hash(style),
         "script_hash": _hash(script),
-        "title": html.escape(printable(title)),
+        "title": html_text(title),
         "style": style,
         "script": script,
         "data": _inert(content),

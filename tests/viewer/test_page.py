@@ -115,6 +115,14 @@ def test_hostile_texts_stay_texts():
     assert attacked.html.encode()  # lone surrogates are escaped
 
 
+def test_spaces_of_other_scripts_stay():
+    words = ["10\xa0kg", "猫\u3000犬", "\u0601"]
+    page = explore(Example(words, np.full((3, 4), 0.25), caption=words[1]), title=words[0])
+    (example,) = content(page)["runs"][0]["examples"]
+    assert [*example["words"], example["caption"]] == [*words, words[1]]
+    assert f"<h1>{words[0]}</h1>" in page.html
+
+
 def test_everything_that_acts_is_named_by_its_hash():
     import hashlib
 
