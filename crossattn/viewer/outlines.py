@@ -30,15 +30,16 @@ def _overlaps(patches: int, pixels: int) -> np.ndarray:
 def outline_path(region: np.ndarray) -> tuple[int, int, str]:
     """Height, width and the SVG path of the edges of a region (h, w), bool.
 
-    Each run of edges is a line; large regions are drawn with fewer pixels.
+    Each run of edges is a line. Of a large region blocks of pixels are drawn that it touches, so
+    that a small one in a large picture is not lost.
 
     Example:
       >>> outline_path(np.array([[1, 1], [0, 0]], bool))
       (2, 2, 'M0 0h2M0 1h2M0 0v1M2 0v1')
     """
     step = -(-max(region.shape) // LONGEST)
-    if step > 1:
-        region = region[::step, ::step]
+    for axis, size in enumerate(region.shape):
+        region = np.logical_or.reduceat(region, np.arange(0, size, step), axis=axis)
     framed = np.pad(region, 1)
     flat = framed[1:, 1:-1] != framed[:-1, 1:-1]
     upright = framed[1:-1, 1:] != framed[1:-1, :-1]

@@ -195,6 +195,16 @@ def test_outlines_close_around_every_pixel():
     )
 
 
+def test_small_regions_of_large_pictures_have_an_outline():
+    mask = np.zeros((1001, 500), bool)
+    mask[[5, 1000], [7, 499]] = True
+    assert outline_path(mask) == (
+        251,
+        125,
+        "M1 1h1M1 2h1M124 250h1M124 251h1M1 1v1M2 1v1M124 250v1M125 250v1",
+    )
+
+
 def test_shares_of_patches_that_cut_pixels_add_up():
     mask = np.random.default_rng(0).random((10, 13)) < 0.4
     shares = covered_shares(mask, (3, 4))
