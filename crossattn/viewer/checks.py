@@ -164,7 +164,7 @@ def checked_regions(
     """True regions: pixels (T, h, w), bool, or shares of keys (T, S), float32.
 
     Raises:
-      ValueError: they are neither, or not of the picture's size.
+      ValueError: they are neither, or not of the picture's size, or other numbers.
     """
     array = np.asarray(given)
     if array.ndim == 3 and kind == "grid":
@@ -172,6 +172,9 @@ def checked_regions(
         if not fits or 0 in array.shape:
             wanted = (T, *(size or ("h", "w")))
             raise ValueError(f"regions in pixels must be {wanted}, got {array.shape}")
+        wrong = array[(array != 0) & (array != 1)]
+        if wrong.size:
+            raise ValueError(f"regions in pixels must be booleans, or 0 and 1, got {wrong[0]}")
         return array.astype(bool)
     shares = checked_numbers("regions", array)
     if shares.shape != (T, S):

@@ -75,6 +75,8 @@ PICTURE = np.zeros((6, 6, 3), np.uint8)
         (changed(waveform=np.zeros(5)), "needs its length"),
         (changed(waveform=np.zeros((5, 2)), seconds=1.0), "samples"),
         (changed(image=PICTURE, regions=np.zeros((2, 5, 6), bool)), r"must be \(2, 6, 6\)"),
+        (changed(regions=np.full((2, 6, 6), 0.2)), "booleans, or 0 and 1, got 0.2"),
+        (changed(regions=np.full((2, 6, 6), np.nan)), "booleans, or 0 and 1, got nan"),
         (changed(regions=np.zeros((2, 4))), r"must be shares \(2, 9\), got \(2, 4\)"),
         (changed(regions=np.full((2, 9), 1.5)), r"shares in 0\.\.1"),
         (changed(generated=[True]), "each of 2 words, got 1"),
