@@ -127,6 +127,9 @@ def test_boxes_are_those_of_the_line(tmp_path):
         ("what is the green square on?", "green", ["green square"], False),
         ("is there a way?", "no", ["no way sign"], False),
         ("what is it?", "green disc", ["green square"], False),
+        ("what is beside the green wall?", "green", ["green square"], False),
+        ("what is it?", "a square", ["square", "disc"], True),
+        ("what is there?", "square and old disc", ["square", "old disc"], False),
     ],
 )
 def test_an_answer_that_is_part_of_one_phrase_has_its_box(tmp_path, question, answer, boxes, known):

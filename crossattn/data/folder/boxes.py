@@ -121,8 +121,8 @@ def _plain(number: float) -> float | int:
 def answer_phrases(phrases: Phrases, question: str, answer: str) -> Phrases:
     """The phrases of a question's words, and of its answer, which is one token.
 
-    An answer has the region of the phrase that stands in it; or else that of the one phrase that
-    it is a part of, unless the question has that phrase.
+    An answer has the region of the one phrase that stands in it; or else that of the one phrase
+    that it is a part of, unless the question has that phrase, or the answer itself.
 
     Example:
         >>> answer_phrases({("ring",): 0}, "what is it?", "the ring")[("the ring",)]
@@ -131,11 +131,10 @@ def answer_phrases(phrases: Phrases, question: str, answer: str) -> Phrases:
         0
     """
     spelt = split_words(answer)
-    found = sorted(mentions(spelt, phrases), key=lambda one: one[0] - one[1])
-    if found:
-        return phrases | {(answer,): found[0][2]}
-    whole = {phrase: label for phrase, label in phrases.items() if set(spelt) <= set(phrase)}
-    asked = [*mentions(split_words(question), dict.fromkeys(whole, 0))]
-    if asked or len(set(whole.values())) != 1 or spelt in VERDICTS:
-        return phrases
-    return phrases | {(answer,): next(iter(whole.values()))}
+    labels = {label for *_, label in mentions(spelt, phrases)}
+    if not labels and spelt not in VERDICTS:
+        whole = {phrase: label for phrase, label in phrases.items() if set(spelt) <= set(phrase)}
+        told = dict.fromkeys([*whole, tuple(spelt)], 0)
+        if not any(mentions(split_words(question), told)):
+            labels = set(whole.values())
+    return phrases | {(answer,): labels.pop()} if len(labels) == 1 else phrases
