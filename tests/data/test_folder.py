@@ -8,6 +8,7 @@ from PIL import Image
 
 from configs.folder import SUITE
 from crossattn.data.errors import DataError
+from crossattn.data.folder import pictures
 from crossattn.data.folder.boxes import parse_boxes
 from crossattn.data.folder.splits import by_column, by_share
 from crossattn.data.language import KINDS
@@ -276,8 +277,18 @@ def test_a_run_says_what_it_read(tmp_path):
     data = load(write_folder(tmp_path, 12))
     assert load(tmp_path, fingerprint=data.fingerprint).fingerprint == data.fingerprint
     draw(7)[0].save(tmp_path / "1.png")
-    with pytest.raises(DataError, match="or its pictures have changed: the fingerprint of"):
+    with pytest.raises(DataError, match="have changed, or this version reads them otherwise: the"):
         load(tmp_path, fingerprint=data.fingerprint)
+
+
+def test_other_rules_of_giving_boxes_to_words_are_other_data(tmp_path, monkeypatch):
+    """Results of a version that gave an answer another box are not mixed with those of this one."""
+    boxed, bare = write_folder(tmp_path / "boxed"), write_folder(tmp_path / "bare", boxes=False)
+    before = [load(path).fingerprint for path in (boxed, bare)]
+    monkeypatch.setattr(pictures, "answer_phrases", lambda phrases, question, answer: phrases)
+    after = [load(path).fingerprint for path in (boxed, bare)]
+    assert after[0] != before[0]
+    assert after[1] == before[1]
 
 
 def test_settings_of_the_source(tmp_path):

@@ -80,21 +80,15 @@ def _load(settings: Settings) -> Dataset:
     check_lines(lines, pictures, data.box_format, bad)
     bad.check()
     lines = _wanted(file, lines, data.tasks)
-    fingerprint = _fingerprint(lines, pictures)
+    parts = _divided(lines, pictures, data.box_format)
+    fingerprint = _fingerprint(parts)
     if data.fingerprint not in ("", fingerprint):
         raise DataError(
-            f"{file.name} or its pictures have changed: the fingerprint of {directory} is "
-            f"{fingerprint}, not {data.fingerprint}"
+            f"{file.name} or its pictures have changed, or this version reads them otherwise: the "
+            f"fingerprint of {directory} is {fingerprint}, not {data.fingerprint}"
         )
-    parts = _divided(lines, pictures)
-    found = _dataset(data, settings.window, file, parts, pictures, columns.split)
+    found = _dataset(data, settings.window, file, parts, len(pictures), columns.split)
     return dataclasses.replace(found, fingerprint=fingerprint)
-
-
-def _fingerprint(lines: Sequence[PictureLine], pictures: dict[str, Picture]) -> str:
-    """Eight letters that change when a text, a box, a split or a picture changes."""
-    said = [(dataclasses.replace(line, number=0), pictures[line.image].hash) for line in lines]
-    return hashlib.blake2b(repr(said).encode(), digest_size=4).hexdigest()
 
 
 def _named(data: FolderData) -> ColumnNames:
@@ -129,7 +123,8 @@ def _wanted(file: Path, lines: Sequence[PictureLine], tasks: Sequence[str]) -> l
     return found
 
 
-Parts = dict[str, list[list[PictureLine]]]
+# The hash of each picture's file, and what is learnt of it.
+Parts = dict[str, list[tuple[int, ImageRecord]]]
 PARTS_ABOUT = {
     "validation": "Nothing trains on them. What has to be chosen, such as the layer whose "
     "attention is shown, is chosen here.",
@@ -137,8 +132,8 @@ PARTS_ABOUT = {
 }
 
 
-def _divided(lines: Sequence[PictureLine], pictures: dict[str, Picture]) -> Parts:
-    """The lines of each picture, by the part that it is in."""
+def _divided(lines: Sequence[PictureLine], pictures: dict[str, Picture], form: str) -> Parts:
+    """All that is said of each picture, by the part that it is in."""
     by_picture: dict[str, list[PictureLine]] = {}
     for line in lines:
         by_picture.setdefault(line.image, []).append(line)
@@ -146,9 +141,23 @@ def _divided(lines: Sequence[PictureLine], pictures: dict[str, Picture]) -> Part
     named = [own[0].split for own in by_picture.values()]
     chosen = by_column(named, hashes) if any(named) else by_share(hashes)
     parts: Parts = {name: [] for name in ("train", "validation", "test")}
-    for part, own in zip(chosen, by_picture.values(), strict=True):
-        parts[part].append(own)
+    for part, (path, own) in zip(chosen, by_picture.items(), strict=True):
+        record = gather_record(own, pictures[path], form)
+        parts[part].append((pictures[path].hash, record))
     return parts
+
+
+def _fingerprint(parts: Parts) -> str:
+    """Eight letters that change when a text, the region of a word, a part or a picture changes.
+
+    Regions are those that words have in the end: other rules of giving boxes to words show as well.
+    """
+    said = [
+        (part, hash, one.questions, one.captions, one.boxes.tolist(), one.labels, one.phrases)
+        for part, every in parts.items()
+        for hash, one in every
+    ]
+    return hashlib.blake2b(repr(said).encode(), digest_size=4).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,16 +179,13 @@ def _dataset(
     window: int,
     file: Path,
     parts: Parts,
-    pictures: dict[str, Picture],
+    there: int,
     split_column: str,
 ) -> Dataset:
     tally, held = Tally(), {}
     for name, every in parts.items():
         limit = data.images if name == "train" else data.evaluation_images
-        records = [
-            gather_record(own, pictures[own[0].image], data.box_format)
-            for own in every[: limit or None]
-        ]
+        records = [record for _, record in every[: limit or None]]
         for record in records:
             tally.add(record, learnt=name == "train")
         held[name] = _Held(records, file)
@@ -194,7 +200,7 @@ def _dataset(
         main="test",
         outline={name: own.__getitem__ for name, own in masks.items()},
         notes=tuple(_unknown(found["test"])),
-        about=_about(file, len(pictures), found, split_column),
+        about=_about(file, there, found, split_column),
         parts_about=PARTS_ABOUT,
     )
 
