@@ -49,7 +49,8 @@ def suite_asked(
     shared = changes_between(suite.base, base) if isinstance(base, Run) else dict(base or {})
     check_unvaried(suite, [*shared, *data], suite.name, sweep=suite.sweep)
     run = _with_base(suite.base, base, data, suite.quick if quick else {})
-    return dataclasses.replace(suite, base=run, primary=primary or suite.primary)
+    suite = dataclasses.replace(suite, base=run)
+    return dataclasses.replace(suite, primary=primary, without_questions="") if primary else suite
 
 
 def run_asked(changes: Changes | Run | None, data: dict[str, Any]) -> Run:

@@ -170,7 +170,7 @@ def evaluate(
     Args:
       run: of `results.run(...)` or `train`, or the folder of one.
       on: the split on which attention, knock-outs and captions are measured; the main one.
-      step: of the checkpoint; the newest that can be read.
+      step: of the checkpoint; that of the run, or the newest that can be read.
       mesh: measure over the devices, as "data=4,context=2" says; one device.
       out: the folder of metrics.json and the report; RUN/evaluation/SPLIT.
 
@@ -179,12 +179,13 @@ def evaluate(
     """
     with python_errors(lambda: "interrupted; the run is as it was"):
         if not isinstance(run, LabRun):
-            run = LabRun(run, step)
+            run = LabRun(run)
+        step, parallel = run.step if step is None else step, run.parallel
         if mesh is not None:
             show_devices(mesh)
-            run = LabRun(run.folder, step, Parallelism(mesh_of(mesh)))
-        elif run.step != step:
-            run = LabRun(run.folder, step, run.parallel)
+            parallel = Parallelism(mesh_of(mesh))
+        if (step, parallel) != (run.step, run.parallel):
+            run = LabRun(run.folder, step, parallel)
         return evaluate_run(run, on, None if out is None else Path(out))
 
 

@@ -19,6 +19,7 @@ from crossattn.align.measures import MEASURES, Measure, UnknownMeasureError
 from crossattn.lab import training
 from crossattn.lab.asking import suite_asked
 from crossattn.lab.errors import EXPECTED, LabError
+from crossattn.lab.evaluation import Evaluation
 from crossattn.report import document
 from crossattn.train import ablation
 from crossattn.train.folder import Folder
@@ -249,6 +250,24 @@ def test_evaluate_measures_what_was_measured(finished):
     assert found.table().rows
 
 
+def test_evaluate_takes_the_checkpoint_that_is_named(finished, monkeypatch):
+    steps = []
+
+    def evaluated(run, on, out):
+        steps.append(run.step)
+        return Evaluation(run.folder, {}, [])
+
+    monkeypatch.setattr("crossattn.lab.calls.evaluate_run", evaluated)
+    folder = finished[0].run("blind").folder
+    checkpoint = folder / "checkpoints" / "10"
+    for named in (checkpoint, lab.LabRun(checkpoint), lab.LabRun(folder, 10)):
+        lab.evaluate(named)
+        lab.evaluate(named, mesh="data=-1")
+        lab.evaluate(named, step=13)
+    lab.evaluate(folder)
+    assert steps == [10, 10, 13] * 3 + [None]
+
+
 @pytest.mark.slow
 def test_one_model_is_trained_and_trained_on(tmp_path):
     settings = {"steps": 6, "batch_size": 10, "model.width": 8, "model.layers": 1}
@@ -269,6 +288,10 @@ def test_a_dict_of_changes_is_a_suite():
     easy = suite_asked({"a": {}}, None, {"data.source": "easy_vqa"}, quick=True)
     assert (easy.base.model.image_encoder, easy.base.steps) == ("window", 60)
     assert easy.primary == "test/accuracy"
+    assert suite_asked("folder", None, {}).without_questions == "test/perplexity"
+    for named in ("folder", {"a": {}}):
+        own = suite_asked(named, None, {"data.source": "folder"}, primary="test/slots")
+        assert (own.primary, own.without_questions) == ("test/slots", "")
     whole = suite_asked({"a": {}, "b": {"model.layers": 1}}, BASE, {}, baseline="b")
     assert (whole.base, whole.baseline) == (BASE, "b")
 
