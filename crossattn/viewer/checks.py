@@ -11,14 +11,14 @@ ROUNDING = 0.01
 
 
 def checked_numbers(name: str, value: Any) -> np.ndarray:
-    """An array in float32, of anything that numpy makes numbers of.
+    """An array in float32, of anything that numpy makes real numbers of.
 
     Raises:
       ValueError: it is none, or has NaN or infinity.
     """
     try:
         with np.errstate(over="ignore"):
-            array = np.asarray(value).astype(np.float32)
+            array = np.asarray(value).astype(np.float32, casting="same_kind")
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be an array of numbers") from None
     if not np.isfinite(array).all():

@@ -75,7 +75,7 @@ def explore(
 
     Returns:
       page: shows itself in a notebook; `page.save("words.html")` writes it. Weights are within
-        1/510 of the given ones, and take about 1.4 bytes each at most.
+        1/510 of the given ones, and take at most 1.4 bytes each where keys are many.
 
     Raises:
       ValueError: arrays do not fit each other, or runs have unequal numbers of examples.
@@ -99,8 +99,10 @@ def explore(
     if len(runs[-1]) != len(examples):
         raise ValueError(f"{len(examples)} examples are compared with {len(runs[-1])}")
     names = ("first run", "second run")[: len(runs)] if names is None else names
-    if isinstance(names, str) or len(names) != len(runs):
-        raise ValueError(f"names must be {len(runs)} of runs, got {names!r}")
+    texts = not isinstance(names, str) and all(isinstance(name, str) for name in names)
+    if not texts or len(names) != len(runs):
+        wanted = f"{_count(len(runs), 'text')}, one for each run"
+        raise ValueError(f"names must be {wanted}, got {names!r}")
     L, H = examples[0].weights.shape[:2]
     summary = f"{_count(len(examples), 'example')}, {_count(L, 'layer')} x {_count(H, 'head')}"
     return Page(_render(title, encode_runs(names, runs)), summary)

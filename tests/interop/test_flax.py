@@ -298,6 +298,15 @@ def test_parameters_go_to_cross_attention_and_back(options):
     assert_equal(ours.from_cross_attention(moved, H), params, 0)
 
 
+def test_a_bias_that_only_some_projections_have_is_0_elsewhere():
+    x, context = inputs()
+    block = CrossAttention(width=M, heads=H, use_bias="qvo")  # as Whisper
+    params = random(block.init(jax.random.key(0), x, context)["params"])
+    theirs = linen.MultiHeadDotProductAttention(num_heads=H)
+    found = theirs.apply({"params": ours.from_cross_attention(params, H)}, x, context)
+    np.testing.assert_allclose(found, block.apply({"params": params}, x, context)[0], atol=1e-5)
+
+
 def test_parameters_without_a_place_are_refused():
     x, context = inputs()
     variables = linen.MultiHeadDotProductAttention(num_heads=H).init(jax.random.key(0), x, context)
@@ -308,6 +317,8 @@ def test_parameters_without_a_place_are_refused():
         ours.to_cross_attention(own)
     with pytest.raises(ValueError, match="has a place for: unknown sink"):
         ours.from_cross_attention(own | {"sink": jnp.zeros(H)}, H)
+    with pytest.raises(ValueError, match=r"query/kernel has two axes, .* got shape \(8, 2, 4\)"):
+        ours.from_cross_attention(variables["params"], H)
     with pytest.raises(ValueError, match="makes 8 features, not a multiple of 3"):
         ours.from_cross_attention(own, 3)
     wide = CrossAttention(width=M, heads=H, value_size=M).init(jax.random.key(0), x, context)

@@ -58,6 +58,8 @@ PICTURE = np.zeros((6, 6, 3), np.uint8)
         (changed(EVEN[0]), r"weights must be \(T, S\), \(H, T, S\)"),
         (changed(EVEN[:, :0]), "none of them 0"),
         (changed([["x", "y"]]), "weights must be an array of numbers"),
+        (changed([["0", "1"]] * 2), "weights must be an array of numbers"),
+        (changed(EVEN * 1j), "weights must be an array of numbers"),
         (changed(words=["a"]), r"1 words need weights \(\.\.\., 1, S\), got 2 rows"),
         (changed(words="ab"), "words must be a list of texts"),
         (changed(words=["a", 3]), "words must be a list of texts"),
@@ -87,6 +89,7 @@ PICTURE = np.zeros((6, 6, 3), np.uint8)
         (lambda: explore(PICTURE, ["a", "b"]), "explore\\(image, words, weights\\), or"),
         (lambda: explore([scene()], compare=[scene()] * 2), "1 examples are compared with 2"),
         (lambda: explore([scene()], compare=[scene()], names=["one"]), "names must be 2"),
+        (lambda: explore([scene()], names=[0]), r"names must be 1 text.* got \[0\]"),
     ],
 )
 def test_refusals_are_one_line(make, said, unchecked):

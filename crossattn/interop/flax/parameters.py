@@ -44,10 +44,7 @@ def to_cross_attention(params: Mapping[str, Any]) -> dict[str, Any]:
             found[NORMS[name]] = {"scale": scale, "bias": jnp.zeros_like(scale)}
             continue
         kernel = leaves["kernel"]
-        if kernel.ndim != 3:
-            raise ValueError(
-                f"{name}/kernel has three axes, those of heads apart, got shape {kernel.shape}"
-            )
+        _check_axes(name, kernel, 3, "three axes, those of heads apart")
         flat = (-1, kernel.shape[2]) if name == "out" else (kernel.shape[0], -1)
         found[name] = {"kernel": kernel.reshape(flat)}
         if "bias" in leaves:
@@ -64,7 +61,8 @@ def from_cross_attention(params: Mapping[str, Any], num_heads: int) -> dict[str,
 
     Returns:
       The same with an axis of heads, for `nn.MultiHeadDotProductAttention(num_heads=H,
-      qkv_features=H D, out_features=M)`.
+      qkv_features=H D, out_features=M)`. Where only some projections have a bias, that of the
+      others is 0: Flax's have one all together.
 
     Raises:
       ValueError: parameters for which Flax's module has no place: sinks, registers, gates, a bias
@@ -79,6 +77,8 @@ def from_cross_attention(params: Mapping[str, Any], num_heads: int) -> dict[str,
       (2, 2, 4)
     """
     _check(params, {*PROJECTIONS, *NORMS.values()}, "CrossAttention that Flax's has a place for")
+    for name in PROJECTIONS:
+        _check_axes(name, params[name]["kernel"], 2, "two axes, all heads in one")
     if (features := params["query"]["kernel"].shape[1]) % num_heads:
         raise ValueError(f"query/kernel makes {features} features, not a multiple of {num_heads}")
     if (read := params["out"]["kernel"].shape[0]) != features:
@@ -87,6 +87,7 @@ def from_cross_attention(params: Mapping[str, Any], num_heads: int) -> dict[str,
             "queries and of values are of one size"
         )
     D, found = features // num_heads, {}
+    biased = any("bias" in params[name] for name in PROJECTIONS)
     theirs = {ours: name for name, ours in NORMS.items()}
     for name, leaves in params.items():
         if name in theirs:
@@ -100,8 +101,9 @@ def from_cross_attention(params: Mapping[str, Any], num_heads: int) -> dict[str,
         kernel = leaves["kernel"]
         heads = (-1, D, kernel.shape[1]) if name == "out" else (kernel.shape[0], -1, D)
         found[name] = {"kernel": kernel.reshape(heads)}
-        if "bias" in leaves:
-            found[name]["bias"] = leaves["bias"].reshape((-1,) if name == "out" else (-1, D))
+        if biased:
+            bias = leaves.get("bias", jnp.zeros_like(kernel[0]))
+            found[name]["bias"] = bias.reshape((-1,) if name == "out" else (-1, D))
     return found
 
 
@@ -113,3 +115,8 @@ def _check(params: Mapping[str, Any], known: set[str], whose: str) -> None:
         hint = ': write variables["params"]' if "params" in params else ""
         of = f"unknown {', '.join(strange)}" if strange else f"without {', '.join(lacking)}"
         raise ValueError(f"these are not parameters of {whose}: {of}{hint}")
+
+
+def _check_axes(name: str, kernel: Any, axes: int, wanted: str) -> None:
+    if kernel.ndim != axes:
+        raise ValueError(f"{name}/kernel has {wanted}, got shape {kernel.shape}")

@@ -152,11 +152,11 @@ def _filled(T: int | None, S: int | None) -> tuple[int, int, str]:
 def _levels(mask: Any, B: int, T: int, S: int) -> tuple[tuple[int, int], np.ndarray]:
     """Sizes of a cell, and of each cell (B|1, H|1, rows, columns) 0: hidden, 2: seen, 1: partly."""
     if max(T, S) <= MOST_CELLS:
-        return (1, 1), 2 * np.asarray(mask.dense_array(B, T, S)[: _distinct(mask, B)], int)
+        return (1, 1), 2 * np.asarray(mask.dense_array(B, T, S)[: _distinct(mask, B)], np.int8)
     blocks = -(-T // MOST_CELLS), -(-S // MOST_CELLS)
     some, full = mask.blocks(B, T, S, *blocks)
     # `full` leaves out the ragged end, of which `some` alone is known.
-    return blocks, (np.asarray(some, int) + np.asarray(full, int))[:, None]
+    return blocks, (np.asarray(some, np.int8) + np.asarray(full, np.int8))[:, None]
 
 
 def _distinct(mask: Any, B: int) -> int:

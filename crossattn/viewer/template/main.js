@@ -75,6 +75,7 @@ class App {
 
   // A user points at a word or a key, or chooses it; panels with the same words or keys follow.
   point(panel, what, value, pinned) {
+    if (!pinned && panel.hover[what] === value) return; // moved within the same patch
     if (pinned) {
       this.activate(panel);
       this.halt();
