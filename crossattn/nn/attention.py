@@ -1,6 +1,5 @@
 """Attention modules: the projections around `crossattn.attend`."""
 
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
@@ -10,8 +9,9 @@ from flax import linen as nn
 
 from crossattn import renamed
 from crossattn.nn.config import ExtraKeys, Logits, Rotary
-from crossattn.nn.context import ProjectedContext, tokens, zero_masked
+from crossattn.nn.context import ProjectedContext, combine_masks, tokens, zero_masked
 from crossattn.nn.dtypes import common, promoted
+from crossattn.nn.interventions import intervened, without_edges
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.layers.positions import with_positions
@@ -161,6 +161,7 @@ class CrossAttention(PolicyModule):
         query_positions: Float[Array, "_ T _"] | None = None,
         key_positions: Float[Array, "_ S _"] | None = None,
         extra_contexts: Sequence[ProjectedContext] = (),
+        intervene: bool = True,
     ) -> tuple[Float[Array, "B T M"], AttentionTrace]:
         """Read the context with the queries of `x`.
 
@@ -174,6 +175,7 @@ class CrossAttention(PolicyModule):
           key_positions: of the context; one that is projected has them already.
           extra_contexts: further keys under the same softmax, by `project`; the trace is that
             of the context alone, whose weights then sum to less than 1.
+          intervene: whether `crossattn.nn.interventions` reach this call.
 
         Returns:
           The output (B, T, M) and the trace of the attention.
@@ -201,11 +203,18 @@ class CrossAttention(PolicyModule):
         if self.logits.norm is not None:
             queries = self.query_norm(queries)
         queries = self._turned(queries, query_positions)
-        context = dataclasses.replace(context, mask=_given(mask) & _given(context.mask))
-        out, trace = self._read(queries, context, bias=bias, **how)
+        seen = combine_masks(mask, context.mask)
+        seen = without_edges(self, seen) if intervene else seen
+        there = ProjectedContext(context.keys, context.values, seen)
+        own, alone = self._read(queries, there, bias=bias, **how)
         others = [self._read(queries, other, **how) for other in extra_contexts]
         others = [(o, t.lse) for o, t in others] + self._extra(queries)
-        out, trace = join(out, trace, others, self._sinks(trace.lse.dtype))
+        joined = lambda own: join(own, alone, others, self._sinks(alone.lse.dtype))
+        out, trace = joined(own)
+        if intervene:
+            mix = self.weights_mix if self.logits.talking else None
+            rest = lambda: joined(jnp.zeros_like(own))[0] if others else None
+            out = intervened(self, out, trace, there.values, rest=rest, mix=mix)
         if self.head_gate:
             gate = jnp.tanh(self.gate.astype(common(out, self.gate)))
             out = out * gate.astype(out.dtype)[None, None, :, None]
@@ -220,7 +229,7 @@ class CrossAttention(PolicyModule):
 
     def _read(self, queries, context, **how):
         keys, values = context.keys.transpose(0, 2, 1, 3), context.values.transpose(0, 2, 1, 3)
-        how |= {"mask": _given(context.mask), "layout": self.layout}
+        how |= {"mask": combine_masks(context.mask), "layout": self.layout}
         how["dropout"] = self.weight_dropout()
         if self.logits.talking:
             mixes = self.logits_mix, self.weights_mix
@@ -250,8 +259,3 @@ class CrossAttention(PolicyModule):
             yield self.bias_k[None], self.bias_v[None]
         if self.extra_keys.registers:
             yield self.register_keys, self.register_values
-
-
-def _given(mask: Mask | None) -> Mask:
-    """None restricts nothing, as does a mask without terms."""
-    return Mask() if mask is None else mask

@@ -16,6 +16,7 @@ from crossattn.shapes import Array, Float
 __all__ = [
     "ProjectedContext",
     "check_shared",
+    "combine_masks",
     "of_keys",
     "spread",
     "tokens",
@@ -144,3 +145,11 @@ def spread(
     repeated = lambda x: jnp.repeat(x, n, 0) if jnp.ndim(x) and x.shape[0] * n == B else x
     context, mask = jax.tree.map(repeated, (context, mask))
     return context, mask
+
+
+def combine_masks(*masks: Mask | None) -> Mask:
+    """Visible where all masks show it; None hides nothing."""
+    joined = Mask()
+    for mask in masks:
+        joined = joined if mask is None else joined & mask
+    return joined

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn.nn.choices import known
+from crossattn.nn.interventions import ACTIVATIONS, INTERVENTIONS
 from crossattn.ops import Mask
 from crossattn.ops.api import RESIDUALS
 
@@ -71,7 +72,7 @@ def scan_layers(
     run = recomputed(step, remat)
     scanned = nn.scan(
         lambda block, carry, arrays, *own: run(block, carry, *whole(arrays), *own),
-        variable_axes={"params": 0},
+        variable_axes={"params": 0, ACTIVATIONS: 0, INTERVENTIONS: 0},
         split_rngs={"params": True, "dropout": True},
         in_axes=(nn.broadcast, *[0] * len(own)),
         length=layers,

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from crossattn.nn.attention import CrossAttention, ProjectedContext
-from crossattn.nn.context import tokens
+from crossattn.nn.context import combine_masks, tokens
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float
 
@@ -64,15 +64,18 @@ def attend_or_zero(
     x_positions: Float[Array, "_ T _"] | None = None,
     context_positions: Float[Array, "_ S _"] | None = None,
     extra_contexts: Sequence[ProjectedContext] = (),
+    intervene: bool = True,
 ) -> tuple[Float[Array, "B T M"], AttentionTrace]:
     """What x reads of the context; exactly nothing, not even the output bias, where it sees none.
 
-    Positions reach those attentions only that do something with them.
+    Positions reach those attentions only that do something with them. Arguments as those of
+    `CrossAttention`.
     """
     placed: dict[str, Any] = {}
     if attention.positions is not None:
         placed = {"query_positions": x_positions, "key_positions": context_positions}
-    y, trace = attention(x, context, mask=mask, extra_contexts=extra_contexts, **placed)
+    placed |= {"extra_contexts": extra_contexts, "intervene": intervene}
+    y, trace = attention(x, context, mask=mask, **placed)
     if attention.extra_keys.have_values:
         return y, trace
     return zero_unless_visible(y, trace.lse != -jnp.inf if extra_contexts else trace.valid), trace
@@ -82,11 +85,3 @@ def zero_unless_visible(y: Float[Array, "B T M"], *valid: Array) -> Float[Array,
     """y where any head saw any key of any of the attentions (each B, H, T), otherwise 0."""
     seeing = jnp.any(jnp.stack(valid), axis=(0, 2))
     return jnp.where(seeing[..., None], y, 0)
-
-
-def combine_masks(*masks: Mask | None) -> Mask:
-    """Visible where all masks show it; None hides nothing."""
-    joined = Mask()
-    for mask in masks:
-        joined = joined if mask is None else joined & mask
-    return joined

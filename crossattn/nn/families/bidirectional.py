@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from crossattn import renamed
 from crossattn.nn.dtypes import promoted
+from crossattn.nn.interventions import intervened, without_edges
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.module import PolicyModule
 from crossattn.nn.reading import attend_over
@@ -97,7 +98,9 @@ class BidirectionalAttention(PolicyModule):
             how = {"implementation": self.implementation, "dropout": self.weight_dropout()}
             return attend_over(self.layout, queries, keys, values, mask=mask, **how)
 
-        read, trace = attend(here, there, each(heads(self.context_value, context)), mask)
+        values = each(heads(self.context_value, context))
+        read, trace = attend(here, there, values, without_edges(self, mask))
+        read = intervened(self, read, trace, values.swapaxes(1, 2))
         read = self.out(flat(read))
         if context_to_x is None:
             return read, None, (trace, None)

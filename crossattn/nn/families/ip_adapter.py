@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from functools import partial, reduce
 from operator import add
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 
 from crossattn.nn.attention import ProjectedContext
 from crossattn.nn.context import tokens, zero_masked
 from crossattn.nn.dtypes import promoted
+from crossattn.nn.interventions import intervened, without_edges
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.module import PolicyModule
 from crossattn.nn.reading import attend_over
@@ -119,7 +120,10 @@ class DecoupledAttention(PolicyModule):
             region = one if region is None else region.astype(x.dtype)
             weights.append(region * jnp.asarray(scale, x.dtype))
         queries = self._heads(self.query(x))
+        masks = [without_edges(self, combine_masks(masks[0])), *masks[1:]]
         found = [self._read(queries, *two) for two in zip(contexts, masks, strict=True)]
+        values = cast(ProjectedContext, contexts[0]).values
+        found[0] = intervened(self, *found[0], values), found[0][1]
         each = list(zip(found, weights, strict=True))
         total = reduce(add, [out * weight[..., None, None] for (out, _), weight in each])
         valid = [trace.valid & (weight != 0)[:, None] for (_, trace), weight in each]

@@ -119,7 +119,8 @@ class Prefix(PolicyModule):
         there = attention.project(tokens, positions=positions)
         if not after:
             return context, there
-        answer, _ = attend_or_zero(attention, tokens, there, mask=mask, x_positions=positions)
+        where = {"mask": mask, "x_positions": positions, "intervene": False}
+        answer, _ = attend_or_zero(attention, tokens, there, **where)
         return self._fed(self.self_residual(context, answer)), there
 
     def decode_step(

@@ -210,16 +210,18 @@ class TwoStreams(PolicyModule):
                 keys[1 - i],
                 mask=masks[i],
                 positions=(positions[i], positions[1 - i]),
+                intervene=i == 0 or self.config.exchange != "shared",
             )
             pair[i] = _joined(joins[i], pair[i], answer)
 
 
-def _read(attention, x, context, *, mask, positions):
+def _read(attention, x, context, *, mask, positions, intervene):
     """`attend_or_zero` of rows of which several share a context, or a context with several rows."""
     (B, T, M), I = x.shape, context.shape[0]  # noqa: E741 - I counts contexts
     if I > B:  # a context that is still shared reads each of its texts
         x = _each(x, B, I)
-        return _read(attention, x, context, mask=mask, positions=positions)
+        how = {"mask": mask, "positions": positions, "intervene": intervene}
+        return _read(attention, x, context, **how)
     own, other = positions
     if own is not None and B != I:
         own = jnp.broadcast_to(own, (B, *own.shape[1:])).reshape(I, -1, own.shape[-1])
@@ -230,6 +232,7 @@ def _read(attention, x, context, *, mask, positions):
         mask=mask,
         x_positions=own,
         context_positions=other,
+        intervene=intervene,
     )
     return y.reshape(B, T, y.shape[-1]), trace
 
