@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from crossattn.fields import flat
 from crossattn.files import contents, damage, write_atomically
 from crossattn.train.checkpoint import newest
+from crossattn.train.former import with_late_fields
 from crossattn.train.stale import MEASURED, Stale, find_stale, left_over
 from crossattn.train.suite import Suite
 
@@ -63,7 +64,7 @@ class Folder:
     def _check_identity(self, suite: Suite) -> None:
         try:
             there = json.loads(contents(self._identity))
-            name, settings = there["suite"], flat(there["settings"])
+            name, settings = there["suite"], with_late_fields(flat(there["settings"]))
         except PermissionError:
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -1,12 +1,22 @@
-"""Fields of a run by the names of the release before: for one release more they are understood."""
+"""Fields of a run by the names of the release before: for one release more they are understood.
 
+And fields that came later: what was written before they were there did as their defaults say.
+"""
+
+import dataclasses
+import json
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from crossattn.fields import flat
 from crossattn.nn.config import MLPConfig, ResidualConfig
+from crossattn.train.losses import NEXT_WORD
 
-__all__ = ["FORMER_PARTS", "present"]
+__all__ = ["FORMER_PARTS", "LATE_FIELDS", "present", "with_late_fields"]
+
+# As JSON has them.
+LATE_FIELDS: dict[str, Any] = {"loss": json.loads(json.dumps(dataclasses.asdict(NEXT_WORD)))}
 
 # Parts of a run that had another name.
 FORMER_PARTS = {"optimiser": "optimizer"}
@@ -43,6 +53,17 @@ def present(changes: Mapping[Any, Any]) -> dict[Any, Any]:
                 warnings.warn(said, DeprecationWarning, stacklevel=3)
             found[name] = new
     return found
+
+
+def with_late_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Written settings by dotted path, with the defaults of those that came later.
+
+    Example:
+      >>> found = with_late_fields({"steps": 10, "loss.attention": 0.5})
+      >>> found["loss.attention"], found["loss.next_word"]
+      (0.5, 1.0)
+    """
+    return flat(LATE_FIELDS) | dict(settings)
 
 
 def _present(path: Any, value: Any) -> dict[Any, Any]:

@@ -123,10 +123,11 @@ class Need:
         batch = batches_of(programs.run, train, 0).batch(0)
         state = jax.eval_shape(programs.create, 0, batch)
         arrays = [getattr(train, name, None) for name in OnDevice._fields]
+        kept = activation_bytes(programs.model, state.params, batch, programs.run.loss)
         return cls(
             tree_bytes(arrays) if isinstance(train, Examples) else 0,
             tree_bytes(state),
-            activation_bytes(programs.model, state.params, batch) // programs.parallel.accumulate,
+            kept // programs.parallel.accumulate,
         )
 
     @property

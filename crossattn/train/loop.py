@@ -60,6 +60,7 @@ class TrainPrograms:
             label_smoothing=run.label_smoothing,
             ema=settings.ema,
             frozen=settings.frozen,
+            terms=run.loss,
         )
         self.create = parallel.creator(create, together=False)
         self.create_all = self.create

@@ -8,6 +8,7 @@ import jax
 
 from crossattn.processes import available_cores
 from crossattn.train import step as steps
+from crossattn.train.losses import NEXT_WORD, Losses
 
 # Variants of a suite on one accelerator: one compiles, or is measured, while another trains.
 ACCELERATOR_JOBS = 4
@@ -38,12 +39,12 @@ def tree_bytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def activation_bytes(model: Any, params: Any, batch: Any) -> int:
+def activation_bytes(model: Any, params: Any, batch: Any, terms: Losses = NEXT_WORD) -> int:
     """Bytes that the forward pass of a step keeps for the backward pass: from shapes alone."""
 
     def kept(params: Any, batch: Any) -> Any:
         def objective(params: Any) -> Any:
-            return steps.objective(model, params, batch)
+            return steps.objective(model, params, batch, terms=terms, average=params)
 
         return jax.vjp(objective, params, has_aux=True)[1]
 

@@ -14,6 +14,7 @@ import numpy as np
 import crossattn
 from crossattn.fields import options_of
 from crossattn.files import contents, write_atomically
+from crossattn.train.former import LATE_FIELDS
 from crossattn.train.run import Run
 
 FILE = "run.json"
@@ -129,6 +130,9 @@ def read_record(folder: Path) -> RunRecord:
         raise RecordError(f"{path} has another format than this crossattn reads{wrote}")
     content.setdefault("grouping", dict(UNGROUPED))
     try:
+        if isinstance(run := content.get("run"), dict):
+            late = {part: own | run.get(part, {}) for part, own in LATE_FIELDS.items()}
+            content["run"] = {**run, **late}
         return _build(RunRecord, content, "")
     except (TypeError, ValueError) as error:
         raise RecordError(f"{path} is damaged or of another version: {error}{wrote}") from None

@@ -11,6 +11,7 @@ from crossattn.data.sources import Data
 from crossattn.fields import changed, flat, positive, settle
 from crossattn.models.config import VisionLanguageConfig as Model
 from crossattn.train.former import FORMER_PARTS, present
+from crossattn.train.losses import NEXT_WORD, Losses
 
 __getattr__ = renamed.former_names(__name__, Optimiser="Optimizer")
 
@@ -64,6 +65,7 @@ class Run:
     """Share of the target that all words have in equal parts (training only)."""
     checkpoint_every: int = 250
     """Steps between checkpoints."""
+    loss: Losses = NEXT_WORD
 
     def __post_init__(self):
         settle(self)
@@ -76,6 +78,7 @@ class Run:
                 f"batch_size {self.batch_size} is not a multiple of "
                 f"data.texts_per_image {self.data.texts_per_image}"
             )
+        self.loss.check(self.model, self.optimizer.ema)
         encoder = self.model.image_encoder
         for field, reads in (("features", "features"), ("noise", "oracle")):
             given = getattr(self.data, field, None) != getattr(type(self.data), field, None)

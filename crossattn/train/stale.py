@@ -15,6 +15,7 @@ from typing import Any
 from crossattn.fields import flat
 from crossattn.files import contents
 from crossattn.train import record
+from crossattn.train.former import with_late_fields
 from crossattn.train.suite import FINGERPRINT, WITHOUT_EFFECT, Suite
 
 # What a finished run has in any case, beside the checksums, which are written last.
@@ -116,7 +117,7 @@ def _differences(run: Path, wanted: dict[str, Any]) -> str:
     """In which settings a run differs, for people; empty where it does not, or has not begun."""
     try:
         content = json.loads(contents(run / record.FILE))
-        there, format = flat(content["run"]), content["format"]
+        there, format = with_late_fields(flat(content["run"])), content["format"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         begun = any((run / name).exists() for name in ("checkpoints", *MEASURED))
         return f"{record.FILE} cannot be read" if begun else ""

@@ -15,6 +15,7 @@ from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel
 from crossattn.train.accumulate import accumulate
 from crossattn.train.freezing import stop_frozen
+from crossattn.train.losses import NEXT_WORD, Given, Losses, layer_maps, map_terms, weighted_sum
 from crossattn.train.optimizer import averaged
 from crossattn.train.run import Run
 
@@ -126,14 +127,41 @@ def objective(
     batch: Batch,
     smoothing: float = 0.0,
     rngs: Any = None,
+    *,
+    terms: Losses = NEXT_WORD,
+    average: Any = (),
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """`losses` of a model; those of many words without all of their logits at once."""
+    """The weighted sum of the terms of a loss, and metrics.
+
+    The term of the next word is `losses`, that of many words without all of their logits at once.
+    Where there are others, each is a metric, like "loss/attention", and "loss" is their sum.
+
+    `average` are the averaged parameters, for terms that read them.
+    """
+    if terms.plain:
+        return _next_word(model, params, batch, smoothing, rngs)[0]
+    looks: Any = {"observe": layer_maps} if terms.reads_attention else {}
+    (next_word, metrics), maps = _next_word(model, params, batch, smoothing, rngs, **looks)
+    found = {"next_word": next_word}
+    if terms.reads_attention:
+        teacher = None
+        if terms.reads_average:
+            teacher = forward(model, jax.lax.stop_gradient(average), batch, **looks)[1]
+        given = Given(terms, maps, teacher, regions(batch), batch.target, batch.tokens)
+        found |= map_terms(given)
+    loss, each = weighted_sum(terms, found)
+    return loss, {**metrics, "loss": loss, **each}
+
+
+def _next_word(model, params, batch, smoothing, rngs, **looks):
+    """The loss of the next word and its metrics, and what was observed."""
     words, target, weight = _weighted(batch)
     if words.size * model.vocab_size <= PLAIN_LOGITS:
-        return losses(forward(model, params, batch, rngs=rngs)[0], batch, smoothing)
+        logits, observed = forward(model, params, batch, rngs=rngs, **looks)
+        return losses(logits, batch, smoothing), observed
     targets = Targets(words, weight / words.shape[0], smoothing)
-    (loss, right), _ = forward(model, params, batch, rngs=rngs, targets=targets)
-    return loss, {"loss": loss, "accuracy": _share(right, target)}
+    (loss, right), observed = forward(model, params, batch, rngs=rngs, targets=targets, **looks)
+    return (loss, {"loss": loss, "accuracy": _share(right, target)}), observed
 
 
 def initial_state(
@@ -170,16 +198,19 @@ def train_step(
     label_smoothing: float = 0.0,
     ema: float = 0.0,
     frozen: str = "",
+    terms: Losses = NEXT_WORD,
 ) -> tuple[State, dict[str, Array]]:
     """One update. Metrics: loss, accuracy of the predicted words, norm of the gradient.
 
     The batch is computed in so many `parts`, one after the other; the accuracy is then the mean of
-    theirs. See `losses` for `label_smoothing`, `averaged` for `ema`, `stop_frozen` for `frozen`.
+    theirs. See `losses` for `label_smoothing`, `averaged` for `ema`, `stop_frozen` for `frozen`,
+    `objective` for `terms`.
     """
 
     def loss(params, batch):
         rngs = _dropout(model, state, batch)
-        return objective(model, stop_frozen(params, frozen), batch, label_smoothing, rngs)
+        params, average = stop_frozen(params, frozen), state.average
+        return objective(model, params, batch, label_smoothing, rngs, terms=terms, average=average)
 
     gradient, metrics = accumulate(
         lambda part: jax.grad(loss, has_aux=True)(state.params, part),
