@@ -50,10 +50,12 @@ class Picked(NamedTuple):
     Attributes:
         rows: (B,) int32, texts.
         flipped: (I,) bool, pictures to mirror; None where none ever is.
+        pictures: (I,) int32, which picture stands with the texts; None where it is always theirs.
     """
 
     rows: Any
     flipped: Any = None
+    pictures: Any = None
 
 
 class Share(NamedTuple):
@@ -113,10 +115,12 @@ class Batches:
         texts_per_image: of these, those of each image.
         seed: of the order.
         flip: whether half of the pictures are mirrored from left to right, at random.
+        mismatched: share of the pictures that give way to another one of the batch, at random.
         share: the part of each batch that this process reads.
 
     Raises:
-        ValueError: the images do not fill one batch.
+        ValueError: the images do not fill one batch, or pictures give way in batches of one picture
+            or of data that are read while a run trains.
     """
 
     def __init__(
@@ -127,11 +131,14 @@ class Batches:
         texts_per_image: int,
         seed: int,
         flip: bool = False,
+        mismatched: float = 0.0,
         share: Share = WHOLE,
     ):
         self.train, self.seed, self.flip, self.share = train, seed, flip, share
         if isinstance(train, Examples):
-            self.drawn: Drawn = _InMemory(train, size, texts_per_image, seed, share)
+            self.drawn: Drawn = _InMemory(train, size, texts_per_image, seed, share, mismatched)
+        elif mismatched:
+            raise ValueError("data.mismatched is for data that are held in memory")
         else:
             self.drawn = train.drawn(size, texts_per_image, seed, share)
 
@@ -157,7 +164,7 @@ class Batches:
             raise TypeError("data that are read while a run trains have no rows to pick")
         rows = self.drawn.rows(step)
         flipped = self._flipped(step, len(rows) // self.drawn.texts) if self.flip else None
-        return Picked(rows.astype(np.int32), flipped)
+        return Picked(rows.astype(np.int32), flipped, self.drawn.pictures(step))
 
     def _finish(self, step: int, arrays: Arrays) -> Batch:
         if self.flip:
@@ -172,8 +179,19 @@ class Batches:
 
 
 class _InMemory:
-    def __init__(self, examples: Examples, size: int, texts: int, seed: int, share: Share):
+    def __init__(
+        self,
+        examples: Examples,
+        size: int,
+        texts: int,
+        seed: int,
+        share: Share,
+        mismatched: float,
+    ):
+        if mismatched and size < 2 * texts:
+            raise ValueError("data.mismatched needs batches of at least two images")
         self.examples, self.texts, self.share = examples, texts, share
+        self.seed, self.mismatched = seed, mismatched
         self.order = Order(examples.image, batch_size=size, texts_per_image=texts, seed=seed)
         self.position = self.order.position
 
@@ -181,26 +199,42 @@ class _InMemory:
         # The texts of an image are neighbours, and a share holds whole images.
         return self.share.cut(self.order.rows(step))
 
+    def pictures(self, step: int) -> np.ndarray | None:
+        """Which pictures stand with the texts of a step; a chosen one gives way to another."""
+        if not self.mismatched:
+            return None
+        own = self.examples.image[self.order.rows(step)[:: self.texts]]
+        rng = np.random.default_rng((self.seed, 2, step))
+        chosen = rng.random(len(own)) < self.mismatched
+        other = np.roll(own, rng.integers(1, len(own)))
+        return self.share.cut(np.where(chosen, other, own).astype(np.int32))
+
     def batch(self, step: int) -> Arrays:
-        return gather(self.examples, self.rows(step), texts_per_image=self.texts)
+        texts, pictures = self.texts, self.pictures(step)
+        return gather(self.examples, self.rows(step), texts_per_image=texts, pictures=pictures)
 
     def batches(self, start: int) -> Iterator[Arrays]:
         return map(self.batch, itertools.count(start))
 
 
-def gather(examples: Any, rows: Any, *, texts_per_image: int = 1) -> Arrays:
+def gather(examples: Any, rows: Any, *, texts_per_image: int = 1, pictures: Any = None) -> Arrays:
     """Arrays of the chosen texts; every `texts_per_image` neighbours share one image.
 
     Args:
         examples: `Examples`, or an object with arrays of JAX under the same names.
         rows: (B,) whole numbers.
         texts_per_image: by which B divides.
+        pictures: (I,) those that stand with the texts; in one that is not theirs words have no
+            region. Theirs when None.
     """
-    image = examples.image[rows[::texts_per_image]]
+    image, grounded = examples.image[rows[::texts_per_image]], examples.grounded[rows]
+    if pictures is not None:
+        theirs = (image == pictures).repeat(texts_per_image)
+        image, grounded = pictures, grounded & theirs[:, None, None]
     return {
         "tokens": examples.tokens[rows],
         "target": examples.target[rows],
-        "grounded": examples.grounded[rows],
+        "grounded": grounded,
         "images": examples.images[image],
         "coverage": examples.coverage[image],
         "boxes": None if examples.boxes is None else examples.boxes[image],

@@ -111,6 +111,14 @@ class EncodedData(Data):
     features: str = ""
     """Folder of train.npy and one file for each split, (images, patches, width): what another
     encoder makes of the images, for image_encoder features (experiments.evaluate --features)."""
+    mismatched: float = 0.0
+    """Share of the images of a training batch in whose place another one of the batch stands: their
+    texts are about an image that is not there."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.mismatched < 1:
+            raise ValueError(f"data.mismatched is a share in [0, 1), got {self.mismatched}")
 
 
 @dataclasses.dataclass(frozen=True)

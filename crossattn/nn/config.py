@@ -143,15 +143,15 @@ class ResidualConfig(_Checked):
       norm_kind: of mean and variance, of the mean square, or that with scale 1 + w.
       epsilon: of the norm.
       gate: g. "tanh": of one learned number, "tanh-each": of one for each feature, both 0 at the
-        start (Flamingo); "sigmoid": of one number; "layer-scale": a learned factor for each
-        feature, 1e-4 at the start (CaiT); None: 1.
+        start (Flamingo); "tanh-0.1": as "tanh", but 0.1 at the start; "sigmoid": of one number;
+        "layer-scale": a learned factor for each feature, 1e-4 at the start (CaiT); None: 1.
       skip: whether x is added at all.
     """
 
     norm: Literal["pre", "post", "sandwich", "none"] = "pre"
     norm_kind: NormKind = "layer"
     epsilon: float = 1e-6
-    gate: Literal["tanh", "tanh-each", "sigmoid", "layer-scale"] | None = None
+    gate: Literal["tanh", "tanh-each", "tanh-0.1", "sigmoid", "layer-scale"] | None = None
     skip: bool = True
 
 

@@ -140,7 +140,7 @@ class Chunks:
         if isinstance(read, Batch):
             return read
         texts = self.run.data.texts_per_image
-        arrays = gather(data, read.rows, texts_per_image=texts)
+        arrays = gather(data, read.rows, texts_per_image=texts, pictures=read.pictures)
         if read.flipped is not None:
             assert self._data is not None
             arrays = flip(arrays, self._data[0].grid, read.flipped, jnp.where)

@@ -13,13 +13,16 @@ from crossattn.fields import flat
 from crossattn.nn.config import MLPConfig, ResidualConfig
 from crossattn.train.losses import NEXT_WORD
 
-__all__ = ["FORMER_PARTS", "LATE_FIELDS", "present", "with_late_fields"]
+__all__ = ["FORMER_PARTS", "LATE_FIELDS", "YOUNGER", "present", "setting", "with_late_fields"]
 
 # As JSON has them.
 LATE_FIELDS: dict[str, Any] = {"loss": json.loads(json.dumps(dataclasses.asdict(NEXT_WORD)))}
 
 # Parts of a run that had another name.
 FORMER_PARTS = {"optimiser": "optimizer"}
+# Fields that results of earlier versions do not have, by the last part of their paths, and what
+# these did.
+YOUNGER = {"pretrain_text_steps": 0, "mismatched": 0.0}
 FORMER_FIELDS = {"model.perception": "model.image_encoder"}
 TWO_STREAMS = {"model.preset": "meter", "model.block.one_sided": ("self",)}
 # What "model.fusion" said, by the fields that say it now.
@@ -64,6 +67,16 @@ def with_late_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
       (0.5, 1.0)
     """
     return flat(LATE_FIELDS) | dict(settings)
+
+
+def setting(settings: Mapping[str, Any], name: str, missing: Any = None) -> Any:
+    """A setting by its path as results have it; `missing` where they say nothing of it.
+
+    Example:
+      >>> setting({"steps": 10}, "steps"), setting({"steps": 10}, "data.mismatched")
+      (10, 0.0)
+    """
+    return settings.get(name, YOUNGER.get(name.rpartition(".")[2], missing))
 
 
 def _present(path: Any, value: Any) -> dict[Any, Any]:

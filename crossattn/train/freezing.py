@@ -1,13 +1,14 @@
 """Parameters that an optimizer leaves alone, chosen by their path."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from crossattn.nn.parameters import chosen
 
-__all__ = ["FrozenError", "frozen", "is_frozen", "stop_frozen"]
+__all__ = ["FrozenError", "TwoStages", "frozen", "is_frozen", "stop_frozen", "two_stages"]
 
 
 class FrozenError(ValueError):
@@ -58,13 +59,79 @@ def is_frozen(params: Any, pattern: str) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: name(path) in stopped, params)
 
 
-def stop_frozen(params: Any, pattern: str) -> Any:
+def stop_frozen(params: Any, pattern: str, when: Any = None) -> Any:
     """Parameters of which those that are frozen have no gradient, and take no time for one.
 
+    Args:
+      params: of a model.
+      pattern: of those that are frozen; "" stops nothing here.
+      when: () bool, whether they are frozen now; always when None.
+
     Raises:
-      FrozenError: see `is_frozen`; the pattern "" stops nothing here.
+      FrozenError: see `is_frozen`.
     """
     if not pattern:
         return params
-    stop = lambda leaf, still: jax.lax.stop_gradient(leaf) if still else leaf
-    return jax.tree.map(stop, params, is_frozen(params, pattern))
+    stopped = jax.lax.stop_gradient(params)
+    if when is not None:
+        stopped = _where(when, stopped, params)
+    choose = lambda leaf, stop, still: stop if still else leaf
+    return jax.tree.map(choose, params, stopped, is_frozen(params, pattern))
+
+
+class TwoStages(NamedTuple):
+    """State of an optimizer that begins again.
+
+    Attributes:
+      count: () int32, finished steps.
+      inner: state of the optimizer.
+    """
+
+    count: Any
+    inner: Any
+
+
+def two_stages(
+    optimizer: optax.GradientTransformation, pattern: str, first: int
+) -> optax.GradientTransformation:
+    """An optimizer that begins again after the `first` steps, and freezes parameters from there on.
+
+    What it has gathered of gradients is forgotten then: the moments of parameters that had none
+    until then are 0 with a high count, and would make their first steps several times too large.
+    Its schedule goes on.
+
+    Args:
+      optimizer: of all parameters.
+      pattern: of those that stand still after these steps, as that of `frozen`; "" for none.
+      first: number of steps.
+
+    >>> params = {"words": jnp.ones(2), "gate": jnp.ones(2)}
+    >>> optimizer = two_stages(optax.sgd(1.0), "words", first=1)
+    >>> _, state = optimizer.update(params, optimizer.init(params), params)
+    >>> updates, _ = optimizer.update(params, state, params)
+    >>> updates["words"].tolist(), updates["gate"].tolist()
+    ([0.0, 0.0], [-1.0, -1.0])
+    """
+
+    def init(params: Any) -> TwoStages:
+        return TwoStages(jnp.zeros((), jnp.int32), optimizer.init(params))
+
+    def update(updates: Any, state: TwoStages, params: Any = None) -> tuple[Any, TwoStages]:
+        begins, later = state.count == first, state.count >= first
+        anew = lambda new, old: old if _is_schedule(old) else _where(begins, new, old)
+        inner = jax.tree.map(anew, optimizer.init(params), state.inner, is_leaf=_is_schedule)
+        updates, inner = optimizer.update(updates, inner, params)
+        if pattern:
+            still = lambda update, is_still: jnp.where(later & is_still, 0, update)
+            updates = jax.tree.map(still, updates, is_frozen(params, pattern))
+        return updates, TwoStages(state.count + 1, inner)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _is_schedule(state: Any) -> bool:
+    return isinstance(state, optax.ScaleByScheduleState)
+
+
+def _where(chosen: Any, one: Any, other: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(chosen, a, b), one, other)

@@ -48,7 +48,7 @@ class TrainPrograms:
         self._flops: float | None = None
         self.model = steps.model_of(run, words, layout=parallel.layout(run))
         settings = run.optimizer
-        optimizer = optimizer_of(settings, run.steps)
+        optimizer = optimizer_of(settings, run.steps, run.pretrain_text_steps)
         create = functools.partial(
             steps.initial_state, self.model, optimizer, average=settings.ema > 0
         )
@@ -61,6 +61,7 @@ class TrainPrograms:
             ema=settings.ema,
             frozen=settings.frozen,
             terms=run.loss,
+            text_steps=run.pretrain_text_steps,
         )
         self.create = parallel.creator(create, together=False)
         self.create_all = self.create

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from crossattn.shapes import Array
-from crossattn.train.freezing import frozen
+from crossattn.train.freezing import frozen, two_stages
 from crossattn.train.run import Optimizer
 
 # Share of the peak that a decaying learning rate ends with.
@@ -17,20 +17,31 @@ END = 0.1
 RAMP = 10
 
 
-def optimizer_of(settings: Optimizer, steps: int) -> optax.GradientTransformation:
+def optimizer_of(
+    settings: Optimizer, steps: int, text_steps: int = 0
+) -> optax.GradientTransformation:
     """Clipped gradients, the direction that `name` makes of them, decoupled decay, a schedule.
 
     The peak learning rate is 1: the step multiplies by the run's, so that runs which differ in the
     learning rate alone share one program. Parameters that are frozen have no state.
+
+    Where the first `text_steps` train the text alone, both parts have a whole schedule of their
+    own, and parameters are frozen in the second; see `two_stages`.
     """
+    schedule = schedule_of(settings, steps)
+    if text_steps:
+        parts = [schedule_of(settings, count) for count in (text_steps, steps - text_steps)]
+        schedule = optax.join_schedules(parts, [text_steps])
     optimizer = optax.chain(
         optax.clip_by_global_norm(settings.clip),
         optax.chain(
             DIRECTIONS[settings.name](),
             optax.add_decayed_weights(settings.weight_decay, _matrices),
-            optax.scale_by_learning_rate(schedule_of(settings, steps)),
+            optax.scale_by_learning_rate(schedule),
         ),
     )
+    if text_steps:
+        return two_stages(optimizer, settings.frozen, text_steps)
     return frozen(optimizer, settings.frozen) if settings.frozen else optimizer
 
 

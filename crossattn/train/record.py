@@ -14,7 +14,7 @@ import numpy as np
 import crossattn
 from crossattn.fields import options_of
 from crossattn.files import contents, write_atomically
-from crossattn.train.former import LATE_FIELDS
+from crossattn.train.former import LATE_FIELDS, YOUNGER
 from crossattn.train.run import Run
 
 FILE = "run.json"
@@ -187,8 +187,9 @@ def _build_dataclass(hint: type, value: Any, name: str) -> Any:
     hints = typing.get_type_hints(hint)
     dot = f"{name}." if name else ""
     for field in dict.fromkeys((*hints, *value)):
-        if field not in value:
+        if field not in value and field not in YOUNGER:
             raise ValueError(f"{dot}{field} is missing")
         if field not in hints:
             raise ValueError(f"{dot}{field} is unknown")
-    return hint(**{field: _build(hints[field], value[field], dot + field) for field in hints})
+    given = value | {field: YOUNGER[field] for field in hints if field not in value}
+    return hint(**{field: _build(hints[field], given[field], dot + field) for field in hints})

@@ -66,11 +66,24 @@ class Run:
     checkpoint_every: int = 250
     """Steps between checkpoints."""
     loss: Losses = NEXT_WORD
+    pretrain_text_steps: int = 0
+    """The first so many steps train the text alone: the image is hidden. Then learning begins again
+    with it, and what optimizer.frozen names is frozen from there on only."""
 
     def __post_init__(self):
         settle(self)
         positive(steps=self.steps, batch_size=self.batch_size)
         positive(checkpoint_every=self.checkpoint_every)
+        if not 0 <= self.pretrain_text_steps < self.steps:
+            raise ValueError(
+                f"pretrain_text_steps is less than steps {self.steps}, "
+                f"got {self.pretrain_text_steps}"
+            )
+        if self.pretrain_text_steps and self.loss.reads_attention:
+            raise ValueError(
+                "pretrain_text_steps hides the image, and terms of loss read where words look: "
+                "leave one of them out"
+            )
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is a share in [0, 1), got {self.label_smoothing}")
         if self.batch_size % self.data.texts_per_image:
@@ -103,7 +116,7 @@ def materials(run: Run) -> dict[str, Any]:
     """What decides the data of a run, by dotted path: the same for all variants of a suite."""
     data = flat({"data": dataclasses.asdict(run.data)})
     # What batches are made of the same images and texts.
-    for field in ("texts_per_image", "flip"):
+    for field in ("texts_per_image", "flip", "mismatched"):
         data.pop(f"data.{field}", None)
     image_encoder = run.model.image_encoder
     kind = "pixels" if image_encoder in ("patch", "conv") else image_encoder

@@ -41,6 +41,13 @@ def batches_of(
     Raises:
       ValueError: the data do not fill one batch.
     """
-    flip = getattr(run.data, "flip", False)
     size, texts = run.batch_size, run.data.texts_per_image
-    return Batches(train, size, texts_per_image=texts, seed=seed, flip=flip, share=share)
+    return Batches(
+        train,
+        size,
+        texts_per_image=texts,
+        seed=seed,
+        flip=getattr(run.data, "flip", False),
+        mismatched=getattr(run.data, "mismatched", 0.0),
+        share=share,
+    )

@@ -130,6 +130,7 @@ def objective(
     *,
     terms: Losses = NEXT_WORD,
     average: Any = (),
+    visible: Array | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The weighted sum of the terms of a loss, and metrics.
 
@@ -139,8 +140,9 @@ def objective(
     `average` are the averaged parameters, for terms that read them.
     """
     if terms.plain:
-        return _next_word(model, params, batch, smoothing, rngs)[0]
+        return _next_word(model, params, batch, smoothing, rngs, visible=visible)[0]
     looks: Any = {"observe": layer_maps} if terms.reads_attention else {}
+    looks["visible"] = visible
     (next_word, metrics), maps = _next_word(model, params, batch, smoothing, rngs, **looks)
     found = {"next_word": next_word}
     if terms.reads_attention:
@@ -199,18 +201,22 @@ def train_step(
     ema: float = 0.0,
     frozen: str = "",
     terms: Losses = NEXT_WORD,
+    text_steps: int = 0,
 ) -> tuple[State, dict[str, Array]]:
     """One update. Metrics: loss, accuracy of the predicted words, norm of the gradient.
 
     The batch is computed in so many `parts`, one after the other; the accuracy is then the mean of
     theirs. See `losses` for `label_smoothing`, `averaged` for `ema`, `stop_frozen` for `frozen`,
-    `objective` for `terms`.
+    `objective` for `terms`. In the first `text_steps` no word sees an image, and nothing is frozen.
     """
+    shown = state.step >= text_steps if text_steps else None
 
     def loss(params, batch):
         rngs = _dropout(model, state, batch)
-        params, average = stop_frozen(params, frozen), state.average
-        return objective(model, params, batch, label_smoothing, rngs, terms=terms, average=average)
+        params, average = stop_frozen(params, frozen, shown), state.average
+        batch, visible = (batch, None) if shown is None else _shown(batch, shown)
+        given = {"terms": terms, "average": average, "visible": visible}
+        return objective(model, params, batch, label_smoothing, rngs, **given)
 
     gradient, metrics = accumulate(
         lambda part: jax.grad(loss, has_aux=True)(state.params, part),
@@ -226,6 +232,13 @@ def train_step(
         params = optax.apply_updates(state.params, updates)
     average = averaged(state.average, params, state.step, ema)
     return State(state.step + 1, params, optimizer_state, average), metrics
+
+
+def _shown(batch: Batch, shown: Array) -> tuple[Batch, Array]:
+    """A batch and its visible patches: where it is not shown, words have nothing but words."""
+    visible = jnp.broadcast_to(shown, (batch.coverage.shape[0], batch.coverage.shape[-1]))
+    boxes = None if batch.boxes is None else jnp.where(shown, batch.boxes, 0)
+    return batch._replace(boxes=boxes), visible
 
 
 def _dropout(model: VisionLanguageDecoder, state: State, batch: Batch) -> Any:

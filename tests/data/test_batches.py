@@ -1,10 +1,14 @@
 """The order of the data is a pure function of seed and step."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from crossattn.data import scenes
-from crossattn.data.batches import Order, flip, gather
+from crossattn.data.batches import WHOLE, Batches, Order, Share, flip, gather
+from crossattn.data.sources import Data
+from crossattn.train.chunks import OnDevice
 
 IMAGE = np.repeat(np.arange(11), 3)  # 11 images with 3 texts each
 
@@ -58,3 +62,57 @@ def test_flip_mirrors_pictures_and_regions():
     np.testing.assert_array_equal(
         flipped["coverage"][2].reshape(-1, *data.grid), square[:, :, ::-1]
     )
+
+
+def mismatched(share, *, part=WHOLE, seed=0, size=20):
+    data = scenes.examples("train", 100, seed=0)
+    return Batches(data, size, texts_per_image=2, seed=seed, mismatched=share, share=part)
+
+
+def test_a_share_of_the_pictures_gives_way_to_others_of_the_batch():
+    clean, noisy = mismatched(0.0), mismatched(0.3)
+    wrong = []
+    for step in range(40):
+        right, batch = clean.batch(step), noisy.batch(step)
+        for name in ("tokens", "target"):
+            np.testing.assert_array_equal(getattr(batch, name), getattr(right, name))
+        # Every picture is found in the batch, with its own regions.
+        found = (batch.images[:, None] == right.images[None]).all(axis=(2, 3))
+        assert (found.sum(axis=1) == 1).all()
+        place = found.argmax(axis=1)
+        np.testing.assert_array_equal(batch.coverage, right.coverage[place])
+        moved = place != np.arange(10)
+        texts = np.repeat(moved, 2)
+        assert not batch.grounded[texts].any()
+        np.testing.assert_array_equal(batch.grounded[~texts], right.grounded[~texts])
+        wrong.append(moved.mean())
+    assert abs(np.mean(wrong) - 0.3) < 3 * np.sqrt(0.3 * 0.7 / 400)
+
+
+def test_wrong_pictures_follow_from_seed_and_step():
+    whole, again = mismatched(0.5), mismatched(0.5)
+    parts = [mismatched(0.5, part=Share(number, 2)) for number in range(2)]
+    stream = again.batches(3)
+    for step in (3, 4):
+        images = whole.batch(step).images
+        np.testing.assert_array_equal(next(stream).images, images)
+        apart = [part.batch(step).images for part in parts]
+        np.testing.assert_array_equal(np.concatenate(apart), images)
+        # What programs of several steps gather on a device is the same.
+        picked = whole.picked(step)
+        arrays = [getattr(whole.train, name) for name in OnDevice._fields]
+        on_device = OnDevice(*jax.tree.map(jnp.asarray, arrays))
+        fields = {"texts_per_image": 2, "pictures": picked.pictures}
+        for name, array in gather(on_device, picked.rows, **fields).items():
+            if array is not None:
+                np.testing.assert_array_equal(array, getattr(whole.batch(step), name))
+    assert not (mismatched(0.5, seed=1).batch(3).images == whole.batch(3).images).all()
+
+
+def test_wrong_pictures_need_others():
+    with pytest.raises(ValueError, match=r"data\.mismatched needs batches of at least two images"):
+        mismatched(0.5, size=2)
+    with pytest.raises(ValueError, match=r"data\.mismatched is a share in \[0, 1\), got 1"):
+        Data(mismatched=1.0)
+    with pytest.raises(ValueError, match=r"data\.mismatched is for source scenes and easy_vqa"):
+        Data(source="tfds", mismatched=0.5)

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -228,3 +229,24 @@ def test_a_sweep_is_stale_with_its_variant(folder):
     assert (other.path / "stale" / "deep" / "1" / "sweep" / "rate0.008").is_dir()
     with pytest.raises(FolderError, match=r"learning_rates is \[.*\] there and \[0.1\] here"):
         other.check(dataclasses.replace(new, learning_rates=(0.1,)))
+
+
+def test_results_that_are_older_than_a_field_still_belong(folder):
+    for file in folder.path.rglob("*.json"):
+        if file.name not in ("run.json", "suite.json"):
+            continue
+        text = re.sub(
+            r',?\s*"(pretrain_text_steps|mismatched|data\.mismatched)": [\d.]+',
+            "",
+            file.read_text(),
+        )
+        assert "mismatched" not in text
+        file.write_text(text)
+    folder.check(SUITE)
+    assert left(SUITE, folder) == {}
+    assert read_record(folder.run("deep", 1)).run == SUITE.run("deep")
+    noisy = changed(base=replace(SUITE.base, {"data.mismatched": 0.5}))
+    with pytest.raises(FolderError, match=r"data\.mismatched is None there and 0\.5 here"):
+        folder.check(noisy)
+    variants = {**SUITE.variants, "deep": {"model.layers": 3, "pretrain_text_steps": 3}}
+    assert left(changed(variants=variants), folder) == {"deep": [0, 1]}

@@ -12,6 +12,9 @@ from crossattn.shapes import Array, Float
 
 __all__ = ["Residual"]
 
+# Of the learned numbers of a gate, where they do not start at 0.
+STARTS = {"layer-scale": 1e-4, "tanh-0.1": 0.1}
+
 
 class Residual(PolicyModule):
     """How a sublayer is joined to its stream.
@@ -49,7 +52,7 @@ class Residual(PolicyModule):
     def _gate(self, y: Array) -> Array:
         kind = self.config.gate
         size = y.shape[-1] if kind in ("tanh-each", "layer-scale") else 1
-        start = nn.initializers.constant(1e-4 if kind == "layer-scale" else 0.0)
+        start = nn.initializers.constant(STARTS.get(str(kind), 0.0))
         gate = self.param("gate", start, (size,), self.param_dtype)[None, None]
         gate = gate.astype(common(gate, y))
         if kind == "layer-scale":
