@@ -43,6 +43,7 @@ from crossattn.align.modality_use import (
 )
 from crossattn.align.overlap import attention_iou, attention_iou_chance, best_iou
 from crossattn.align.pairs import swap_scores
+from crossattn.align.region_swap import exchange_regions, region_swap_effect
 from crossattn.align.removal import (
     curve_area,
     deletion_curve,
@@ -96,6 +97,7 @@ __all__ = [
     "cycle_neighbours",
     "deletion_curve",
     "exact_match",
+    "exchange_regions",
     "feature_alignment",
     "gradient_weighted_attention",
     "input_ablation",
@@ -118,6 +120,7 @@ __all__ = [
     "procrustes",
     "recall_at",
     "recall_chance",
+    "region_swap_effect",
     "removal_steps",
     "roc_auc",
     "rollout",

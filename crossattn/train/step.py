@@ -58,6 +58,26 @@ def regions(batch: Batch) -> Float[Array, "B T P"]:
     return jnp.einsum("bto,bop->btp", batch.grounded.astype(coverage.dtype), coverage)
 
 
+def inputs_of(batch: Batch, visible: Array | None = None) -> dict[str, Any]:
+    """What a `VisionLanguageDecoder` is given of a batch, by name; all patches where None.
+
+    The region that a position is about (for context_view "truth"): all patches touched by the word
+    that it predicts, or by the word that it has read where the former has none.
+    """
+    touched = regions(batch) > 0
+    ahead = jnp.any(touched[:, 1:], axis=-1, keepdims=True)
+    if visible is None:
+        visible = jnp.ones((batch.coverage.shape[0], batch.coverage.shape[-1]), bool)
+    return {
+        "tokens": batch.tokens[:, :-1],
+        "images": batch.images,
+        "visible": visible,
+        "truth": jnp.where(ahead, touched[:, 1:], touched[:, :-1]),
+        "prompt": jnp.cumsum(batch.target, axis=1)[:, :-1] == 0,
+        "boxes": batch.boxes,
+    }
+
+
 def forward(
     model: VisionLanguageDecoder,
     params: Any,
@@ -71,28 +91,9 @@ def forward(
     """Logits of the next word at positions 0 .. T-2, and what `observe` saw of each layer.
 
     With `targets` their loss instead of logits, see `VisionLanguageDecoder`.
-
-    The region that a position is about (for context_view "truth"): all patches touched by the word
-    that it predicts, or by the word that it has read where the former has none.
     """
-    touched = regions(batch) > 0
-    ahead = jnp.any(touched[:, 1:], axis=-1, keepdims=True)
-    truth = jnp.where(ahead, touched[:, 1:], touched[:, :-1])
-    if visible is None:
-        visible = jnp.ones((batch.coverage.shape[0], batch.coverage.shape[-1]), bool)
-    prompt = jnp.cumsum(batch.target, axis=1)[:, :-1] == 0
-    return model.apply(
-        params,
-        batch.tokens[:, :-1],
-        batch.images,
-        visible=visible,
-        truth=truth,
-        prompt=prompt,
-        boxes=batch.boxes,
-        observe=observe,
-        targets=targets,
-        rngs=rngs,
-    )
+    inputs = inputs_of(batch, visible)
+    return model.apply(params, **inputs, observe=observe, targets=targets, rngs=rngs)
 
 
 def losses(
