@@ -22,6 +22,12 @@ from crossattn.align.captions import (
     slot_accuracy,
     word_frequency_perplexity,
 )
+from crossattn.align.effects import (
+    hiding_effects,
+    parts_of_grid,
+    rank_agreement,
+    sum_over_parts,
+)
 from crossattn.align.explanation import (
     Relevancy,
     attention_grad_cam,
@@ -69,6 +75,7 @@ from crossattn.align.saliency import (
     saliency_chance,
     similarity,
 )
+from crossattn.align.verdict import judge_use
 from crossattn.align.word_alignment import (
     alignment_error_chance,
     alignment_error_rate,
@@ -100,8 +107,10 @@ __all__ = [
     "exchange_regions",
     "feature_alignment",
     "gradient_weighted_attention",
+    "hiding_effects",
     "input_ablation",
     "insertion_curve",
+    "judge_use",
     "kl_from_region",
     "knockout_effect",
     "knockouts",
@@ -111,6 +120,7 @@ __all__ = [
     "mutual_neighbours",
     "normalized_entropy",
     "nss",
+    "parts_of_grid",
     "pearson_cc",
     "perceptual_score",
     "perplexity",
@@ -118,6 +128,7 @@ __all__ = [
     "pointing",
     "pointing_chance",
     "procrustes",
+    "rank_agreement",
     "recall_at",
     "recall_chance",
     "region_swap_effect",
@@ -132,6 +143,7 @@ __all__ = [
     "slot_accuracy",
     "soft_alignment_error_rate",
     "strongest_links",
+    "sum_over_parts",
     "swap_scores",
     "text_share",
     "uniformity",

@@ -159,6 +159,8 @@ register_measure(
         lambda maps: mass_in_region(maps.weights, maps.coverage),
         "Mass: the share of the attention inside the region, patches counting by the share of "
         "them that it covers.",
+        chance=lambda maps: float(np.mean(maps.coverage)),
+        chance_meaning="Chance, for mass: the share of the picture that the region covers.",
     )
 )
 register_measure(

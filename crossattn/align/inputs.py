@@ -1,6 +1,6 @@
 """What measures read: arrays of one trained model, whose first axis is items.
 
-Letters: N items, E texts of T words, P patches of an image, H heads.
+Letters: N items, E texts of T words, P patches of an image, G parts of it, H heads.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ __all__ = [
     "Answers",
     "AttentionMaps",
     "CaptionLikelihoods",
+    "ExplainedParts",
     "Knockouts",
     "SwapPairs",
     "WrittenCaptions",
@@ -109,3 +110,21 @@ class Knockouts:
     item: ClassVar[str] = "item"
     right: Float[np.ndarray, " N"]
     chance: Float[np.ndarray, " N"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplainedParts:
+    """How much G parts of a picture matter for N answers: as an explanation says, and as they do.
+
+    Attributes:
+      saliency: what the explanation says of each part, float (N, G).
+      effect: by how much hiding the part lowers log P of the answer, float (N, G).
+      deletion: area under P of the answer as the most salient parts go first (N,); or None.
+      insertion: the same as they come first; or None.
+    """
+
+    item: ClassVar[str] = "answer"
+    saliency: Float[np.ndarray, "N G"]
+    effect: Float[np.ndarray, "N G"]
+    deletion: Float[np.ndarray, " N"] | None = None
+    insertion: Float[np.ndarray, " N"] | None = None

@@ -94,6 +94,7 @@ def write_results(
         "baseline": suite.baseline,
         **({} if data is None else {"data": {"source": suite.base.data.source, **data}}),
         "runs": runs,
+        "references": finished.references,
         "comparisons": comparisons,
         "chance": finished.chance,
         "counts": finished.counts,

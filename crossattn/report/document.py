@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from crossattn.align.verdict import NEGLIGIBLE
 from crossattn.data.samples import PartSample
 from crossattn.files import write_atomically
 from crossattn.report import prose
@@ -97,7 +98,7 @@ def write_report(
         TableBlock("main", prose.MAIN, main_table(results)),
         *pictures.get("scatter", []),
         TableBlock("alignment", prose.ALIGNMENT, alignment_table(results)),
-        TextBlock(prose.TABLES.format(places=prose.PLACES[place_of(results["runs"])])),
+        TextBlock(_tables(results)),
         *_claims(results, claims),
         *_comparisons(results, pictures),
         *evidence_sections(results, pictures),
@@ -118,6 +119,12 @@ def write_report(
     methods = latex_paragraph(methods_section(results))
     write_atomically(out_dir / "tables" / "methods.tex", methods)
     return write_blocks(out_dir, blocks, suite=results["suite"], banners=banner(results))
+
+
+def _tables(results: Results) -> str:
+    """What the columns of the main tables are."""
+    places = prose.PLACES[place_of(results["runs"])]
+    return prose.TABLES.format(places=places, negligible=NEGLIGIBLE)
 
 
 def _data(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:

@@ -143,6 +143,18 @@ It is 0 where the right answers never follow such a text in training; a model th
 text less well may exceed that without seeing the image, as a blind variant shows.
 """)
 
+REFERENCES = _line("""
+Two rows are no variants, and are in no comparison: they show what these numbers are without
+alignment, on the same items. "untrained" is the baseline before its first step, one for each seed;
+"random attention" is attention of every head drawn at random, uniformly from all distributions over
+the patches.
+""")
+
+NO_REFERENCES = _line("""
+There are no rows of an untrained model and of random attention: the baseline was measured by a
+version that did not have them, or is not finished.
+""")
+
 FIXED_PATCH = _line("""
 A constant guess, the one patch that is right most often, reaches {level:.3f}.
 """)
@@ -167,10 +179,14 @@ data, beside its chance level (the mean share of the patches that belong to the 
 Step: median time of a training step while others may run beside it; of seeds that are trained
 together, divided by their number. Intact, no truth, no random: how many of these {places} are
 predicted right with the whole picture, without the true region, and without a random region of
-equal size. A variant attends if
-pointing exceeds chance, and uses the region if losing the truth costs more than losing a random
-one, each with a 95 % interval over seeds. Image mass: the share of the attention that falls on the
-image where it may also fall on text. A dash: the variant has no such number.
+equal size. The column attention is a verdict on two 95 % intervals over seeds. A variant attends if
+its pointing minus chance lies above 0; it uses the region if the accuracy without a random region,
+minus that without the true one, lies above 0. It does not, where such an interval is not above 0
+and ends at {negligible:.2f} or below; where neither holds, the verdict is inconclusive. So "attends
+but does not use" looks at the true region and answers as well without it, "uses without attending"
+answers worse without it although attention does not point there. Image mass: the share of the
+attention that falls on the image where it may also fall on text. A dash: the variant has no such
+number.
 """)
 
 VERDICTS = _line("""

@@ -13,7 +13,7 @@ from crossattn.report.render.csv_files import table_csv
 from crossattn.report.render.html_page import to_html
 from crossattn.report.render.latex import latex_table
 from crossattn.report.render.markdown import markdown_text, to_markdown
-from crossattn.report.results.runs import Results, Runs
+from crossattn.report.results.runs import Results, Runs, references_of
 from crossattn.report.tables.measures import iqm_table, measure_blocks
 
 # Kinds of evidence: the section of each, and its figures.
@@ -34,6 +34,8 @@ def evidence_sections(
         tables = list(measure_blocks(results, family))
         if drawn or tables:
             yield Heading(title if tables else title.split(" against")[0])
+        if family == "attention" and tables:
+            yield TextBlock(prose.REFERENCES if references_of(results) else prose.NO_REFERENCES)
         yield from drawn
         yield from tables
         if family == "task" and (aggregate := iqm_table(results)):

@@ -118,8 +118,11 @@ def _run_group(
             meter = programs.meter(seat)
             work = {"step_flops": meter.flops, "peak_flops": meter.peak}
             who = {"variant": variant, "seed": seed, "work": work}
-            where, loggers = seat.folder, seat.loggers
-            measure_run(suite.primary, run, evaluator, state, source, where, who, loggers)
+            more = {}
+            if variant == suite.baseline:
+                more["untrained"] = programs.create(seed, seat.batches.batch(0)).evaluated
+            place = (source, seat.folder, who, seat.loggers)
+            measure_run(suite.primary, run, evaluator, state, *place, **more)
 
 
 class _Told:

@@ -1,7 +1,7 @@
 """The evidence of one trained model: what `crossattn.align` measures of what it says and sees."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,20 +54,43 @@ def measure_model(
     looks: dict[str, Look] = {}
     asked = [Asked(part, attention=name in ("validation", main)) for name, part in splits.items()]
     hidden = hidden_words(splits[main], evaluator.layers if by_layer else 0)
-    asked += [Asked(hidden.examples, seen) for seen in hidden.visible.values()] if hidden else []
-    every = evaluator.predict_all(params, asked)
+    every = evaluator.predict_all(params, [*asked, *_without_regions(hidden)])
     for (name, examples), said in zip(splits.items(), every, strict=False):
         if said.look is not None:
             looks[name] = said.look
         write = lambda texts: evaluator.write(params, texts)
         for where, arrays in task_inputs(name, examples, said, write, main=main):
             evidence.read(where, arrays)
-    if {"validation", main} <= looks.keys():
-        _read_attention(evidence, splits, looks, main)
-    if hidden:
-        for condition, said in zip(hidden.visible, every[len(splits) :], strict=True):
-            evidence.read(condition, hidden.read(said))
+    _read_attention(evidence, splits, looks, main)
+    _read_hidden(evidence, hidden, every[len(splits) :])
     return evidence
+
+
+def measure_use(
+    evaluator: Evaluator, params: Any, splits: dict[str, Examples], *, main: str
+) -> tuple[Evidence, dict[str, Look]]:
+    """Attention and causal use alone, as in `measure_model`, and what was looked at."""
+    evidence = Evidence()
+    parts = [name for name in ("validation", main) if name in splits]
+    hidden = hidden_words(splits[main])
+    asked = [Asked(splits[name], attention=True) for name in parts]
+    every = evaluator.predict_all(params, [*asked, *_without_regions(hidden)])
+    looks = {name: one.look for name, one in zip(parts, every, strict=False) if one.look}
+    _read_attention(evidence, splits, looks, main)
+    _read_hidden(evidence, hidden, every[len(parts) :])
+    return evidence, looks
+
+
+def _without_regions(hidden: "HiddenWords | None") -> list[Asked]:
+    return [Asked(hidden.examples, seen) for seen in hidden.visible.values()] if hidden else []
+
+
+def _read_hidden(
+    evidence: Evidence, hidden: "HiddenWords | None", every: Sequence[Predictions]
+) -> None:
+    if hidden:
+        for condition, said in zip(hidden.visible, every, strict=True):
+            evidence.read(condition, hidden.read(said))
 
 
 def task_inputs(
@@ -152,10 +175,18 @@ def chosen_place(*splits: dict[str, list[AttentionMaps]]) -> tuple[str, str] | N
     return None
 
 
+def attention_evidence(splits: dict[str, Examples], looks: dict[str, Look], main: str) -> Evidence:
+    """Attention in all layers, and in the one that points best on validation data."""
+    evidence = Evidence()
+    _read_attention(evidence, splits, looks, main)
+    return evidence
+
+
 def _read_attention(
     evidence: Evidence, splits: dict[str, Examples], looks: dict[str, Look], main: str
 ) -> None:
-    """Attention in all layers, and in the one that points best on validation data."""
+    if not {"validation", main} <= looks.keys():
+        return
     validation, maps = (attention_maps(splits[name], looks[name]) for name in ("validation", main))
     for place, layers in maps.items():
         evidence.read_layers(place, layers)

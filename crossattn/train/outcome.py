@@ -14,7 +14,7 @@ import numpy as np
 from crossattn.align.measures import MEASURES
 from crossattn.files import seal, write_atomically
 from crossattn.nn.parameters import count_parameters
-from crossattn.train import exhibits
+from crossattn.train import exhibits, references
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.evidence import measure_model
 from crossattn.train.folder import Folder
@@ -39,8 +39,12 @@ def measure_run(
     where: Path,
     who: dict[str, Any],
     loggers: OpenLoggers = NO_LOGGERS,
+    untrained: Any = None,
 ) -> None:
-    """Measure a trained run and write what is found: metrics.json, items.npz, maps.npz."""
+    """Measure a trained run and write what is found: metrics.json, items.npz, maps.npz.
+
+    Of the baseline also references.json, by its parameters before the first step (`untrained`).
+    """
     begun = time.monotonic()
     evidence = measure_model(evaluator, state.evaluated, source.splits, main=source.main)
     items = {name: evidence.items[name] for name in evidence.items if name == primary}
@@ -48,6 +52,14 @@ def measure_run(
     if evaluator.patches_seen:
         maps = exhibits.exhibit_attention(evaluator, state.evaluated, source, evidence.layer)
         _save_arrays(where / "maps.npz", {"weights": maps})
+    more = ["maps.npz"] * evaluator.patches_seen
+    if untrained is not None:
+        seed = int(who["seed"])
+        rows = references.measure_references(
+            evaluator, untrained, source.splits, main=source.main, seed=seed
+        )
+        write_json(where / references.FILE, rows)
+        more.append(references.FILE)
     with Log(where / "log.jsonl", resume_at=run.steps) as log:
         log.write(run.steps, event="measured", seconds=round(time.monotonic() - begun, 3))
     lines = curve(where / "log.jsonl")
@@ -73,7 +85,7 @@ def measure_run(
         "device": jax.devices()[0].device_kind,
     }
     write_json(where / "metrics.json", record)
-    seal_files(where, *MEASURED, *["maps.npz"] * evaluator.patches_seen)
+    seal_files(where, *MEASURED, *more)
     loggers.log({"step": run.steps, "event": "measured", **evidence.metrics, "time": time.time()})
 
 
@@ -114,6 +126,7 @@ class Finished:
       counts: images by split, items by metric, training images, as the runs counted them.
       groupings: seeds of a program and steps of a dispatch, all that there were.
       sweep: variant to the record of its learning-rate sweep, empty when none ran.
+      references: reference rows, {variant, seed, metrics} each: see `references`.
     """
 
     runs: list[dict[str, Any]]
@@ -128,6 +141,7 @@ class Finished:
     threads: list[int] = dataclasses.field(default_factory=list)
     counts: dict[str, Any] = dataclasses.field(default_factory=dict)
     groupings: list[dict[str, int]] = dataclasses.field(default_factory=list)
+    references: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
@@ -142,6 +156,11 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
             record = json.loads((where / "metrics.json").read_text())
             finished.runs.append({name: record[name] for name in ("variant", "seed", "metrics")})
             finished.chance.update(record["chance"])
+            if variant == suite.baseline:
+                rows = references.read_references(where)
+                finished.references.extend(
+                    {"variant": name, "seed": seed, "metrics": rows[name]} for name in rows
+                )
             items.append(np.load(where / "items.npz")[suite.primary])
             finished.curves.setdefault(variant, {})[seed] = record["curve"]
             paces.append(record["step_seconds"])

@@ -193,7 +193,7 @@ results.explore(variant="cross-attention", examples=4)
 results = lab.ablate(CHANGES, variants=["mean-pool"], **HOW)
 
 # %% [markdown]
-# *Held-out pairs* are colours and shapes that were never seen together in training; the attention *attends and uses* where words look at the true region and fall without it.
+# *Held-out pairs* are colours and shapes that were never seen together in training; a model *uses where it attends* where words look at the true region and fall without it.
 
 # %%
 results = lab.ablate(CHANGES, **HOW)

@@ -266,9 +266,9 @@ def test_terminal_tables_fit(headline):
 @pytest.mark.parametrize(
     ("pointing", "random", "wanted"),
     [
-        (0.9, 0.9, "attends and uses"),
-        (0.9, 0.3, "attends, does not use"),
-        (0.05, 0.9, "uses, does not attend"),
+        (0.9, 0.9, "uses where it attends"),
+        (0.9, 0.3, "attends but does not use"),
+        (0.05, 0.9, "uses without attending"),
         (0.05, 0.3, "neither"),
     ],
 )

@@ -147,7 +147,7 @@ def test_a_measured_run_hands_on_its_metrics(monkeypatch, unchecked, run, tmp_pa
         parallel = type("P", (), {"share": staticmethod(lambda: None)})
         meter = staticmethod(lambda seat: type("M", (), {"flops": 1.0, "peak": None}))
 
-    suite = type("S", (), {"name": "fusion", "primary": "accuracy"})
+    suite = type("S", (), {"name": "fusion", "primary": "accuracy", "baseline": "-"})
     source = type("D", (), {"train": None})
     listener = Listener(loggers=[recorder])
     group = (suite, "blind", [0, 1], run, Programs, None, source, Folder(tmp_path), listener)

@@ -26,6 +26,19 @@ def variants_of(runs: Runs) -> list[str]:
     return list(dict.fromkeys(run["variant"] for run in runs))
 
 
+def references_of(results: Results) -> Runs:
+    """Reference rows of alignment tables, {variant, seed, metrics} as runs: untrained, random.
+
+    They are in no comparison. Empty where an earlier version measured the baseline.
+
+    Example:
+        >>> references_of({"runs": []})
+        []
+    """
+    found: Runs = results.get("references", [])
+    return found
+
+
 def metric_values(runs: Runs, variant: str, metric: str) -> Float[np.ndarray, " seeds"]:
     """Values of one metric over the seeds of a variant, in the order of the seeds.
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crossattn.align.measures import FAMILIES, MEASURES, metric_name
+from crossattn.align.verdict import judge_use
 from crossattn.report.render.blocks import DASH, Table
 from crossattn.report.render.escaping import plain_names
 from crossattn.report.render.terminal import terminal_table
@@ -20,6 +21,7 @@ from crossattn.report.results.runs import (
     metric_values,
     metrics_in,
     place_of,
+    references_of,
     variants_of,
 )
 from crossattn.report.stats.comparisons import Verdict, judge_claims, winner_of
@@ -27,6 +29,7 @@ from crossattn.report.stats.paired import FEWEST_SEEDS, t_interval
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.tables.cells import (
     baseline_of,
+    format_of,
     p_value_of,
     plain_mean,
     signed_interval,
@@ -86,23 +89,32 @@ def alignment_table(results: Results) -> Table:
         for place, column in measure.headline.items()
         if (name := metric_name(measure, place_of(runs) if place == "*" else place)) in there
     }
-    header, rows = ["variant"], [[variant] for variant in variants_of(runs)]
-    for name, (measure, column) in columns.items():
-        level = chance_of(results["chance"], name) if measure.family == "attention" else None
-        beside = "" if level is None else f" ({level:{measure.format}})"
-        header.append(column + (" (chance)" if beside else ""))
-        for row in rows:
-            mean = plain_mean(metric_values(runs, row[0], name), name)
-            row.append(mean if mean == DASH else mean + beside)
-    return [*header, "attention"], [[*row, attention_verdict(results, row[0])] for row in rows]
+    levels = {
+        name: chance_of(results["chance"], name) if measure.family == "attention" else None
+        for name, (measure, _) in columns.items()
+    }
+    rows = []
+    for some in (references_of(results), runs):
+        for variant in variants_of(some):
+            row = [variant]
+            for name, level in levels.items():
+                mean = plain_mean(metric_values(some, variant, name), name)
+                beside = "" if level is None or mean == DASH else f" ({level:{format_of(name)}})"
+                row.append(mean + beside)
+            rows.append([*row, attention_verdict({**results, "runs": some}, variant)])
+    header = [
+        column + ("" if levels[name] is None else " (chance)")
+        for name, (_, column) in columns.items()
+    ]
+    return ["variant", *header, "attention"], rows
 
 
 def attention_verdict(results: Results, variant: str) -> str:
-    """Whether a variant attends to the truth, and whether its answers depend on it.
+    """Whether a variant attends to the truth, and whether its answers depend on it: `judge_use`.
 
     It attends if pointing at answers (`place_of`) exceeds chance, and uses what it attends to if
-    taking the true region away costs more accuracy than taking an equal random region: in both
-    cases the 95 % interval over seeds has to lie above 0. A dash where something is missing.
+    taking the true region away costs more accuracy than taking an equal random region, in 95 %
+    intervals over seeds. A dash where something is missing.
     """
     runs = results["runs"]
     place = f"pointing/{place_of(results['runs'])}"
@@ -113,14 +125,8 @@ def attention_verdict(results: Results, variant: str) -> str:
         return DASH
     if len(pointing) < FEWEST_SEEDS:
         return ("one seed", "two seeds")[len(pointing) - 1]
-    attends = bool(t_interval(pointing - chance)[0] > 0)
-    uses = bool(t_interval(random - truth)[0] > 0)
-    return {
-        (True, True): "attends and uses",
-        (True, False): "attends, does not use",
-        (False, True): "uses, does not attend",
-        (False, False): "neither",
-    }[attends, uses]
+    attends, uses = t_interval(pointing - chance), t_interval(random - truth)
+    return judge_use((float(attends[0]), float(attends[1])), (float(uses[0]), float(uses[1])))
 
 
 def comparison_table(results: Results) -> Table:

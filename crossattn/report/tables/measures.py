@@ -21,11 +21,14 @@ from crossattn.report.results.runs import (
     metric_values,
     metrics_in,
     normalised_iqm,
+    references_of,
     tasks_of,
     variants_with,
 )
 from crossattn.report.tables.cells import format_of, with_interval
 
+# Kinds of evidence that have rows of an untrained model and of random attention.
+REFERENCED = ("attention", "causal")
 # The table of the splits that have one number each.
 OTHERS = "others"
 
@@ -43,14 +46,14 @@ def measure_tables(results: Results, family: Family) -> dict[str, Table]:
         others ['variant', 'count'] ['blind', '0.300']
     """
     groups = _groups(results, family)
-    return {name: _table(results, metrics, name) for name, metrics in groups.items()}
+    return {name: _table(results, metrics, name, family) for name, metrics in groups.items()}
 
 
 def measure_blocks(results: Results, family: Family) -> Iterator[TableBlock]:
     """The same tables with their captions: what columns mean, and what chance is there."""
     for name, metrics in _groups(results, family).items():
         prefix = {"task": "split-", "attention": "attention-"}.get(family, "")
-        table = _table(results, metrics, name)
+        table = _table(results, metrics, name, family)
         file = prefix + re.sub(r"[^\w-]+", "-", name)
         yield TableBlock(file, _caption(name, metrics, table), table)
 
@@ -126,9 +129,12 @@ def iqm_table(results: Results) -> Table | None:
     return ["variant", *found], rows
 
 
-def _table(results: Results, metrics: Sequence[Metric], table: str) -> Table:
-    """A row for chance, where it is known, and one for each variant with any of the metrics."""
-    runs, names = results["runs"], [metric.name for metric in metrics]
+def _table(results: Results, metrics: Sequence[Metric], table: str, family: Family) -> Table:
+    """A row for chance, where it is known, and one for each variant with any of the metrics.
+
+    Of alignment (attention and causal use) also the reference rows.
+    """
+    names = [metric.name for metric in metrics]
     rows = []
     levels = [chance_of(results["chance"], name) for name in names]
     if any(level is not None for level in levels):
@@ -136,8 +142,10 @@ def _table(results: Results, metrics: Sequence[Metric], table: str) -> Table:
         rows.append(
             ["chance", *(DASH if x is None else format(x, format_of(name)) for x, name in cells)]
         )
-    for variant in variants_with(runs, names):
-        rows.append([variant, *(_cell(metric_values(runs, variant, n), n) for n in names)])
+    references = references_of(results) if family in REFERENCED else ()
+    for runs in (references, results["runs"]):
+        for variant in variants_with(runs, names):
+            rows.append([variant, *(_cell(metric_values(runs, variant, n), n) for n in names)])
     return ["variant", *(_column(metric, table) for metric in metrics)], rows
 
 
