@@ -57,6 +57,7 @@ SUITE = Suite(
         "nothing of the colours and shapes that `pairs` asks for. Look at the kinds one by one.",
         "Attention is that to the patches: words of a row with boxes look at these as well, and "
         "what they have there is the share that the image mass leaves.",
-        "Boxes are the true ones of the generator, not those of a detector.",
+        "Boxes are the true ones of the generator, not those of a detector. Knock-outs hide "
+        "patches and leave boxes.",
     ),
 )

@@ -17,6 +17,7 @@ from crossattn.report.render.blocks import (
     Block,
     FigureBlock,
     Heading,
+    Table,
     TableBlock,
     TextBlock,
 )
@@ -34,6 +35,7 @@ from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
 from crossattn.report.stats.power import resolution
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.summary import opening_paragraph
+from crossattn.report.tables.cells import baseline_of
 from crossattn.report.tables.main import (
     alignment_table,
     claim_table,
@@ -42,6 +44,7 @@ from crossattn.report.tables.main import (
     main_table,
     verdicts_on,
 )
+from crossattn.report.tables.speed import speed_table
 
 
 def write_report(
@@ -102,7 +105,7 @@ def write_report(
         *_claims(results, claims),
         *_comparisons(results, pictures),
         *evidence_sections(results, pictures),
-        *_training(pictures),
+        *_training(pictures, speed_table(given[0], baseline_of(results))),
         Heading("What the numbers mean"),
         *map(TextBlock, _meaning(results)),
         Heading("Methods"),
@@ -184,10 +187,12 @@ def _comparisons(results: Results, pictures: Mapping[str, list[FigureBlock]]) ->
         yield TextBlock(markdown_text(found.sentence()))
 
 
-def _training(pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
+def _training(pictures: Mapping[str, list[FigureBlock]], speed: Table | None) -> Iterator[Block]:
     if drawn := pictures.get("learning"):
         yield Heading("Training")
         yield from drawn
+    if drawn and speed:
+        yield TableBlock("speed", prose.SPEED, speed)
 
 
 def _meaning(results):

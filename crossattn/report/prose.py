@@ -189,6 +189,13 @@ attention that falls on the image where it may also fall on text. A dash: the va
 number.
 """)
 
+SPEED = _line("""
+How soon variants learn: the first training step at which the accuracy of the words that are
+predicted, averaged over the last twentieth of all steps, is 90 % of what the baseline's training
+ends with, for the same seed. Steps are the mean over seeds (a dash where some never get there),
+the range is that of the seeds which do.
+""")
+
 VERDICTS = _line("""
 Supported: the variant on the left is better, its corrected interval above 0 and its Holm p-value
 below 0.05. Not supported: the opposite was found, by the same rule. Inconclusive: neither; the
