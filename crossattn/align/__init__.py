@@ -5,7 +5,8 @@ read, `evidence` computes them. The other modules hold the functions, and regist
 """
 
 import crossattn.align.answers
-import crossattn.align.causal  # noqa: F401
+import crossattn.align.causal
+import crossattn.align.retrieval  # noqa: F401
 from crossattn.align.attention import mass_in_region, normalized_entropy, pointing, pointing_chance
 from crossattn.align.caption_metrics import (
     bleu,
@@ -21,6 +22,13 @@ from crossattn.align.captions import (
     perplexity,
     slot_accuracy,
     word_frequency_perplexity,
+)
+from crossattn.align.contrastive import (
+    contrastive_loss,
+    equal_captions,
+    hard_negatives,
+    matching_loss,
+    retrieval_accuracy,
 )
 from crossattn.align.effects import (
     hiding_effects,
@@ -39,6 +47,8 @@ from crossattn.align.features import (
     modality_gap,
     recall_at,
     recall_chance,
+    recall_chance_of,
+    recall_of,
     uniformity,
 )
 from crossattn.align.modality_use import (
@@ -99,14 +109,17 @@ __all__ = [
     "cknna",
     "common_neighbour_sequence",
     "commonest_word_accuracy",
+    "contrastive_loss",
     "corpus_bleu",
     "curve_area",
     "cycle_neighbours",
     "deletion_curve",
+    "equal_captions",
     "exact_match",
     "exchange_regions",
     "feature_alignment",
     "gradient_weighted_attention",
+    "hard_negatives",
     "hiding_effects",
     "input_ablation",
     "insertion_curve",
@@ -116,6 +129,7 @@ __all__ = [
     "knockouts",
     "links_from_coverage",
     "mass_in_region",
+    "matching_loss",
     "modality_gap",
     "mutual_neighbours",
     "normalized_entropy",
@@ -131,8 +145,11 @@ __all__ = [
     "rank_agreement",
     "recall_at",
     "recall_chance",
+    "recall_chance_of",
+    "recall_of",
     "region_swap_effect",
     "removal_steps",
+    "retrieval_accuracy",
     "roc_auc",
     "rollout",
     "rouge_l",

@@ -8,10 +8,18 @@ from math import comb
 
 import numpy as np
 
-from crossattn.align.arguments import finite_numbers, jax_or_numpy, not_empty
-from crossattn.shapes import Array, Float, Int
+from crossattn.align.arguments import boolean, finite_numbers, jax_or_numpy, not_empty
+from crossattn.shapes import Array, Bool, Float, Int
 
-__all__ = ["feature_alignment", "modality_gap", "recall_at", "recall_chance", "uniformity"]
+__all__ = [
+    "feature_alignment",
+    "modality_gap",
+    "recall_at",
+    "recall_chance",
+    "recall_chance_of",
+    "recall_of",
+    "uniformity",
+]
 
 Numbers = Array | np.ndarray
 
@@ -42,9 +50,30 @@ def recall_at(
       {'image_to_text': [1.0, 0.0], 'text_to_image': [1.0, 0.0]}
     """
     scores = not_empty("scores", finite_numbers("scores", scores), "I C")
-    right = _pairs(image_of, *scores.shape)
-    if k < 1:
-        raise ValueError(f"k is at least 1, got {k}")
+    return recall_of(scores, _pairs(image_of, *scores.shape), k)
+
+
+def recall_of(
+    scores: Float[np.ndarray, "I C"], right: Bool[np.ndarray, "I C"], k: int
+) -> dict[str, Float[np.ndarray, " _"]]:
+    """`recall_at` where a caption may be true of several images, as those of equal words are.
+
+    Args:
+      scores: scores[i, c] of image i with caption c; larger is nearer.
+      right: which captions are true of which image; each of some image, and each image has one.
+      k: how many may be looked at.
+
+    Raises:
+      ValueError: other shapes, scores that are not finite, an image or a caption that is alone,
+        K < 1.
+
+    Example:
+      >>> same = np.ones((2, 2), bool)  # both captions say the same of both images
+      >>> {name: hits.tolist() for name, hits in recall_of(np.eye(2), same, 1).items()}
+      {'image_to_text': [1.0, 1.0], 'text_to_image': [1.0, 1.0]}
+    """
+    scores = not_empty("scores", finite_numbers("scores", scores), "I C")
+    right = _right(right, scores.shape, k)
     found = {}
     for direction, axis in (("image_to_text", 1), ("text_to_image", 0)):
         best = np.where(right, scores, -np.inf).max(axis=axis, keepdims=True)
@@ -66,16 +95,28 @@ def recall_chance(image_of: Int[np.ndarray, " C"], k: int) -> dict[str, Float[np
     """
     image_of = np.asarray(image_of)
     images = int(image_of.max()) + 1 if image_of.size else 0
-    own = _pairs(image_of, images, image_of.size).sum(axis=1)
-    if k < 1:
-        raise ValueError(f"k is at least 1, got {k}")
-    captions = image_of.size
-    ways = comb(captions, k)
-    missed = [comb(captions - n, k) / ways if k <= captions else 0.0 for n in own.tolist()]
-    return {
-        "image_to_text": 1 - np.array(missed),
-        "text_to_image": np.full(captions, min(k / images, 1.0)),
-    }
+    return recall_chance_of(_pairs(image_of, images, image_of.size), k)
+
+
+def recall_chance_of(right: Bool[np.ndarray, "I C"], k: int) -> dict[str, Float[np.ndarray, " _"]]:
+    """The recall at K of random scores, where a caption may be true of several images.
+
+    Raises:
+      ValueError: as `recall_of`.
+
+    Example:
+      >>> recall_chance_of(np.ones((2, 2), bool), 1)["text_to_image"].tolist()
+      [1.0, 1.0]
+    """
+    right = _right(right, np.shape(right), k)
+    levels = {}
+    for direction, axis in (("image_to_text", 1), ("text_to_image", 0)):
+        among = right.shape[axis]
+        # Whether K of so many, drawn without a look, miss all that are right.
+        ways = comb(among, min(k, among))
+        missed = {n: comb(among - n, min(k, among)) / ways for n in range(1, among + 1)}
+        levels[direction] = 1 - np.array([missed[n] for n in right.sum(axis=axis).tolist()])
+    return levels
 
 
 def modality_gap(
@@ -161,6 +202,18 @@ def _unit(name, features):
     if xp is np and (bad := int((length == 0).sum())):
         raise ValueError(f"{bad} of {length.size} features of {name} have length 0: no direction")
     return xp, features / length
+
+
+def _right(right, shape, k):
+    """What is right, a boolean array of a shape in which nothing is alone."""
+    right = boolean("right", right)
+    if right.shape != shape or right.ndim != 2:
+        raise ValueError(f"right {right.shape}: images by captions are meant, {shape}")
+    if not (right.any(axis=0).all() and right.any(axis=1).all()):
+        raise ValueError("right: each image has a caption, and each caption is true of an image")
+    if k < 1:
+        raise ValueError(f"k is at least 1, got {k}")
+    return right
 
 
 def _pairs(image_of, images, captions):

@@ -15,7 +15,9 @@ __all__ = [
     "AttentionMaps",
     "CaptionLikelihoods",
     "ExplainedParts",
+    "FeaturePairs",
     "Knockouts",
+    "RetrievalScores",
     "SwapPairs",
     "WrittenCaptions",
 ]
@@ -81,6 +83,30 @@ class SwapPairs:
 
     item: ClassVar[str] = "pair"
     score: Float[np.ndarray, "N 2 2"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalScores:
+    """How near I images and C captions are to each other.
+
+    Attributes:
+      score: of image i with caption c; larger is nearer, float (I, C).
+      right: which captions are true of which image, bool (I, C): its own ones, and those of the
+        same words.
+    """
+
+    item: ClassVar[str] = "query"
+    score: Float[np.ndarray, "I C"]
+    right: Bool[np.ndarray, "I C"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FeaturePairs:
+    """What a model makes of N captions and of the image of each, in one space of D dimensions."""
+
+    item: ClassVar[str] = "pair"
+    image: Float[np.ndarray, "N D"]
+    text: Float[np.ndarray, "N D"]
 
 
 @dataclasses.dataclass(frozen=True)

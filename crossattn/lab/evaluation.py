@@ -73,7 +73,9 @@ def evaluate_run(run: LabRun, on: str | None, out: Path | None) -> Evaluation:
     """
     split, source = judged_split(run.data, on, "--on"), run.data
     params = run.params
-    evidence = measure_model(run.evaluator, params, source.splits, main=split, by_layer=True)
+    learned = run.record.run.loss
+    given = run.evaluator, params, source.splits
+    evidence = measure_model(*given, main=split, by_layer=True, learned=learned)
     name = split if run.step is None else f"{split}-step{run.step}"
     out = out or run.folder / "evaluation" / name
     out.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ import numpy as np
 
 from crossattn.data.examples import Examples
 from crossattn.lab.observer import Observer
-from crossattn.train.evidence import hidden_words
 from crossattn.train.exhibits import WORDS_SHOWN
+from crossattn.train.hidden_words import hidden_words
 from crossattn.train.texts import captions, questions
 
 # What is hidden, by condition.

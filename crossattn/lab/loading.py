@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 
 from crossattn.lab.errors import as_lab_error
-from crossattn.train.primary import check_source, fit_to_data, measurable
+from crossattn.train.primary import check_source, fit_to_data, learned_by, measurable
 from crossattn.train.source import Dataset, load_dataset
 from crossattn.train.suite import Suite
 
@@ -40,8 +40,10 @@ def load_judged(suite: Suite) -> tuple[Suite, Dataset]:
     """
     with as_lab_error():
         source = load_dataset(suite.base)
-        known = measurable(source.splits, source.main)
-        wanted = [f"{source.main}/{metric}" for metric in ("accuracy", "perplexity")]
+        learned = learned_by(suite)
+        known = measurable(source.splits, source.main, **learned)
+        metrics = ("accuracy", "perplexity") if learned["words"] else ("text_to_image_r1",)
+        wanted = [f"{source.main}/{metric}" for metric in metrics]
         own = fit_to_data(suite, source).primary
         found = [name for name in (own, *wanted) if name in known]
         suite = dataclasses.replace(suite, primary=(found or wanted)[0])

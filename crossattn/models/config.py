@@ -45,6 +45,9 @@ class VisionLanguageConfig:
     """L, number of layers."""
     heads: int = 4
     """H, heads of each attention."""
+    embedding: int = 0
+    """D, features of images and texts that retrieval compares: of texts that have not read the
+    image (context_view none, or coca_decoder); 0 has none."""
     dropout: float = 0.0
     """Share of attention weights, sublayer outputs and hidden units dropped while training."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -74,6 +77,7 @@ class VisionLanguageConfig:
         self._check_connector()
         self._check_view()
         self._check_depth()
+        self._check_embedding()
 
     def implied(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Fields that follow from new values of others: another preset has another block."""
@@ -89,9 +93,19 @@ class VisionLanguageConfig:
         """How many layers read the context: the leading axis of visibility and observations."""
         if self.use == "bottleneck":
             return self.layers - 1
-        if presets.get(self.preset).family == "coca":
+        if self.unimodal_half:
             return self.layers - self.layers // 2
         return self.layers // self.cross_every
+
+    @property
+    def unimodal_half(self) -> bool:
+        """Whether the lower half of the layers reads the text alone."""
+        return presets.get(self.preset).family == "coca"
+
+    @property
+    def text_layers(self) -> int:
+        """How many layers read the text before it is compared with images."""
+        return self.layers - self.reading_layers if self.unimodal_half else self.layers
 
     @property
     def attends(self) -> bool:
@@ -137,6 +151,16 @@ class VisionLanguageConfig:
             raise ValueError(
                 f"{self.preset} needs model.layers of at least 2: its tokens carry in one layer "
                 "what words read in the next"
+            )
+
+    def _check_embedding(self) -> None:
+        if self.embedding < 0:
+            raise ValueError(f"model.embedding cannot be negative, got {self.embedding}")
+        if self.embedding and self.context_view != "none" and not self.unimodal_half:
+            raise ValueError(
+                f"model.embedding compares images with texts that have not read them, and words of "
+                f"{self.preset} read the image in all layers: set model.context_view none, or "
+                "model.preset coca_decoder"
             )
 
 

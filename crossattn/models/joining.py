@@ -123,7 +123,7 @@ def decoded(model: nn.Module, s: Streams, block: BlockConfig | None = None, inne
       inner: traces of what made the context of each layer, (L, ...), or None.
 
     Returns:
-      The words, and what was observed.
+      The words, and what was observed; of CoCa the words of its lower half as well.
     """
     config = s.config
     block = block or cast(BlockConfig, config.block)
@@ -145,8 +145,8 @@ def decoded(model: nn.Module, s: Streams, block: BlockConfig | None = None, inne
     if presets.get(config.preset).family == "coca":
         lower = dataclasses.replace(block, order=("self", "mlp"))
         stack: Any = CocaDecoder(config.layers, *s.sizes, lower, block, **fields)
-        x, _, kept = stack(s.x, context, **where, observe=s.look)
-        return x, kept
+        x, text, kept = stack(s.x, context, **where, observe=s.look)
+        return x, kept, text
     every, reading = config.cross_every, config.reading_layers
     if config.use == "interleaved":
         text = dataclasses.replace(
@@ -211,7 +211,7 @@ def _truth(s: Streams, texts: int | None = None) -> Mask | None:
     return Mask.dense(jnp.concatenate([truth | ~somewhere, other], axis=-1)[:, None])
 
 
-def connected(model: nn.Module, s: Streams) -> tuple[Array, Any]:
+def connected(model: nn.Module, s: Streams) -> tuple[Any, ...]:
     """Learned latents read what each layer sees, once where all see the same; words read them."""
     config, own = s.config, cast(BlockConfig, s.config.block)
     name = config.connector or config.preset

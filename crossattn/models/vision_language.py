@@ -11,6 +11,8 @@ from crossattn.models.config import POOLED, VisionLanguageConfig
 from crossattn.models.image_attention import ImageAttention
 from crossattn.models.joining import Streams, connected, decoded
 from crossattn.models.joining_streams import adapted, bottlenecked, prefixed, two_streams
+from crossattn.models.joint_space import JointSpace
+from crossattn.nn import presets
 from crossattn.nn.context import words
 from crossattn.nn.head import Targets, cross_entropy
 from crossattn.nn.layers.dense import Dense
@@ -90,7 +92,8 @@ class VisionLanguageDecoder(Module):
         boxes: Float[Array, "I O C"] | None = None,
         observe: Observe = _nothing,
         targets: Targets | None = None,
-    ) -> tuple[Any, Any]:
+        last: Int[Array, " B"] | None = None,
+    ) -> tuple[Any, ...]:
         """Predict the next word at every position.
 
         Args:
@@ -106,14 +109,17 @@ class VisionLanguageDecoder(Module):
           observe: applied to what the words of each reading layer see of the image.
           targets: the words that follow: a loss is then returned instead of logits, which are
             never there all at once; of parameters that exist.
+          last: the place of the last word of each text: `JointFeatures` are returned as well, of
+            models with `config.embedding`.
 
         Returns:
           Logits (B, T, V), or what `crossattn.nn.head.cross_entropy` returns; and the observations
-          of each reading layer, with a leading axis.
+          of each reading layer, with a leading axis; with `last` the features, too.
 
         Raises:
           ValueError: ids outside of the vocabulary where they are known, tokens or patches that the
-            parameters have no positions for, a preset that needs what the data have not.
+            parameters have no positions for, a preset that needs what the data have not; `last` of
+            a model without features.
         """
         config, tokens = self.config, words(tokens)
         there = in_table("token", tokens, self.vocab_size)
@@ -127,6 +133,7 @@ class VisionLanguageDecoder(Module):
         )
         patches = encoder(images)
         context, seen = self._contexts(patches, visible, boxes)
+        whole = context, seen.any(axis=0)
         patches_seen = patches.shape[1]
         if config.context_view in POOLED:
             context, seen = _pooled(context, seen, nothing=config.context_view == "none")
@@ -145,13 +152,34 @@ class VisionLanguageDecoder(Module):
             observe=observe,
             policy=self._policy(dtype),
         )
-        x, observed = JOINERS["connector" if config.connector else config.use](self, streams)
+        joiner = JOINERS["connector" if config.connector else config.use]
+        # Behind what is observed, designs with a half that reads the text alone have its words.
+        x, observed, *alone = joiner(self, streams)
+        features = self._features(whole, alone[0] if alone else x, x, last, streams.policy)
         x = Norm(name="norm")(x)
         if targets is None:
-            return nan_from(Dense(self.vocab_size, wide=True, name="logits")(x), there), observed
+            logits = nan_from(Dense(self.vocab_size, wide=True, name="logits")(x), there)
+            return logits, observed, *features
         own = meta.unbox(self.get_variable("params", "logits"))
         x = nan_from(x, there)
-        return cross_entropy(x, own["kernel"], targets, axis=1, bias=own["bias"]), observed
+        loss = cross_entropy(x, own["kernel"], targets, axis=1, bias=own["bias"])
+        return loss, observed, *features
+
+    def _features(self, whole, alone, joint, last, policy):
+        """The `JointFeatures`, as often as they are asked for."""
+        config = self.config
+        if last is not None and not config.embedding:
+            raise ValueError("this model has no features of images and texts: model.embedding is 0")
+        if not config.embedding or (last is None and not self.is_initializing()):
+            return ()
+        sizes = config.embedding, config.text_layers, config.latents, config.width, config.heads
+        mlp = getattr(config.block, "mlp", presets.TEXT.mlp)
+        space = JointSpace(*sizes, mlp.expansion, **policy, name="joint")
+        reads = config.context_view != "none"
+        places = jnp.zeros(alone.shape[0], jnp.int32) if last is None else last
+        patches, seen = whole
+        found = space(patches, seen, alone, places, joint if reads else None)
+        return () if last is None else (found,)
 
     def _policy(self, dtype: Any) -> dict[str, Any]:
         """What every module of the layers is given."""

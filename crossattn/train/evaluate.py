@@ -10,6 +10,7 @@ import numpy as np
 
 from crossattn.data.batches import Batch, gather
 from crossattn.data.examples import Examples
+from crossattn.models.joint_space import JointFeatures
 from crossattn.models.vision_language import VisionLanguageDecoder
 from crossattn.shapes import Bool
 from crossattn.train.memory import tree_bytes
@@ -20,6 +21,7 @@ from crossattn.train.predictions import (
     cut,
     evaluation_scan,
     evaluation_step,
+    feature_step,
     joined,
 )
 
@@ -34,9 +36,11 @@ class Evaluator:
     Attributes:
       program: of one batch of `rows` rows.
       scan: of many batches, where a program of training makes many steps; else None.
+      compare: of features of images and captions; None of models without.
     """
 
     scan: Callable[..., Any] | None = None
+    compare: Callable[..., Any] | None = None
 
     def __init__(self, model: VisionLanguageDecoder, parallel: Parallelism = SINGLE_DEVICE):
         self.layers = model.config.reading_layers
@@ -44,6 +48,8 @@ class Evaluator:
         self.program = parallel.evaluator(functools.partial(evaluation_step, model))
         if parallel.chunking and parallel.chunking.steps > 1:
             self.scan = jax.jit(functools.partial(evaluation_scan, model), static_argnames="kept")
+        if model.config.embedding:
+            self.compare = parallel.evaluator(functools.partial(feature_step, model))
         shards = parallel.size(*EVALUATION_AXES)
         self.rows = -(-ROWS_PER_BATCH // shards) * shards
 
@@ -65,6 +71,20 @@ class Evaluator:
             words, likelihood, look = self.program(params, *self._filled(asked, rows))
             parts.append(cut(words, likelihood, look if self._kept(asked) else None, len(rows)))
         return joined(parts)
+
+    def features(self, params: Any, examples: Examples) -> JointFeatures:
+        """Features (E, D) of each caption and of its image, on the host.
+
+        Raises:
+          ValueError: the model has none.
+        """
+        if self.compare is None:
+            raise ValueError("this model has no features of images and texts: model.embedding is 0")
+        asked, parts = Asked(examples), []
+        for rows in self._batches(asked):
+            found = self.compare(params, *self._filled(asked, rows))._replace(scale=None)
+            parts.append(jax.tree.map(lambda x, rows=rows: np.asarray(x)[: len(rows)], found))
+        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
     def predict_all(self, params: Any, every: Sequence[Asked]) -> list[Predictions]:
         """`predict` for each; where there is a program of many batches, in one dispatch.

@@ -1,24 +1,25 @@
 """The evidence of one trained model: what `crossattn.align` measures of what it says and sees."""
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from crossattn.align import commonest_word_accuracy, knockouts, pointing
+from crossattn.align import pointing
 from crossattn.align.evidence import Evidence
 from crossattn.align.inputs import (
     Answers,
     AttentionMaps,
     CaptionLikelihoods,
-    Knockouts,
     SwapPairs,
     WrittenCaptions,
 )
 from crossattn.data.examples import Examples
 from crossattn.train.evaluate import Evaluator
+from crossattn.train.hidden_words import HiddenWords, hidden_words
+from crossattn.train.losses import NEXT_WORD, Losses
 from crossattn.train.predictions import Asked, Look, Predictions
+from crossattn.train.retrieval import compared, retrieval_inputs
 from crossattn.train.texts import (
     captions,
     positions,
@@ -27,8 +28,6 @@ from crossattn.train.texts import (
     slots_of,
 )
 
-# Words of captions of which the region is hidden, where there are no answers.
-CAPTION_WORDS_HIDDEN = 512
 CAPTIONS_WRITTEN = 256
 
 
@@ -39,6 +38,7 @@ def measure_model(
     *,
     main: str,
     by_layer: bool = False,
+    learned: Losses = NEXT_WORD,
 ) -> Evidence:
     """All evidence about one model.
 
@@ -49,8 +49,31 @@ def measure_model(
         holds pairs, all others hold questions, captions or both.
       main: the split on which attention and causal use are measured.
       by_layer: whether regions are knocked out in single layers, too.
+      learned: what the model was trained by: words are measured of one that has learnt to predict
+        them, features of one that has them.
     """
     evidence = Evidence()
+    if learned.next_word:
+        _read_words(evidence, evaluator, params, splits, main, by_layer)
+    for name, examples in splits.items() if evaluator.compare is not None else ():
+        if len(rows := compared(name, examples)):
+            texts = examples.rows(rows)
+            found = evaluator.features(params, texts)
+            found = found if learned.matching else found._replace(match=None)
+            for where, arrays in retrieval_inputs(name, texts, found):
+                evidence.read(where, arrays)
+    return evidence
+
+
+def _read_words(
+    evidence: Evidence,
+    evaluator: Evaluator,
+    params: Any,
+    splits: dict[str, Examples],
+    main: str,
+    by_layer: bool,
+) -> None:
+    """What the model says of every split, where it looks, and what it says with parts hidden."""
     looks: dict[str, Look] = {}
     asked = [Asked(part, attention=name in ("validation", main)) for name, part in splits.items()]
     hidden = hidden_words(splits[main], evaluator.layers if by_layer else 0)
@@ -63,7 +86,6 @@ def measure_model(
             evidence.read(where, arrays)
     _read_attention(evidence, splits, looks, main)
     _read_hidden(evidence, hidden, every[len(splits) :])
-    return evidence
 
 
 def measure_use(
@@ -81,12 +103,12 @@ def measure_use(
     return evidence, looks
 
 
-def _without_regions(hidden: "HiddenWords | None") -> list[Asked]:
+def _without_regions(hidden: HiddenWords | None) -> list[Asked]:
     return [Asked(hidden.examples, seen) for seen in hidden.visible.values()] if hidden else []
 
 
 def _read_hidden(
-    evidence: Evidence, hidden: "HiddenWords | None", every: Sequence[Predictions]
+    evidence: Evidence, hidden: HiddenWords | None, every: Sequence[Predictions]
 ) -> None:
     if hidden:
         for condition, said in zip(hidden.visible, every, strict=True):
@@ -195,64 +217,3 @@ def _read_attention(
         hits = [pointing(layer.weights, layer.region).mean() for layer in validation[place]]
         evidence.layer = int(np.argmax(hits))
         evidence.read(name, maps[place][evidence.layer])
-
-
-class HiddenWords(NamedTuple):
-    """Words of E rows that are predicted without their region, and without as much elsewhere.
-
-    Attributes:
-      examples: the rows.
-      rows: (E,) their places in the split.
-      words: (E,) place of the word of each.
-      levels: (E,) chance of predicting it.
-      visible: what stays visible, by condition.
-    """
-
-    examples: Examples
-    rows: np.ndarray
-    words: np.ndarray
-    levels: np.ndarray
-    visible: dict[str, np.ndarray]
-
-    def read(self, said: Predictions) -> Knockouts:
-        """Which of the words are right."""
-        every = np.arange(len(self.words))
-        right = said.words[every, self.words] == self.examples.tokens[every, self.words]
-        return Knockouts(right.astype(float), self.levels)
-
-
-def hidden_words(examples: Examples, layers: int = 0) -> HiddenWords | None:
-    """Colour and shape words, or None where there are none; the first `layers` also one by one."""
-    rows, words, levels = _hidden(examples)
-    truth = examples.regions(rows)[np.arange(len(rows)), words] > 0
-    # Outside of a region over half the picture there is no random region of equal size.
-    fair = truth.any(axis=1) & (2 * truth.sum(axis=1) <= truth.shape[1])
-    if not fair.any():
-        return None
-    truth = truth[fair]
-    visible = {"intact": np.ones_like(truth), **knockouts(truth, np.random.default_rng(0))}
-    for layer, name in itertools.product(range(layers), ("truth", "random")):
-        own = np.ones((layers, *truth.shape), bool)
-        own[layer] = visible[name]
-        visible[f"{name}/layer{layer}"] = own
-    rows = rows[fair]
-    return HiddenWords(examples.rows(rows), rows, words[fair], levels[fair], visible)
-
-
-def _hidden(examples: Examples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, places and chance levels of the words whose region is hidden: answers if there are any.
-
-    Else words of captions, each predicted after the true words before it; chance is what the
-    commonest colour, or shape, gets right.
-    """
-    found = positions(examples)
-    rows, _, words = found["answer"]
-    if len(rows):
-        kinds = [examples.kinds[kind] for kind in examples.kind[rows]]
-        return rows, words, np.array([examples.chance[kind] for kind in kinds])
-    rows, _, words = found["predicted"]
-    said, group = examples.tokens[rows, words], np.asarray(examples.group)[rows, words]
-    levels = commonest_word_accuracy(said.astype(int), group.astype(int))
-    count = min(len(rows), CAPTION_WORDS_HIDDEN)
-    some = np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False))
-    return rows[some], words[some], levels[some]

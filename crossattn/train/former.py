@@ -16,7 +16,10 @@ from crossattn.train.losses import NEXT_WORD
 __all__ = ["FORMER_PARTS", "LATE_FIELDS", "YOUNGER", "present", "setting", "with_late_fields"]
 
 # As JSON has them.
-LATE_FIELDS: dict[str, Any] = {"loss": json.loads(json.dumps(dataclasses.asdict(NEXT_WORD)))}
+LATE_FIELDS: dict[str, Any] = {
+    "loss": json.loads(json.dumps(dataclasses.asdict(NEXT_WORD))),
+    "model": {"embedding": 0},
+}
 
 # Parts of a run that had another name.
 FORMER_PARTS = {"optimiser": "optimizer"}

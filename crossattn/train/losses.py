@@ -44,9 +44,16 @@ class Losses:
     """The mean attention of all layers and heads; or that of the moving average of the parameters,
     layer by layer and head by head (optimizer.ema)."""
 
+    contrastive: float = 0.0
+    """Cross-entropy of finding the caption of an image, and the image of a caption, among those of
+    the batch (model.embedding)."""
+    matching: float = 0.0
+    """Binary cross-entropy of whether a caption is true of an image, of pairs and of wrong ones
+    that are drawn by similarity (model.embedding)."""
+
     def __post_init__(self):
         settle(self, "loss.")
-        for name in ("next_word", "attention", "diversity", "distillation"):
+        for name in ("next_word", "attention", "diversity", "distillation", *COMPARING):
             if (weight := getattr(self, name)) < 0:
                 raise ValueError(f"loss.{name} cannot be negative, got {weight}")
         if not self.terms:
@@ -75,6 +82,11 @@ class Losses:
         return any(name in MAP_TERMS for name in self.terms)
 
     @property
+    def compares(self) -> bool:
+        """Whether a term compares images with captions."""
+        return any(name in COMPARING for name in self.terms)
+
+    @property
     def reads_average(self) -> bool:
         """Whether a term reads the moving average of the parameters."""
         return bool(self.distillation) and self.distillation_teacher == "average"
@@ -85,6 +97,17 @@ class Losses:
         Raises:
           ValueError: it has not; says what to change.
         """
+        for name in COMPARING:
+            if getattr(self, name) and not model.embedding:
+                raise ValueError(
+                    f"loss.{name} compares features of images and texts: set model.embedding, as "
+                    f"to {model.width}"
+                )
+        if self.matching and model.context_view == "none":
+            raise ValueError(
+                "loss.matching is about words that have read the image, model.context_view is "
+                "none: set model.preset coca_decoder, or loss.matching to 0"
+            )
         term = next((name for name in self.terms if name in MAP_TERMS), None)
         if term is None:
             return
@@ -186,8 +209,10 @@ MAP_TERMS: dict[str, Callable[[Given], Array]] = {
 }
 
 
+# Terms that compare the images of a batch with its captions.
+COMPARING = ("contrastive", "matching")
 # All terms. One that is added is a field of `Losses`, a name here, and a value in `objective`.
-TERMS = ("next_word", *MAP_TERMS)
+TERMS = ("next_word", *MAP_TERMS, *COMPARING)
 # The loss of a run that asks for no other.
 NEXT_WORD = Losses()
 

@@ -46,7 +46,8 @@ def measure_run(
     Of the baseline also references.json, by its parameters before the first step (`untrained`).
     """
     begun = time.monotonic()
-    evidence = measure_model(evaluator, state.evaluated, source.splits, main=source.main)
+    given = evaluator, state.evaluated, source.splits
+    evidence = measure_model(*given, main=source.main, learned=run.loss)
     items = {name: evidence.items[name] for name in evidence.items if name == primary}
     _save_arrays(where / "items.npz", items)
     if evaluator.patches_seen:

@@ -101,6 +101,9 @@ class Parallelism:
         texts, shards = run.data.texts_per_image, self.size(*BATCH_AXES)
         if self.accumulate < 1:
             raise ParallelismError(f"--accumulate must be at least 1, got {self.accumulate}")
+        if self.accumulate > 1 and run.loss.compares:
+            said = "loss: images are compared with all captions of a batch, which --accumulate "
+            raise ParallelismError(f"{said}{self.accumulate} takes apart: leave it at 1")
         if run.batch_size % (unit := texts * shards * self.accumulate):
             raise ParallelismError(
                 f"batch_size {run.batch_size} does not divide by {unit}: {texts} texts of an image "

@@ -11,6 +11,7 @@ import numpy as np
 from crossattn.data.batches import Batch
 from crossattn.data.examples import Examples
 from crossattn.models.image_attention import ImageAttention
+from crossattn.models.joint_space import JointFeatures
 from crossattn.models.vision_language import VisionLanguageDecoder
 from crossattn.shapes import Array, Bool, Int
 from crossattn.train.step import forward
@@ -80,6 +81,13 @@ def evaluation_step(
     of_word = jnp.take_along_axis(log_probability, words[..., None], axis=-1)[..., 0]
     likelihood = jnp.where(batch.target[:, 1:], of_word, 0.0).sum(axis=1)
     return jnp.argmax(logits, axis=-1), likelihood, look
+
+
+def feature_step(
+    model: VisionLanguageDecoder, params: Any, batch: Batch, visible: Bool[Array, "*L B P"]
+) -> JointFeatures:
+    """Features of the images of a batch and of its texts, which are captions."""
+    return forward(model, params, batch, visible, compare=True)[2]
 
 
 def evaluation_scan(

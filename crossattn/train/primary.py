@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from crossattn.align.evidence import Evidence
-from crossattn.align.inputs import AttentionMaps
-from crossattn.align.measures import find_metric
+from crossattn.align.inputs import AttentionMaps, FeaturePairs, RetrievalScores
+from crossattn.align.measures import Metric, find_metric
 from crossattn.data.examples import Examples
 from crossattn.train.evidence import attention_maps, chosen_place, task_inputs
 from crossattn.train.predictions import Look, Predictions
+from crossattn.train.retrieval import SWAP_PLACES, compared, retrieval_inputs, true_features
 from crossattn.train.run import replace
 from crossattn.train.source import Dataset, batches_of
 from crossattn.train.suite import FINGERPRINT, Suite
@@ -47,7 +48,7 @@ def check_source(suite: Suite, source: Dataset) -> None:
     if metric and metric.measure.family == "attention":
         _check_pointing(suite, source)
         return
-    if split not in (*source.splits, "caption"):
+    if split not in (*source.splits, "caption", *SWAP_PLACES):
         raise ValueError(
             f"the primary metric {suite.primary} needs the split {split!r}; "
             f"data.source {suite.base.data.source} has {', '.join(source.splits)}"
@@ -55,10 +56,11 @@ def check_source(suite: Suite, source: Dataset) -> None:
     judged = (source.splits["validation"], source.splits[source.main])
     if any(len(questions(part)) + len(captions(part)) == 0 for part in judged):
         raise ValueError("there are no questions and no captions to evaluate")
-    known = measurable(source.splits, source.main)
+    _check_learned(suite, metric)
+    known = measurable(source.splits, source.main, **learned_by(suite))
     if suite.primary in known:
         return
-    if split not in ("swap", "caption") and not len(questions(source.splits[split])):
+    if split in source.splits and split != "swap" and not len(questions(source.splits[split])):
         raise ValueError(
             f"there are no questions to evaluate by {suite.primary}: add question to data.tasks, "
             f"or take a suite of captions, whose primary metric is like {source.main}/perplexity"
@@ -67,6 +69,35 @@ def check_source(suite: Suite, source: Dataset) -> None:
         f"the primary metric {suite.primary} is not measured on these data: "
         f"choose one of {', '.join(sorted(known, key=_distance(suite.primary)))}"
     )
+
+
+def learned_by(suite: Suite) -> dict[str, bool]:
+    """What all variants learn, as `measurable` takes it: to predict words, to compare features."""
+    runs = [suite.run(name) for name in suite.variants]
+    return {
+        "words": all(run.loss.next_word > 0 for run in runs),
+        "features": all(run.model.embedding > 0 for run in runs),
+    }
+
+
+def _check_learned(suite: Suite, metric: Metric | None) -> None:
+    """Make sure that every variant learns what the primary metric is about."""
+    if metric is None:
+        return
+    compares = metric.measure.reads in (RetrievalScores, FeaturePairs)
+    compares |= metric.where in SWAP_PLACES
+    runs = {name: suite.run(name) for name in suite.variants}
+    if compares:
+        lacking = [name for name, run in runs.items() if not run.model.embedding]
+        what = "have features of images and texts: set model.embedding"
+    else:
+        lacking = [name for name, run in runs.items() if not run.loss.next_word]
+        what = "predict words: set loss.next_word"
+    if lacking:
+        raise ValueError(
+            f"the primary metric {suite.primary} is for variants that {what} of "
+            f"{', '.join(lacking)}"
+        )
 
 
 def _distance(name: str) -> Callable[[str], float]:
@@ -90,14 +121,25 @@ def _check_pointing(suite: Suite, source: Dataset) -> None:
         )
 
 
-def measurable(splits: Mapping[str, Examples], main: str) -> list[str]:
-    """Metrics of a task that every model has, whatever it attends to: those of the truth itself."""
+def measurable(
+    splits: Mapping[str, Examples], main: str, *, words: bool = True, features: bool = False
+) -> list[str]:
+    """Metrics of a task that every model has, whatever it attends to: those of the truth itself.
+
+    Of models that predict `words`, and of such that have `features` of images and texts.
+    """
     evidence = Evidence()
     for split, examples in splits.items():
         truth = Predictions(examples.tokens, np.zeros(len(examples)), None)
         write = lambda texts: texts.tokens
-        for where, arrays in task_inputs(split, examples, truth, write, main=main):
+        inputs = task_inputs(split, examples, truth, write, main=main) if words else ()
+        for where, arrays in inputs:
             evidence.read(where, arrays)
+        if features and len(rows := compared(split, examples)):
+            texts = examples.rows(rows)
+            for where, arrays in retrieval_inputs(split, texts, true_features(texts)):
+                if not isinstance(arrays, FeaturePairs):
+                    evidence.read(where, arrays)
     return list(evidence.metrics)
 
 

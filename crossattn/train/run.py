@@ -92,6 +92,13 @@ class Run:
                 f"data.texts_per_image {self.data.texts_per_image}"
             )
         self.loss.check(self.model, self.optimizer.ema)
+        if self.loss.compares and "caption" not in self.data.tasks:
+            raise ValueError("loss: images are compared with captions: add caption to data.tasks")
+        if self.loss.compares and self.pretrain_text_steps:
+            raise ValueError(
+                "pretrain_text_steps hides the images with which loss.contrastive and "
+                "loss.matching compare texts: set it to 0"
+            )
         encoder = self.model.image_encoder
         for field, reads in (("features", "features"), ("noise", "oracle")):
             given = getattr(self.data, field, None) != getattr(type(self.data), field, None)

@@ -14,6 +14,8 @@ from crossattn.nn.head import Targets
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel
 from crossattn.train.accumulate import accumulate
+from crossattn.train.comparison import comparing_terms, last_words
+from crossattn.train.draws import dropout_rngs, shown_or_hidden, step_key
 from crossattn.train.freezing import stop_frozen
 from crossattn.train.losses import NEXT_WORD, Given, Losses, layer_maps, map_terms, weighted_sum
 from crossattn.train.optimizer import averaged
@@ -87,12 +89,14 @@ def forward(
     *,
     rngs: Any = None,
     targets: Targets | None = None,
-) -> tuple[Any, Any]:
+    compare: bool = False,
+) -> tuple[Any, ...]:
     """Logits of the next word at positions 0 .. T-2, and what `observe` saw of each layer.
 
-    With `targets` their loss instead of logits, see `VisionLanguageDecoder`.
+    With `targets` their loss instead of logits, see `VisionLanguageDecoder`; with `compare` the
+    `JointFeatures` of images and texts as well.
     """
-    inputs = inputs_of(batch, visible)
+    inputs = inputs_of(batch, visible) | ({"last": last_words(batch)} if compare else {})
     return model.apply(params, **inputs, observe=observe, targets=targets, rngs=rngs)
 
 
@@ -132,20 +136,29 @@ def objective(
     terms: Losses = NEXT_WORD,
     average: Any = (),
     visible: Array | None = None,
+    key: Any = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The weighted sum of the terms of a loss, and metrics.
 
     The term of the next word is `losses`, that of many words without all of their logits at once.
     Where there are others, each is a metric, like "loss/attention", and "loss" is their sum.
 
-    `average` are the averaged parameters, for terms that read them.
+    `average` are the averaged parameters, for terms that read them; by `key` wrong captions and
+    images are drawn, for matching.
     """
     if terms.plain:
         return _next_word(model, params, batch, smoothing, rngs, visible=visible)[0]
     looks: Any = {"observe": layer_maps} if terms.reads_attention else {}
     looks["visible"] = visible
-    (next_word, metrics), maps = _next_word(model, params, batch, smoothing, rngs, **looks)
+    asked = looks | {"compare": terms.compares}
+    (next_word, metrics), maps, *features = _next_word(
+        model, params, batch, smoothing, rngs, **asked
+    )
     found = {"next_word": next_word}
+    for one in features:
+        again = lambda other: forward(model, params, other, rngs=rngs, compare=True)[2].match
+        compared, right = comparing_terms(terms, one, batch, again, key)
+        found, metrics = found | compared, metrics | right
     if terms.reads_attention:
         teacher = None
         if terms.reads_average:
@@ -157,14 +170,14 @@ def objective(
 
 
 def _next_word(model, params, batch, smoothing, rngs, **looks):
-    """The loss of the next word and its metrics, and what was observed."""
+    """The loss of the next word and its metrics, and what else `forward` returns."""
     words, target, weight = _weighted(batch)
     if words.size * model.vocab_size <= PLAIN_LOGITS:
-        logits, observed = forward(model, params, batch, rngs=rngs, **looks)
-        return losses(logits, batch, smoothing), observed
+        logits, *others = forward(model, params, batch, rngs=rngs, **looks)
+        return losses(logits, batch, smoothing), *others
     targets = Targets(words, weight / words.shape[0], smoothing)
-    (loss, right), observed = forward(model, params, batch, rngs=rngs, targets=targets, **looks)
-    return (loss, {"loss": loss, "accuracy": _share(right, target)}), observed
+    (loss, right), *others = forward(model, params, batch, rngs=rngs, targets=targets, **looks)
+    return (loss, {"loss": loss, "accuracy": _share(right, target)}), *others
 
 
 def initial_state(
@@ -213,10 +226,11 @@ def train_step(
     shown = state.step >= text_steps if text_steps else None
 
     def loss(params, batch):
-        rngs = _dropout(model, state, batch)
+        rngs = dropout_rngs(model.config.dropout, state.step, batch)
         params, average = stop_frozen(params, frozen, shown), state.average
-        batch, visible = (batch, None) if shown is None else _shown(batch, shown)
-        given = {"terms": terms, "average": average, "visible": visible}
+        batch, visible = (batch, None) if shown is None else shown_or_hidden(batch, shown)
+        key = step_key("matching", state.step, batch) if terms.matching else None
+        given = {"terms": terms, "average": average, "visible": visible, "key": key}
         return objective(model, params, batch, label_smoothing, rngs, **given)
 
     gradient, metrics = accumulate(
@@ -233,21 +247,6 @@ def train_step(
         params = optax.apply_updates(state.params, updates)
     average = averaged(state.average, params, state.step, ema)
     return State(state.step + 1, params, optimizer_state, average), metrics
-
-
-def _shown(batch: Batch, shown: Array) -> tuple[Batch, Array]:
-    """A batch and its visible patches: where it is not shown, words have nothing but words."""
-    visible = jnp.broadcast_to(shown, (batch.coverage.shape[0], batch.coverage.shape[-1]))
-    boxes = None if batch.boxes is None else jnp.where(shown, batch.boxes, 0)
-    return batch._replace(boxes=boxes), visible
-
-
-def _dropout(model: VisionLanguageDecoder, state: State, batch: Batch) -> Any:
-    """What is drawn in a step: a function of its number and of its texts, which seeds differ in."""
-    if not model.config.dropout:
-        return None
-    key = jax.random.fold_in(jax.random.key(1), state.step)
-    return {"dropout": jax.random.fold_in(key, batch.tokens.sum())}
 
 
 def all_finite(metrics: dict[str, Any]) -> bool:

@@ -21,9 +21,9 @@ from crossattn.lab.hidden_regions import CONDITIONS
 from crossattn.lab.shown import shown_examples
 from crossattn.train.checkpoint import Checkpoints
 from crossattn.train.evaluate import Evaluator
-from crossattn.train.evidence import hidden_words
 from crossattn.train.exhibits import example_rows
 from crossattn.train.folder import Folder
+from crossattn.train.hidden_words import hidden_words
 from crossattn.train.loop import TrainPrograms
 from crossattn.train.record import RunRecord, library_versions, write_record
 from crossattn.train.run import Data, Model, Run, replace

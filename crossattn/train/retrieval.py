@@ -1,0 +1,55 @@
+"""What measures of retrieval read of the captions of one split."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from crossattn.align.inputs import FeaturePairs, RetrievalScores, SwapPairs
+from crossattn.data.examples import Examples
+from crossattn.models.joint_space import JointFeatures
+from crossattn.train.texts import captions
+
+__all__ = ["SWAP_PLACES", "compared", "retrieval_inputs", "true_features"]
+
+# Swap pairs by how they are scored; "swap" is by the likelihood of captions.
+SWAP_PLACES = ("swap_similarity", "swap_matching")
+
+
+def compared(split: str, examples: Examples) -> np.ndarray:
+    """Rows of a split whose texts are compared with images: its captions, and all swap pairs."""
+    if split == "validation":
+        return np.zeros(0, int)
+    return np.arange(len(examples)) if split == "swap" else captions(examples)
+
+
+def retrieval_inputs(
+    split: str, texts: Examples, found: JointFeatures
+) -> Iterator[tuple[str, Any]]:
+    """What measures of retrieval read, and the name of the split in theirs.
+
+    Args:
+      split: its name.
+      texts: the rows of `compared`.
+      found: features of each and of its image.
+    """
+    if split == "swap":
+        # Rows of a pair: caption 0 with image 0 and 1, caption 1 with image 0 and 1.
+        yield SWAP_PLACES[0], SwapPairs((found.image * found.text).sum(axis=1).reshape(-1, 2, 2))
+        if found.match is not None:
+            yield SWAP_PLACES[1], SwapPairs(found.match.reshape(-1, 2, 2))
+        return
+    # Captions of equal words are all right, and images are told apart by number.
+    images, first, image_of = np.unique(texts.image, return_index=True, return_inverse=True)
+    wording = np.unique(texts.tokens, axis=0, return_inverse=True)[1].reshape(-1)
+    true_of = np.zeros((len(images), wording.max() + 1), bool)
+    true_of[image_of, wording] = True
+    yield split, RetrievalScores(found.image[first] @ found.text.T, true_of[:, wording])
+    yield split, FeaturePairs(found.image, found.text)
+
+
+def true_features(texts: Examples) -> JointFeatures:
+    """Features of one direction for each wording: what is measured of these, every model has."""
+    wording = np.unique(texts.tokens, axis=0, return_inverse=True)[1].reshape(-1)
+    own = np.eye(wording.max() + 1)[wording]
+    return JointFeatures(own, own, None)
