@@ -37,6 +37,8 @@ class VisionLanguageConfig:
     """Every so manieth layer reads the context, the others the text alone."""
     image_encoder: ImageEncoder = "oracle"
     """What the model perceives of an image: symbolic patches, or pixels in three ways."""
+    coordinates: bool = False
+    """Whether x and y of a patch stand among its features, beside its learned position."""
     contexts: tuple[Modality, ...] = ("image",)
     """Modalities beside the text: the image, the boxes of its objects (scenes only), or both."""
     width: int = 64

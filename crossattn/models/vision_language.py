@@ -128,8 +128,9 @@ class VisionLanguageDecoder(Module):
         shape = tokens.shape[1], config.width
         place = learned(self, "position", nn.initializers.normal(0.1), shape)
         dtype = None if config.dtype == "float32" else jnp.dtype(config.dtype)
+        kind, coordinates = config.image_encoder, config.coordinates
         encoder = PatchEncoder(
-            config.width, config.image_encoder, self.cell, self.layout, dtype, name="encoder"
+            config.width, kind, self.cell, self.layout, dtype, coordinates, name="encoder"
         )
         patches = encoder(images)
         context, seen = self._contexts(patches, visible, boxes)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crossattn.nn import PatchEncoder
-from crossattn.nn.layers.patch_encoder import cells, windows
+from crossattn.nn.layers.patch_encoder import cells, windows, with_coordinates
 
 pictures = jax.random.randint(jax.random.key(0), (2, 12, 8, 3), 0, 256).astype(jnp.uint8)
 
@@ -45,3 +45,29 @@ def test_errors_name_what_is_read():
         PatchEncoder(width=5).init(jax.random.key(0), pictures)
     with pytest.raises(ValueError, match="do not divide by 5"):
         cells(pictures, 5)
+
+
+def test_coordinates_are_columns_and_rows_of_patches():
+    grid = with_coordinates(jnp.full((2, 3, 5, 1), 7.0))
+    columns, rows = np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-1, 1, 3))
+    np.testing.assert_allclose(grid[1], np.stack([np.full((3, 5), 7), columns, rows], -1), atol=1e-6)
+    flat = with_coordinates(jnp.zeros((1, 9, 2)))
+    np.testing.assert_allclose(flat[0, 5], [0, 0, 1, 0], atol=1e-6)
+    with pytest.raises(ValueError, match="square grid, 6 patches make none"):
+        with_coordinates(jnp.zeros((1, 6, 2)))
+
+
+@pytest.mark.parametrize(("kind", "cells_seen"), [("oracle", 1), ("patch", 1), ("window", 4)])
+def test_coordinates_alone_tell_patches_apart(kind, cells_seen):
+    vectors = kind == "oracle"
+    empty = jnp.zeros((1, 9, 3)) if vectors else jnp.zeros((1, 12, 12, 3), jnp.uint8)
+    kernels, spread = [], []
+    for coordinates in (False, True):
+        encoder = PatchEncoder(5, kind, 4, coordinates=coordinates)
+        params = jax.jit(encoder.init)(jax.random.key(0), empty)["params"]
+        unplaced = {**params, "position": jnp.zeros_like(params["position"])}
+        tokens = encoder.apply({"params": unplaced}, empty)[0]
+        kernels.append(params["embed"]["kernel"].shape[0])
+        spread.append(np.ptp(np.asarray(tokens), axis=0).max())
+    assert kernels[1] - kernels[0] == 2 * cells_seen
+    assert spread[0] < 1e-5 < 1e-2 < spread[1]

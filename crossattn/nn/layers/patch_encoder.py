@@ -1,5 +1,6 @@
 """Image encoders: patches in, context tokens out."""
 
+import math
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -46,6 +47,30 @@ def windows(
     return jnp.concatenate(shifted, axis=-1)
 
 
+def with_coordinates(patches: Float[Array, "B *P F"]) -> Float[Array, "B *P G"]:
+    """Put x and y of each patch, from -1 to 1, behind its features: G is F + 2.
+
+    Args:
+      patches: (B, r, c, F), or (B, P, F) of a square grid, row by row.
+
+    Raises:
+      ValueError: P is no square.
+
+    Example:
+      >>> with_coordinates(jnp.zeros((1, 4, 0)))[0].tolist()
+      [[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]]
+    """
+    shape = patches.shape[1:-1]
+    side = math.isqrt(shape[0])
+    rows, columns = shape if len(shape) == 2 else (side, side)
+    if rows * columns != math.prod(shape):
+        raise ValueError(f"coordinates are those of a square grid, {shape[0]} patches make none")
+    y, x = (jnp.linspace(-1.0, 1.0, size) for size in (rows, columns))
+    place = jnp.stack(jnp.broadcast_arrays(x[None], y[:, None]), axis=-1).reshape(*shape, 2)
+    place = jnp.broadcast_to(place.astype(patches.dtype), (*patches.shape[:-1], 2))
+    return jnp.concatenate([patches, place], axis=-1)
+
+
 def _check_pictures(images: Array, least: int) -> None:
     """Refuse numbers that would be read as others, and pictures without a cell."""
     if images.dtype != jnp.uint8:
@@ -69,6 +94,9 @@ class PatchEncoder(Module):
         neighbouring cells, "conv" 3 x 3 cells and then the 3 x 3 neighbourhood of that.
       cell: side of a cell in pixels.
       dtype: in which all is computed; when None that of vectors, and float32 of pictures.
+      coordinates: whether x and y of a patch stand among what is known of it (Liu et al. 2018, "An
+        intriguing failing of convolutional neural networks and the CoordConv solution"). Vectors
+        are then those of a square grid, row by row.
       layout: of the tokens over devices, as those who read them have it; see `CrossAttention`.
 
     Example:
@@ -86,6 +114,7 @@ class PatchEncoder(Module):
     cell: int = 8
     layout: ContextParallel | None = None
     dtype: Any = None
+    coordinates: bool = False
 
     @nn.compact
     def __call__(self, images: Array) -> Float[Array, "B P M"]:
@@ -111,8 +140,9 @@ class PatchEncoder(Module):
 
     def _patches(self, images):
         if self.kind in VECTORS:
-            return images
+            return with_coordinates(images) if self.coordinates else images
         grid = cells(images, self.cell)
+        grid = with_coordinates(grid) if self.coordinates else grid
         if self.kind == "patch":
             return grid
         return (
