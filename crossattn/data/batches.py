@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from crossattn.data.examples import Examples
+from crossattn.data.lessons import ALL_TEXTS, Lessons
 from crossattn.data.order import Order
 
 __all__ = [
@@ -116,6 +117,7 @@ class Batches:
         seed: of the order.
         flip: whether half of the pictures are mirrored from left to right, at random.
         mismatched: share of the pictures that give way to another one of the batch, at random.
+        lessons: which texts are learned, and when.
         share: the part of each batch that this process reads.
 
     Raises:
@@ -132,11 +134,14 @@ class Batches:
         seed: int,
         flip: bool = False,
         mismatched: float = 0.0,
+        lessons: Lessons = ALL_TEXTS,
         share: Share = WHOLE,
     ):
         self.train, self.seed, self.flip, self.share = train, seed, flip, share
         if isinstance(train, Examples):
-            self.drawn: Drawn = _InMemory(train, size, texts_per_image, seed, share, mismatched)
+            sizes = {"batch_size": size, "texts_per_image": texts_per_image, "seed": seed}
+            order = lessons.order(train, **sizes)
+            self.drawn: Drawn = _InMemory(train, order, texts_per_image, share, mismatched)
         elif mismatched:
             raise ValueError("data.mismatched is for data that are held in memory")
         else:
@@ -179,21 +184,11 @@ class Batches:
 
 
 class _InMemory:
-    def __init__(
-        self,
-        examples: Examples,
-        size: int,
-        texts: int,
-        seed: int,
-        share: Share,
-        mismatched: float,
-    ):
-        if mismatched and size < 2 * texts:
+    def __init__(self, examples: Examples, order: Any, texts: int, share: Share, mismatched: float):
+        if mismatched and order.images_per_batch < 2:
             raise ValueError("data.mismatched needs batches of at least two images")
-        self.examples, self.texts, self.share = examples, texts, share
-        self.seed, self.mismatched = seed, mismatched
-        self.order = Order(examples.image, batch_size=size, texts_per_image=texts, seed=seed)
-        self.position = self.order.position
+        self.examples, self.order, self.texts, self.share = examples, order, texts, share
+        self.mismatched, self.position = mismatched, order.position
 
     def rows(self, step: int) -> np.ndarray:
         # The texts of an image are neighbours, and a share holds whole images.
@@ -204,7 +199,7 @@ class _InMemory:
         if not self.mismatched:
             return None
         own = self.examples.image[self.order.rows(step)[:: self.texts]]
-        rng = np.random.default_rng((self.seed, 2, step))
+        rng = np.random.default_rng((self.order.seed, 2, step))
         chosen = rng.random(len(own)) < self.mismatched
         other = np.roll(own, rng.integers(1, len(own)))
         return self.share.cut(np.where(chosen, other, own).astype(np.int32))

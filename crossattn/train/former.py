@@ -25,7 +25,10 @@ LATE_FIELDS: dict[str, Any] = {
 FORMER_PARTS = {"optimiser": "optimizer"}
 # Fields that results of earlier versions do not have, by the last part of their paths, and what
 # these did.
-YOUNGER = {"pretrain_text_steps": 0, "mismatched": 0.0}
+YOUNGER: dict[str, Any] = {
+    **{"pretrain_text_steps": 0, "mismatched": 0.0, "coordinates": False},
+    **{"only_words": [], "first_words": [], "first_share": 0.0},
+}
 FORMER_FIELDS = {"model.perception": "model.image_encoder"}
 TWO_STREAMS = {"model.preset": "meter", "model.block.one_sided": ("self",)}
 # What "model.fusion" said, by the fields that say it now.

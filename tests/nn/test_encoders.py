@@ -50,7 +50,9 @@ def test_errors_name_what_is_read():
 def test_coordinates_are_columns_and_rows_of_patches():
     grid = with_coordinates(jnp.full((2, 3, 5, 1), 7.0))
     columns, rows = np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-1, 1, 3))
-    np.testing.assert_allclose(grid[1], np.stack([np.full((3, 5), 7), columns, rows], -1), atol=1e-6)
+    np.testing.assert_allclose(
+        grid[1], np.stack([np.full((3, 5), 7), columns, rows], -1), atol=1e-6
+    )
     flat = with_coordinates(jnp.zeros((1, 9, 2)))
     np.testing.assert_allclose(flat[0, 5], [0, 0, 1, 0], atol=1e-6)
     with pytest.raises(ValueError, match="square grid, 6 patches make none"):
