@@ -4,7 +4,28 @@ Activations of all layers in which words read the image are arrays with a leadin
 replaced is said by booleans. Every function is pure, and differentiable: put it under `jit`, `vmap`
 or `grad`. `crossattn.nn.interventions` does the same in any module.
 
-`inputs` are the arguments of the model by name, one image for each text or several texts for one.
+`inputs` are the arguments of the model by name; texts that share an image are run with one each.
+Dropout and tokens that lie over devices are refused.
+
+    >>> from crossattn.models.config import VisionLanguageConfig
+    >>> model = VisionLanguageDecoder(11, VisionLanguageConfig(width=8, heads=2, layers=3))
+    >>> inputs = {"tokens": jnp.ones((4, 5), int), "images": jnp.ones((2, 7, 3)),
+    ...           "visible": jnp.ones((2, 7), bool), "prompt": jnp.ones((4, 5), bool),
+    ...           "truth": jnp.ones((4, 5, 7), bool)}
+    >>> score = lambda logits: jax.nn.log_softmax(logits)[:, -1, 0]
+    >>> def run():
+    ...     params = model.init(jax.random.key(0), **inputs)
+    ...     _, found = capture(model, params, inputs)
+    ...     others = jax.tree.map(lambda leaf: leaf[:, ::-1], found)  # of another example each
+    ...     first = jnp.arange(3).reshape(3, 1, 1, 1) == 0
+    ...     logits, _ = patch(model, params, inputs, others, output=first)
+    ...     effects = head_effects(model, params, inputs, others, score)
+    ...     return found, logits, effects, maps_and_gradients(model, params, inputs, score)
+    >>> found, logits, effects, (maps, gradients) = jax.eval_shape(run)
+    >>> found.map.shape, found.values.shape, found.output.shape
+    ((3, 4, 2, 5, 7), (3, 4, 2, 7, 4), (3, 4, 2, 5, 4))
+    >>> logits.shape, effects.shape, gradients.shape
+    ((4, 5, 11), (3, 2, 4), (3, 4, 2, 5, 7))
 """
 
 from collections.abc import Callable, Mapping
@@ -13,10 +34,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from crossattn.models.reading import gathered, readings, scattered
+from crossattn.models.reading_layers import gathered, readings, scattered
 from crossattn.models.vision_language import VisionLanguageDecoder
 from crossattn.nn.interventions import ACTIVATIONS, INTERVENTIONS
-from crossattn.shapes import Array, Bool, Float
+from crossattn.shapes import Array, Float
 
 __all__ = [
     "Activations",
@@ -55,7 +76,7 @@ def patch(
     params: Any,
     inputs: Mapping[str, Any],
     source: Activations,
-    **where: Bool[Array, "_ _ _ _"],
+    **where: Array,
 ) -> tuple[Float[Array, "B T V"], Activations]:
     """Logits and activations where some activations are those of another run (activation patching).
 
@@ -73,6 +94,8 @@ def patch(
     Raises:
       ValueError: no such activation, or shapes that do not fit.
     """
+    if not where:
+        raise ValueError("patch: say which entries of map, values or output are replaced")
     if unknown := sorted(set(where) - set(Activations._fields)):
         raise ValueError(
             f"patch: no activation is named {', '.join(unknown)}: give where of "
@@ -94,7 +117,7 @@ def knock_out_edges(
     model: VisionLanguageDecoder,
     params: Any,
     inputs: Mapping[str, Any],
-    edges: Bool[Array, "_ _ _ _ _"],
+    edges: Array,
 ) -> tuple[Float[Array, "B T V"], Activations]:
     """Logits and activations without some edges from words to the context (Geva et al. 2023).
 
@@ -105,8 +128,17 @@ def knock_out_edges(
       params: its variables.
       inputs: what it is run on.
       edges: which are cut, (L|1, B|1, H|1, T|1, S|1), S as in `Activations`.
+
+    Raises:
+      ValueError: edges that are not boolean or of another shape.
     """
-    return _run(model, params, inputs, {"edges": jnp.asarray(edges)})
+    edges = jnp.asarray(edges)
+    if edges.dtype != bool or edges.ndim != 5:
+        raise ValueError(
+            "knock_out_edges: edges are booleans of 5 axes (L, B, H, T, S) with 1 for all, got "
+            f"{edges.dtype}{edges.shape}"
+        )
+    return _run(model, params, inputs, {"edges": edges})
 
 
 def maps_and_gradients(
@@ -170,6 +202,9 @@ def head_effects(
       score: of each example, of its logits.
       kind: which activation, of those of `Activations`.
       at_once: how many patched runs are computed side by side.
+
+    Raises:
+      ValueError: as `patch`.
     """
     L, _, H = source.map.shape[:3]
     one = jnp.eye(L * H, dtype=bool).reshape(L * H, L, 1, H, 1)

@@ -214,7 +214,7 @@ class CrossAttention(PolicyModule):
         if intervene:
             mix = self.weights_mix if self.logits.talking else None
             rest = lambda: joined(jnp.zeros_like(own))[0] if others else None
-            out = intervened(self, out, trace, there.values, rest=rest, mix=mix)
+            out = intervened(self, out, trace, lambda: there.values, rest=rest, mix=mix)
         if self.head_gate:
             gate = jnp.tanh(self.gate.astype(common(out, self.gate)))
             out = out * gate.astype(out.dtype)[None, None, :, None]

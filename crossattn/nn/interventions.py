@@ -52,7 +52,7 @@ def intervened(
     module: nn.Module,
     out: Float[Array, "B T H V"],
     trace: AttentionTrace,
-    values: Float[Array, "B K S V"],
+    values: Callable[[], Float[Array, "B K S V"]],
     *,
     rest: Callable[[], Float[Array, "B T H V"] | None] = lambda: None,
     mix: Float[Array, "H H"] | None = None,
@@ -63,8 +63,8 @@ def intervened(
       module: whose variables say what is captured and what is replaced.
       out: what was read.
       trace: of the attention, edges left out.
-      values: that were read, heads first; K divides H.
-      rest: what was read of other keys under the same softmax, None where there are none.
+      values: gives those that were read, heads first; K divides H.
+      rest: gives what was read of other keys under the same softmax, None where there are none.
       mix: of the weights of talking heads.
 
     Raises:
@@ -81,21 +81,22 @@ def intervened(
     maps = trace.weights()
     if mix is not None:
         maps = jnp.einsum("bgts,hg->bhts", maps, mix.astype(maps.dtype), precision=HIGHEST)
-    values = jnp.repeat(values, maps.shape[1] // values.shape[1], axis=1).astype(maps.dtype)
-    values = _replaced(module, "values", values)
+    heads = values()
+    heads = jnp.repeat(heads, maps.shape[1] // heads.shape[1], axis=1).astype(maps.dtype)
+    heads = _replaced(module, "values", heads)
     maps = _replaced(module, "map", maps)
     if module.has_variable(INTERVENTIONS, "perturbation"):
         maps = maps + _given(module, "perturbation", maps.shape)
     if (visible := _visible(trace)) is not None:
         # A hidden value may be NaN, and 0 * NaN is NaN.
         maps = jnp.where(visible, maps, 0)
-        values = jnp.where(visible.any(2)[..., None], values, 0)
-    read = jnp.einsum("bhts,bhsv->bhtv", maps, values, precision=HIGHEST)
+        heads = jnp.where(visible.any(2)[..., None], heads, 0)
+    read = jnp.einsum("bhts,bhsv->bhtv", maps, heads, precision=HIGHEST)
     if (other := rest()) is not None:
         read = read + other.swapaxes(1, 2).astype(read.dtype)
     read = _replaced(module, "output", read)
     if captures:
-        for name, value in {"map": maps, "values": values, "output": read}.items():
+        for name, value in {"map": maps, "values": heads, "output": read}.items():
             module.put_variable(ACTIVATIONS, name, value)
     return read.swapaxes(1, 2).astype(out.dtype)
 

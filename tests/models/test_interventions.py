@@ -7,13 +7,16 @@ import pytest
 
 from crossattn.models.config import VisionLanguageConfig
 from crossattn.models.interventions import (
+    COMPOSED,
     Activations,
     capture,
+    head_effects,
+    knock_out_edges,
     maps_and_gradients,
     patch,
 )
 from crossattn.models.vision_language import VisionLanguageDecoder
-from tests.models.test_vision_language import fields, filled
+from tests.models.test_vision_language import NAMES, fields, filled
 
 B, T, P, V, L, H = 2, 5, 7, 11, 2, 2
 ALL = jnp.ones((1, 1, 1, 1), bool)
@@ -37,17 +40,18 @@ def score(logits):
 
 
 class Model:
-    """One program for everything: what is replaced is data."""
+    """One model and its programs: what is replaced is data."""
 
     def __init__(self, name):
-        self.module = VisionLanguageDecoder(V, VisionLanguageConfig(**fields(name)))
+        self.module = module = VisionLanguageDecoder(V, VisionLanguageConfig(**fields(name)))
         self.given = inputs(0)
-        self.params = filled(self.module, self.given)
-        self.plain = jax.jit(lambda p, given: self.module.apply(p, **given)[0])
-        self.captured = jax.jit(lambda p, given: capture(self.module, p, given))
+        self.params = filled(module, self.given)
+        self.plain = jax.jit(lambda given: module.apply(self.params, **given)[0])
+        self.captured = jax.jit(lambda given: capture(module, self.params, given))
         self.patched = jax.jit(
-            lambda p, given, source, where: patch(self.module, p, given, source, **where)
+            lambda given, source, where: patch(module, self.params, given, source, **where)
         )
+        self.cut = jax.jit(lambda given, edges: knock_out_edges(module, self.params, given, edges))
 
 
 @pytest.fixture(scope="module")
@@ -59,29 +63,152 @@ def equal(one, other):
     return all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
 
 
-def test_patching_with_itself_changes_no_bit(decoder):
-    found = decoder.captured(decoder.params, decoder.given)
-    logits, activations = found
-    np.testing.assert_allclose(logits, decoder.plain(decoder.params, decoder.given), atol=1e-5)
-    assert activations.map.shape == (L, B, H, T, P)
+def patching_with_itself_changes_no_bit(model):
+    logits, activations = found = model.captured(model.given)
+    np.testing.assert_allclose(logits, model.plain(model.given), atol=1e-5)
     where = dict.fromkeys(Activations._fields, ALL)
-    assert equal(decoder.patched(decoder.params, decoder.given, activations, where), found)
+    assert equal(model.patched(model.given, activations, where), found)
+
+
+def cut_edges_are_hidden_patches(model):
+    """Edges of all heads and words to a patch: what `visible` of single layers says as well."""
+    layers, S = model.module.config.reading_layers, model.captured(model.given)[1].map.shape[-1]
+    seen = jnp.broadcast_to(model.given["visible"], (layers, B, P))
+    seen = seen.at[-1, 0, 1:5].set(False).at[0, 1, 2:].set(False)
+    want = model.plain(model.given | {"visible": seen})
+    assert not np.allclose(want, model.plain(model.given), atol=1e-3)
+    edges = jnp.pad(~seen, ((0, 0), (0, 0), (0, S - P)))[:, :, None, None]
+    np.testing.assert_allclose(model.cut(model.given, edges)[0], want, atol=1e-5)
+
+
+def test_patching_with_itself_changes_no_bit(decoder):
+    patching_with_itself_changes_no_bit(decoder)
+    assert decoder.captured(decoder.given)[1].map.shape == (L, B, H, T, P)
+
+
+def test_cut_edges_are_hidden_patches(decoder):
+    cut_edges_are_hidden_patches(decoder)
+
+
+SLOW = [name for name in NAMES if name not in ("encoder_decoder_pre", "none", "mean", "coca, mean")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_every_design(name):
+    model = Model(name)
+    patching_with_itself_changes_no_bit(model)
+    config = model.module.config
+    if not (config.connector or config.use in COMPOSED or config.context_view == "truth"):
+        cut_edges_are_hidden_patches(model)
+
+
+@pytest.mark.parametrize("name", ["vilbert", "prefix, three layers", "ip_adapter", "bottleneck"])
+def test_layers_in_and_outside_of_a_scan(name):
+    """The shapes alone: what is captured fits what can be patched, layer by layer."""
+    module, given = VisionLanguageDecoder(V, VisionLanguageConfig(**fields(name))), inputs(0)
+
+    def run():
+        params = module.init(jax.random.key(0), **given)
+        _, found = capture(module, params, given)
+        return found, patch(module, params, given, found, map=ALL, output=ALL)[1]
+
+    found, again = jax.eval_shape(run)
+    assert found == again
+    assert found.map.shape[:3] == (module.config.reading_layers, B, H)
+
+
+def test_another_image_s_outputs_give_its_answer(decoder):
+    """The image enters through what heads have read, and through nothing else."""
+    other = decoder.given | {"images": inputs(1)["images"]}
+    want, source = decoder.captured(other)
+    before, _ = decoder.captured(decoder.given)
+    logits, _ = decoder.patched(decoder.given, source, {"output": ALL})
+    np.testing.assert_array_equal(logits, want)
+    assert not np.allclose(before, want, atol=1e-2)
+    # Of the last layer and at one position, it changes what is predicted there.
+    here = jnp.zeros((L, 1, 1, T), bool).at[-1, :, :, AT].set(True)
+    logits, _ = decoder.patched(decoder.given, source, {"output": here})
+    np.testing.assert_array_equal(logits[:, :AT], before[:, :AT])
+    assert not np.allclose(logits[:, AT], before[:, AT], atol=1e-3)
+
+
+def test_a_planted_head_is_found_by_its_effect(decoder):
+    """Only head 1 of layer 0 reaches the stream: patching it alone moves the score, all the way."""
+    params = jax.tree.map(jnp.array, decoder.params)
+    cross = params["params"]["stack"]["blocks"]["cross_attention"]["out"]
+    own = jnp.zeros((L, H * 4, 1)).at[0, 4:].set(1.0)
+    cross["kernel"] = cross["kernel"] * own
+    other = decoder.given | {"images": inputs(1)["images"]}
+
+    @jax.jit
+    def effects(params, given, other):
+        logits, _ = capture(decoder.module, params, given)
+        want, source = capture(decoder.module, params, other)
+        found = head_effects(decoder.module, params, given, source, score, at_once=3)
+        return found - score(logits)[None, None], score(want) - score(logits)
+
+    found, whole = effects(params, decoder.given, other)
+    assert found.shape == (L, H, B)
+    np.testing.assert_allclose(found[0, 1], whole, atol=1e-5)
+    assert (abs(whole) > 1e-3).all()
+    others = np.delete(np.asarray(found).reshape(L * H, B), 1, axis=0)
+    np.testing.assert_allclose(others, 0, atol=1e-5)
 
 
 def test_gradients_are_those_of_finite_differences(decoder):
-    grads = jax.jit(lambda p, given: maps_and_gradients(decoder.module, p, given, score))
-    maps, gradients = grads(decoder.params, decoder.given)
-    _, found = decoder.captured(decoder.params, decoder.given)
+    grads = jax.jit(lambda given: maps_and_gradients(decoder.module, decoder.params, given, score))
+    maps, gradients = grads(decoder.given)
+    _, found = decoder.captured(decoder.given)
     assert maps.shape == gradients.shape == (L, B, H, T, P)
     np.testing.assert_allclose(maps, found.map, atol=1e-6)
-    assert (gradients[:, 0, ..., 3] == 0).all()
+    assert (gradients[:, 0, ..., 3] == 0).all()  # a hidden patch
     assert (gradients[:, 1, ..., 3] != 0).any()
     for place in ((0, 0, 1, AT, 2), (1, 1, 0, AT, 6), (0, 1, 1, 1, 5)):
         values = []
         for change in (0.03, -0.03):
             source = found._replace(map=found.map.at[place].add(change))
             here = jnp.zeros((L, B, H, T), bool).at[place[:4]].set(True)
-            logits, _ = decoder.patched(decoder.params, decoder.given, source, {"map": here})
+            logits, _ = decoder.patched(decoder.given, source, {"map": here})
             values.append(float(score(logits)[place[1]]))
         slope = (values[0] - values[1]) / 0.06
         assert slope == pytest.approx(float(gradients[place]), rel=0.02, abs=1e-4)
+
+
+def test_texts_that_share_an_image_are_run_with_one_each(decoder):
+    one = {name: leaf[:1] for name, leaf in decoder.given.items()}
+    texts = {name: jnp.repeat(one[name], B, axis=0) for name in ("tokens", "truth", "prompt")}
+    _, found = jax.eval_shape(lambda: capture(decoder.module, decoder.params, one | texts))
+    assert found.map.shape == (L, B, H, T, P)
+
+
+MISTAKES = {
+    "nothing": (lambda m, *a: patch(m, *a[:3]), "say which entries"),
+    "name": (lambda m, *a: patch(m, *a[:3], outputs=ALL), "no activation is named outputs"),
+    "axes": (lambda m, *a: patch(m, *a[:3], output=ALL[0]), "output is where to"),
+    "numbers": (
+        lambda m, *a: patch(m, *a[:3], output=ALL.astype(jnp.float32)),
+        "output is where to",
+    ),
+    "layers": (lambda m, *a: patch(m, *a[:3], output=jnp.repeat(ALL, 5, axis=0)), "2 layers read"),
+    "edges": (lambda m, *a: knock_out_edges(m, *a[:2], ALL), "edges are booleans of 5 axes"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_does_not_fit_is_refused(mistake, decoder):
+    call, said = MISTAKES[mistake]
+
+    def run():
+        _, found = capture(decoder.module, decoder.params, decoder.given)
+        call(decoder.module, decoder.params, decoder.given, found)
+
+    with pytest.raises(ValueError, match=said):
+        jax.eval_shape(run)
+
+
+@pytest.mark.parametrize("name", ["connector", "bottleneck", "resampler", "mean", "none"])
+def test_no_maps_of_patches_are_made_up(name):
+    module = VisionLanguageDecoder(V, VisionLanguageConfig(**fields(name)))
+    with pytest.raises(ValueError, match="words read"):
+        maps_and_gradients(module, {}, inputs(0), score)

@@ -100,7 +100,7 @@ class BidirectionalAttention(PolicyModule):
 
         values = each(heads(self.context_value, context))
         read, trace = attend(here, there, values, without_edges(self, mask))
-        read = intervened(self, read, trace, values.swapaxes(1, 2))
+        read = intervened(self, read, trace, lambda: values.swapaxes(1, 2))
         read = self.out(flat(read))
         if context_to_x is None:
             return read, None, (trace, None)

@@ -122,8 +122,8 @@ class DecoupledAttention(PolicyModule):
         queries = self._heads(self.query(x))
         masks = [without_edges(self, combine_masks(masks[0])), *masks[1:]]
         found = [self._read(queries, *two) for two in zip(contexts, masks, strict=True)]
-        values = cast(ProjectedContext, contexts[0]).values
-        found[0] = intervened(self, *found[0], values), found[0][1]
+        text = cast(ProjectedContext, contexts[0])
+        found[0] = intervened(self, *found[0], lambda: text.values), found[0][1]
         each = list(zip(found, weights, strict=True))
         total = reduce(add, [out * weight[..., None, None] for (out, _), weight in each])
         valid = [trace.valid & (weight != 0)[:, None] for (_, trace), weight in each]

@@ -71,9 +71,16 @@ def gathered(tree: Any, where: tuple[Reading, ...], name: str) -> Float[Array, "
 
 
 def scattered(arrays: dict[str, Array], where: tuple[Reading, ...]) -> dict[str, Any]:
-    """Arrays (L|1, ...) by name as the tree of the modules that they are for."""
+    """Arrays (L|1, ...) by name as the tree of the modules that they are for.
+
+    Raises:
+      ValueError: an array of another number of layers.
+    """
     tree: dict[str, Any] = {}
     layers = sum(reading.layers or 1 for reading in where)
+    for name, x in arrays.items():
+        if x.shape[0] not in (1, layers):
+            raise ValueError(f"{name} {x.shape}: {layers} layers read, or 1 for all of them")
     full = {name: jnp.broadcast_to(x, (layers, *x.shape[1:])) for name, x in arrays.items()}
     begin = 0
     for reading in where:
