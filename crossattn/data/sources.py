@@ -24,7 +24,7 @@ SOURCES = {
     "tfds": "crossattn.data.tfds.source:TFDS",
     "folder": "crossattn.data.folder.source:FOLDER",
 }
-Task = Literal["question", "caption", "refer"]
+Task = Literal["question", "caption", "refer", "match"]
 # Encoders that read pixels of 8 bits; the others read features of patches.
 PIXELS = ("patch", "window", "conv")
 
@@ -208,7 +208,7 @@ def find_source(name: str) -> Source:
 
     Example:
         >>> find_source("scenes").tasks
-        ('question', 'caption', 'refer')
+        ('question', 'caption', 'refer', 'match')
         >>> find_source("sceens")
         Traceback (most recent call last):
           ...

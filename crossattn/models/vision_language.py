@@ -134,7 +134,7 @@ class VisionLanguageDecoder(Module):
         )
         patches = encoder(images)
         context, seen = self._contexts(patches, visible, boxes)
-        whole = context, seen.any(axis=0)
+        whole = context, seen
         patches_seen = patches.shape[1]
         if config.context_view in POOLED:
             context, seen = _pooled(context, seen, nothing=config.context_view == "none")
@@ -179,7 +179,7 @@ class VisionLanguageDecoder(Module):
         reads = config.context_view != "none"
         places = jnp.zeros(alone.shape[0], jnp.int32) if last is None else last
         patches, seen = whole
-        found = space(patches, seen, alone, places, joint if reads else None)
+        found = space(patches, seen.any(axis=0), alone, places, joint if reads else None)
         return () if last is None else (found,)
 
     def _policy(self, dtype: Any) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from crossattn.train.open_loggers import Logger, open_loggers
 from crossattn.train.outcome import measure_run, seal_files, write_json
 from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
 from crossattn.train.record import UNGROUPED, RunRecord, library_versions, write_record
+from crossattn.train.retrieval import recall
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Dataset, batches_of
 from crossattn.train.stale import MEASURED
 from crossattn.train.suite import Suite
-from crossattn.train.texts import best_rate, score
+from crossattn.train.texts import best_rate, captions, score
 from crossattn.train.tracing import NOT_TRACED, Tracer
 
 # The seed of sweep runs is none that a suite reports.
@@ -183,9 +184,13 @@ def _with_best_rate(
             except NonFiniteLossError:
                 scores[rate] = None
                 continue
-            examples = source.splits["validation"]
-            said = evaluator.predict(state.evaluated, examples, attention=False)
-            by, scores[rate] = score(examples, said)
+            examples, params = source.splits["validation"], state.evaluated
+            if run.loss.next_word:
+                said = evaluator.predict(params, examples, attention=False)
+                by, scores[rate] = score(examples, said)
+            else:
+                texts = examples.rows(captions(examples))
+                by, scores[rate] = "recall", recall(texts, evaluator.features(params, texts))
         finite = {rate: score for rate, score in scores.items() if score is not None}
         if not finite:
             raise NonFiniteLossError(f"{variant}: no learning rate of the sweep stays finite")

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from crossattn.align import recall_of
 from crossattn.align.inputs import FeaturePairs, RetrievalScores, SwapPairs
 from crossattn.data.examples import Examples
 from crossattn.models.joint_space import JointFeatures
 from crossattn.train.texts import captions
 
-__all__ = ["SWAP_PLACES", "compared", "retrieval_inputs", "true_features"]
+__all__ = ["SWAP_PLACES", "compared", "recall", "retrieval_inputs", "true_features"]
 
 # Swap pairs by how they are scored; "swap" is by the likelihood of captions.
 SWAP_PLACES = ("swap_similarity", "swap_matching")
@@ -39,17 +40,32 @@ def retrieval_inputs(
         if found.match is not None:
             yield SWAP_PLACES[1], SwapPairs(found.match.reshape(-1, 2, 2))
         return
-    # Captions of equal words are all right, and images are told apart by number.
-    images, first, image_of = np.unique(texts.image, return_index=True, return_inverse=True)
-    wording = np.unique(texts.tokens, axis=0, return_inverse=True)[1].reshape(-1)
-    true_of = np.zeros((len(images), wording.max() + 1), bool)
-    true_of[image_of, wording] = True
-    yield split, RetrievalScores(found.image[first] @ found.text.T, true_of[:, wording])
+    yield split, _scores(texts, found)
     yield split, FeaturePairs(found.image, found.text)
+
+
+def recall(texts: Examples, found: JointFeatures) -> float:
+    """R@1, the mean of both directions, of captions and their features."""
+    scores = _scores(texts, found)
+    return float(np.mean([way.mean() for way in recall_of(scores.score, scores.right, 1).values()]))
 
 
 def true_features(texts: Examples) -> JointFeatures:
     """Features of one direction for each wording: what is measured of these, every model has."""
-    wording = np.unique(texts.tokens, axis=0, return_inverse=True)[1].reshape(-1)
+    wording = _wording(texts)
     own = np.eye(wording.max() + 1)[wording]
     return JointFeatures(own, own, None)
+
+
+def _scores(texts: Examples, found: JointFeatures) -> RetrievalScores:
+    """All captions with all images; captions of equal words are true of the same images."""
+    images, first, image_of = np.unique(texts.image, return_index=True, return_inverse=True)
+    wording = _wording(texts)
+    true_of = np.zeros((len(images), wording.max() + 1), bool)
+    true_of[image_of, wording] = True
+    return RetrievalScores(found.image[first] @ found.text.T, true_of[:, wording])
+
+
+def _wording(texts: Examples) -> np.ndarray:
+    """The number (E,) of the wording of each text."""
+    return np.unique(texts.tokens, axis=0, return_inverse=True)[1].reshape(-1)

@@ -66,7 +66,7 @@ def best_rate(scores: Mapping[float, float], by: str) -> float:
 
     Args:
       scores: by learning rate.
-      by: "accuracy", or "perplexity", of which less is better.
+      by: "accuracy", "recall", or "perplexity", of which less is better.
 
     Example:
       >>> best_rate({1e-3: 4.0, 1e-2: 3.0, 1e-1: 3.0}, "perplexity")

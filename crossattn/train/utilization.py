@@ -81,6 +81,8 @@ def model_flops(run: Run, words: int, batch: Batch) -> float:
 
     def loss(params: Any, batch: Batch) -> Any:
         params = stop_frozen(params, run.optimizer.frozen)
+        if not run.loss.plain:
+            return steps.objective(model, params, batch, terms=run.loss, average=params)[0]
         return steps.losses(steps.forward(model, params, batch)[0], batch)[0]
 
     create = lambda batch: steps.initial_state(model, optax.identity(), 0, batch).params

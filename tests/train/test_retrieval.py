@@ -19,10 +19,11 @@ from crossattn.train.evidence import measure_model
 from crossattn.train.losses import Losses
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.primary import check_source, measurable
-from crossattn.train.retrieval import retrieval_inputs, true_features
+from crossattn.train.retrieval import recall, retrieval_inputs, true_features
 from crossattn.train.run import Data, Model, Run, replace
 from crossattn.train.source import Dataset, batches_of
 from crossattn.train.suite import Suite
+from crossattn.train.utilization import model_flops
 
 D = 6
 DUAL = Run(
@@ -120,6 +121,16 @@ def check_traffic(program, batch, gradients):
     assert parameters <= summed < 1.25 * parameters
 
 
+def test_the_arithmetic_of_contrast_is_counted(told):
+    """That of the images as well, which a dual encoder's words do not read."""
+    batch, words = batches_of(DUAL, told["train"], 0).batch(0), len(told["train"].vocabulary)
+    plain = {"model.embedding": 0, "loss.next_word": 1.0, "loss.contrastive": 0.0}
+    alone = model_flops(replace(DUAL, plain), words, batch)
+    images = 16 * 64
+    # Keys and values of every patch, forward and both gradients.
+    assert model_flops(DUAL, words, batch) > alone + 3 * 2 * images * 2 * 8 * 8
+
+
 def test_what_does_not_go_together_is_refused():
     for changes, said in (
         ({"model.embedding": 0}, "loss.contrastive compares features .* set model.embedding"),
@@ -165,6 +176,7 @@ def test_planted_features_are_called_what_they_are(told):
         # A scene more that is told alike raises chance a little.
         assert 0.01 <= levels[f"iid/{way}_r1"] < 0.012
     assert truth.metrics["modality_gap/iid"] == truth.metrics["feature_alignment/iid"] == 0
+    assert recall(texts, true_features(texts)) == 1
     rng = np.random.default_rng(0)
     unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
     image, text = unit(rng.normal(size=(100, 30))), unit(rng.normal(size=(100, 30)))

@@ -245,6 +245,7 @@ TRAINED = {
     "frozen": ("optimizer.frozen",),
     "gating": ("optimizer.frozen", "pretrain_text_steps"),
     "noise": ("data.mismatched",),
+    "retrieval": ("loss.next_word", "loss.contrastive", "loss.matching"),
 }
 
 

@@ -64,6 +64,7 @@ TEMPLATES = {
     "count": "how many FIRST things are there ?",
     "relation": "is the FIRST RELATION the SECOND ?",
     "refer": "the FIRST thing RELATION the SECOND ?",
+    "match": "are there FIRST SECOND ?",
 }
 
 Pair = tuple[str, str]  # the colour and the shape of one object
@@ -148,10 +149,11 @@ class Question:
         if self.kind == "refer":  # of the red things, the one that stands left of the ring
             landmark = places[second[0]]
             first = [o for o in first if holds(places[o], self.relation, landmark)]
-        second_bits = bits(second) if self.relation else 0
+        second_bits = bits(second) if any(self.second) else 0
         meaning = {"": 0, "first": bits(first), "second": second_bits}
         meaning["both"] = meaning["first"] | second_bits
-        answer = meaning["both"] if self.kind == "relation" else meaning["first"]
+        both = self.kind in ("relation", "match")
+        answer = meaning["both"] if both else meaning["first"]
         inner = [(word, meaning[about]) for word, about in self._parts()]
         return [("<bos>", 0), *inner, (self.answer, answer), ("<eos>", 0)]
 

@@ -146,6 +146,13 @@ def refer_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterat
         yield Question("refer", (colour, None), target[1], relation, (None, mark)), pairs
 
 
+def match_block(stream: SplitMix64, number: int, sizes: Sequence[int]) -> Iterator[Case]:
+    """The caption of a scene of two objects, that scene, and the same one with colours swapped."""
+    own, crossed = swapped_scenes(stream)
+    for answer, pairs in (("yes", own), ("no", crossed)):
+        yield Question("match", own[0], answer, "", own[1]), pairs
+
+
 BLOCKS: dict[str, Callable[..., Iterator[Case]]] = {
     "colour": partial(attribute_block, kind="colour"),
     "shape": partial(attribute_block, kind="shape"),
@@ -153,6 +160,7 @@ BLOCKS: dict[str, Callable[..., Iterator[Case]]] = {
     "count": count_block,
     "relation": relation_block,
     "refer": refer_block,
+    "match": match_block,
     "held-out colour": partial(held_out_block, kind="colour"),
     "held-out shape": partial(held_out_block, kind="shape"),
     "held-out relation": partial(relation_block, held_out=True),
@@ -182,11 +190,17 @@ def swap_pairs(stream: SplitMix64, count: int) -> list[Case]:
     """
     drawn: list[Case] = []
     while len(drawn) < count:
+        drawn += [(None, pairs) for pairs in swapped_scenes(stream)]
+    return drawn
+
+
+def swapped_scenes(stream: SplitMix64) -> tuple[list[Pair], list[Pair]]:
+    """Two objects, and the same shapes with their colours swapped, all of them allowed pairs."""
+    while True:
         (colour, shape), (other, second) = stream.pick(PAIRS), stream.pick(PAIRS)
         crossed = [(other, shape), (colour, second)]
         if colour != other and shape != second and set(crossed) <= set(PAIRS):
-            drawn += [(None, [(colour, shape), (other, second)]), (None, crossed)]
-    return drawn
+            return [(colour, shape), (other, second)], crossed
 
 
 def arrange(stream: SplitMix64, question: Question | None, places: Sequence[Place]) -> list[int]:
@@ -201,6 +215,8 @@ def arrange(stream: SplitMix64, question: Question | None, places: Sequence[Plac
         for each object the index of its place.
     """
     order = list(range(len(places)))
+    if question is not None and question.kind == "match":  # as named, from left to right
+        return sorted(order, key=lambda place: places[place][0])
     if question is None or not question.relation:
         return order
     if question.kind == "relation":

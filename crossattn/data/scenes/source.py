@@ -7,7 +7,7 @@ those of `pairs`.
 
 | split | scenes and questions | best predictor from the text alone |
 |---|---|---|
-| train, validation, iid | colour, shape, exist, count, relation (and refer) | `CHANCE` |
+| train, validation, iid | colour, shape, exist, count, relation (refer, match) | `CHANCE` |
 | pairs | colour and shape of an object whose pair is held out | 0 (uninformed guess: 1/6) |
 | count | five or six objects, counts of one to four of a kind | 1/4 |
 | relations | relations between shapes that training never asks for | 1/2 |
@@ -38,6 +38,7 @@ from crossattn.data.scenes.language import (
 )
 from crossattn.data.scenes.layout import MOST
 from crossattn.data.scenes.worlds import (
+    APART,
     CHANCE,
     SIZES,
     SPLITS,
@@ -80,7 +81,7 @@ def _rows(scenes: Scenes, tasks: tuple[str, ...]) -> list[Row]:
         ]
     rows: list[Row] = []
     for scene, question in enumerate(scenes.questions):
-        asked = "refer" if question and question.kind == "refer" else "question"
+        asked = question.kind if question and question.kind in APART else "question"
         if question and asked in tasks:
             places = scenes.centre[scene].tolist()
             rows.append((scene, question.kind, question.words(pairs[scene], places)))
@@ -100,7 +101,10 @@ def _pack(rows: list[Row]) -> dict[str, np.ndarray]:
         sets[row, : len(words)] = [bits for _, bits in words]
     kind = np.array([KINDS.index(name) for _, name, _ in rows], np.int8)
     length = np.array([len(words) for _, _, words in rows], np.int32)
+    said = np.array([words[-2][0] for _, _, words in rows])
     asks = kind < KINDS.index("caption")
+    # Swap pairs are captions, and end with a shape.
+    asks |= (kind == KINDS.index("match")) & np.isin(said, ("yes", "no"))
     # The answer alone, or all that follows "<bos> describe".
     start, end = np.where(asks, length - 2, 2), np.where(asks, length - 1, length)
     place = np.arange(LENGTH)
@@ -134,7 +138,9 @@ def examples(
         count: number of scenes, a multiple as in `draw_scenes`.
         seed: equal seeds, equal bytes.
         tasks: "question" and "caption" give one row for each scene. "refer" makes scenes for
-            phrases of reference beside those for questions, each scene having one or the other.
+            phrases of reference beside those for questions, each scene having one or the other,
+            and "match" scenes of two objects, with the question whether they are those of a caption
+            or of one with the colours swapped.
             `swap` has only its match rows, whatever the tasks.
         image_encoder: "oracle" gives symbolic features of patches with noise; "patch" and "conv"
             give pixels, which the model cuts into windows.
@@ -229,11 +235,15 @@ def _load(settings: Settings) -> Dataset:
     encoder = "oracle" if settings.image_encoder == "features" else settings.image_encoder
     # Where captions are all that is learnt, captions of every split are what is judged.
     judged = data.tasks if data.tasks == ("caption",) else ("question",)
+    # Where what is asked has scenes of its own, there are no others.
+    apart = tuple(task for task in data.tasks if task in APART)
+    alone = bool(apart) and "question" not in data.tasks
     # The main split carries the captions; the foils need a few hundred scenes each.
     count, few = data.evaluation_images, min(data.evaluation_images, 400)
-    parts = {"train": (data.images, data.tasks), "validation": (few, judged)}
-    parts |= {"iid": (count, data.tasks), "pairs": (count, judged)}
-    parts |= dict.fromkeys(("count", "relations", "swap"), (few, judged))
+    parts = {"train": (data.images, data.tasks), "validation": (few, apart if alone else judged)}
+    parts |= {"iid": (count, data.tasks)} | ({} if alone else {"pairs": (count, judged)})
+    others = ("swap",) if alone else ("count", "relations", "swap")
+    parts |= dict.fromkeys(others, (few, judged))
     scenes, texts = {}, {}
     for name, (number, tasks) in parts.items():
         scenes[name] = draw_scenes(name, number, seed=data.seed, tasks=tasks)

@@ -23,8 +23,11 @@ CHANCE = {
     "count": 1 / 4,
     "relation": 1 / 2,
     "refer": 1 / 4,
+    "match": 1 / 2,
 }
-TASKS = ("question", "caption", "refer")
+TASKS = ("question", "caption", "refer", "match")
+# Tasks that have scenes of their own.
+APART = ("refer", "match")
 SIZES = (32, 64)
 
 
@@ -50,7 +53,7 @@ SPLITS = {
     "swap": _Split(("swap",), (2,), {"match": 0.0}),
 }
 # Scenes in a complete block.
-BLOCK = {"colour": 5, "shape": 5, "exist": 2, "count": 4, "relation": 2, "refer": 4}
+BLOCK = {"colour": 5, "shape": 5, "exist": 2, "count": 4, "relation": 2, "refer": 4, "match": 2}
 BLOCK |= {"held-out colour": 1, "held-out shape": 1, "held-out relation": 2, "swap": 2}
 
 
@@ -154,11 +157,12 @@ def draw_scenes(
     Args:
         split: a key of `SPLITS`.
         count: number of scenes; complete blocks in equal shares for every kind of question ask for
-            a multiple of 100 (120 with `refer`); 2 in `pairs`, `relations` and `swap`, 4 in
-            `count`.
+            a multiple of 100 (120 with `refer` or `match`, 140 with both); 2 in `pairs`,
+            `relations` and `swap`, 4 in `count`.
         seed: equal seeds, equal scenes. Two splits of one seed are independent of each other.
         size: pixels along one side, 32 or 64. The scenes are the same at both.
-        tasks: which kinds of text the scenes will carry, of "question", "caption" and "refer".
+        tasks: which kinds of text the scenes will carry, of "question", "caption", "refer" and
+            "match".
 
     Returns:
         the scenes in random order, except those of `swap`, where 2i and 2i + 1 are a pair.
@@ -203,13 +207,14 @@ def _blocks(split: str, tasks: tuple[str, ...]) -> tuple[str, ...]:
     for task in tasks:
         check_known("task", task, TASKS)
     own = SPLITS[split].blocks
-    if "refer" not in tasks:
+    apart = tuple(task for task in APART if task in tasks)
+    if not apart:
         return own
     if SPLITS[split] is not ALL:
         raise ValueError(
-            f"split {split!r} has no task 'refer': only train, validation and iid have"
+            f"split {split!r} has no task {apart[0]!r}: only train, validation and iid have"
         )
-    return (*own, "refer") if "question" in tasks else ("refer",)
+    return (*own, *apart) if "question" in tasks else apart
 
 
 def _draw(split: str, blocks: tuple[str, ...], count: int, stream: SplitMix64) -> list[Case]:
