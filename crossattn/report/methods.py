@@ -171,6 +171,13 @@ BESIDE = {
     "label_smoothing": "Labels are smoothed by {}.",
     "optimizer.ema": "What is evaluated is a moving average of the parameters, of decay {}.",
     "optimizer.frozen": "Parameters of these paths are not trained: {}.",
+    "pretrain_text_steps": (
+        "Of the steps these come first, without an image, and train all of the text: {}; then the "
+        "optimizer and its schedule begin again, and what is frozen is so from there on."
+    ),
+    "data.mismatched": (
+        "In training this share of the images gives way to another image of the batch: {}."
+    ),
 }
 
 

@@ -187,7 +187,8 @@ def test_few_seeds_have_no_test(seeds):
 
 def test_what_is_not_the_default_of_training_is_said(tmp_path):
     changes = {"optimizer.name": "lion", "optimizer.ema": 0.99, "optimizer.schedule": "rsqrt"}
-    base = replace(BASE, changes | {"label_smoothing": 0.1, "optimizer.frozen": "words"})
+    changes |= {"label_smoothing": 0.1, "optimizer.frozen": "words"}
+    base = replace(BASE, changes | {"pretrain_text_steps": 1, "data.mismatched": 0.25})
     text = methods_section(made(tmp_path, suite=dataclasses.replace(SUITE, base=base)))
     said = " ".join(str(text).split())
     for part in (
@@ -196,6 +197,8 @@ def test_what_is_not_the_default_of_training_is_said(tmp_path):
         "Labels are smoothed by 0.1.",
         "moving average of the parameters, of decay 0.99",
         "of these paths are not trained: words.",
+        "without an image, and train all of the text: 1; then the optimizer and its schedule begin",
+        "gives way to another image of the batch: 0.25.",
     ):
         assert part in said
 
