@@ -1,10 +1,11 @@
-"""Compare two folders: of suites, of variants, of runs.
+"""Compare two folders (of suites, of variants, of runs), or set several suites side by side.
 
 python -m experiments.compare results/small results/large
 python -m experiments.compare results/fusion/runs/resampler results/fusion/runs/cross-attention
 python -m experiments.compare results/first results/second --metric iid/accuracy
 python -m experiments.compare results/first results/second --equivalence 0.02
 python -m experiments.compare results/first results/second --looks 5 10 20
+python -m experiments.compare results/small results/medium results/large --html comparison.html
 """
 
 import dataclasses
@@ -13,8 +14,10 @@ from typing import Annotated
 
 import tyro
 
+from crossattn.files import printable
+from crossattn.lab.across import compare_suites
 from crossattn.lab.against import compare_runs
-from crossattn.lab.errors import EXPECTED
+from crossattn.lab.errors import EXPECTED, LabError
 from crossattn.launch.interrupts import graceful_interrupt
 
 from .command_line import manual, parse, plain_errors, takes
@@ -30,6 +33,8 @@ class CompareOptions:
 
     Paired by seed and item where both have the same seeds and are judged by the same data, else as
     two groups. Of two suites the variants of the same name are compared, with Holm's correction.
+    Three or more suites, or two with --html, are set side by side instead: what is better, claims,
+    variants of the same name, whether they rank alike, and all tasks in one number.
     """
 
     first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -37,6 +42,12 @@ class CompareOptions:
     of one run."""
     second: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The other one: differences are the first minus the second."""
+    others: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SUITE ...")
+    ] = ()
+    """Folders of more suites."""
+    html: Annotated[Path | None, takes("FILE", "none")] = None
+    """Write suites side by side as a page, one file that needs no other."""
     metric: Annotated[str | None, takes("NAME", "the primary one of both")] = None
     """What is compared, like iid/accuracy."""
     equivalence: Annotated[float | None, takes("MARGIN", "none")] = None
@@ -54,6 +65,9 @@ def main(arguments: list[str]) -> None:
     options = parse(COMMAND, default, arguments or ["--help"])
     safe = lambda: NOTHING_LOST
     with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
+        if options.others or options.html:
+            _side_by_side(options)
+            return
         found = compare_runs(
             options.first,
             options.second,
@@ -62,6 +76,17 @@ def main(arguments: list[str]) -> None:
             looks=options.looks,
         )
         print(found)
+
+
+def _side_by_side(options: CompareOptions) -> None:
+    """Print several suites, and write their page where one is asked."""
+    if options.equivalence is not None or options.looks:
+        raise LabError("--equivalence and --looks are for two folders, without --html")
+    folders = (options.first, options.second, *options.others)
+    found = compare_suites(*folders, metric=options.metric)
+    print(found)
+    if options.html:
+        print(f"\npage: {printable(found.save(options.html))}")
 
 
 if __name__ == "__main__":

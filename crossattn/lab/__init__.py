@@ -9,6 +9,7 @@ What a call does, the commands of `experiments` do: both are thin over `running`
 one has made the other reads and goes on with.
 """
 
+from crossattn.lab.across import compare_suites
 from crossattn.lab.against import compare_runs
 from crossattn.lab.calls import ablate, compare, evaluate, open_results, train
 from crossattn.lab.errors import LabError
@@ -22,6 +23,7 @@ __all__ = [
     "ablate",
     "compare",
     "compare_runs",
+    "compare_suites",
     "evaluate",
     "open_results",
     "train",

@@ -82,14 +82,17 @@ def write_results(
             finished.items,
             primary=suite.primary,
             baseline=suite.baseline,
-            claims=[claim for claim in suite.claims if {*claim} <= {*whole}],
+            claims=[claim for claim in suite.claims if {*claim[:2]} <= {*whole}],
+            equivalence=suite.equivalence,
         )
         if suite.baseline in whole
         else []
     )
     results: dict[str, Any] = {
         "suite": suite.name,
+        "title": suite.title,
         "primary": suite.primary,
+        "claims": suite.claims,
         "asked": wanted,
         "baseline": suite.baseline,
         **({} if data is None else {"data": {"source": suite.base.data.source, **data}}),

@@ -7,6 +7,7 @@ from crossattn.align.verdict import NEGLIGIBLE
 from crossattn.data.samples import PartSample
 from crossattn.files import write_atomically
 from crossattn.report import prose
+from crossattn.report import prose_of_comparisons as comparing
 from crossattn.report.drawing import figure_blocks
 from crossattn.report.environment import environment_paragraph, other_lines
 from crossattn.report.figures.gallery import Gallery
@@ -28,14 +29,16 @@ from crossattn.report.render.markdown import code, fenced, markdown_text, withou
 from crossattn.report.results.completeness import banner, conclusive
 from crossattn.report.results.counts import count, counts_table
 from crossattn.report.results.data_parts import data_paragraph, data_table
-from crossattn.report.results.runs import Results, place_of
-from crossattn.report.results.settings import changes_table, settings_of, shared_table
+from crossattn.report.results.runs import Results, metrics_in, place_of
+from crossattn.report.results.settings import changes_table, listed, settings_of, shared_table
 from crossattn.report.sections import evidence_sections, explorer_link, write_blocks
+from crossattn.report.stats.claims import VERDICTS
+from crossattn.report.stats.comparisons import on_metric
 from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
 from crossattn.report.stats.power import resolution
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.summary import opening_paragraph
-from crossattn.report.tables.cells import baseline_of
+from crossattn.report.tables.cells import baseline_of, on_primary
 from crossattn.report.tables.main import (
     alignment_table,
     claim_table,
@@ -45,6 +48,7 @@ from crossattn.report.tables.main import (
     verdicts_on,
 )
 from crossattn.report.tables.speed import speed_table
+from crossattn.report.terms import terms
 
 
 def write_report(
@@ -72,7 +76,8 @@ def write_report(
             `settings`, `counts`, `banner`, `data_parts`). Names in it are plain text.
         out_dir: an existing folder.
         title: what the suite asks, in a few words.
-        claims: the declared pairs (better, worse), each among the comparisons.
+        claims: the declared pairs (better, worse) or (better, worse, metric), each among the
+            comparisons unless a side has no such metric.
         curves: training loss (and accuracy) of each variant and seed, for `learning_curves`.
         shown: pictures with the attention of words.
         samples: a picture of each part of the data, with its texts.
@@ -95,13 +100,15 @@ def write_report(
         TextBlock(opening_paragraph(results)),
         *(TextBlock(without_html(note)) for note in notes),
         *explorer_link(plain_names(explorer)),
+        Heading("Terms"),
+        TextBlock("\n".join(f"- {line}" for line in terms(results))),
         *_data(results, pictures),
         *_variants(results, pictures),
         Heading("Results"),
+        TextBlock(markdown_text(_columns(results))),
         TableBlock("main", prose.MAIN, main_table(results)),
         *pictures.get("scatter", []),
         TableBlock("alignment", prose.ALIGNMENT, alignment_table(results)),
-        TextBlock(_tables(results)),
         *_claims(results, claims),
         *_comparisons(results, pictures),
         *evidence_sections(results, pictures),
@@ -124,10 +131,19 @@ def write_report(
     return write_blocks(out_dir, blocks, suite=results["suite"], banners=banner(results))
 
 
-def _tables(results: Results) -> str:
+def _columns(results: Results) -> str:
     """What the columns of the main tables are."""
     places = prose.PLACES[place_of(results["runs"])]
-    return prose.TABLES.format(places=places, negligible=NEGLIGIBLE)
+    said = prose.TABLES.format(places=places, negligible=NEGLIGIBLE)
+    told = ("pointing", "knockout", "image_mass")
+    measures = dict.fromkeys(metric.measure for metric in metrics_in(results))
+    others = [
+        f"{column.capitalize()} is the {measure.meaning[0].lower()}{measure.meaning[1:]}"
+        for measure in measures
+        if measure.name not in told
+        for column in measure.headline.values()
+    ]
+    return " ".join([said, *others])
 
 
 def _data(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
@@ -164,17 +180,20 @@ def _claims(results: Results, claims: Sequence[Sequence[str]]) -> Iterator[Block
         return
     yield Heading("Claims")
     verdicts = [verdict.verdict for verdict in verdicts_on(claims, results)]
-    said = [
-        f"{verdicts.count(verdict)} {verdict}"
-        for verdict in ("supported", "not supported", "inconclusive", "open")
-        if verdict in verdicts
-    ]
+    said = [f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in verdicts]
     yield TextBlock(
-        f"The suite declared {count(len(claims), 'claim')} on {code(results['primary'])} before it "
+        f"The suite declared {count(len(claims), 'claim')} on {_named(results, claims)} before it "
         f"ran: {', '.join(said)}{'' if conclusive(results) else ', which concludes nothing'}."
     )
     yield TableBlock("claims", prose.CLAIMS, claim_table(claims, results))
-    yield TextBlock(prose.VERDICTS if conclusive(results) else prose.NO_CONCLUSION)
+    yield TextBlock(comparing.VERDICTS if conclusive(results) else comparing.NO_CONCLUSION)
+
+
+def _named(results: Results, claims: Sequence[Sequence[str]]) -> str:
+    """The metrics of claims, the primary one first."""
+    primary = results["primary"]
+    others = dict.fromkeys(on_metric(claim, primary) for claim in claims)
+    return listed([*map(code, sorted(others, key=lambda name: name != primary))])
 
 
 def _comparisons(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
@@ -185,6 +204,8 @@ def _comparisons(results: Results, pictures: Mapping[str, list[FigureBlock]]) ->
     yield TableBlock("comparisons", prose.COMPARISONS, comparison_table(results))
     if found := resolution(results["comparisons"]):
         yield TextBlock(markdown_text(found.sentence()))
+    if margins := [found["margin"] for found in results["comparisons"] if "margin" in found]:
+        yield TextBlock(comparing.EQUIVALENCE.format(margin=margins[0]))
 
 
 def _training(pictures: Mapping[str, list[FigureBlock]], speed: Table | None) -> Iterator[Block]:
@@ -208,10 +229,15 @@ def _meaning(results):
         return
     single = items and not lower_is_better(results["primary"])
     over = count(seeds, "seed") + (f" and {count(items, 'item')}" if single else "")
-    yield prose.METHODS.format(
-        over=over, comparisons=count(len(comparisons), "comparison"), alpha=ALPHA
+    own = len(on_primary(results))
+    more = len(comparisons) - own
+    yield comparing.METHODS.format(
+        over=over,
+        comparisons=count(own, "comparison"),
+        others=f" and {more} of other metrics that claims name" if more else "",
+        alpha=ALPHA,
     )
-    yield prose.SIGN_FLIP.format(seeds=seeds, floor=2.0 ** (1 - seeds))
+    yield comparing.SIGN_FLIP.format(seeds=seeds, floor=2.0 ** (1 - seeds))
 
 
 def _environment(results: Results) -> Iterator[Block]:

@@ -18,7 +18,7 @@ from crossattn.report.render.markdown import markdown_text
 from crossattn.report.results.designs import designs_of
 from crossattn.report.results.runs import Results, metrics_in
 from crossattn.report.sections import head_figures
-from crossattn.report.tables.cells import baseline_of
+from crossattn.report.tables.cells import baseline_of, on_primary
 
 # A figure of splits beyond this many panels would be a poster.
 MOST_SPLITS = 18
@@ -35,7 +35,7 @@ def figure_makers(
     Arguments are those of `write_report`, with names that are plain text already.
     """
     runs, chance, primary = results["runs"], results["chance"], results["primary"]
-    comparisons, causal = results["comparisons"], metrics_in(results, "causal")
+    comparisons, causal = on_primary(results), metrics_in(results, "causal")
     splits = [metric.name for metric in metrics_in(results, "task")][:MOST_SPLITS]
     baseline = results.get("baseline") or baseline_of(results)
     designs = designs_of(results, baseline)

@@ -113,7 +113,9 @@ beside its chance, the mean share of the patches that belong to the region.
 
 CLAIMS = "The verdict on every declared claim."
 
-COMPARISONS = "Every comparison of the primary metric."
+COMPARISONS = _line("""
+Every comparison of the primary metric, and those of other metrics that claims name (in brackets).
+""")
 
 COST = _line("""
 What a training step costs: its matrix products in billions of operations as the design asks for
@@ -171,6 +173,7 @@ CSV and LaTeX, the methods as `methods.tex`, and `runs.csv` with every number of
 """)
 
 TABLES = _line("""
+Parameters: how many numbers training adjusts.
 Differences are to the baseline, paired by seed and item, with an interval corrected for the number
 of comparisons; other intervals are Student's over seeds at 95 %, cut to the range of the metric,
 and there are none under three seeds. Pointing: of all {places} with a known region, the share
@@ -194,17 +197,6 @@ How soon variants learn: the first training step at which the accuracy of the wo
 predicted, averaged over the last twentieth of all steps, is 90 % of what the baseline's training
 ends with, for the same seed. Steps are the mean over seeds (a dash where some never get there),
 the range is that of the seeds which do.
-""")
-
-VERDICTS = _line("""
-Supported: the variant on the left is better, its corrected interval above 0 and its Holm p-value
-below 0.05. Not supported: the opposite was found, by the same rule. Inconclusive: neither; the
-difference may be 0, or go either way within its interval, or there are fewer than three seeds.
-Open: not all of its runs are there.
-""")
-
-NO_CONCLUSION = _line("""
-These verdicts show that the machinery works; they are no conclusions.
 """)
 
 INTERQUARTILE_MEAN = _line("""
@@ -243,21 +235,4 @@ The same command gives the same numbers to the last digit on the same kind of pr
 same number of devices and the same versions of the software, also after an interruption. Elsewhere
 sums are rounded in another order, training carries that on, and a mean over a few seeds may move in
 the second digit.
-""")
-
-METHODS = _line("""
-A comparison is paired over {over}. Its p-value is the larger of two: that of a hierarchical
-bootstrap, which resamples seeds and items, and that of a paired t test over seeds. Its interval
-covers the intervals of both. (The bootstrap alone would name false winners, for it takes a handful
-of seeds too seriously.) Holm's procedure runs over the {comparisons} of the one primary metric, and
-each interval has the level at which that procedure tests its comparison. A winner is named only
-where the corrected interval excludes 0 and the Holm p-value is below {alpha}: a suite of equal
-variants names one with a probability of at most {alpha:.0%}. P(improvement) is the probability that
-a run of the variant beats a run of its opponent, averaged over question types, ties counting one
-half.
-""")
-
-SIGN_FLIP = _line("""
-An exact sign-flip test on {seeds} seeds cannot go under p = 2^(1-{seeds}) = {floor:.3g}; its
-p-value is shown for reference and decides nothing.
 """)

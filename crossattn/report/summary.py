@@ -11,7 +11,7 @@ from crossattn.report.results.runs import Results, metric_values, variants_of
 from crossattn.report.stats.comparisons import winner_of
 from crossattn.report.stats.paired import FEWEST_SEEDS
 from crossattn.report.stats.ranges import lower_is_better
-from crossattn.report.tables.cells import baseline_of, signed_interval, with_interval
+from crossattn.report.tables.cells import baseline_of, on_primary, signed_interval, with_interval
 
 
 def opening_paragraph(results: Results) -> str:
@@ -42,13 +42,13 @@ def opening_paragraph(results: Results) -> str:
     text.append("Brackets hold 95 % intervals, those of differences corrected for their number.")
     decided = [
         _sentence(found, winner, conclusive(results))
-        for found in results["comparisons"]
+        for found in on_primary(results)
         if (winner := winner_of(found))
     ]
     undecided = [
         f"No winner is named between {markdown_text(found['variant'])} and "
         f"{markdown_text(found['baseline'])}: {signed_interval(found)}."
-        for found in results["comparisons"]
+        for found in on_primary(results)
         if not winner_of(found)
     ]
     return "\n".join([" ".join(text), "", *(f"- {line}" for line in (*decided, *undecided))])

@@ -26,7 +26,7 @@ from crossattn.train.run import Run
 from crossattn.train.source import Dataset
 from crossattn.train.stale import MEASURED
 from crossattn.train.step import State
-from crossattn.train.suite import Suite
+from crossattn.train.suite import COSTS, Suite
 from crossattn.train.utilization import rate
 
 
@@ -115,7 +115,7 @@ class Finished:
     """All finished runs of a suite: the rows of results.json and the files behind them.
 
     Attributes:
-      runs: {variant, seed, metrics} each.
+      runs: {variant, seed, metrics, cost} each.
       chance: metric to its chance level.
       items: variant to (seeds, N) single items of the primary metric.
       curves: variant to seed to {step, loss, accuracy} lists.
@@ -155,7 +155,8 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
                 continue
             where = folder.run(variant, seed)
             record = json.loads((where / "metrics.json").read_text())
-            finished.runs.append({name: record[name] for name in ("variant", "seed", "metrics")})
+            run = {name: record[name] for name in ("variant", "seed", "metrics")}
+            finished.runs.append({**run, "cost": _cost(record)})
             finished.chance.update(record["chance"])
             if variant == suite.baseline:
                 rows = references.read_references(where)
@@ -189,6 +190,12 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
         if chosen.exists():
             finished.sweep[variant] = json.loads(chosen.read_text())
     return finished
+
+
+def _cost(record: dict[str, Any]) -> dict[str, float]:
+    """What claims may say of the cost of a run; a pace is not known where too little was logged."""
+    found = {f"cost/{name}": record[name] for name in COSTS}
+    return {name: amount for name, amount in found.items() if amount is not None}
 
 
 def _counted(finished: Finished, record: dict[str, Any]) -> None:

@@ -8,14 +8,15 @@ import numpy as np
 
 from crossattn.align.evidence import Evidence
 from crossattn.align.inputs import AttentionMaps, FeaturePairs, RetrievalScores
-from crossattn.align.measures import Metric, find_metric
+from crossattn.align.measures import Metric, UnknownMeasureError, find_metric, parse_metric
 from crossattn.data.examples import Examples
+from crossattn.spelling import nearest
 from crossattn.train.evidence import attention_maps, chosen_place, task_inputs
 from crossattn.train.predictions import Look, Predictions
 from crossattn.train.retrieval import SWAP_PLACES, compared, retrieval_inputs, true_features
 from crossattn.train.run import replace
 from crossattn.train.source import Dataset, batches_of
-from crossattn.train.suite import FINGERPRINT, Suite
+from crossattn.train.suite import COSTS, FINGERPRINT, Suite
 from crossattn.train.texts import captions, questions
 
 
@@ -43,6 +44,7 @@ def check_source(suite: Suite, source: Dataset) -> None:
     """
     suite = fit_to_data(suite, source)
     batches_of(suite.base, source.train, 0)
+    _check_claims(suite, source)
     split = suite.primary.split("/")[0]
     metric = find_metric(suite.primary)
     if metric and metric.measure.family == "attention":
@@ -98,6 +100,29 @@ def _check_learned(suite: Suite, metric: Metric | None) -> None:
             f"the primary metric {suite.primary} is for variants that {what} of "
             f"{', '.join(lacking)}"
         )
+
+
+def _check_claims(suite: Suite, source: Dataset) -> None:
+    """Make sure that claims name metrics that there are: after training nobody could mend it."""
+    costs = [f"cost/{name}" for name in COSTS]
+    for better, worse, metric in (claim for claim in suite.claims if len(claim) == 3):
+        if metric in costs:
+            continue
+        what = f"the claim {better!r} over {worse!r}"
+        if metric.startswith("cost/"):
+            raise ValueError(f"{what}: the costs of a run are {', '.join(costs)}, got {metric}")
+        try:
+            family = parse_metric(metric).measure.family
+        except UnknownMeasureError as error:
+            raise ValueError(f"{what}: {error}") from None
+        if family == "task":
+            runs = [suite.run(name) for name in suite.variants]
+            words = any(run.loss.next_word > 0 for run in runs)
+            features = any(run.model.embedding > 0 for run in runs)
+            known = measurable(source.splits, source.main, words=words, features=features)
+            if metric not in known:
+                meant = nearest(metric, known)
+                raise ValueError(f"{what}: {metric} is not measured on these data: {meant}")
 
 
 def _distance(name: str) -> Callable[[str], float]:

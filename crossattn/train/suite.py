@@ -18,6 +18,8 @@ Changes = dict[str, Any]
 # Names become folders: with seeds and job names beside them they stay within what disks take.
 LONGEST_NAME = 100
 METRIC = re.compile(r"[^\s/]+(/[^\s/]+)+")
+# Costs of a run that claims may be about, as cost/step_seconds.
+COSTS = ("step_seconds", "parameters")
 # How often a run is saved decides no number.
 WITHOUT_EFFECT = ("checkpoint_every",)
 # What the data were that a source read; known once it has read them.
@@ -38,10 +40,13 @@ class Suite:
       baseline: the variant that all others are compared with.
       primary: the one metric that names winners, like pairs/accuracy.
       without_questions: what names winners instead where the data ask nothing, captions alone.
-      claims: (better, worse) pairs of variants, declared before the runs.
+      claims: (better, worse) pairs of variants, declared before the runs; on the primary metric, or
+        (better, worse, metric) on another, like pointing/answer or cost/step_seconds.
       quick: changes of the base for a smoke run (`--quick`).
       learning_rates: what a sweep tries for each variant.
       notes: what a reader must know beside the numbers.
+      equivalence: a difference of the primary metric that does not matter, chosen before the runs:
+        the report says of which comparisons it is shown that theirs is smaller; 0 for none.
       sweep: whether each variant's learning rate is first chosen on validation data.
 
     Raises:
@@ -64,12 +69,13 @@ class Suite:
     variants: dict[str, Changes]
     baseline: str
     primary: str
-    claims: tuple[tuple[str, str], ...] = ()
+    claims: tuple[tuple[str, str] | tuple[str, str, str], ...] = ()
     quick: Changes = dataclasses.field(default_factory=dict)
     learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3)
     notes: tuple[str, ...] = ()
     sweep: bool = False
     without_questions: str = ""
+    equivalence: float = 0.0
 
     def __post_init__(self):
         what = "suite"
@@ -103,24 +109,27 @@ class Suite:
                 both = f"{folders[folder]!r} and {name!r}"
                 raise ValueError(f"variants {both} differ in upper and lower case alone")
             folders[folder] = name
-        named = {self.baseline, *(name for claim in self.claims for name in claim)}
+        named = {self.baseline, *(name for claim in self.claims for name in claim[:2])}
         if unknown := named - set(self.variants):
             listed = ", ".join(sorted(unknown))
             raise ValueError(f"no variant {listed}; there are {', '.join(self.variants)}")
-        if same := [one for one, other in self.claims if one == other]:
+        if same := [claim[0] for claim in self.claims if claim[0] == claim[1]]:
             raise ValueError(f"a claim compares {same[0]} with itself")
 
     def _check_measures(self) -> None:
         if not self.title.isprintable():
             raise ValueError(f"title takes one line, got {reprlib.repr(self.title)}")
-        for field in ("primary", "without_questions"):
-            metric = getattr(self, field)
+        metrics = [("primary", self.primary), ("without_questions", self.without_questions)]
+        metrics += [("a claim", metric) for claim in self.claims for metric in claim[2:]]
+        for field, metric in metrics:
             if field == "without_questions" and not metric:
                 continue
             if not METRIC.fullmatch(metric) or not metric.isprintable():
                 raise ValueError(
                     f"{field} takes a metric of a split, like pairs/accuracy, got {metric!r}"
                 )
+        if self.equivalence < 0:
+            raise ValueError(f"equivalence is a margin of 0 or more, got {self.equivalence:g}")
         rates = self.learning_rates
         if not rates or min(rates) <= 0 or len(set(rates)) < len(rates):
             raise ValueError(f"learning_rates takes different numbers over 0, got {rates}")
@@ -158,7 +167,7 @@ class Suite:
         return dataclasses.replace(
             self,
             variants={name: self.variants[name] for name in self.variants if name in kept},
-            claims=tuple(claim for claim in self.claims if kept.issuperset(claim)),
+            claims=tuple(claim for claim in self.claims if kept.issuperset(claim[:2])),
         )
 
     def settings(self, variant: str | None = None) -> dict[str, Any]:

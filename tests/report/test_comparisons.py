@@ -8,12 +8,8 @@ import pytest
 from crossattn.report.render.csv_files import table_csv
 from crossattn.report.results.runs import metric_values, normalised_iqm
 from crossattn.report.stats.aggregate import iqm
-from crossattn.report.stats.comparisons import (
-    compare_variants,
-    judge_claims,
-    pairs_to_compare,
-    winner_of,
-)
+from crossattn.report.stats.claims import judge_claims
+from crossattn.report.stats.comparisons import compare_variants, pairs_to_compare, winner_of
 from crossattn.report.stats.holm import holm_adjusted
 from crossattn.report.stats.paired import compare_paired
 from crossattn.report.tables.main import claim_table, comparison_table, main_table

@@ -7,7 +7,8 @@ from crossattn.data.samples import PartSample
 from crossattn.report.document import write_report
 from crossattn.report.environment import environment_paragraph
 from crossattn.report.figures.samples import draw_samples
-from crossattn.report.tables.main import cost_table
+from crossattn.report.tables.main import alignment_table, cost_table, main_table
+from crossattn.report.terms import terms
 from tests.support.layout import check_layout, texts_of
 
 PARTS = ("train", "validation", "iid", "pairs", "swap")
@@ -39,7 +40,7 @@ def test_data_and_variants_come_before_results(suite, samples, tmp_path, blank):
     results = {**suite[0], "data": DATA}
     path = write_report(results, tmp_path, title="four ways", samples=samples, command="go")
     text = path.read_text()
-    assert sections(text)[:3] == ["Data", "Variants", "Results"]
+    assert sections(text)[:4] == ["Terms", "Data", "Variants", "Results"]
     assert "The source of the data is scenes. Rings on \\<plain> ground. Models learn from" in text
     assert "from 1,200 pictures with 2,000 texts and are judged by 1 split" in text
     assert "| train | 1,200 | 800 colour, 1,200 caption | - |" in text
@@ -50,7 +51,52 @@ def test_data_and_variants_come_before_results(suite, samples, tmp_path, blank):
 
 def test_results_without_a_word_on_data_have_no_such_section(suite, tmp_path, blank):
     text = write_report(suite[0], tmp_path, title="four ways", command="go").read_text()
-    assert sections(text)[:2] == ["Variants", "Results"]
+    assert sections(text)[:3] == ["Terms", "Variants", "Results"]
+
+
+WORDS = (
+    "Holm",
+    "pointing",
+    "knock-out",
+    "interval",
+    "head",
+    "patch",
+    "mass",
+    "chance",
+    "corrected",
+)
+
+
+def test_terms_are_explained_before_they_are_used(suite, tmp_path, blank):
+    """The opening may say no more than that there is an interval."""
+    text = write_report(suite[0], tmp_path, title="four ways", command="go").read_text()
+    opening, _, rest = text.partition("\n## Terms\n")
+    explained, _, _ = rest.partition("\n## ")
+    for word in WORDS:
+        assert word.lower() in explained.lower(), word
+        if word not in ("interval", "corrected"):
+            assert word not in opening.partition("\n- ")[0], word
+    assert "`pairs/accuracy` is the accuracy on pairs." in explained
+    assert "the share of answers for which the patch with the largest weight" in explained
+
+
+def test_every_column_of_the_main_tables_is_explained_above_it(suite, tmp_path, blank):
+    text = write_report(suite[0], tmp_path, title="four ways", command="go").read_text()
+    above = text.partition("\n## Results\n")[2].partition("*Table")[0]
+    for header, _ in (main_table(suite[0]), alignment_table(suite[0])):
+        for column in header[1:]:
+            name = column.partition(" [")[0].partition(" (")[0].lower()
+            assert name in f"{above} {terms_of(text)}".lower(), column
+
+
+def terms_of(text):
+    return text.partition("\n## Terms\n")[2].partition("\n## ")[0]
+
+
+def test_terms_that_a_report_does_not_need_are_left_out(suite):
+    runs = [{"variant": "a", "seed": 0, "metrics": {"test/perplexity": 3.0}}]
+    few = {**suite[0], "primary": "test/perplexity", "runs": runs, "comparisons": [], "chance": {}}
+    assert [line.split("**")[1] for line in terms(few)] == ["Variant, baseline", "Seed", "Split"]
 
 
 def test_all_of_a_sample_can_be_read(samples, monkeypatch):

@@ -77,3 +77,26 @@ def test_without_regions_nothing_is_pointed_at(sources):
         check_source(
             made(run, "pointing/caption", ATTENDS), dataclasses.replace(source, splits=bare)
         )
+
+
+def test_claims_may_be_about_what_is_measured(sources):
+    run, source = sources[QUESTIONS]
+    claims = [("a", "c", name) for name in ("iid/accuracy/colour", "swap/group", "mass/answer")]
+    claims += [("c", "a", "cost/step_seconds"), ("a", "c", "pairs/accuracy"), ("a", "c")]
+    suite = made(run, "pairs/accuracy", BLIND)
+    check_source(dataclasses.replace(suite, claims=tuple(claims)), source)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("pointng/answer", "pointng/answer is no metric .*did you mean pointing/answer"),
+        ("cost/seconds", "the costs of a run are cost/step_seconds, cost/parameters, got cost/sec"),
+        ("pears/accuracy", "pears/accuracy is not measured on these data: did you mean pairs/acc"),
+    ],
+)
+def test_claims_about_what_nobody_measures_are_refused_before_training(metric, message, sources):
+    run, source = sources[QUESTIONS]
+    suite = dataclasses.replace(made(run, "pairs/accuracy", BLIND), claims=(("a", "c", metric),))
+    with pytest.raises(ValueError, match=f"^the claim 'a' over 'c': {message}"):
+        check_source(suite, source)

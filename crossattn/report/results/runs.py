@@ -8,7 +8,7 @@ import numpy as np
 from crossattn.align.measures import Family, Metric, parse_metric
 from crossattn.report.stats.aggregate import iqm, iqm_interval
 from crossattn.report.stats.paired import FEWEST_SEEDS, t_interval
-from crossattn.report.stats.ranges import clip_interval, range_of
+from crossattn.report.stats.ranges import clip_interval, lower_is_better, range_of
 from crossattn.shapes import Float
 
 # The content of results.json.
@@ -40,7 +40,7 @@ def references_of(results: Results) -> Runs:
 
 
 def metric_values(runs: Runs, variant: str, metric: str) -> Float[np.ndarray, " seeds"]:
-    """Values of one metric over the seeds of a variant, in the order of the seeds.
+    """Values of one metric, or of a cost, over the seeds of a variant, in the order of the seeds.
 
     Empty where the variant has no such metric (a blind model attends to nothing). A metric that
     some seeds have and others lack is an error, for the seeds would no longer be paired.
@@ -51,7 +51,8 @@ def metric_values(runs: Runs, variant: str, metric: str) -> Float[np.ndarray, " 
         (array([0. , 0.5]), array([], dtype=float64))
     """
     own = sorted((run for run in runs if run["variant"] == variant), key=lambda run: run["seed"])
-    found = [run["metrics"][metric] for run in own if metric in run["metrics"]]
+    amounts = [{**run["metrics"], **run.get("cost", {})} for run in own]
+    found = [amount[metric] for amount in amounts if metric in amount]
     if found and len(found) != len(own):
         raise ValueError(f"{variant}: {len(found)} of {len(own)} seeds have the metric {metric!r}")
     return np.array(found, dtype=float)
@@ -144,6 +145,29 @@ def tasks_of(runs: Runs, metric: str) -> list[str]:
     return [name for name in names if name.startswith(metric + "/")] or [metric]
 
 
+def normalised_scores(
+    runs: Runs, variant: str, metric: str, *, chance: Mapping[str, float]
+) -> Float[np.ndarray, "seeds tasks"] | None:
+    """(score - chance) / (1 - chance) of a variant by seed and question type.
+
+    None where the variant lacks one, a chance level is unknown, or the metric is no share.
+
+    Example:
+        >>> runs = [{"variant": "a", "seed": s, "metrics": {"x": 0.75}} for s in (0, 1)]
+        >>> normalised_scores(runs, "a", "x", chance={"x": 0.5}).tolist()
+        [[0.5], [0.5]]
+    """
+    if lower_is_better(metric):
+        return None
+    columns = []
+    for task in tasks_of(runs, metric):
+        values, floor = metric_values(runs, variant, task), chance_of(chance, task)
+        if not len(values) or floor is None or floor == 1:
+            return None
+        columns.append((values - floor) / (1 - floor))
+    return np.stack(columns, 1)
+
+
 def normalised_iqm(
     runs: Runs,
     variant: str,
@@ -160,15 +184,9 @@ def normalised_iqm(
         (iqm, low, high), or None where the metric has fewer than two question types, the variant
         lacks one, or a chance level is unknown; limits are NaN under three seeds.
     """
-    columns = []
-    for task in tasks_of(runs, metric):
-        values, floor = metric_values(runs, variant, task), chance_of(chance, task)
-        if not len(values) or floor is None or floor == 1:
-            return None
-        columns.append((values - floor) / (1 - floor))
-    if len(columns) < 2:
+    scores = normalised_scores(runs, variant, metric, chance=chance)
+    if scores is None or scores.shape[1] < 2:
         return None
-    scores = np.stack(columns, 1)
     if len(scores) < FEWEST_SEEDS:
         return iqm(scores), float("nan"), float("nan")
     return (iqm(scores), *iqm_interval(scores))

@@ -1,9 +1,11 @@
 """Whether variants rank alike: small models and large ones, little data and much.
 
-Kendall's tau-b (1945) and Spearman's rho (1904) of the means over seeds. Their interval comes of
-seeds drawn anew in both: it says how sure the ranking of these variants is, not what others do.
+Kendall's tau-b (1945) and Spearman's rho (1904) of the means over seeds; of more than two rankings
+Kendall's W (Kendall & Babington Smith 1939). Their interval comes of seeds drawn anew in each: it
+says how sure the ranking of these variants is, not what others do.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,6 +80,63 @@ def ranking_agreement(
             limits = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
         found.append((value, float(limits[0]), float(limits[1])))
     return Agreement(*found)
+
+
+def concordance(
+    scores: Sequence[Float[np.ndarray, "seeds variants"]],
+    *,
+    alpha: float = ALPHA,
+    bootstrap: Bootstrap = BOOTSTRAP,
+) -> tuple[float, float, float]:
+    """Kendall's W of the rankings of several sets of runs, with its percentile interval.
+
+    Args:
+        scores: of each set, the same variants in the same order; numbers of seeds may differ.
+        alpha: one minus the level of the interval.
+        bootstrap: resampling of the seeds, within each set.
+
+    Returns:
+        (W, low, high); NaN limits where a set has under three seeds.
+
+    Raises:
+        ValueError: fewer than two sets, or fewer than two variants.
+
+    Example:
+        >>> level = np.arange(4.0) + 0.01 * np.random.default_rng(0).random((5, 4))
+        >>> concordance([level, 2 * level, level**2])
+        (1.0, 1.0, 1.0)
+    """
+    if len(scores) < 2 or scores[0].shape[1] < 2:
+        raise ValueError("a concordance is one of 2 or more rankings of 2 or more variants")
+    rng = np.random.default_rng(bootstrap.seed)
+    drawn = np.stack([_means_drawn(rng, side, bootstrap.resamples) for side in scores], axis=1)
+    value = float(kendall_w(np.stack([side.mean(0) for side in scores])))
+    draws = kendall_w(drawn)
+    draws = draws[~np.isnan(draws)]
+    if min(map(len, scores)) < FEWEST_SEEDS or not len(draws):
+        return value, float("nan"), float("nan")
+    low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
+    return value, float(low), float(high)
+
+
+def kendall_w(
+    values: Float[np.ndarray, "*rest rankings variants"],
+) -> Float[np.ndarray, "*rest"]:
+    """Kendall's W, corrected for ties: 1 where all rankings agree, about 0 where none do.
+
+    NaN where every ranking is constant.
+
+    Example:
+        >>> kendall_w(np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])).round(3).item()
+        0.111
+    """
+    judges, variants = values.shape[-2:]
+    ranks = stats.rankdata(values, axis=-1)
+    sums = ranks.sum(-2)
+    spread = ((sums - sums.mean(-1, keepdims=True)) ** 2).sum(-1)
+    # The sum of squares of ranks that all agree, which ties make smaller.
+    own = ((ranks - (variants + 1) / 2) ** 2).sum((-2, -1))
+    return np.asarray(np.where(own == 0, np.nan, spread / (judges * np.where(own == 0, 1.0, own))))
 
 
 def _means_drawn(rng, scores, resamples):

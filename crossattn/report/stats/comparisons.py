@@ -1,33 +1,19 @@
-"""Which variants of a suite differ on its primary metric, and what becomes of its claims."""
+"""Which variants of a suite differ: on its primary metric, and where its claims name another."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from crossattn.report.results.runs import metric_values, tasks_of, variants_of
 from crossattn.report.stats.aggregate import probability_of_improvement
 from crossattn.report.stats.bootstrap import BOOTSTRAP, Bootstrap
-from crossattn.report.stats.paired import compare_paired, winners
+from crossattn.report.stats.estimate import Estimate, estimate_paired, one_after_another
+from crossattn.report.stats.holm import holm_adjusted
+from crossattn.report.stats.paired import decide, sign_flip, winners
 from crossattn.report.stats.power import spread_of
 from crossattn.report.stats.ranges import lower_is_better, range_of
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What the comparisons say of one claim: supported, not supported, inconclusive, or open.
-
-    An open claim is one whose runs are not all there: it has no numbers.
-    """
-
-    better: str
-    worse: str
-    verdict: str
-    difference: float | None = None
-    low: float | None = None
-    high: float | None = None
-    p_holm: float | None = None
 
 
 def pairs_to_compare(
@@ -52,9 +38,36 @@ def pairs_to_compare(
     for better, worse in claims:
         if better == worse:
             raise ValueError(f"a claim compares {better!r} with itself")
-        if (better, worse) not in pairs and (worse, better) not in pairs:
-            pairs.append((better, worse))
+        _add_once(pairs, (better, worse))
     return pairs
+
+
+def on_metric(claim: Sequence[str], primary: str) -> str:
+    """The metric of a claim: its own, or the primary one.
+
+    Example:
+        >>> on_metric(("a", "b"), "iid/accuracy"), on_metric(("a", "b", "mass/answer"), "x/y")
+        ('iid/accuracy', 'mass/answer')
+    """
+    return claim[2] if len(claim) > 2 else primary
+
+
+def _add_once(pairs, pair):
+    if pair not in pairs and pair[::-1] not in pairs:
+        pairs.append(pair)
+
+
+def _asked(runs, primary, baseline, claims):
+    """Pairs by metric: the primary one first, then those that claims name and both sides have."""
+    variants = variants_of(runs)
+    own = [claim[:2] for claim in claims if on_metric(claim, primary) == primary]
+    asked = {primary: pairs_to_compare(variants, baseline=baseline, claims=own)}
+    for claim in claims:
+        pairs_to_compare(variants, baseline=baseline, claims=[claim[:2]])
+        metric = on_metric(claim, primary)
+        if metric != primary and all(len(metric_values(runs, name, metric)) for name in claim[:2]):
+            _add_once(asked.setdefault(metric, []), tuple(claim[:2]))
+    return {metric: pairs for metric, pairs in asked.items() if pairs}
 
 
 def compare_variants(
@@ -64,9 +77,12 @@ def compare_variants(
     primary: str,
     baseline: str,
     claims: Sequence[Sequence[str]] = (),
+    equivalence: float = 0.0,
     bootstrap: Bootstrap = BOOTSTRAP,
 ) -> list[dict[str, Any]]:
     """Compare the variants of a suite on its primary metric; the list goes into results.json.
+
+    Claims that name another metric are compared on that one, over seeds; they stand at the end.
 
     Args:
         runs: {variant, seed, metrics} of every run; all variants have the same seeds.
@@ -75,55 +91,89 @@ def compare_variants(
         primary: the one metric on which winners may be named; of two perplexities or losses the
             lower one is the better.
         baseline: the variant that all others are compared with.
-        claims: declared pairs (better, worse); with the baseline's comparisons they are the family
-            over which Holm's procedure runs.
+        claims: declared pairs (better, worse) or (better, worse, metric); with the baseline's
+            comparisons they are the family over which Holm's procedure runs. One whose metric a
+            side does not have is left out.
+        equivalence: a difference of the primary metric that does not matter; 0 asks for no test.
         bootstrap: resampling of seeds and items.
 
     Returns:
         For each comparison: variant, baseline, metric, difference, low, high (limits of the
         corrected interval, None under three seeds), p_holm, probability_of_improvement; and
         confidence (level of the interval), p, p_sign_flip, seed_differences, spread (fields of
-        `power.Spread`, None under three seeds), seeds, items.
+        `power.Spread`, None under three seeds), seeds, items. Where `equivalence` is asked, those
+        of the primary metric have margin and p_equivalent: by Holm, of a difference beyond it.
 
     Raises:
         ValueError: if variants do not share their seeds, lack the primary metric, or have items
             whose means are not their primary metric.
     """
-    pairs = pairs_to_compare(variants_of(runs), baseline=baseline, claims=claims)
-    if not pairs:
+    asked = _asked(runs, primary, baseline, claims)
+    if not asked:
         return []
-    seeds = _shared_seeds(runs)
-    scores = {name: _scores(runs, items, name, primary) for name in variants_of(runs)}
-    if len({score.shape for score in scores.values()}) > 1:
-        shapes = ", ".join(f"{name} {score.shape}" for name, score in scores.items())
-        raise ValueError(f"variants did not answer the same items: {shapes}")
-    values = np.concatenate([metric_values(runs, name, primary) for name in scores])
-    low, high = range_of(values, primary)
-    found = compare_paired(
-        np.stack([scores[variant] for variant, _ in pairs]),
-        np.stack([scores[other] for _, other in pairs]),
-        span=high - low,
-        bootstrap=bootstrap,
+    _check_seeds(runs)
+    measured = [
+        _measured(runs, items if metric == primary else {}, metric, pairs, bootstrap)
+        for metric, pairs in asked.items()
+    ]
+    found = decide(
+        one_after_another([one.estimate for one in measured]),
+        np.concatenate([one.p_sign_flip for one in measured]),
+        span=np.concatenate([one.spans for one in measured]),
     )
     numbers = {
         name: [_number(value) for value in getattr(found, name)]
         for name in ("difference", "low", "high", "confidence", "p", "p_holm", "p_sign_flip")
     }
-    count = scores[baseline].shape[1] if items else None
+    if equivalence and primary in asked:
+        p = holm_adjusted(measured[0].estimate.p_equivalent(equivalence))
+        for row, value in zip(measured[0].rows, p.tolist(), strict=True):
+            row |= {"margin": equivalence, "p_equivalent": value}
+    rows = [row for one in measured for row in one.rows]
     return [
+        {**row, **{name: values[index] for name, values in numbers.items()}}
+        for index, row in enumerate(rows)
+    ]
+
+
+class _Measured(NamedTuple):
+    """Pairs on one metric, before they are corrected for their number."""
+
+    estimate: Estimate
+    p_sign_flip: np.ndarray
+    spans: np.ndarray
+    rows: list[dict[str, Any]]
+
+
+def _measured(runs, items, metric, pairs, bootstrap):
+    names = dict.fromkeys(name for pair in pairs for name in pair)
+    scores = {name: _scores(runs, items, name, metric) for name in names}
+    if len({score.shape for score in scores.values()}) > 1:
+        shapes = ", ".join(f"{name} {score.shape}" for name, score in scores.items())
+        raise ValueError(f"variants did not answer the same items: {shapes}")
+    low, high = range_of(
+        np.concatenate([metric_values(runs, name, metric) for name in names]), metric
+    )
+    sides = [np.stack([scores[name] for name in side]) for side in zip(*pairs, strict=True)]
+    differences = sides[0] - sides[1]
+    if not differences.size:
+        raise ValueError(f"nothing to compare in items of shape {differences.shape}")
+    rows = [
         {
             "variant": variant,
             "baseline": other,
-            "metric": primary,
-            **{name: values[index] for name, values in numbers.items()},
-            "probability_of_improvement": _improvement(runs, variant, other, primary),
-            "seed_differences": (scores[variant] - scores[other]).mean(1).tolist(),
-            "spread": _spread(scores[variant] - scores[other]),
-            "seeds": len(seeds),
-            "items": count,
+            "metric": metric,
+            "probability_of_improvement": _improvement(runs, variant, other, metric),
+            "seed_differences": own.mean(1).tolist(),
+            "spread": _spread(own),
+            "seeds": len(own),
+            "items": own.shape[1] if items else None,
         }
-        for index, (variant, other) in enumerate(pairs)
+        for (variant, other), own in zip(pairs, differences, strict=True)
     ]
+    spans = np.full(len(pairs), high - low)
+    by_seed = sign_flip(differences.mean(-1))
+    return _Measured(estimate_paired(sides[0], sides[1], bootstrap), by_seed, spans, rows)
 
 
 def _spread(differences):
@@ -136,7 +186,7 @@ def _number(value):
     return None if np.isnan(value) else float(value)
 
 
-def _shared_seeds(runs):
+def _check_seeds(runs):
     seeds: dict[str, set[int]] = {name: set() for name in variants_of(runs)}
     for run in runs:
         seeds[run["variant"]].add(run["seed"])
@@ -146,7 +196,6 @@ def _shared_seeds(runs):
             raise ValueError(
                 f"seeds are not paired: {first[0]} ran {sorted(first[1])}, {name} ran {sorted(own)}"
             )
-    return first[1]
 
 
 def _scores(runs, items, variant, primary):
@@ -189,52 +238,3 @@ def winner_of(comparison: Mapping[str, Any]) -> str | None:
     side = winners(limits[0], limits[1], limits[2])
     sign = -1 if lower_is_better(comparison.get("metric", "")) else 1
     return {1: comparison["variant"], -1: comparison["baseline"], 0: None}[sign * int(side[0])]
-
-
-def judge_claims(
-    claims: Sequence[Sequence[str]],
-    comparisons: Sequence[Mapping[str, Any]],
-    *,
-    unfinished: bool = False,
-) -> list[Verdict]:
-    """What the comparisons say of each claim (better, worse).
-
-    Supported: `better` is the winner. Not supported: `worse` is. Inconclusive: no winner is named.
-    Open: the two were not compared, while runs are still `unfinished`.
-
-    Raises:
-        ValueError: the two were not compared, and all runs are there.
-
-    Example:
-        >>> found = {"variant": "b", "baseline": "a", "difference": -0.2, "low": -0.3,
-        ...          "high": -0.1, "p_holm": 0.01}
-        >>> [judge_claims([claim], [found])[0].verdict for claim in (("a", "b"), ("b", "a"))]
-        ['supported', 'not supported']
-    """
-    return [_judge(better, worse, comparisons, unfinished) for better, worse in claims]
-
-
-def _judge(better, worse, comparisons, unfinished):
-    for found in comparisons:
-        if {found["variant"], found["baseline"]} != {better, worse}:
-            continue
-        sign, low, high = 1, found["low"], found["high"]
-        if found["variant"] == worse:
-            sign, low, high = -1, _minus(high), _minus(low)
-        verdict = {better: "supported", worse: "not supported", None: "inconclusive"}
-        return Verdict(
-            better=better,
-            worse=worse,
-            verdict=verdict[winner_of(found)],
-            difference=sign * found["difference"],
-            low=low,
-            high=high,
-            p_holm=found["p_holm"],
-        )
-    if unfinished:
-        return Verdict(better, worse, "open")
-    raise ValueError(f"{better!r} and {worse!r} were not compared")
-
-
-def _minus(limit):
-    return None if limit is None else -limit

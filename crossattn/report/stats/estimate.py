@@ -113,6 +113,12 @@ def stacked(estimates: list[Estimate]) -> Estimate:
     return Estimate(*(np.stack([getattr(one, name) for one in estimates]) for name in fields))
 
 
+def one_after_another(estimates: list[Estimate]) -> Estimate:
+    """Several estimates as one, one after another along their first axis."""
+    fields = ("difference", "error", "degrees", "draws")
+    return Estimate(*(np.concatenate([getattr(one, name) for one in estimates]) for name in fields))
+
+
 def mean_and_error(
     values: Float[np.ndarray, "*rest seeds"],
 ) -> tuple[Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"]]:

@@ -130,7 +130,7 @@ def decide(
     p_sign_flip: Float[np.ndarray, "*suites comparisons"],
     *,
     alpha: float = ALPHA,
-    span: float = np.inf,
+    span: Float[np.ndarray, "*suites comparisons"] | float = np.inf,
 ) -> Comparisons:
     """Correct estimates (*suites, comparisons) for the number of comparisons.
 

@@ -195,9 +195,14 @@ class Resolution:
 def resolution(
     comparisons: Sequence[Mapping[str, Any]], *, alpha: float = ALPHA
 ) -> Resolution | None:
-    """That of the comparisons of results.json; None under three seeds, or where none keeps it."""
-    spreads = [Spread(**found) for one in comparisons if (found := one.get("spread"))]
-    if not spreads or len(spreads) < len(comparisons):
+    """That of the comparisons of results.json on their first metric, which is the primary one.
+
+    None under three seeds, or where one does not keep its spread.
+    """
+    # Differences of other metrics have spreads of their own.
+    same = [one for one in comparisons if one.get("metric") == comparisons[0].get("metric")]
+    spreads = [Spread(**found) for one in same if (found := one.get("spread"))]
+    if not spreads or len(spreads) < len(same):
         return None
     spread, seeds, family = pooled(spreads), comparisons[0]["seeds"], len(comparisons)
     smallest = resolvable_difference(spread, seeds, comparisons=family, alpha=alpha)

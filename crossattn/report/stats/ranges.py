@@ -11,6 +11,9 @@ import numpy as np
 from crossattn.align.measures import SHARE, find_metric
 from crossattn.shapes import Float
 
+# Costs of a run have such names: step_seconds, parameters.
+COST = "cost/"
+
 Limits = tuple[float, float]
 
 
@@ -20,7 +23,11 @@ def lower_is_better(metric: str) -> bool:
     Example:
         >>> lower_is_better("test/perplexity"), lower_is_better("pairs/accuracy")
         (True, False)
+        >>> lower_is_better("cost/step_seconds")
+        True
     """
+    if metric.startswith(COST):
+        return True
     found = find_metric(metric)
     return found is not None and found.measure.lower_is_better
 

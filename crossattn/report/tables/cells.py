@@ -18,6 +18,12 @@ def baseline_of(results: Results) -> str | None:
     return comparisons[0]["baseline"] if comparisons else None
 
 
+def on_primary(results: Results) -> list[Mapping[str, Any]]:
+    """The comparisons of the primary metric: claims may add some of other metrics at the end."""
+    of = lambda found: found.get("metric", results["primary"])
+    return [found for found in results["comparisons"] if of(found) == results["primary"]]
+
+
 def format_of(metric: str) -> str:
     """How values of a metric are printed: as its measure says.
 

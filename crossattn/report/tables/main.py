@@ -24,12 +24,15 @@ from crossattn.report.results.runs import (
     references_of,
     variants_of,
 )
-from crossattn.report.stats.comparisons import Verdict, judge_claims, winner_of
-from crossattn.report.stats.paired import FEWEST_SEEDS, t_interval
+from crossattn.report.stats.claims import Verdict, judge_claims
+from crossattn.report.stats.comparisons import winner_of
+from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS, t_interval
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.tables.cells import (
     baseline_of,
     format_of,
+    on_primary,
+    p_value,
     p_value_of,
     plain_mean,
     signed_interval,
@@ -136,9 +139,10 @@ def comparison_table(results: Results) -> Table:
     """
     header = ["comparison", "difference", "level", "p", "Holm p", "sign-flip p"]
     header += ["P(improvement)", "better" if conclusive(results) else "ahead (no conclusion)"]
+    margin = next((found["margin"] for found in on_primary(results) if "margin" in found), None)
     rows = [
         [
-            f"{found['variant']} minus {found['baseline']}",
+            f"{found['variant']} minus {found['baseline']}{_other(found['metric'], results)}",
             signed_interval(found),
             DASH if found["low"] is None else f"{100 * found['confidence']:.2f} %",
             p_value_of(found, "p"),
@@ -146,10 +150,21 @@ def comparison_table(results: Results) -> Table:
             p_value_of(found, "p_sign_flip"),
             f"{found['probability_of_improvement']:.2f}",
             winner_of(found) or "not decided",
+            *_equivalent(found, margin),
         ]
         for found in results["comparisons"]
     ]
-    return header, rows
+    return [*header, *([f"within {margin:g}"] if margin else [])], rows
+
+
+def _equivalent(found: Mapping[str, Any], margin: float | None) -> list[str]:
+    """A cell on equivalence, where a margin was declared."""
+    if not margin:
+        return []
+    if found["low"] is None or "margin" not in found:
+        return [DASH]
+    p = found["p_equivalent"]
+    return [f"{'shown' if p < ALPHA else 'not shown'} (p {p_value(p)})"]
 
 
 def cost_table(results: Results) -> Table:
@@ -173,13 +188,12 @@ def verdicts_on(claims: Sequence[Sequence[str]], results: Results) -> list[Verdi
 def claim_table(claims: Sequence[Sequence[str]], results: Results) -> Table:
     """The verdict on every claim, its difference with the corrected interval, and its p-value.
 
-    A lower perplexity or loss is the better one: such a claim reads "a < b".
+    A lower perplexity, loss or cost is the better one: such a claim reads "a < b".
     """
-    sign = "<" if lower_is_better(results["primary"]) else ">"
     verdict_of = "verdict" if conclusive(results) else "verdict (no conclusion)"
     rows = [
         [
-            f"{verdict.better} {sign} {verdict.worse}",
+            _claimed(verdict, results),
             verdict.verdict,
             signed_interval(dataclasses.asdict(verdict)),
             p_value_of(dataclasses.asdict(verdict)),
@@ -187,6 +201,16 @@ def claim_table(claims: Sequence[Sequence[str]], results: Results) -> Table:
         for verdict in verdicts_on(claims, results)
     ]
     return ["claim", verdict_of, "difference [corrected]", "Holm p"], rows
+
+
+def _claimed(verdict: Verdict, results: Results) -> str:
+    sign = "<" if lower_is_better(verdict.metric or results["primary"]) else ">"
+    return f"{verdict.better} {sign} {verdict.worse}{_other(verdict.metric, results)}"
+
+
+def _other(metric: str, results: Results) -> str:
+    """Names a metric that is not the primary one."""
+    return "" if metric in ("", results["primary"]) else f" ({metric})"
 
 
 def _against(results, variant, baseline):
