@@ -95,7 +95,7 @@ class RetrievalScores:
         same words.
     """
 
-    item: ClassVar[str] = "query"
+    item: ClassVar[str] = "retrieval"
     score: Float[np.ndarray, "I C"]
     right: Bool[np.ndarray, "I C"]
 

@@ -24,11 +24,8 @@ def _register_recall(way: str, k: int) -> None:
             "task",
             RetrievalScores,
             lambda found: recall_of(found.score, found.right, k)[way],
-            f"R@{k} {WAYS[way]}: how often one of the {k} nearest is right, of all captions and "
-            "images of the split; of captions of equal words all are right."
-            if k > 1
-            else f"R@1 {WAYS[way]}: how often the nearest is right, of all captions and images of "
-            "the split; of captions of equal words all are right.",
+            "R@K: how often one of the K nearest is right, of all captions for each image of the "
+            "split, and of all images for each caption; of captions of equal words all are right.",
             chance=lambda found: recall_chance_of(found.right, k)[way],
             chance_meaning="Chance of R@K: scores that are random.",
             column=f"{WAYS[way]} R@{k}",

@@ -6,6 +6,8 @@ A sentence whose numbers are missing is left out: results of older runs say less
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from crossattn.align.inputs import RetrievalScores, SwapPairs
+from crossattn.align.measures import find_metric
 from crossattn.report import prose
 from crossattn.report.environment import hardware_sentences
 from crossattn.report.results.completeness import banner
@@ -220,7 +222,7 @@ def _evaluation(results: Results) -> Iterator[str]:
         text += f", a mean over {count(items, 'item')} per seed"
     chance = results.get("chance", {}).get(results["primary"])
     if chance is not None:
-        text += f"; {prose.KNOWS_WORDS if whole else prose.KNOWS_TEXT} reaches {chance:.3f}"
+        text += f"; {_who_knows_nothing(results['primary'])} reaches {chance:.3f}"
     yield text + "."
     if chance == 0:
         yield (
@@ -253,3 +255,12 @@ def _statistics(results: Results) -> Iterator[str]:
         "metric, shares to [0, 1] and their differences to [-1, 1], which changes neither their "
         "coverage nor any decision."
     )
+
+
+def _who_knows_nothing(primary: str) -> str:
+    """Who reaches the level of chance of a metric."""
+    if lower_is_better(primary):
+        return prose.KNOWS_WORDS
+    metric = find_metric(primary)
+    by_score = metric is not None and metric.measure.reads in (RetrievalScores, SwapPairs)
+    return "a score that is random" if by_score else prose.KNOWS_TEXT

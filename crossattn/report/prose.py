@@ -41,8 +41,8 @@ does so without looking there.
     "accuracy": _line("""
 Every metric by split and question type: each seed (faint dots), the mean and its 95 % interval over
 seeds. Dashed: chance, that of the best predictor that reads only the text and has learnt the
-answers of the training data (of swap pairs: of random scores; of perplexity: of the frequencies of
-words).
+answers of the training data (of swap pairs and retrieval: of random scores; of perplexity: of the
+frequencies of words).
 """),
     "heads": _line("""
 By layer and head, mean over seeds. Layers and heads count from 0, and the colour bar marks chance.
@@ -126,6 +126,8 @@ share of what the device could do, where that is known).
 # What tables of groups of metrics that are no splits hold, and those of places that attend.
 SPLITS = {
     "swap": "Pairs of scenes whose captions use the same words.",
+    "swap_similarity": "The same pairs by the similarity of their features.",
+    "swap_matching": "The same pairs by the head that was trained to match.",
     "caption": "Captions of the main split.",
     "others": "Splits with one number each.",
 }

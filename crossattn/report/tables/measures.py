@@ -98,11 +98,12 @@ def _caption(name: str, metrics: Sequence[Metric], table: Table) -> str:
     lead = prose.READINGS.get(name) or prose.SPLITS.get(name, "")
     if not lead and metrics[0].measure.family == "task":
         lead = f"The split {code(name)}."
-    said = [lead, *(measure.meaning for measure in measures), prose.CELLS]
+    said = [lead, *dict.fromkeys(measure.meaning for measure in measures), prose.CELLS]
     first = table[1][0] if table[1] else [""]
     if first[0] == "chance":
         said += dict.fromkeys(measure.chance_meaning for measure in measures)
-        said += [prose.ZERO_CHANCE] if "0.000" in first else []
+        by_text = metrics[0].measure.family in ("task", "causal")
+        said += [prose.ZERO_CHANCE] if by_text and "0.000" in first else []
     return " ".join(filter(None, said))
 
 
