@@ -51,6 +51,12 @@ from crossattn.align.features import (
     recall_of,
     uniformity,
 )
+from crossattn.align.losses import (
+    attention_supervision,
+    entropy_loss,
+    head_overlap,
+    map_distillation,
+)
 from crossattn.align.modality_use import (
     input_ablation,
     perceptual_score,
@@ -101,6 +107,7 @@ __all__ = [
     "attention_grad_cam",
     "attention_iou",
     "attention_iou_chance",
+    "attention_supervision",
     "average_precision",
     "best_iou",
     "bleu",
@@ -114,12 +121,14 @@ __all__ = [
     "curve_area",
     "cycle_neighbours",
     "deletion_curve",
+    "entropy_loss",
     "equal_captions",
     "exact_match",
     "exchange_regions",
     "feature_alignment",
     "gradient_weighted_attention",
     "hard_negatives",
+    "head_overlap",
     "hiding_effects",
     "input_ablation",
     "insertion_curve",
@@ -128,6 +137,7 @@ __all__ = [
     "knockout_effect",
     "knockouts",
     "links_from_coverage",
+    "map_distillation",
     "mass_in_region",
     "matching_loss",
     "modality_gap",

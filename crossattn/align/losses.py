@@ -1,4 +1,4 @@
-"""Losses on attention maps: arrays of JAX in, numbers out, for whoever trains a model.
+"""Losses on attention maps: arrays in, arrays of JAX out, for whoever trains a model.
 
 Each takes maps (..., T, P) of T words over P patches, with leading axes for layers, texts and
 heads, and gives back the mean over the words of each map, so that all texts have the same weight,
@@ -11,16 +11,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from crossattn.shapes import Array, Bool, Float
 
 __all__ = ["attention_supervision", "entropy_loss", "head_overlap", "map_distillation"]
 
+Numbers = Array | np.ndarray
+
 
 def attention_supervision(
-    weights: Float[Array, "*L T P"],
-    coverage: Float[Array, "*#L T P"],
-    words: Bool[Array, "*#L T"] | None = None,
+    weights: Float[Numbers, "*L T P"],
+    coverage: Float[Numbers, "*#L T P"],
+    words: Bool[Numbers, "*#L T"] | None = None,
 ) -> Float[Array, "*L"]:
     """-log of the mass that falls in the true region, the mean over the words that have one.
 
@@ -49,7 +52,7 @@ def attention_supervision(
 
 
 def entropy_loss(
-    weights: Float[Array, "*L T P"], words: Bool[Array, "*#L T"] | None = None
+    weights: Float[Numbers, "*L T P"], words: Bool[Numbers, "*#L T"] | None = None
 ) -> Float[Array, "*L"]:
     """Normalised entropy, H / log(P), the mean over words: 0 is one patch, 1 is uniform.
 
@@ -72,7 +75,7 @@ def entropy_loss(
 
 
 def head_overlap(
-    weights: Float[Array, "*L H T P"], words: Bool[Array, "*#L T"] | None = None
+    weights: Float[Numbers, "*L H T P"], words: Bool[Numbers, "*#L T"] | None = None
 ) -> Float[Array, "*L"]:
     """How alike the maps of heads are: the mean cosine of all pairs of heads, and over words.
 
@@ -92,7 +95,7 @@ def head_overlap(
     (weights,) = _maps(weights=weights)
     if weights.ndim < 3 or (heads := weights.shape[-3]) < 2:
         raise ValueError(f"weights {weights.shape}: two heads or more are meant, (..., H, T, P)")
-    counted = _seen(weights).all(axis=-2) & _words(words, weights[..., 0, :, :])
+    counted = _seen(weights).all(axis=-2) & _words(words, (*weights.shape[:-3], weights.shape[-2]))
     squared = (weights**2).sum(axis=-1, keepdims=True)
     unit = weights / jnp.sqrt(jnp.where(squared == 0, 1, squared))
     # The sum over all pairs is the square of the sum, each head with itself left out.
@@ -101,9 +104,9 @@ def head_overlap(
 
 
 def map_distillation(
-    weights: Float[Array, "*L T P"],
-    teacher: Float[Array, "*#L T P"],
-    words: Bool[Array, "*#L T"] | None = None,
+    weights: Float[Numbers, "*L T P"],
+    teacher: Float[Numbers, "*#L T P"],
+    words: Bool[Numbers, "*#L T"] | None = None,
 ) -> Float[Array, "*L"]:
     """KL(teacher map || map), the mean over words; no gradient reaches the teacher.
 
@@ -136,8 +139,8 @@ def _maps(**arrays: Any) -> list[Array]:
     if not fits or not all(_onto(array.shape, first.shape) for array in others):
         said = ", ".join(f"{name} {array.shape}" for name, array in found.items())
         raise ValueError(f"{said}: maps (..., T, P) with entries are meant, of the same T and P")
-    widest = jnp.promote_types(jnp.result_type(*found.values()), jnp.float32)
-    return [array.astype(widest) for array in found.values()]
+    widest = first.dtype if first.dtype.itemsize > 4 else jnp.float32
+    return [jnp.broadcast_to(array.astype(widest), first.shape) for array in found.values()]
 
 
 def _onto(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
@@ -148,15 +151,15 @@ def _onto(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
         return False
 
 
-def _words(words: Any, weights: Array) -> Any:
-    """Which words (..., T) count, as a mask that broadcasts."""
+def _words(words: Any, shape: tuple[int, ...]) -> Array:
+    """Which words count, in a shape (..., T)."""
     if words is None:
-        return True
+        return jnp.ones(shape, bool)
     words = jnp.asarray(words)
-    if words.dtype != bool or words.ndim < 1 or not _onto(words.shape, weights.shape[:-1]):
+    if words.dtype != bool or words.ndim < 1 or not _onto(words.shape, shape):
         said = f"{words.dtype}{list(words.shape)}"
-        raise ValueError(f"words is a boolean (..., T) of weights {weights.shape}, got {said}")
-    return words
+        raise ValueError(f"words is boolean (..., T), for maps of words {shape}, got {said}")
+    return jnp.broadcast_to(words, shape)
 
 
 def _seen(weights: Array) -> Array:
@@ -165,7 +168,7 @@ def _seen(weights: Array) -> Array:
 
 def _there(weights: Array, words: Any) -> Array:
     """Which words count and see something."""
-    return _seen(weights) & _words(words, weights)
+    return _seen(weights) & _words(words, weights.shape[:-1])
 
 
 def _log(x: Array) -> Array:
@@ -175,6 +178,5 @@ def _log(x: Array) -> Array:
 
 def _mean(values: Array, counted: Array) -> Array:
     """The mean of what counts along the last axis; 0 where nothing does."""
-    counted = jnp.broadcast_to(counted, values.shape)
     total = jnp.where(counted, values, 0).sum(axis=-1)
     return total / jnp.maximum(counted.sum(axis=-1), 1).astype(values.dtype)

@@ -180,6 +180,10 @@ BESIDE = {
     "data.mismatched": (
         "In training this share of the images gives way to another image of the batch: {}."
     ),
+    "loss.attention": "The mass of attention in the true region is supervised, with weight {}.",
+    "loss.entropy": "The normalised entropy of attention is in the loss, with weight {}.",
+    "loss.diversity": "The overlap of heads is in the loss, with weight {}.",
+    "loss.distillation": "Attention is drawn to that of a teacher, with weight {}.",
 }
 
 

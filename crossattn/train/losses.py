@@ -162,7 +162,7 @@ class Given(NamedTuple):
     def words(self) -> Bool[Array, "B T"]:
         """Positions at which attention is read."""
         if self.losses.attention_words == "predicted":
-            return self.target[:, 1:] > 0
+            return self.target[:, 1:]
         return self.tokens[:, :-1] != 0
 
     @property

@@ -75,7 +75,7 @@ def measure_run(
             "training_images": source.trained,
         },
         "layer": evidence.layer,
-        "curve": {name: [line[name] for line in lines] for name in ("step", "loss", "accuracy")},
+        "curve": _curves(lines),
         "step_seconds": _pace(lines),
         "groupings": groupings(where, run.steps),
         "parameters": count_parameters(state.params),
@@ -110,6 +110,13 @@ def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
+def _curves(lines: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Lists of step, loss and accuracy, and of the terms of the loss where there are several."""
+    terms = [name for name in (lines[-1] if lines else ()) if name.startswith("loss/")]
+    names = ("step", "loss", "accuracy", *terms)
+    return {name: [line[name] for line in lines] for name in names}
+
+
 @dataclasses.dataclass(frozen=True)
 class Finished:
     """All finished runs of a suite: the rows of results.json and the files behind them.
@@ -118,7 +125,7 @@ class Finished:
       runs: {variant, seed, metrics, cost} each.
       chance: metric to its chance level.
       items: variant to (seeds, N) single items of the primary metric.
-      curves: variant to seed to {step, loss, accuracy} lists.
+      curves: variant to seed to lists by name: step, loss, accuracy, and the terms of a loss.
       timings: variant to {parameters, step_seconds}, with step_flops and teraflops (and mfu) where
         they are known, and seeds_together where it is over 1.
       versions: of the libraries, by those that differ between runs.

@@ -47,7 +47,7 @@ def contents_of(folder):
     ("arguments", "said"),
     [
         (["fusoin"], "there is no suite 'fusoin': did you mean fusion?"),
-        (["zzz"], "choose one of easy_vqa, folder, fusion, presets, scene_captions, slots, tfds, "),
+        (["zzz"], "choose one of "),
         (["tiny", "--stesp", "3"], "--stesp"),
         (["tiny", "--steps", "many"], "--steps"),
         (["tiny", "--steps", "-4"], "steps must be positive, got -4"),

@@ -17,7 +17,8 @@ from crossattn.report.figures.style import (
 )
 
 MARKERS_ON_A_CURVE = 6
-# variant -> seed -> {"step": [...], "loss": [...], "accuracy": [...]}
+PANELS_IN_A_ROW = 2
+# variant -> seed -> {"step": [...], "loss": [...], "accuracy": [...], "loss/attention": [...]}
 Curves = Mapping[str, Mapping[int, Mapping[str, Sequence[float | int]]]]
 
 
@@ -25,21 +26,29 @@ Curves = Mapping[str, Mapping[int, Mapping[str, Sequence[float | int]]]]
 def learning_curves(curves: Curves) -> Figure:
     """Training loss, and accuracy where it was logged: mean, standard deviation, every seed.
 
+    Where a loss is a sum of terms, each of these as well.
+
     Args:
-        curves: for each variant and seed the lists step, loss and perhaps accuracy. The mean is
-            taken over the steps that all seeds of a variant logged.
+        curves: for each variant and seed the lists step, loss and perhaps accuracy and terms of
+            the loss, like "loss/attention". The mean is taken over the steps that all seeds of a
+            variant logged.
     """
     logged = {name for by_seed in curves.values() for seed in by_seed.values() for name in seed}
     names = [name for name in ("loss", "accuracy") if name in logged]
-    figure = ReportFigure(2.7 + 0.18 * -(-len(curves) // 4))
-    panels = figure.subplots(1, len(names), squeeze=False)[0]
-    for axes, name in zip(panels, names, strict=True):
+    names += sorted(name for name in logged if name.startswith("loss/"))
+    columns = min(PANELS_IN_A_ROW, len(names))
+    rows = -(-len(names) // columns)
+    figure = ReportFigure(2.7 * rows + 0.18 * -(-len(curves) // 4))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[len(names) :]:
+        axes.remove()
+    for axes, name in zip(panels, names, strict=False):
         for index, by_seed in enumerate(curves.values()):
             _curve(axes, [seed for seed in by_seed.values() if name in seed], name, index)
         axes.set_xlabel("training step", fontsize=FONT)
         axes.set_ylabel(f"training {name}", fontsize=FONT)
         tidy(axes)
-        if name == "loss":
+        if name == "loss" and axes.dataLim.y0 > 0:
             _log_axis(axes)
     legend(figure, list(curves), line=True)
     return figure
