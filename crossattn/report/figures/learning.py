@@ -34,7 +34,7 @@ def learning_curves(curves: Curves) -> Figure:
             variant logged.
     """
     logged = {name for by_seed in curves.values() for seed in by_seed.values() for name in seed}
-    names = [name for name in ("loss", "accuracy") if name in logged]
+    names: list[str] = [name for name in ("loss", "accuracy") if name in logged]
     names += sorted(name for name in logged if name.startswith("loss/"))
     columns = min(PANELS_IN_A_ROW, len(names))
     rows = -(-len(names) // columns)
