@@ -41,8 +41,13 @@ def batches_of(
     """The training batches of one seed of a run, or a share of each.
 
     Raises:
-      ValueError: the data do not fill one batch.
+      ValueError: the data do not fill one batch, or have no regions that the loss is about.
     """
+    if run.loss.attention and isinstance(train, Examples) and not train.grounded.any():
+        raise ValueError(
+            "loss.attention is about the regions of words, and no word of these data has one: "
+            "set it to 0"
+        )
     size, texts = run.batch_size, run.data.texts_per_image
     return Batches(
         train,

@@ -81,6 +81,14 @@ def test_what_cannot_be_computed_is_refused_in_one_line(changes, said):
     assert "\n" not in str(raised.value)
 
 
+def test_data_without_regions_are_refused(examples):
+    run = replace(SMALL, {"loss.attention": 1.0})
+    nowhere = dataclasses.replace(examples, grounded=np.zeros_like(examples.grounded))
+    with pytest.raises(ValueError, match="no word of these data has one: set it to 0"):
+        batches_of(run, nowhere, 0)
+    batches_of(SMALL, nowhere, 0)
+
+
 def test_the_terms_are_those_with_a_weight():
     assert Losses().plain
     assert not Losses(next_word=2.0).plain
