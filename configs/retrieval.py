@@ -14,9 +14,12 @@ Question:  does contrast alone learn which colour belongs to which shape, or a b
 Gallery:   400 held-out scenes and their captions for each split; captions of the same words are
            all right. `iid` is like training, `pairs` holds pairs of colour and shape that training
            never showed.
-Expected:  R@1 of at least 0.9 on `iid` for all that compare; swap pairs by similarity near their
-           chance, by the likelihood of captions far above it.
-Hardware:  2 CPU cores; 4 rows x 5 seeds.
+Expected:  R@1 of at least 0.9 on `iid` for all that compare (one seed, 500 steps: dual encoder
+           0.90, CoCa 0.92, with matching 0.93). Swap pairs, of which chance gets 0.17 wholly
+           right, by similarity near that (0.11, 0.23, 0.16), by the matching head nearly all
+           (0.91), by the likelihood of captions all: the same model binds colours to shapes where
+           words read the picture, and not where two vectors are compared.
+Hardware:  2 CPU cores, about 15 minutes for 4 rows x 5 seeds.
 Command:   python -m experiments.ablate retrieval
 """
 

@@ -105,6 +105,14 @@ def test_other_parameters_are_those_of_the_model_without_features(batch, name):
         jax.eval_shape(functools.partial(plain.apply, last=LAST), {"params": without}, **batch)
 
 
+def test_half_precision_compares_in_single(batch):
+    config = VisionLanguageConfig(**LEAN | DESIGNS["coca"], dtype="bfloat16")
+    made = VisionLanguageDecoder(V, config)
+    params = jax.eval_shape(made.init, jax.random.key(0), **batch)
+    found = jax.eval_shape(functools.partial(made.apply, last=LAST), params, **batch)[2]
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(found)} == {"float32"}
+
+
 def test_words_that_have_read_the_image_are_refused():
     said = (
         "words of flamingo read the image in all layers: set model.context_view none, or "

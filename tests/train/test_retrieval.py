@@ -58,9 +58,9 @@ def test_the_last_word_stands_before_the_end(told):
     assert words.index("<pad>") not in batch.tokens[np.arange(16), places]
 
 
-def gradient(run, batch, vocabulary):
+def gradient(run, batch, vocabulary, layout=None):
     """The program of the loss and its gradient, and parameters at which all of it counts."""
-    model = steps.model_of(run, vocabulary)
+    model = steps.model_of(run, vocabulary, layout=layout)
     init = functools.partial(steps.initial_state, model, _NoOptimizer())
     params = jax.jit(init)(0, batch).params
     objective = functools.partial(steps.objective, model, terms=run.loss, key=jax.random.key(3))
@@ -80,19 +80,21 @@ CASES = [
     pytest.param("data=8", {}, id="data"),
     pytest.param("data=2,fsdp=2,tensor=2", {}, marks=pytest.mark.slow, id="all axes"),
     pytest.param("data=2,fsdp=2,tensor=2", {**COCA, **MIXED}, marks=pytest.mark.slow, id="coca"),
+    pytest.param("data=4,context=2", COCA, marks=pytest.mark.slow, id="coca, context"),
 ]
 
 
 @pytest.mark.parametrize(("axes", "changes"), CASES)
 def test_contrast_over_all_devices_is_that_of_one(told, examples, axes, changes):
     run = replace(DUAL, changes)
-    train = examples if changes else told["train"]
+    train = examples if "data.tasks" in changes else told["train"]
     batch = batches_of(run, train, 0).batch(0)
     f, params = gradient(run, batch, len(train.vocabulary))
     (loss, metrics), one = jax.jit(f)(params, batch)
 
     parallel = Parallelism(make_mesh(axes, devices=jax.devices()[:8]))
     places = partition(params, parallel.mesh, parallel.rules).shardings
+    f, _ = gradient(run, batch, len(train.vocabulary), parallel.layout(run))
     program = jax.jit(f, out_shardings=(None, places))
     with jax.set_mesh(parallel.mesh):
         given = jax.device_put(params, places), place_batch(batch, parallel.mesh)
