@@ -37,6 +37,8 @@ def test_texts_with_some_words_come_first_and_then_those_with_others():
     later = set().union(*seen[4:])
     assert later >= {"how", *RELATIONS}
     assert not later & {"describe", "what"}  # captions, and questions of colour and shape
+    alone = batches(Lessons(("how", *RELATIONS)))
+    np.testing.assert_array_equal(staged.picked(5).rows, alone.picked(1).rows)
     assert [staged.position(step) for step in (1, 3, 4, 5)] == [
         {"epoch": 0, "batch": 1},
         {"epoch": 1, "batch": 0},  # ten questions are three batches of three images

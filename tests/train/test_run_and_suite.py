@@ -246,6 +246,10 @@ TRAINED = {
     "gating": ("optimizer.frozen", "pretrain_text_steps"),
     "noise": ("data.mismatched",),
     "retrieval": ("loss.next_word", "loss.contrastive", "loss.matching"),
+    "relations": (
+        *("loss.attention", "loss.attention_layers"),
+        *("data.only_words", "data.first_words", "data.first_share"),
+    ),
 }
 
 
