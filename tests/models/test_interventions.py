@@ -7,7 +7,6 @@ import pytest
 
 from crossattn.models.config import VisionLanguageConfig
 from crossattn.models.interventions import (
-    COMPOSED,
     Activations,
     capture,
     head_effects,
@@ -81,6 +80,17 @@ def cut_edges_are_hidden_patches(model):
     np.testing.assert_allclose(model.cut(model.given, edges)[0], want, atol=1e-5)
 
 
+def without_edges_there_is_no_image(model):
+    """No word reads it, whatever the context does by itself."""
+    config = model.module.config
+    S = model.captured(model.given)[1].map.shape[-1]
+    first = T if config.use == "bottleneck" else 0  # there words read each other as well
+    edges = jnp.zeros((1, 1, 1, 1, S), bool).at[..., first:].set(True)
+    other = model.given | {"images": inputs(1)["images"]}
+    assert not np.allclose(model.plain(model.given), model.plain(other), atol=1e-3)
+    np.testing.assert_array_equal(model.cut(model.given, edges)[0], model.cut(other, edges)[0])
+
+
 def test_patching_with_itself_changes_no_bit(decoder):
     patching_with_itself_changes_no_bit(decoder)
     assert decoder.captured(decoder.given)[1].map.shape == (L, B, H, T, P)
@@ -98,8 +108,11 @@ SLOW = [name for name in NAMES if name not in ("encoder_decoder_pre", "none", "m
 def test_every_design(name):
     model = Model(name)
     patching_with_itself_changes_no_bit(model)
+    without_edges_there_is_no_image(model)
     config = model.module.config
-    if not (config.connector or config.use in COMPOSED or config.context_view == "truth"):
+    # In others the context itself does not see what is hidden from words.
+    alone = config.use in ("decoder", "interleaved", "adapter") and not config.connector
+    if alone and config.context_view != "truth":
         cut_edges_are_hidden_patches(model)
 
 
