@@ -105,7 +105,7 @@ def write_report(
         *_data(results, pictures),
         *_variants(results, pictures),
         Heading("Results"),
-        TextBlock(markdown_text(_columns(results))),
+        TextBlock("\n".join(f"- {markdown_text(line)}" for line in _columns(results))),
         TableBlock("main", prose.MAIN, main_table(results)),
         *pictures.get("scatter", []),
         TableBlock("alignment", prose.ALIGNMENT, alignment_table(results)),
@@ -131,10 +131,10 @@ def write_report(
     return write_blocks(out_dir, blocks, suite=results["suite"], banners=banner(results))
 
 
-def _columns(results: Results) -> str:
+def _columns(results: Results) -> list[str]:
     """What the columns of the main tables are."""
     places = prose.PLACES[place_of(results["runs"])]
-    said = prose.TABLES.format(places=places, negligible=NEGLIGIBLE)
+    said = [line.format(places=places, negligible=NEGLIGIBLE) for line in prose.COLUMNS]
     told = ("pointing", "knockout", "image_mass")
     measures = dict.fromkeys(metric.measure for metric in metrics_in(results))
     others = [
@@ -143,7 +143,7 @@ def _columns(results: Results) -> str:
         if measure.name not in told
         for column in measure.headline.values()
     ]
-    return " ".join([said, *others])
+    return [*said, *others]
 
 
 def _data(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:

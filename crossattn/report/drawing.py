@@ -10,13 +10,14 @@ from crossattn.report.figures.attention import head_heat_maps, pointing_scatter,
 from crossattn.report.figures.designs import MOST_PANELS, draw_designs
 from crossattn.report.figures.gallery import Gallery, draw_gallery
 from crossattn.report.figures.learning import Curves, learning_curves
+from crossattn.report.figures.profiles import performance_profiles
 from crossattn.report.figures.samples import draw_samples
 from crossattn.report.figures.style import png
 from crossattn.report.figures.variants import accuracy_by_split, forest_plot, knockout_plot
 from crossattn.report.render.blocks import FigureBlock
 from crossattn.report.render.markdown import markdown_text
 from crossattn.report.results.designs import designs_of
-from crossattn.report.results.runs import Results, metrics_in
+from crossattn.report.results.runs import Results, metrics_in, normalised_scores, variants_of
 from crossattn.report.sections import head_figures
 from crossattn.report.tables.cells import baseline_of, on_primary
 
@@ -45,11 +46,23 @@ def figure_makers(
         "scatter": lambda: pointing_scatter(runs, primary=primary, chance=chance),
         "differences": lambda: forest_plot(comparisons) if comparisons else None,
         "accuracy": lambda: accuracy_by_split(runs, splits, chance=chance) if splits else None,
+        "profiles": lambda: _profiles(results),
         "gallery": lambda: draw_gallery(shown) if shown else None,
         "knockout": lambda: knockout_plot(runs, chance=chance) if causal else None,
         "learning": lambda: learning_curves(curves) if curves else None,
         "heads": lambda: head_heat_maps(runs, chance=chance).get("pointing"),
     }
+
+
+def _profiles(results: Results) -> Figure | None:
+    """Of the question types of the primary metric, where there are several and chance is known."""
+    runs, found = results["runs"], {}
+    for variant in variants_of(runs):
+        scores = normalised_scores(runs, variant, results["primary"], chance=results["chance"])
+        if scores is None or scores.shape[1] < 2:
+            return None
+        found[variant] = scores
+    return performance_profiles(found) if len(found) > 1 else None
 
 
 def figure_blocks(

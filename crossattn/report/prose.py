@@ -44,6 +44,12 @@ seeds. Dashed: chance, that of the best predictor that reads only the text and h
 answers of the training data (of swap pairs and retrieval: of random scores; of perplexity: of the
 frequencies of words).
 """),
+    "profiles": _line("""
+Performance profiles: the share of all runs, of all question types of the primary metric (upright),
+whose score is above the threshold (across), with 95 % bootstrap bands. Scores are (accuracy -
+chance) / (1 - chance): 0 is blind, 1 perfect. A curve further up is better; where curves cross, a
+variant is better on some question types or seeds and worse on others.
+"""),
     "heads": _line("""
 By layer and head, mean over seeds. Layers and heads count from 0, and the colour bar marks chance.
 A head that stands out here was not chosen on other data: it is no estimate of how well a chosen
@@ -174,25 +180,30 @@ CSV and LaTeX, the methods as `methods.tex`, and `runs.csv` with every number of
 `results.json`.
 """)
 
-TABLES = _line("""
-Parameters: how many numbers training adjusts.
-Differences are to the baseline, paired by seed and item, with an interval corrected for the number
-of comparisons; other intervals are Student's over seeds at 95 %, cut to the range of the metric,
-and there are none under three seeds. Pointing: of all {places} with a known region, the share
-whose predicting position attends most to a patch of that region, in the layer chosen on validation
-data, beside its chance level (the mean share of the patches that belong to the region).
-Step: median time of a training step while others may run beside it; of seeds that are trained
-together, divided by their number. Intact, no truth, no random: how many of these {places} are
-predicted right with the whole picture, without the true region, and without a random region of
-equal size. The column attention is a verdict on two 95 % intervals over seeds. A variant attends if
-its pointing minus chance lies above 0; it uses the region if the accuracy without a random region,
-minus that without the true one, lies above 0. It does not, where such an interval is not above 0
-and ends at {negligible:.2f} or below; where neither holds, the verdict is inconclusive. So "attends
-but does not use" looks at the true region and answers as well without it, "uses without attending"
-answers worse without it although attention does not point there. Image mass: the share of the
-attention that falls on the image where it may also fall on text. A dash: the variant has no such
-number.
-""")
+# An item of a list each.
+COLUMNS = (
+    "Parameters: how many numbers training adjusts.",
+    "Differences are to the baseline, paired by seed and item, with an interval corrected for "
+    "the number of comparisons; other intervals are Student's over seeds at 95 %, cut to the "
+    "range of the metric, and there are none under three seeds.",
+    "Pointing: of all {places} with a known region, the share whose predicting position "
+    "attends most to a patch of that region, in the layer chosen on validation data, beside "
+    "its chance level (the mean share of the patches that belong to the region).",
+    "Step: median time of a training step while others may run beside it; of seeds that are "
+    "trained together, divided by their number.",
+    "Intact, no truth, no random: how many of these {places} are predicted right with the "
+    "whole picture, without the true region, and without a random region of equal size.",
+    "The column attention is a verdict on two 95 % intervals over seeds. A variant attends if "
+    "its pointing minus chance lies above 0; it uses the region if the accuracy without a "
+    "random region, minus that without the true one, lies above 0. It does not, where such an "
+    "interval is not above 0 and ends at {negligible:.2f} or below; where neither holds, the "
+    'verdict is inconclusive. So "attends but does not use" looks at the true region and '
+    'answers as well without it, "uses without attending" answers worse without it although '
+    "attention does not point there.",
+    "Image mass: the share of the attention that falls on the image where it may also fall on "
+    "text.",
+    "A dash: the variant has no such number.",
+)
 
 SPEED = _line("""
 How soon variants learn: the first training step at which the accuracy of the words that are
@@ -202,9 +213,10 @@ the range is that of the seeds which do.
 """)
 
 INTERQUARTILE_MEAN = _line("""
-Interquartile means over seeds and question types of (accuracy - chance) / (1 - chance), with 95 %
-bootstrap intervals stratified by question type (none under three seeds): 0 is chance, that of the
-best predictor that reads only the text, and 1 is perfect.
+Interquartile means (the mean of the middle half, which single lucky or failed runs do not move)
+over seeds and question types of (accuracy - chance) / (1 - chance), with 95 % bootstrap intervals
+stratified by question type (none under three seeds): 0 is chance, that of the best predictor that
+reads only the text, and 1 is perfect.
 """)
 
 TRAINING = _line("""

@@ -18,7 +18,7 @@ from crossattn.report.tables.measures import iqm_table, measure_blocks
 
 # Kinds of evidence: the section of each, and its figures.
 SECTIONS: tuple[tuple[Family, str, tuple[str, ...]], ...] = (
-    ("task", "Splits and question types", ("accuracy",)),
+    ("task", "Splits and question types", ("accuracy", "profiles")),
     ("attention", "Attention against truth", ("gallery", "heads")),
     ("causal", "Knock-outs", ("knockout",)),
     ("representation", "Representation", ()),

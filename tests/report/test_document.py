@@ -22,6 +22,7 @@ from tests.support.made_up import (
 
 COMMAND = "python -m experiments.ablate fusion"
 FIGURES = {"accuracy", "differences", "gallery", "heads", "knockout", "learning", "scatter"}
+FIGURES |= {"profiles"}
 
 
 def written(results, folder, **details):

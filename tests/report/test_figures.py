@@ -10,6 +10,7 @@ from crossattn.report.figures.attention import (
 )
 from crossattn.report.figures.gallery import Gallery, draw_gallery, mass_inside
 from crossattn.report.figures.learning import learning_curves
+from crossattn.report.figures.profiles import performance_profiles
 from crossattn.report.figures.style import label, style_of
 from crossattn.report.figures.variants import (
     KNOCKOUTS,
@@ -34,11 +35,15 @@ def drawn(name, results, curves, shown):
         "knockout": lambda: knockout_plot(runs, chance=chance),
         "learning": lambda: learning_curves(curves),
         "gallery": lambda: draw_gallery(shown),
+        "profiles": lambda: performance_profiles(
+            {v: np.random.default_rng(i).random((5, 2)) for i, v in enumerate(ALL_LEVELS)}
+        ),
     }[name]()
 
 
 @pytest.mark.parametrize(
-    "name", ["scatter", "heads", "accuracy", "forest", "knockout", "learning", "gallery"]
+    "name",
+    ["scatter", "heads", "accuracy", "forest", "knockout", "learning", "gallery", "profiles"],
 )
 def test_texts_of_eight_variants_do_not_overlap(
     name, headline, headline_curves, shown, monkeypatch
