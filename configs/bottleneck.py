@@ -9,7 +9,7 @@ colours and shapes that were never together in training.
 Expected:  all 64 patches over 16 latents over 4 over 1, which is as one pooled vector; 64 latents
            do not win back what is lost, since a latent is made before the question is known.
            A resampler with an MLP over the projector, which has none.
-Hardware:  2 CPU cores, about 6 minutes.
+Hardware:  2 CPU cores, about 6 minutes (from the cost of a step beside those of fusion).
 Command:   python -m experiments.ablate bottleneck
 """
 

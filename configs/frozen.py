@@ -8,7 +8,7 @@ stands before the words, ahead once they are adapted (LoRA); one seed, no interv
 Expected:  frozen: cross-attention ahead, by far, since it brings weights of its own, and one stream
            trains the image's encoder alone. Adapted: not known at this size; from scratch `fusion`
            has cross-attention ahead.
-Hardware:  2 CPU cores, about 6 minutes.
+Hardware:  2 CPU cores, about 5 minutes (from the cost of a step beside those of fusion).
 Command:   python -m experiments.ablate frozen
 """
 

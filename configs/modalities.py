@@ -7,7 +7,7 @@ nothing of colours or shapes: they can answer how many, and the image can answer
 Expected:  image and boxes at least as good as the image, far better than boxes, which are better
            than words alone (they count). The mean of all tokens keeps counts, and loses which
            colour belongs to which shape.
-Hardware:  2 CPU cores, about 6 minutes.
+Hardware:  2 CPU cores, about 5 minutes (from the cost of a step beside those of fusion).
 Command:   python -m experiments.ablate modalities
 """
 

@@ -7,7 +7,7 @@ clean.
 
 Expected:  10 % costs little; 30 and 50 % slow learning down, and the answers lean on the text. A
            wrong picture is right by chance for some words, so that noise is less than it says.
-Hardware:  2 CPU cores, about 6 minutes.
+Hardware:  2 CPU cores, about 5 minutes (from the cost of a step beside those of fusion).
 Command:   python -m experiments.ablate noise
 """
 

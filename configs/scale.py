@@ -12,7 +12,7 @@ folders of their own, which a page compares:
 
 Expected:  cross-attention over the resampler over the mean at every size; the distance of the first
            two shrinks as the model grows, that of the last two grows.
-Hardware:  2 CPU cores, about 6 minutes.
+Hardware:  2 CPU cores, about 6 minutes (from the cost of a step beside those of fusion).
 Command:   python -m experiments.ablate scale
 """
 

@@ -245,6 +245,7 @@ TRAINED = {
     "frozen": ("optimizer.frozen",),
     "gating": ("optimizer.frozen", "pretrain_text_steps"),
     "noise": ("data.mismatched",),
+    "supervision": ("loss.attention", "loss.attention_heads"),
     "retrieval": ("loss.next_word", "loss.contrastive", "loss.matching"),
     "relations": (
         *("loss.attention", "loss.attention_layers"),
