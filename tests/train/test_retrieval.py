@@ -4,16 +4,18 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from crossattn.align import contrastive_loss, retrieval_accuracy
 from crossattn.align.evidence import Evidence
 from crossattn.data import scenes
 from crossattn.models.joint_space import JointFeatures
 from crossattn.sharding import make_mesh, partition, place_batch
 from crossattn.sharding.wire import collectives
 from crossattn.train import step as steps
-from crossattn.train.comparison import last_words
+from crossattn.train.comparison import captioned, comparing_terms, last_words
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.evidence import measure_model
 from crossattn.train.losses import Losses
@@ -224,3 +226,62 @@ def test_a_model_is_measured_by_what_it_has_learnt(told):
         )
     }  # fmt: skip
     assert 0 <= found["iid/text_to_image_r1"] < 0.2
+
+
+@pytest.fixture
+def mixed(examples):
+    """A batch of captions and questions in turns, one of each to an image, and features of it."""
+    batch = jax.tree.map(jnp.asarray, batches_of(replace(DUAL, MIXED), examples, 0).batch(0))
+    rng = np.random.default_rng(1)
+    unit = lambda n: (x := rng.normal(size=(n, D))) / np.linalg.norm(x, axis=1, keepdims=True)
+    image, text = (jnp.asarray(unit(n), jnp.float32) for n in (8, 16))
+    match = jnp.asarray(rng.normal(size=16), jnp.float32)
+    return batch, JointFeatures(image, text, jnp.float32(2.0), match)
+
+
+def test_questions_are_compared_with_nothing(mixed, examples):
+    batch, features = mixed
+    asked = np.asarray(captioned(batch))
+    words = examples.vocabulary
+    assert [words[row[1]] == "describe" for row in np.asarray(batch.tokens)] == asked.tolist()
+    assert asked.sum() == 8
+    terms, key = Losses(contrastive=1.0), jax.random.key(0)
+    found, metrics = comparing_terms(terms, features, batch, lambda other: other, key)
+    # The caption of each image, wherever it stands.
+    rows = np.flatnonzero(asked)
+    assert (rows // 2 == np.arange(8)).all()
+    want = contrastive_loss(features.image, features.text[rows], features.scale)
+    np.testing.assert_allclose(found["contrastive"], want, rtol=1e-6)
+    want = retrieval_accuracy(features.image, features.text[rows])
+    np.testing.assert_allclose(metrics["retrieved"], want)
+
+
+def test_negatives_are_wrong_captions_and_wrong_images(mixed):
+    batch, features = mixed
+    seen = []
+
+    def match(other):
+        seen.append(other)
+        return jnp.zeros(other.tokens.shape[0])
+
+    terms = Losses(contrastive=1.0, matching=1.0)
+    found, _ = comparing_terms(terms, features, batch, match, jax.random.key(5))
+    (wrong,) = seen
+    assert wrong.tokens.shape[0] == wrong.images.shape[0] == 16 + 8
+    own = {(image.tobytes(), tuple(text)) for image, text in _pairs(batch, 2)}
+    captions = {tuple(row) for row in np.asarray(batch.tokens)[np.asarray(captioned(batch))]}
+    for place, (image, text) in enumerate(_pairs(wrong, 1)):
+        asked = tuple(text) not in captions
+        # A question stays what it is, beside any image, and does not count.
+        assert asked or (image.tobytes(), tuple(text)) not in own
+        assert not (asked and place >= 16), "a question is no wrong caption"
+    # Of right pairs the logits are those of the features, of wrong ones 0: log 2 each.
+    logits = features.match[np.flatnonzero(np.asarray(captioned(batch)))]
+    want = (jax.nn.softplus(-logits).sum() + (8 + 8) * np.log(2)) / 24
+    np.testing.assert_allclose(found["matching"], want, rtol=1e-5)
+
+
+def _pairs(batch, texts):
+    """Each text and the image that it stands beside."""
+    images = np.asarray(batch.images).repeat(texts, axis=0)
+    return zip(images, np.asarray(batch.tokens).tolist(), strict=True)
