@@ -11,6 +11,7 @@ COMMANDS = {
     "ablate": "run an ablation suite, resume it, and write its report",
     "train": "train one model outside any suite, resume it, measure it and report it",
     "evaluate": "measure any checkpoint: answers, attention, knock-outs layer by layer",
+    "usage": "do models use what they attend to? explanations beside causal effects",
     "explore": "a page on which words light up: where they look, layer by layer, head by head",
     "compare": "two folders of results or runs against each other: what differs, and what is equal",
     "plan": "compile a run for a TPU slice that is not here: does it fit, what does it send",

@@ -24,8 +24,8 @@ def judge_use(
 ) -> Use:
     """The verdict on two intervals.
 
-    A side is there where its interval lies above 0, and absent where the interval reaches 0 or less
-    and ends at or below `negligible`; else the data do not decide. An interval that merely contains
+    A side is absent where its interval ends at or below `negligible`, and there where the interval
+    lies above 0 and ends beyond that; else the data do not decide. An interval that merely contains
     0 shows nothing: a few items or seeds would call every model "neither".
 
     Args:
@@ -61,6 +61,6 @@ def _is_there(low: float, high: float, negligible: float) -> bool | None:
     """None where the interval (its limits may be NaN: none is known) does not decide."""
     if low > high:
         raise ValueError(f"an interval is (low, high), got ({low}, {high})")
-    if low > 0:
-        return True
-    return False if high <= negligible else None
+    if high <= negligible:
+        return False
+    return True if low > 0 else None

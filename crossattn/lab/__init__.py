@@ -15,6 +15,7 @@ from crossattn.lab.calls import ablate, compare, evaluate, open_results, train
 from crossattn.lab.errors import LabError
 from crossattn.lab.results import AblationResults
 from crossattn.lab.runs import LabRun
+from crossattn.lab.usage import measure_usage
 
 __all__ = [
     "AblationResults",
@@ -25,6 +26,7 @@ __all__ = [
     "compare_runs",
     "compare_suites",
     "evaluate",
+    "measure_usage",
     "open_results",
     "train",
 ]

@@ -49,6 +49,7 @@ from crossattn.report.tables.main import (
 )
 from crossattn.report.tables.speed import speed_table
 from crossattn.report.terms import terms
+from crossattn.report.usage import usage_section
 
 
 def write_report(
@@ -112,6 +113,7 @@ def write_report(
         *_claims(results, claims),
         *_comparisons(results, pictures),
         *evidence_sections(results, pictures),
+        *usage_section(out_dir),
         *_training(pictures, speed_table(given[0], baseline_of(results))),
         Heading("What the numbers mean"),
         *map(TextBlock, _meaning(results)),

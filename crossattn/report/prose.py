@@ -195,8 +195,8 @@ COLUMNS = (
     "whole picture, without the true region, and without a random region of equal size.",
     "The column attention is a verdict on two 95 % intervals over seeds. A variant attends if "
     "its pointing minus chance lies above 0; it uses the region if the accuracy without a "
-    "random region, minus that without the true one, lies above 0. It does not, where such an "
-    "interval is not above 0 and ends at {negligible:.2f} or below; where neither holds, the "
+    "random region, minus that without the true one, does. An interval that ends at "
+    "{negligible:.2f} or below counts as none; where it neither ends there nor lies above 0, the "
     'verdict is inconclusive. So "attends but does not use" looks at the true region and '
     'answers as well without it, "uses without attending" answers worse without it although '
     "attention does not point there.",

@@ -5,6 +5,7 @@ in each column, with its spread over seeds.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,14 @@ def measure_references(
     evidence, looks = measure_use(evaluator, params, splits, main=main)
     found = {UNTRAINED: evidence.metrics}
     if looks:
-        rng = np.random.default_rng(seed)
-        drawn = {name: random_look(look, rng) for name, look in looks.items()}
-        found[RANDOM] = attention_evidence(splits, drawn, main).metrics
+        found[RANDOM] = attention_evidence(splits, random_looks(looks, seed), main).metrics
     return {name: _of_families(metrics) for name, metrics in found.items()}
+
+
+def random_looks(looks: Mapping[str, Look], seed: int) -> dict[str, Look]:
+    """Random attention in the place of what was looked at, by split."""
+    rng = np.random.default_rng(seed)
+    return {name: random_look(look, rng) for name, look in looks.items()}
 
 
 def random_look(look: Look, rng: np.random.Generator) -> Look:

@@ -175,3 +175,9 @@ def load_trained(
         notify(f"{folder}: {WITHOUT_DIGEST.format(step=restored.step)}")
     model = programs.model.clone(layout=parallel.layout(of.run))
     return TrainedRun(folder, of, source, model, restored.state.evaluated, restored.step)
+
+
+def untrained_parameters(of: RunRecord, source: Dataset) -> Any:
+    """What a run would be judged by before its first step: a pure function of its seed."""
+    programs = TrainPrograms(of.run, len(source.vocabulary))
+    return programs.create(of.seed, batches_of(of.run, source.train, of.seed).batch(0)).evaluated

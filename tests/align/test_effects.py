@@ -93,7 +93,8 @@ def test_verdict_waits_for_data():
     assert judge_use((-0.2, 0.3), (0.1, 0.2)) == "inconclusive"
     assert judge_use((0.1, 0.2), (-0.2, 0.3)) == "inconclusive"
     assert judge_use((np.nan, np.nan), (0.1, 0.2)) == "inconclusive"
-    assert judge_use((0.1, 0.2), (-0.2, 0.3), negligible=0.3) == "attends but does not use"
+    assert judge_use((0.1, 0.2), (0.001, 0.002)) == "attends but does not use"
+    assert judge_use((0.4, 0.5), (-0.2, 0.3), negligible=0.3) == "attends but does not use"
 
 
 def test_mistakes_are_told():

@@ -141,7 +141,7 @@ def values_by_head(
         array([[0.25, 0.75]])
     """
     own = next(run["metrics"] for run in runs if run["variant"] == variant)
-    place = "predicted" if place_of(runs) == "caption" else "answer"
+    place = _place(runs, measure)
     found = {}
     for metric in filter(None, map(find_metric, own)):
         if (metric.measure.name, metric.where) == (measure, place) and metric.head is not None:
@@ -155,13 +155,21 @@ def values_by_head(
     return grid
 
 
+def _place(runs: Runs, measure: str) -> str:
+    """Where single heads are measured; causal measures have explanations as places."""
+    if MEASURES[measure].family == "causal":
+        return "attention"
+    return "predicted" if place_of(runs) == "caption" else "answer"
+
+
 def head_heat_maps(runs: Runs, *, chance: Mapping[str, float]) -> dict[str, Figure]:
     """For each measure of single heads a heat map for each variant, on one scale.
 
     The colour bar marks chance. Variants without such numbers are left out, and so are measures
     that no variant has.
     """
-    names = (name for name, measure in MEASURES.items() if measure.by_head is not None)
+    there = (find_metric(metric) for run in runs for metric in run["metrics"])
+    names = dict.fromkeys(one.measure.name for one in there if one and one.head is not None)
     drawn = {name: _heat_maps(runs, name, chance) for name in names}
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
@@ -189,7 +197,8 @@ def _heat_maps(runs: Runs, measure: str, chance: Mapping[str, float]) -> Figure 
     for axes in panels[len(shown) :]:
         axes.remove()
     name = "pointing at the true region" if measure == "pointing" else MEASURES[measure].head
-    _colour_bar(figure, image, name, chance_of(chance, f"{measure}/{place_of(runs)}"))
+    place = _place(runs, measure) if MEASURES[measure].family == "causal" else place_of(runs)
+    _colour_bar(figure, image, name, chance_of(chance, f"{measure}/{place}"))
     return figure
 
 
