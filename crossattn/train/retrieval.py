@@ -13,6 +13,8 @@ from crossattn.train.texts import captions
 
 __all__ = ["SWAP_PLACES", "compared", "recall", "retrieval_inputs", "true_features"]
 
+# Captions whose features are compared with all others of their kind, at most.
+PAIRS = 2_000
 # Swap pairs by how they are scored; "swap" is by the likelihood of captions.
 SWAP_PLACES = ("swap_similarity", "swap_matching")
 
@@ -41,7 +43,7 @@ def retrieval_inputs(
             yield SWAP_PLACES[1], SwapPairs(found.match.reshape(-1, 2, 2))
         return
     yield split, _scores(texts, found)
-    yield split, FeaturePairs(found.image, found.text)
+    yield split, FeaturePairs(found.image[:PAIRS], found.text[:PAIRS])
 
 
 def recall(texts: Examples, found: JointFeatures) -> float:
