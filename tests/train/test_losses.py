@@ -185,7 +185,7 @@ def test_every_design_has_every_term(examples, changes):
         close(found, stepped(replace(SMALL, EVERY), examples)[0])
 
 
-@pytest.mark.parametrize("words", ["predicted", "consumed"])
+@pytest.mark.parametrize("words", ["predicted", pytest.param("consumed", marks=pytest.mark.slow)])
 def test_terms_are_measures_of_what_evaluation_sees(examples, words):
     """By NumPy, text by text; and the next word is that of a run without other terms."""
     one = {"model.heads": 1, "loss.attention": 0.3, "loss.entropy": 0.1}
