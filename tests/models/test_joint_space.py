@@ -32,7 +32,10 @@ def batch():
     }
 
 
-@pytest.fixture(scope="module", params=DESIGNS)
+SOME = [pytest.param("dual encoder", marks=pytest.mark.slow), "coca"]
+
+
+@pytest.fixture(scope="module", params=SOME)
 def model(request, batch):
     """(name, parameters in random values, features of changed batches)."""
     config = VisionLanguageConfig(**LEAN | DESIGNS[request.param])
@@ -92,7 +95,8 @@ def test_cosines_are_never_multiplied_by_more_than_100(model):
         np.testing.assert_allclose(run(params)[2].scale, scale, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", [pytest.param("dual encoder", marks=pytest.mark.slow), "coca"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DESIGNS)
 def test_other_parameters_are_those_of_the_model_without_features(batch, name):
     config = VisionLanguageConfig(**LEAN | DESIGNS[name])
     plain = VisionLanguageDecoder(V, dataclasses.replace(config, embedding=0))
@@ -105,6 +109,7 @@ def test_other_parameters_are_those_of_the_model_without_features(batch, name):
         jax.eval_shape(functools.partial(plain.apply, last=LAST), {"params": without}, **batch)
 
 
+@pytest.mark.slow
 def test_half_precision_compares_in_single(batch):
     config = VisionLanguageConfig(**LEAN | DESIGNS["coca"], dtype="bfloat16")
     made = VisionLanguageDecoder(V, config)

@@ -125,6 +125,7 @@ def check_traffic(program, batch, gradients):
     assert parameters <= summed < 1.25 * parameters
 
 
+@pytest.mark.slow
 def test_the_arithmetic_of_contrast_is_counted(told):
     """That of the images as well, which a dual encoder's words do not read."""
     batch, words = batches_of(DUAL, told["train"], 0).batch(0), len(told["train"].vocabulary)
@@ -211,6 +212,7 @@ def test_swap_pairs_by_similarity_and_by_matching(told):
     assert bound.chance["swap_matching/group"] == pytest.approx(1 / 6)
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_by_what_it_has_learnt(told):
     splits = {name: told[name] for name in ("validation", "iid", "swap")}
     model = steps.model_of(DUAL, len(told["iid"].vocabulary))
