@@ -9,6 +9,7 @@ from crossattn import Mask
 from crossattn.nn import CrossAttention
 from crossattn.nn.config import ExtraKeys, Logits
 from crossattn.nn.stack import Stack
+from tests.support.families import some_quick
 
 B, T, S, M, H = 2, 3, 5, 8, 4
 DESIGNS = {
@@ -35,7 +36,10 @@ def filled(module, given):
     return jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.5, p.shape), p.dtype), variables)
 
 
-@pytest.mark.parametrize("design", DESIGNS)
+QUICK = ("plain", "sinks and registers", "talking")
+
+
+@pytest.mark.parametrize("design", some_quick(DESIGNS, QUICK))
 def test_what_is_captured_is_what_the_kernel_computes(design, given):
     module = CrossAttention(width=M, heads=H, **DESIGNS[design])
     params, mask = filled(module, given), Mask.lengths(key=jnp.array([S, 2]))
@@ -125,6 +129,7 @@ def test_the_gradient_of_the_map_is_that_of_the_values(given):
     np.testing.assert_allclose(gradient, want, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_scan_recomputed_or_not_gives_the_same(given):
     runs = []
     for remat in (None, "everything"):
