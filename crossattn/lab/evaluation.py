@@ -21,7 +21,8 @@ from crossattn.report.render.blocks import TableBlock
 from crossattn.spelling import nearest
 from crossattn.train import exhibits, record
 from crossattn.train.evidence import measure_model
-from crossattn.train.trained import judged_split
+from crossattn.train.references import measure_references
+from crossattn.train.trained import judged_split, untrained_parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +77,16 @@ def evaluate_run(run: LabRun, on: str | None, out: Path | None) -> Evaluation:
     learned = run.record.run.loss
     given = run.evaluator, params, source.splits
     evidence = measure_model(*given, main=split, by_layer=True, learned=learned)
+    references: dict[str, dict[str, float]] = {}
+    if run.parallel.mesh is None:
+        before = untrained_parameters(run.record, source)
+        place = run.evaluator, before, source.splits
+        references = measure_references(*place, main=split, seed=run.record.seed)
     name = split if run.step is None else f"{split}-step{run.step}"
     out = out or run.folder / "evaluation" / name
     out.mkdir(parents=True, exist_ok=True)
     shown = _pictures(run, split, evidence, out)
-    content = metrics_content(run, split, evidence)
+    content = {**metrics_content(run, split, evidence), "references": references}
     write_atomically(out / "metrics.json", json.dumps(content, indent=1) + "\n")
     explorer = _explorer(run, split, out)
     return Evaluation(out, content, evaluation.write_evaluation(out, content, shown, explorer))

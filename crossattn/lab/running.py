@@ -25,6 +25,7 @@ from crossattn.train.multihost import broadcast, is_writer
 from crossattn.train.outcome import collect
 from crossattn.train.parallel import Parallelism
 from crossattn.train.primary import fit_to_data
+from crossattn.train.references import read_references
 from crossattn.train.run_folder import NAME, VARIANT
 from crossattn.train.source import Dataset
 from crossattn.train.suite import Suite
@@ -175,6 +176,7 @@ def _report_alone(
     maps = out / "maps.npz"
     measured: Mapping[str, Any] = json.loads((out / "metrics.json").read_text())
     content = {**measured, "suite": NAME, "step": suite.base.steps, "split": source.main}
+    content["references"] = read_references(out)
     shown = build_gallery(source, maps) if maps.exists() else None
     explorer = write_suite_explorer(source, request.folder, [VARIANT], request.say)
     return content, evaluation.write_evaluation(out, content, shown, explorer)

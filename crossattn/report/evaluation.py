@@ -43,7 +43,11 @@ def blocks(record: Mapping[str, Any], shown: Gallery | None, explorer: str = "")
     variant, split = record["variant"], record["split"]
     chance, metrics = record["chance"], record["metrics"]
     runs = [{"variant": variant, "seed": record["seed"], "metrics": metrics}]
-    results = {"runs": runs, "chance": chance}
+    references = [
+        {"variant": name, "seed": record["seed"], "metrics": row}
+        for name, row in record.get("references", {}).items()
+    ]
+    results = {"runs": runs, "chance": chance, "references": references}
     yield Heading(f"{record['suite']}: {variant}, seed {record['seed']}, step {record['step']}", 1)
     yield TextBlock(f"Attention, knock-outs and captions are measured on the split {code(split)}.")
     yield from explorer_link(plain_names(explorer))

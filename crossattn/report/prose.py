@@ -155,14 +155,15 @@ text less well may exceed that without seeing the image, as a blind variant show
 
 REFERENCES = _line("""
 Two rows are no variants, and are in no comparison: they show what these numbers are without
-alignment, on the same items. "untrained" is the baseline before its first step, one for each seed;
+alignment, on the same items. "untrained" is the baseline (of one run: its model) before its first
+step, one for each seed;
 "random attention" is attention of every head drawn at random, uniformly from all distributions over
 the patches.
 """)
 
 NO_REFERENCES = _line("""
-There are no rows of an untrained model and of random attention: the baseline was measured by a
-version that did not have them, or is not finished.
+There are no rows of an untrained model and of random attention: they are not measured over several
+devices, by earlier versions, and before the baseline is finished.
 """)
 
 FIXED_PATCH = _line("""
