@@ -9,6 +9,7 @@ from scipy import stats
 from crossattn.report.document import write_report
 from crossattn.report.stats.claims import judge_claims
 from crossattn.report.stats.comparisons import compare_variants
+from crossattn.report.stats.estimate import estimate_paired
 from crossattn.report.stats.holm import holm_adjusted
 from crossattn.report.stats.power import resolution
 from crossattn.report.tables.main import claim_table, comparison_table, main_table
@@ -124,6 +125,25 @@ def test_the_report_names_the_metrics_that_claims_are_about(claimed, tmp_path, u
     assert counted in path.read_text()
     # The opening is about the primary metric.
     assert path.read_text().partition("\n## ")[0].count("\n- ") == 4
+
+
+def test_a_declared_margin_is_tested_by_two_one_sided_tests(claimed):
+    results, items = claimed
+    runs, shown = results["runs"], {}
+    for margin in (0.03, 0.2):
+        given = {"primary": PRIMARY, "baseline": BASELINE, "claims": CLAIMS, "equivalence": margin}
+        found = compare_variants(runs, items, **given)
+        assert [one.get("margin") for one in found] == [margin] * 4 + [None] * 3
+        scores = [(items[one["variant"]] * 1.0, items[one["baseline"]] * 1.0) for one in found[:4]]
+        p = [estimate_paired(*pair).p_equivalent(margin) for pair in scores]
+        assert [one["p_equivalent"] for one in found[:4]] == holm_adjusted(np.array(p)).tolist()
+        header, rows = comparison_table({**results, "comparisons": found})
+        assert header[-1] == f"within {margin:g}"
+        shown[margin] = [row[-1].partition(" (")[0] for row in rows]
+    assert shown[0.2] == ["not shown", "not shown", "shown", "not shown", "-", "-", "-"]
+    assert shown[0.03][:4] == ["not shown"] * 4
+    with pytest.raises(ValueError, match="equivalence is a margin of 0 or more, got -1"):
+        dataclasses.replace(suite(), equivalence=-1.0)
 
 
 def suite(*claims):

@@ -8,7 +8,13 @@ import pytest
 from scipy import stats
 
 from crossattn.report.stats.aggregate import performance_profile, profile_band
-from crossattn.report.stats.agreement import kendall_tau, ranking_agreement, spearman_rho
+from crossattn.report.stats.agreement import (
+    concordance,
+    kendall_tau,
+    kendall_w,
+    ranking_agreement,
+    spearman_rho,
+)
 from crossattn.report.stats.bootstrap import Bootstrap
 from crossattn.report.stats.estimate import estimate_paired, estimate_unpaired
 from crossattn.report.stats.holm import bh_adjusted
@@ -171,6 +177,19 @@ def test_rank_correlations_equal_scipy():
     wanted = [stats.spearmanr(a, b).statistic for a, b in zip(x, y, strict=True)]
     np.testing.assert_allclose(spearman_rho(x, y), wanted, atol=1e-12)
     assert np.isnan(kendall_tau(np.ones(3), np.arange(3.0)))
+
+
+def test_concordance_equals_friedmans_statistic():
+    values = np.random.default_rng(0).integers(5, size=(50, 4, 6)).astype(float)  # with ties
+    wanted = [stats.friedmanchisquare(*one.T).statistic / (4 * 5) for one in values]
+    np.testing.assert_allclose(kendall_w(values), wanted, atol=1e-12)
+    assert np.isnan(kendall_w(np.ones((3, 4))))
+    apart = np.arange(4.0) + 0.01 * np.random.default_rng(0).random((5, 4))
+    assert concordance([apart, apart, apart**2]) == (1, 1, 1)
+    assert concordance([apart, -apart])[0] == 0
+    assert np.isnan(concordance([apart, apart[:2]])[1:]).all()
+    with pytest.raises(ValueError, match="2 or more rankings"):
+        concordance([apart])
 
 
 def test_agreement_is_sure_where_variants_are_far_apart():

@@ -83,7 +83,7 @@ def ranking_agreement(
 
 
 def concordance(
-    scores: Sequence[Float[np.ndarray, "seeds variants"]],
+    scores: Sequence[Float[np.ndarray, "_ variants"]],
     *,
     alpha: float = ALPHA,
     bootstrap: Bootstrap = BOOTSTRAP,
@@ -91,7 +91,8 @@ def concordance(
     """Kendall's W of the rankings of several sets of runs, with its percentile interval.
 
     Args:
-        scores: of each set, the same variants in the same order; numbers of seeds may differ.
+        scores: of each set, (seeds, variants): the same variants in the same order; numbers of
+            seeds may differ.
         alpha: one minus the level of the interval.
         bootstrap: resampling of the seeds, within each set.
 
