@@ -10,8 +10,8 @@ in 100 % of the questions of left, in 73 % of left and above, in 53 % of left an
 all four. Opposites cancel, so that nothing falls until word and places are multiplied.
 
 Expected:  all ingredients 0.94 to 0.99 on shapes that training never relates. Supervised attention
-           is needed, and with it one of the others: without it, and with it alone, about chance.
-           All four at once with coordinates: most seeds, at steps that differ by a factor of three,
+           is needed at this size, and with it one of the others: without it, and with it alone,
+           about chance. All four at once: most seeds, at steps that differ by a factor of three,
            some stay at 0.75 to 0.8, one axis. Opposites first: most seeds stay there.
 Hardware:  2 CPU cores, about 20 minutes.
 Command:   python -m experiments.ablate relations
