@@ -21,6 +21,7 @@ from crossattn.report.results.counts import count
 from crossattn.report.results.runs import (
     Results,
     chance_of,
+    mean_with_interval,
     metric_values,
     references_of,
     variants_of,
@@ -180,7 +181,8 @@ def _bootstrapped(results: Results, variant: str, metric: str) -> str:
         return DASH
     items = results["items"].get(variant, {}).get(metric)
     if len(seeds) >= FEWEST_SEEDS or items is None:
-        return _cell(float(seeds.mean()), _limits(seeds))
+        mean, low, high = mean_with_interval(seeds, metric)
+        return _cell(mean, (low, high))
     one = np.asarray(items, float).mean(axis=0, keepdims=True)
     low, high = np.quantile(hierarchical_bootstrap(one), [ALPHA / 2, 1 - ALPHA / 2])
     return _cell(float(seeds.mean()), (float(low), float(high)))
