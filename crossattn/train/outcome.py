@@ -110,7 +110,7 @@ def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _curves(lines: list[dict[str, Any]]) -> dict[str, list[float]]:
+def _curves(lines: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """Lists of step, loss and accuracy, and of the terms of the loss where there are several."""
     terms = [name for name in (lines[-1] if lines else ()) if name.startswith("loss/")]
     names = ("step", "loss", "accuracy", *terms)
