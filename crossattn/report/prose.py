@@ -200,7 +200,9 @@ COLUMNS = (
     "{negligible:.2f} or below counts as none; where it neither ends there nor lies above 0, the "
     'verdict is inconclusive. So "attends but does not use" looks at the true region and '
     'answers as well without it, "uses without attending" answers worse without it although '
-    "attention does not point there.",
+    "attention does not point there. A variant that answers such questions less often right than "
+    "chance with the whole picture has nothing to lose: where it attends, the verdict is "
+    "inconclusive.",
     "Image mass: the share of the attention that falls on the image where it may also fall on "
     "text.",
     "A dash: the variant has no such number.",

@@ -283,5 +283,16 @@ def test_reading_needs_attention_and_use(pointing, random, wanted):
     assert attention_verdict(results, "a") == wanted
 
 
+@pytest.mark.parametrize(
+    ("intact", "wanted"), [(0.2, "attends but does not use"), (0.0, "inconclusive")]
+)
+def test_who_answers_nothing_has_nothing_to_lose(intact, wanted):
+    levels = {"pointing/answer": 0.9, "knockout/intact": intact}
+    levels |= {"knockout/truth": 0.0, "knockout/random": 0.0}
+    runs = [{"variant": "a", "seed": seed, "metrics": levels} for seed in range(3)]
+    results = {"runs": runs, "chance": {"pointing/answer": 0.067, "knockout/intact": 0.2}}
+    assert attention_verdict(results, "a") == wanted
+
+
 def test_cells_cannot_break_a_table():
     assert markdown_table((["a|b"], [])).splitlines()[0] == "| a\\|b |"

@@ -49,6 +49,7 @@ COSTS: dict[str, tuple[str, float]] = {
     "seeds_together": ("seeds in a program", 1),
 }
 Comparisons = Sequence[Mapping[str, Any]]
+INTACT = "knockout/intact"
 
 
 def terminal_report(results: Results) -> str:
@@ -117,7 +118,9 @@ def attention_verdict(results: Results, variant: str) -> str:
 
     It attends if pointing at answers (`place_of`) exceeds chance, and uses what it attends to if
     taking the true region away costs more accuracy than taking an equal random region, in 95 %
-    intervals over seeds. A dash where something is missing.
+    intervals over seeds. A model that even with the whole picture is right less often than chance
+    does not answer such questions: it has nothing to lose, which says nothing of what it uses. A
+    dash where something is missing.
     """
     runs = results["runs"]
     place = f"pointing/{place_of(results['runs'])}"
@@ -129,7 +132,15 @@ def attention_verdict(results: Results, variant: str) -> str:
     if len(pointing) < FEWEST_SEEDS:
         return ("one seed", "two seeds")[len(pointing) - 1]
     attends, uses = t_interval(pointing - chance), t_interval(random - truth)
-    return judge_use((float(attends[0]), float(attends[1])), (float(uses[0]), float(uses[1])))
+    found = judge_use((float(attends[0]), float(attends[1])), (float(uses[0]), float(uses[1])))
+    unanswered = found == "attends but does not use" and _below_chance(results, variant)
+    return "inconclusive" if unanswered else found
+
+
+def _below_chance(results: Results, variant: str) -> bool:
+    intact = metric_values(results["runs"], variant, INTACT)
+    level = chance_of(results["chance"], INTACT)
+    return level is not None and len(intact) > 0 and float(t_interval(intact)[1]) < level
 
 
 def comparison_table(results: Results) -> Table:
