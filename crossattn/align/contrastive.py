@@ -64,8 +64,9 @@ def contrastive_loss(
       ValueError: shapes that do not belong together.
 
     Example:
+      >>> import math
       >>> pairs = jnp.eye(3)
-      >>> round(float(contrastive_loss(pairs, pairs, 0.0)), 4), round(np.log(3), 4)
+      >>> round(float(contrastive_loss(pairs, pairs, 0.0)), 4), round(math.log(3), 4)
       (1.0986, 1.0986)
       >>> float(contrastive_loss(pairs, pairs, 100.0))
       0.0

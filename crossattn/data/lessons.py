@@ -51,7 +51,7 @@ def having(examples: Examples, words: tuple[str, ...]) -> np.ndarray:
         >>> from crossattn.data import scenes
         >>> rows = having(scenes.examples("iid", 100, seed=0), ("left", "right"))
         >>> len(rows)
-        10
+        12
     """
     if not words:
         return np.arange(len(examples.tokens))

@@ -155,6 +155,8 @@ class Finished:
 def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
     """Read back the runs that are finished (see `Folder.finished`), variants in their order."""
     finished = Finished([], {}, {}, {}, {}, {}, [])
+    # Times differ whenever a suite is run again: they are among its numbers where it claims them.
+    costs = any(claim[2].startswith("cost/") for claim in suite.claims if len(claim) > 2)
     for variant in suite.variants:
         items, paces, parameters, together = [], [], 0, 1
         for seed in range(seeds):
@@ -163,7 +165,7 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
             where = folder.run(variant, seed)
             record = json.loads((where / "metrics.json").read_text())
             run = {name: record[name] for name in ("variant", "seed", "metrics")}
-            finished.runs.append({**run, "cost": _cost(record)})
+            finished.runs.append({**run, "cost": _cost(record)} if costs else run)
             finished.chance.update(record["chance"])
             if variant == suite.baseline:
                 rows = references.read_references(where)
@@ -199,7 +201,7 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
     return finished
 
 
-def _cost(record: dict[str, Any]) -> dict[str, float]:
+def _cost(record: dict[str, Any]) -> dict[str, int | float]:
     """What claims may say of the cost of a run; a pace is not known where too little was logged."""
     found = {f"cost/{name}": record[name] for name in COSTS}
     return {name: amount for name, amount in found.items() if amount is not None}

@@ -33,8 +33,6 @@ def _lines(folder: Path) -> list[str]:
     results = json.loads((folder / "results.json").read_text())
     for name in ("device", "timings"):
         del results["environment"][name]
-    for run in results["runs"]:
-        del run["cost"]
     report = (folder / "report.md").read_text()
     for pattern, placeholder in OWN:
         report = re.sub(pattern, placeholder, report)
