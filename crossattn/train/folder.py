@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from crossattn.fields import flat
 from crossattn.files import contents, damage, write_atomically
 from crossattn.train.checkpoint import newest
-from crossattn.train.former import setting, with_late_fields
+from crossattn.train.former import with_late_fields
 from crossattn.train.stale import MEASURED, Stale, find_stale, left_over
 from crossattn.train.suite import Suite
 
@@ -226,7 +226,7 @@ def _differences(there: dict[str, Any], suite: Suite) -> str:
     here = suite.settings()
     said = []
     for name, value in here.items():
-        if setting(there, name) == value or (name == "learning_rates" and name not in there):
+        if there.get(name) == value or (name == "learning_rates" and name not in there):
             continue  # earlier versions did not write the rates down
         own = [name, name.split(".")[0]]
         if not all(any(one in changes for one in own) for changes in suite.variants.values()):

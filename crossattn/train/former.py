@@ -1,6 +1,7 @@
-"""Fields of a run by the names of the release before: for one release more they are understood.
+"""Fields of a run by their names of the release before, and fields that came later.
 
-And fields that came later: what was written before they were there did as their defaults say.
+Former names are understood for one release more. What was written before a field was there did what
+its default says.
 """
 
 import dataclasses
@@ -13,21 +14,17 @@ from crossattn.fields import flat
 from crossattn.nn.config import MLPConfig, ResidualConfig
 from crossattn.train.losses import NEXT_WORD
 
-__all__ = ["FORMER_PARTS", "LATE_FIELDS", "YOUNGER", "present", "setting", "with_late_fields"]
-
-# As JSON has them.
-LATE_FIELDS: dict[str, Any] = {
-    "loss": json.loads(json.dumps(dataclasses.asdict(NEXT_WORD))),
-    "model": {"embedding": 0},
-}
+__all__ = ["FORMER_PARTS", "LATE_FIELDS", "present", "with_late_fields"]
 
 # Parts of a run that had another name.
 FORMER_PARTS = {"optimiser": "optimizer"}
-# Fields that results of earlier versions do not have, by the last part of their paths, and what
-# these did.
-YOUNGER: dict[str, Any] = {
-    **{"pretrain_text_steps": 0, "mismatched": 0.0, "coordinates": False},
-    **{"only_words": [], "first_words": [], "first_share": 0.0},
+# Fields that results of earlier versions do not have, and what was done before they were there, as
+# JSON has it. A source of data has some of those of data, or none.
+LATE_FIELDS: dict[str, Any] = {
+    "pretrain_text_steps": 0,
+    "loss": json.loads(json.dumps(dataclasses.asdict(NEXT_WORD))),
+    "model": {"embedding": 0, "coordinates": False},
+    "data": {"mismatched": 0.0, "only_words": [], "first_words": [], "first_share": 0.0},
 }
 FORMER_FIELDS = {"model.perception": "model.image_encoder"}
 TWO_STREAMS = {"model.preset": "meter", "model.block.one_sided": ("self",)}
@@ -69,20 +66,10 @@ def with_late_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Example:
       >>> found = with_late_fields({"steps": 10, "loss.attention": 0.5})
-      >>> found["loss.attention"], found["loss.next_word"]
-      (0.5, 1.0)
+      >>> found["loss.attention"], found["loss.next_word"], found["data.mismatched"]
+      (0.5, 1.0, 0.0)
     """
     return flat(LATE_FIELDS) | dict(settings)
-
-
-def setting(settings: Mapping[str, Any], name: str, missing: Any = None) -> Any:
-    """A setting by its path as results have it; `missing` where they say nothing of it.
-
-    Example:
-      >>> setting({"steps": 10}, "steps"), setting({"steps": 10}, "data.mismatched")
-      (10, 0.0)
-    """
-    return settings.get(name, YOUNGER.get(name.rpartition(".")[2], missing))
 
 
 def _present(path: Any, value: Any) -> dict[Any, Any]:

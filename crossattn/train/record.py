@@ -14,7 +14,7 @@ import numpy as np
 import crossattn
 from crossattn.fields import options_of
 from crossattn.files import contents, write_atomically
-from crossattn.train.former import LATE_FIELDS, YOUNGER
+from crossattn.train.former import LATE_FIELDS
 from crossattn.train.run import Run
 
 FILE = "run.json"
@@ -130,9 +130,6 @@ def read_record(folder: Path) -> RunRecord:
         raise RecordError(f"{path} has another format than this crossattn reads{wrote}")
     content.setdefault("grouping", dict(UNGROUPED))
     try:
-        if isinstance(run := content.get("run"), dict):
-            late = {part: own | run.get(part, {}) for part, own in LATE_FIELDS.items()}
-            content["run"] = {**run, **late}
         return _build(RunRecord, content, "")
     except (TypeError, ValueError) as error:
         raise RecordError(f"{path} is damaged or of another version: {error}{wrote}") from None
@@ -186,10 +183,11 @@ def _build_dataclass(hint: type, value: Any, name: str) -> Any:
     hint = hint.kind_of(value) if hasattr(hint, "kind_of") else hint
     hints = typing.get_type_hints(hint)
     dot = f"{name}." if name else ""
+    late = LATE_FIELDS if name == "run" else LATE_FIELDS.get(name.removeprefix("run."), {})
+    value = {field: late[field] for field in hints if field in late} | value
     for field in dict.fromkeys((*hints, *value)):
-        if field not in value and field not in YOUNGER:
+        if field not in value:
             raise ValueError(f"{dot}{field} is missing")
         if field not in hints:
             raise ValueError(f"{dot}{field} is unknown")
-    given = value | {field: YOUNGER[field] for field in hints if field not in value}
-    return hint(**{field: _build(hints[field], given[field], dot + field) for field in hints})
+    return hint(**{field: _build(hints[field], value[field], dot + field) for field in hints})

@@ -15,7 +15,7 @@ from typing import Any
 from crossattn.fields import flat
 from crossattn.files import contents
 from crossattn.train import record
-from crossattn.train.former import setting, with_late_fields
+from crossattn.train.former import with_late_fields
 from crossattn.train.suite import FINGERPRINT, WITHOUT_EFFECT, Suite
 
 # What a finished run has in any case, beside the checksums, which are written last.
@@ -123,15 +123,15 @@ def _differences(run: Path, wanted: dict[str, Any]) -> str:
         return f"{record.FILE} cannot be read" if begun else ""
     if format != record.FORMAT:
         return f"{record.FILE} is of another version"
+    missing = object()
+    wanted = with_late_fields(wanted)
     swept = () if "optimizer.learning_rate" in wanted else ("optimizer.learning_rate",)
     names = dict.fromkeys((*wanted, *there))
     # Whoever has not read the data yet does not know it.
     unread = () if FINGERPRINT in wanted else (FINGERPRINT,)
     for ignored in (*SHARED, *WITHOUT_EFFECT, *swept, *unread):
         names.pop(ignored, None)
-    missing = object()
-    differ = lambda name: setting(there, name, missing) != setting(wanted, name, missing)
-    changed = list(filter(differ, names))
+    changed = [name for name in names if there.get(name, missing) != wanted.get(name, missing)]
     return ", ".join(f"{name} {there.get(name)} -> {wanted.get(name)}" for name in changed)
 
 
