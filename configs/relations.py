@@ -28,7 +28,7 @@ from .fusion import MODEL
 
 RELATIONS = ("left", "right", "above", "below")
 UNGUIDED = {"loss.attention": 0.0, "loss.attention_layers": ()}
-AT_ONCE = {"data.first_words": (), "data.first_share": 0.0}
+AT_ONCE = {"data.curriculum_words": (), "data.curriculum_share": 0.0}
 
 SUITE = Suite(
     name="relations",
@@ -40,8 +40,8 @@ SUITE = Suite(
             texts_per_image=1,
             tasks=("question",),
             only_words=RELATIONS,
-            first_words=("left", "above"),
-            first_share=0.4,
+            curriculum_words=("left", "above"),
+            curriculum_share=0.4,
         ),
         model=replace(MODEL, coordinates=True),
         optimizer=Optimizer(learning_rate=2e-3),
@@ -56,11 +56,11 @@ SUITE = Suite(
         "no-coordinates": {"model.coordinates": False},
         "coordinates-alone": {**UNGUIDED, **AT_ONCE},
         "attention-alone": {"model.coordinates": False, **AT_ONCE},
-        "opposites-first": {"data.first_words": ("left", "right")},
+        "opposites-first": {"data.curriculum_words": ("left", "right")},
         "mixed-later": {
             "data.only_words": (),
-            "data.first_words": RELATIONS,
-            "data.first_share": 0.5,
+            "data.curriculum_words": RELATIONS,
+            "data.curriculum_share": 0.5,
         },
     },
     baseline="all",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from crossattn.data.examples import Examples
-from crossattn.data.lessons import ALL_TEXTS, Lessons
+from crossattn.data.curriculum import ALL_TEXTS, Curriculum
 from crossattn.data.order import Order
 
 __all__ = [
@@ -117,7 +117,7 @@ class Batches:
         seed: of the order.
         flip: whether half of the pictures are mirrored from left to right, at random.
         mismatched: share of the pictures that give way to another one of the batch, at random.
-        lessons: which texts are learned, and when.
+        curriculum: which texts are learned, and when.
         share: the part of each batch that this process reads.
 
     Raises:
@@ -134,13 +134,13 @@ class Batches:
         seed: int,
         flip: bool = False,
         mismatched: float = 0.0,
-        lessons: Lessons = ALL_TEXTS,
+        curriculum: Curriculum = ALL_TEXTS,
         share: Share = WHOLE,
     ):
         self.train, self.seed, self.flip, self.share = train, seed, flip, share
         if isinstance(train, Examples):
             sizes = {"batch_size": size, "texts_per_image": texts_per_image, "seed": seed}
-            order = lessons.order(train, **sizes)
+            order = curriculum.order(train, **sizes)
             self.drawn: Drawn = _InMemory(train, order, texts_per_image, share, mismatched)
         elif mismatched:
             raise ValueError("data.mismatched is for data that are held in memory")

@@ -16,11 +16,11 @@ from crossattn.lab.errors import LabError
 from crossattn.report.render.escaping import visible
 from crossattn.spelling import nearest
 from crossattn.train.record import FILE, read_record
-from crossattn.train.run import LESSONS, Run
+from crossattn.train.run import BATCHING, Run
 from crossattn.train.run_folder import VARIANT
 
 # Settings of data that say nothing of what models are judged by.
-TRAINING_ONLY = ("images", "texts_per_image", "flip", "mismatched", *LESSONS)
+TRAINING_ONLY = ("images", *BATCHING)
 
 
 @dataclasses.dataclass(frozen=True)

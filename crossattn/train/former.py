@@ -24,7 +24,12 @@ LATE_FIELDS: dict[str, Any] = {
     "pretrain_text_steps": 0,
     "loss": json.loads(json.dumps(dataclasses.asdict(NEXT_WORD))),
     "model": {"embedding": 0, "coordinates": False},
-    "data": {"mismatched": 0.0, "only_words": [], "first_words": [], "first_share": 0.0},
+    "data": {
+        "mismatched": 0.0,
+        "only_words": [],
+        "curriculum_words": [],
+        "curriculum_share": 0.0,
+    },
 }
 FORMER_FIELDS = {"model.perception": "model.image_encoder"}
 TWO_STREAMS = {"model.preset": "meter", "model.block.one_sided": ("self",)}

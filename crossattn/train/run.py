@@ -15,8 +15,11 @@ from crossattn.train.losses import NEXT_WORD, Losses
 
 __getattr__ = renamed.former_names(__name__, Optimiser="Optimizer")
 
-# Settings of data that say which texts are learned when.
-LESSONS = ("only_words", "first_words", "first_share")
+# Settings of data that say which batches are made of its images and texts.
+BATCHING = (
+    *("texts_per_image", "flip", "mismatched"),
+    *("only_words", "curriculum_words", "curriculum_share"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,8 +128,7 @@ def replace(run: Run, changes: Mapping[Any, Any]) -> Run:
 def materials(run: Run) -> dict[str, Any]:
     """What decides the data of a run, by dotted path: the same for all variants of a suite."""
     data = flat({"data": dataclasses.asdict(run.data)})
-    # What batches are made of the same images and texts.
-    for field in ("texts_per_image", "flip", "mismatched", *LESSONS):
+    for field in BATCHING:
         data.pop(f"data.{field}", None)
     image_encoder = run.model.image_encoder
     kind = "pixels" if image_encoder in ("patch", "conv") else image_encoder

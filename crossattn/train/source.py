@@ -6,7 +6,7 @@ from typing import Any
 from crossattn.data.batches import WHOLE, Batches, Share, TrainingRecords
 from crossattn.data.dataset import Dataset
 from crossattn.data.examples import Examples
-from crossattn.data.lessons import ALL_TEXTS, Lessons
+from crossattn.data.curriculum import ALL_TEXTS, Curriculum
 from crossattn.data.sources import load_source
 from crossattn.train.features import with_features
 from crossattn.train.run import Run
@@ -56,14 +56,15 @@ def batches_of(
         seed=seed,
         flip=getattr(run.data, "flip", False),
         mismatched=getattr(run.data, "mismatched", 0.0),
-        lessons=_lessons(run),
+        curriculum=_curriculum(run),
         share=share,
     )
 
 
-def _lessons(run: Run) -> Lessons:
+def _curriculum(run: Run) -> Curriculum:
     """Which texts are learned when: all of them, where the source has no setting for it."""
     data: Any = run.data
     if not hasattr(data, "only_words"):
         return ALL_TEXTS
-    return Lessons(data.only_words, data.first_words, round(data.first_share * run.steps))
+    steps = round(data.curriculum_share * run.steps)
+    return Curriculum(data.only_words, data.curriculum_words, steps)

@@ -33,11 +33,11 @@ def without_the_word(asked, relations):
 
 
 def test_like_relations_can_be_guessed_from_places_alone_and_opposite_ones_not(asked):
-    first = SUITE.base.data.first_words
+    first = SUITE.base.data.curriculum_words
     assert first == ("left", "above")
     assert without_the_word(asked, first[:1]) == 1.0
     assert without_the_word(asked, first) > 0.68
-    assert without_the_word(asked, SUITE.run("opposites-first").data.first_words) < 0.6
+    assert without_the_word(asked, SUITE.run("opposites-first").data.curriculum_words) < 0.6
     assert without_the_word(asked, tuple(RELATIONS)) < 0.57
 
 

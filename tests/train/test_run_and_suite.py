@@ -249,7 +249,7 @@ TRAINED = {
     "retrieval": ("loss.next_word", "loss.contrastive", "loss.matching"),
     "relations": (
         *("loss.attention", "loss.attention_layers"),
-        *("data.only_words", "data.first_words", "data.first_share"),
+        *("data.only_words", "data.curriculum_words", "data.curriculum_share"),
     ),
 }
 

@@ -5,7 +5,7 @@ import pytest
 
 from crossattn.data import scenes
 from crossattn.data.batches import Batches, Order, Share
-from crossattn.data.lessons import Lessons
+from crossattn.data.curriculum import Curriculum
 from crossattn.data.sources import Data
 from crossattn.train.run import Run, materials
 from crossattn.train.source import batches_of
@@ -14,8 +14,8 @@ DATA = scenes.examples("train", 200, seed=0)
 RELATIONS = ("left", "right", "above", "below")
 
 
-def batches(lessons, **given):
-    return Batches(DATA, 6, **{"texts_per_image": 2, "seed": 3, **given}, lessons=lessons)
+def batches(curriculum, **given):
+    return Batches(DATA, 6, **{"texts_per_image": 2, "seed": 3, **given}, curriculum=curriculum)
 
 
 def words(batch):
@@ -23,21 +23,21 @@ def words(batch):
 
 
 def test_all_texts_are_learned_in_the_order_of_before():
-    order = Lessons().order(DATA, batch_size=6, texts_per_image=2, seed=3)
+    order = Curriculum().order(DATA, batch_size=6, texts_per_image=2, seed=3)
     assert type(order) is Order
-    rows = batches(Lessons()).picked(7).rows
+    rows = batches(Curriculum()).picked(7).rows
     before = Order(DATA.image, batch_size=6, texts_per_image=2, seed=3).rows(7)
     np.testing.assert_array_equal(rows, before)
 
 
 def test_texts_with_some_words_come_first_and_then_those_with_others():
-    staged = batches(Lessons(("how", *RELATIONS), ("left",), steps=4))
+    staged = batches(Curriculum(("how", *RELATIONS), ("left",), steps=4))
     seen = [words(staged.batch(step)) for step in range(12)]
     assert all("left" in each and not each & {"how", "right", "above"} for each in seen[:4])
     later = set().union(*seen[4:])
     assert later >= {"how", *RELATIONS}
     assert not later & {"describe", "what"}  # captions, and questions of colour and shape
-    alone = batches(Lessons(("how", *RELATIONS)))
+    alone = batches(Curriculum(("how", *RELATIONS)))
     np.testing.assert_array_equal(staged.picked(5).rows, alone.picked(1).rows)
     assert [staged.position(step) for step in (1, 3, 4, 5)] == [
         {"epoch": 0, "batch": 1},
@@ -48,20 +48,20 @@ def test_texts_with_some_words_come_first_and_then_those_with_others():
 
 
 def test_whoever_resumes_or_reads_a_part_sees_the_same_texts():
-    lessons = Lessons((), RELATIONS, steps=3)
-    whole = [batches(lessons).picked(step).rows for step in range(6)]
-    backwards = batches(lessons, share=Share(1, 3))
+    curriculum = Curriculum((), RELATIONS, steps=3)
+    whole = [batches(curriculum).picked(step).rows for step in range(6)]
+    backwards = batches(curriculum, share=Share(1, 3))
     for step in reversed(range(6)):
         np.testing.assert_array_equal(backwards.picked(step).rows, whole[step][2:4])
-    resumed = next(batches(lessons).batches(4))
+    resumed = next(batches(curriculum).batches(4))
     np.testing.assert_array_equal(resumed.tokens, DATA.tokens[whole[4]])
 
 
-def test_a_run_says_its_lessons_as_shares_of_its_steps():
-    data = Data(images=200, first_words=("left",), first_share=0.25, only_words=RELATIONS)
+def test_a_run_says_its_curriculum_as_a_share_of_its_steps():
+    data = Data(images=200, curriculum_words=("left",), curriculum_share=0.25, only_words=RELATIONS)
     run = Run(data=data, steps=8, batch_size=6)
     made = batches_of(run, DATA, seed=3)
-    wanted = batches(Lessons(RELATIONS, ("left",), steps=2))
+    wanted = batches(Curriculum(RELATIONS, ("left",), steps=2))
     for step in range(4):
         np.testing.assert_array_equal(made.picked(step).rows, wanted.picked(step).rows)
     # Variants may differ in them: the data are the same.
@@ -72,13 +72,16 @@ def test_a_run_says_its_lessons_as_shares_of_its_steps():
     ("given", "said"),
     [
         ({"only_words": ("lft",)}, "unknown word 'lft': write one of "),
-        ({"first_words": ("left",)}, "first_words and data.first_share go together"),
-        ({"first_share": 0.5}, "first_words and data.first_share go together"),
-        ({"first_words": ("left",), "first_share": 1.0}, r"first_share is a share in \[0, 1\)"),
+        ({"curriculum_words": ("left",)}, "curriculum_words and data.curriculum_share go together"),
+        ({"curriculum_share": 0.5}, "curriculum_words and data.curriculum_share go together"),
+        (
+            {"curriculum_words": ("left",), "curriculum_share": 1.0},
+            r"curriculum_share is a share in \[0, 1\)",
+        ),
         ({"source": "easy_vqa", "only_words": ("left",)}, "only_words is for source scenes"),
     ],
 )
-def test_lessons_that_cannot_be_are_refused(given, said):
+def test_a_curriculum_that_cannot_be_is_refused(given, said):
     with pytest.raises(ValueError, match=said):
         Data(**given)
 
@@ -86,6 +89,6 @@ def test_lessons_that_cannot_be_are_refused(given, said):
 def test_words_that_no_text_has_are_refused():
     captions = scenes.examples("train", 100, seed=0, tasks=("caption",))
     with pytest.raises(ValueError, match="no text to learn has one of the words left, below"):
-        Lessons(("left", "below")).order(captions, batch_size=2, texts_per_image=1, seed=0)
+        Curriculum(("left", "below")).order(captions, batch_size=2, texts_per_image=1, seed=0)
     with pytest.raises(ValueError, match="10 images do not fill one batch of 20"):
-        Lessons(("left",)).order(DATA, batch_size=20, texts_per_image=1, seed=0)
+        Curriculum(("left",)).order(DATA, batch_size=20, texts_per_image=1, seed=0)

@@ -7,15 +7,15 @@ import numpy as np
 from crossattn.data.examples import Examples
 from crossattn.data.order import Order
 
-__all__ = ["ALL_TEXTS", "Lessons", "Staged"]
+__all__ = ["ALL_TEXTS", "Curriculum", "Staged"]
 
 
-class Lessons(NamedTuple):
+class Curriculum(NamedTuple):
     """Which texts are learned, and which of them first (Bengio et al. 2009, "Curriculum learning").
 
     Attributes:
         words: texts that have one of them are learned; all when empty.
-        first: those with one of these are learned in the first steps.
+        first: in the first steps texts that have one of these alone.
         steps: so many steps are the first.
     """
 
@@ -38,7 +38,7 @@ class Lessons(NamedTuple):
         )
 
 
-ALL_TEXTS = Lessons()
+ALL_TEXTS = Curriculum()
 
 
 def having(examples: Examples, words: tuple[str, ...]) -> np.ndarray:
