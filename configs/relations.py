@@ -19,7 +19,7 @@ Command:   python -m experiments.ablate relations
 
 from dataclasses import replace
 
-from crossattn.data.scenes.source import ScenesData
+from crossattn.data.scenes.settings import ScenesData
 from crossattn.train.losses import Losses
 from crossattn.train.run import Optimizer, Run
 from crossattn.train.suite import Suite
