@@ -9,14 +9,15 @@ colours and shapes that were never together in training.
 Expected:  all 64 patches over 16 latents over 4 over 1, which is as one pooled vector; 64 latents
            do not win back what is lost, since a latent is made before the question is known.
            A resampler with an MLP over the projector, which has none.
-Hardware:  2 CPU cores, about 6 minutes (from the cost of a step beside those of fusion).
+Found:     patches over 16 latents, 4 over 1; 16 over 4 and 16 over the projector inconclusive.
+Hardware:  one core, two hardware threads, 10 minutes of processor time.
 Command:   python -m experiments.ablate bottleneck
 """
 
-from crossattn.train.run import Optimizer, Run
 from crossattn.train.suite import Suite
 
-from .fusion import MODEL
+from .fusion import QUICK
+from .fusion import SUITE as FUSION
 
 
 def _latents(count: int, connector: str = "perceiver_encode") -> dict[str, object]:
@@ -26,12 +27,7 @@ def _latents(count: int, connector: str = "perceiver_encode") -> dict[str, objec
 SUITE = Suite(
     name="bottleneck",
     title="how many latents between image and words, on scenes with exact word-region truth",
-    base=Run(
-        model=MODEL,
-        optimizer=Optimizer(learning_rate=4e-3),
-        steps=800,
-        checkpoint_every=200,
-    ),
+    base=FUSION.base,
     variants={
         "patches": {},
         "resampler-1": _latents(1),
@@ -49,12 +45,7 @@ SUITE = Suite(
         ("resampler-4", "resampler-1"),
         ("resampler-16", "projector-16"),
     ),
-    quick={
-        "steps": 60,
-        "checkpoint_every": 30,
-        "data.images": 1_000,
-        "data.evaluation_images": 100,
-    },
+    quick=QUICK,
     notes=(
         "The attention of a row with latents is composed: the map from words to latents times the "
         "map from latents to patches. It says where the image was read, and not that a word chose "

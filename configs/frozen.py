@@ -8,14 +8,15 @@ stands before the words, ahead once they are adapted (LoRA); one seed, no interv
 Expected:  frozen: cross-attention ahead, by far, since it brings weights of its own, and one stream
            trains the image's encoder alone. Adapted: not known at this size; from scratch `fusion`
            has cross-attention ahead.
-Hardware:  2 CPU cores, about 5 minutes (from the cost of a step beside those of fusion).
+Found:     frozen: cross-attention ahead by 0.811 [0.603, 1.000]; the other claims inconclusive.
+Hardware:  one core, two hardware threads, 7 minutes of processor time.
 Command:   python -m experiments.ablate frozen
 """
 
 from crossattn.train.run import Optimizer, Run
 from crossattn.train.suite import Suite
 
-from .fusion import MODEL, OF_PRESETS
+from .fusion import MODEL, OF_PRESETS, QUICK
 from .gating import TEXT
 
 ONE_STREAM = {"model.preset": "prefix_lm", **OF_PRESETS}
@@ -43,13 +44,7 @@ SUITE = Suite(
         ("one-stream", "cross-attention"),
         ("cross-attention", "frozen-cross-attention"),
     ),
-    quick={
-        "steps": 60,
-        "checkpoint_every": 30,
-        "pretrain_text_steps": 20,
-        "data.images": 1_000,
-        "data.evaluation_images": 100,
-    },
+    quick={**QUICK, "pretrain_text_steps": 20},
     notes=(
         "All rows see no image in their first 250 steps. Then everything is trained on, or, in the "
         "rows that begin with frozen-, the image's encoder and whatever cross-attention has of "

@@ -20,6 +20,13 @@ MODEL = Model(block=replace(presets.config("encoder_decoder_pre"), **LAYERS))
 OF_PRESETS = {f"model.block.{name}": value for name, value in LAYERS.items()}
 # Two streams, of which the words alone have self-attention.
 TWO_STREAMS = {"model.preset": "meter", "model.block.one_sided": ("self",), **OF_PRESETS}
+# A smoke run of a suite that asks something else of the same scenes.
+QUICK = {
+    "steps": 60,
+    "checkpoint_every": 30,
+    "data.images": 1_000,
+    "data.evaluation_images": 100,
+}
 
 SUITE = Suite(
     name="fusion",

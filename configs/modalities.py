@@ -7,28 +7,22 @@ nothing of colours or shapes: they can answer how many, and the image can answer
 Expected:  image and boxes at least as good as the image, far better than boxes, which are better
            than words alone (they count). The mean of all tokens keeps counts, and loses which
            colour belongs to which shape.
-Hardware:  2 CPU cores, about 5 minutes (from the cost of a step beside those of fusion).
+Hardware:  not run yet; about 5 minutes by the cost of a step beside those of fusion.
 Command:   python -m experiments.ablate modalities
 """
 
-from dataclasses import replace
-
-from crossattn.train.run import Optimizer, Run
+from crossattn.train.run import replace
 from crossattn.train.suite import Suite
 
-from .fusion import MODEL
+from .fusion import QUICK
+from .fusion import SUITE as FUSION
 
 IMAGE, BOXES, MEAN = ("image",), ("boxes",), {"model.context_view": "mean"}
 
 SUITE = Suite(
     name="modalities",
     title="what image and boxes add to words, on scenes with exact word-region truth",
-    base=Run(
-        model=replace(MODEL, contexts=("image", "boxes")),
-        optimizer=Optimizer(learning_rate=4e-3),
-        steps=800,
-        checkpoint_every=200,
-    ),
+    base=replace(FUSION.base, {"model.contexts": ("image", "boxes")}),
     variants={
         "words": {"model.context_view": "none"},
         "boxes": {"model.contexts": BOXES},
@@ -46,12 +40,7 @@ SUITE = Suite(
         ("boxes", "words"),
         ("image-and-boxes", "mean-of-both"),
     ),
-    quick={
-        "steps": 60,
-        "checkpoint_every": 30,
-        "data.images": 1_000,
-        "data.evaluation_images": 100,
-    },
+    quick=QUICK,
     notes=(
         "The primary metric is that of the split `iid`, of all kinds of questions: boxes know "
         "nothing of the colours and shapes that `pairs` asks for. Look at the kinds one by one.",

@@ -13,7 +13,8 @@ Expected:  all ingredients 0.94 to 0.99 on shapes that training never relates. S
            is needed at this size, and with it one of the others: without it, and with it alone,
            about chance. All four at once: most seeds, at steps that differ by a factor of three,
            some stay at 0.75 to 0.8, one axis. Opposites first: most seeds stay there.
-Hardware:  2 CPU cores, about 20 minutes.
+Found:     all 0.974 [0.954, 0.995], unguided 0.556, attention alone 0.512, coordinates alone 0.496.
+Hardware:  one core, two hardware threads, 20 minutes for seven of the rows, with other work.
 Command:   python -m experiments.ablate relations
 """
 

@@ -12,14 +12,14 @@ folders of their own, which a page compares:
 
 Expected:  cross-attention over the resampler over the mean at every size; the distance of the first
            two shrinks as the model grows, that of the last two grows.
-Hardware:  2 CPU cores, about 6 minutes (from the cost of a step beside those of fusion).
+Hardware:  not run yet; about 6 minutes by the cost of a step beside those of fusion.
 Command:   python -m experiments.ablate scale
 """
 
 from crossattn.train.run import Optimizer, Run
 from crossattn.train.suite import Suite
 
-from .fusion import MODEL
+from .fusion import MODEL, QUICK
 
 SIZES = {
     "small": {"model.width": 32, "model.layers": 1},
@@ -52,12 +52,7 @@ SUITE = Suite(
         *((f"cross-attention-{size}", f"resampler-{size}") for size in SIZES),
         *((f"resampler-{size}", f"mean-pool-{size}") for size in SIZES),
     ),
-    quick={
-        "steps": 60,
-        "checkpoint_every": 30,
-        "data.images": 1_000,
-        "data.evaluation_images": 100,
-    },
+    quick=QUICK,
     notes=(
         "All sizes have the same learning rate and the same steps: a size that another rate suits "
         "better is not at its best here (`--sweep` chooses a rate for each row).",

@@ -10,13 +10,15 @@ Paper:     Liu et al. 2017, "Attention correctness in neural image captioning" (
            "Exploring human-like attention supervision in visual question answering" (the same of
            answers).
 Expected:  pointing rises with the weight; accuracy on `pairs` by less, or not at all.
-Time:      about 5 minutes on 2 quiet CPU cores, 5 seeds (estimated from `fusion`: 6 rows of the
-           cost of its row cross-attention); --quick under 1.
+Found:     all claims inconclusive; mass in the true region 0.278 without, 0.661 at weight 1.
+Hardware:  one core, two hardware threads, 8 minutes of processor time.
 Command:   python -m experiments.ablate supervision
 """
 
 from crossattn.train.run import Optimizer, Run
 from crossattn.train.suite import Suite
+
+from .fusion import SUITE as FUSION
 
 ONE_HEAD = {"loss.attention_heads": (0,)}
 
@@ -43,12 +45,7 @@ SUITE = Suite(
         ("one-head-1", "unsupervised", "pointing/answer"),
         ("all-heads-1", "unsupervised"),
     ),
-    quick={
-        "steps": 120,
-        "checkpoint_every": 30,
-        "data.images": 2_000,
-        "data.evaluation_images": 200,
-    },
+    quick=FUSION.quick,
     notes=(
         "Supervision teaches pointing: that pointing rises says that the loss does its work, and "
         "nothing about whether the model uses what it points at; knock-outs and accuracy do.",
