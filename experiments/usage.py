@@ -33,7 +33,7 @@ class UsageOptions:
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-    """Folder of a suite, of which all finished seeds are measured, or of one run."""
+    """Folder of a suite or a variant, of which all finished seeds are measured, or of one run."""
     variants: Annotated[tuple[str, ...], takes("NAME ...", "the baseline")] = ()
     """Which variants of a suite's folder."""
     out: Annotated[Path | None, takes("FOLDER", "FOLDER/usage")] = None

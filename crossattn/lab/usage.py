@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from crossattn.align.evidence import Evidence
 from crossattn.align.measures import parse_metric
 from crossattn.files import write_atomically
 from crossattn.lab.errors import LabError
+from crossattn.lab.measured import measured_runs
 from crossattn.lab.views import TableView, table_view
 from crossattn.report import usage as report
 from crossattn.report.render.blocks import TableBlock
@@ -24,11 +25,9 @@ from crossattn.train.references import RANDOM, UNTRAINED, random_looks
 from crossattn.train.source import Dataset
 from crossattn.train.trained import (
     TrainedRun,
-    find_run,
     load_trained,
     open_run,
     untrained_parameters,
-    variants_in,
 )
 
 # Metrics of which single items are kept, for intervals where there are few seeds.
@@ -75,16 +74,16 @@ class _Variant(NamedTuple):
 
 
 def measure_usage(
-    path: Path,
+    path: str | Path,
     variants: Sequence[str] = (),
-    out: Path | None = None,
+    out: str | Path | None = None,
     *,
     notify: Callable[[str], None] = lambda message: None,
 ) -> Usage:
     """Explain answers of finished runs, and write usage.json and a report into a folder.
 
     Args:
-      path: folder of a suite, or of a run.
+      path: folder of a suite, of one of its variants, or of a run.
       variants: of a suite's folder; its baseline where none is named.
       out: where results go; `usage` in the folder by default.
       notify: told what is measured.
@@ -93,10 +92,12 @@ def measure_usage(
       LabError: nothing there can be explained; says why.
       UnusableRunError, RecordError, CheckpointError: as `evaluate_run`.
     """
+    path = Path(path)
+    path = path.parent if path.is_file() else path
     content: dict[str, Any] = {"runs": [], "references": [], "chance": {}, "items": {}}
     shared: dict[str, _Variant] = {}
     source: Dataset | None = None
-    for folder in _runs(path, variants):
+    for folder in _folders(path, variants):
         record = read_record(folder)
         source = source or open_run(folder)[1]
         trained = load_trained(folder, record, source, notify=notify)
@@ -111,30 +112,26 @@ def measure_usage(
             drawn = attention_evidence(source.splits, random_looks(looks, record.seed), source.main)
             _keep(content, drawn, record, "references", RANDOM)
         content |= _about(record, own)
-    folder = out or path / "usage"
+    folder = Path(out or path / "usage")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "usage.json", json.dumps(content, indent=1) + "\n")
     return Usage(folder, content, report.write_usage(folder, content))
 
 
-def _runs(path: Path, variants: Sequence[str]) -> Iterator[Path]:
+def _folders(path: Path, variants: Sequence[str]) -> list[Path]:
     """Folders of the finished runs that are meant, the seeds of a variant together."""
+    found = measured_runs(path)
     if not (path / "runs").is_dir():
         if variants:
-            raise LabError(f"{path} is no suite's folder: leave out --variants")
-        yield find_run(path)[0]
-        return
-    known = variants_in(path)
-    for variant in variants or [_baseline(path, known)]:
-        if variant not in known:
-            raise LabError(f"{path} has no variant {variant!r}: {nearest(variant, known)}")
-        seeds = sorted(
-            (path / "runs" / variant).glob("seed*"), key=lambda x: int(x.name.removeprefix("seed"))
-        )
-        finished = [seed for seed in seeds if (seed / "metrics.json").exists()]
-        if not finished:
-            raise LabError(f"{variant} has no finished run in {path}: finish the suite first")
-        yield from finished
+            raise LabError(f"{path} is no suite's folder: leave variants out")
+        names = list(found)
+    else:
+        names = list(dict.fromkeys(variants)) or [_baseline(path, list(found))]
+    for name in names:
+        if name not in found:
+            hint = nearest(name, found)
+            raise LabError(f"{path} has no finished run of a variant {name!r}: {hint}")
+    return [folder for name in names for folder in found[name].folders.values()]
 
 
 def _baseline(path: Path, known: Sequence[str]) -> str:
@@ -142,7 +139,7 @@ def _baseline(path: Path, known: Sequence[str]) -> str:
         found = json.loads((path / "results.json").read_text())["baseline"]
     except (OSError, ValueError, KeyError, TypeError):
         names = " ".join(known)
-        raise LabError(f"{path} has no results.json yet: add --variants, of {names}") from None
+        raise LabError(f"{path} has no results.json yet: name variants, of {names}") from None
     return str(found)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -73,9 +73,9 @@ def check_source(suite: Suite, source: Dataset) -> None:
     )
 
 
-def learned_by(suite: Suite) -> dict[str, bool]:
-    """What all variants learn, as `measurable` takes it: to predict words, to compare features."""
-    runs = [suite.run(name) for name in suite.variants]
+def learned_by(suite: Suite, variants: Iterable[str] = ()) -> dict[str, bool]:
+    """What all variants, or some, learn as `measurable` takes it: to predict words, features."""
+    runs = [suite.run(name) for name in variants or suite.variants]
     return {
         "words": all(run.loss.next_word > 0 for run in runs),
         "features": all(run.model.embedding > 0 for run in runs),
@@ -116,13 +116,11 @@ def _check_claims(suite: Suite, source: Dataset) -> None:
         except UnknownMeasureError as error:
             raise ValueError(f"{what}: {error}") from None
         if family == "task":
-            runs = [suite.run(name) for name in suite.variants]
-            words = any(run.loss.next_word > 0 for run in runs)
-            features = any(run.model.embedding > 0 for run in runs)
-            known = measurable(source.splits, source.main, words=words, features=features)
+            learned = learned_by(suite, (better, worse))
+            known = measurable(source.splits, source.main, **learned)
             if metric not in known:
                 meant = nearest(metric, known)
-                raise ValueError(f"{what}: {metric} is not measured on these data: {meant}")
+                raise ValueError(f"{what}: {metric} is not measured of both on these data: {meant}")
 
 
 def _distance(name: str) -> Callable[[str], float]:

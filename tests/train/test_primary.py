@@ -92,7 +92,10 @@ def test_claims_may_be_about_what_is_measured(sources):
     [
         ("pointng/answer", "pointng/answer is no metric .*did you mean pointing/answer"),
         ("cost/seconds", "the costs of a run are cost/step_seconds, cost/parameters, got cost/sec"),
-        ("pears/accuracy", "pears/accuracy is not measured on these data: did you mean pairs/acc"),
+        (
+            "pears/accuracy",
+            "pears/accuracy is not measured of both on these data: did you mean pairs/acc",
+        ),
     ],
 )
 def test_claims_about_what_nobody_measures_are_refused_before_training(metric, message, sources):
@@ -100,3 +103,14 @@ def test_claims_about_what_nobody_measures_are_refused_before_training(metric, m
     suite = dataclasses.replace(made(run, "pairs/accuracy", BLIND), claims=(("a", "c", metric),))
     with pytest.raises(ValueError, match=f"^the claim 'a' over 'c': {message}"):
         check_source(suite, source)
+
+
+def test_a_claim_is_about_what_both_of_its_variants_learn(sources):
+    run, source = sources[QUESTIONS]
+    features = {"model.embedding": 8, "loss.next_word": 0.0, "loss.contrastive": 1.0}
+    variants = {**BLIND, "d": {**BLIND["c"], **features}}
+    suite = made(run, "pairs/accuracy", variants)
+    claim = ("c", "d", "pairs/accuracy")
+    message = "'c' over 'd': pairs/accuracy is not measured of both on these data"
+    with pytest.raises(ValueError, match=message):
+        check_source(dataclasses.replace(suite, claims=(claim,)), source)
