@@ -9,17 +9,9 @@ import numpy as np
 
 from crossattn.lab.errors import LabError, as_lab_error
 from crossattn.lab.folders_comparison import FoldersComparison
-from crossattn.lab.measured import (
-    MeasuredRuns,
-    is_quick,
-    measured_runs,
-)
+from crossattn.lab.measured import MeasuredRuns, is_quick, measured_runs
 from crossattn.report.stats.agreement import Agreement, ranking_agreement
-from crossattn.report.stats.estimate import (
-    estimate_paired,
-    estimate_unpaired,
-    stacked,
-)
+from crossattn.report.stats.estimate import estimate_paired, estimate_unpaired, stacked
 from crossattn.report.stats.holm import holm_adjusted
 from crossattn.report.stats.paired import ALPHA, decide
 from crossattn.report.stats.power import Resolution, resolution, spread_of

@@ -7,17 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crossattn.lab.measured import (
-    MeasuredRuns,
-    settings_that_differ,
-)
+from crossattn.lab.measured import MeasuredRuns, settings_that_differ
 from crossattn.lab.views import TableView, table_view
 from crossattn.report.render.escaping import visible
 from crossattn.report.results.completeness import QUICK
 from crossattn.report.stats.agreement import Agreement
-from crossattn.report.stats.estimate import (
-    FEWEST_SEEDS,
-)
+from crossattn.report.stats.estimate import FEWEST_SEEDS
 from crossattn.report.stats.paired import ALPHA, Comparisons
 from crossattn.report.stats.power import Resolution
 from crossattn.report.stats.ranges import lower_is_better

@@ -23,12 +23,7 @@ from crossattn.train.explained import Answered, Explainer, answers_of, explain_a
 from crossattn.train.record import RunRecord, read_record
 from crossattn.train.references import RANDOM, UNTRAINED, random_looks
 from crossattn.train.source import Dataset
-from crossattn.train.trained import (
-    TrainedRun,
-    load_trained,
-    open_run,
-    untrained_parameters,
-)
+from crossattn.train.trained import TrainedRun, load_trained, open_run, untrained_parameters
 
 # Metrics of which single items are kept, for intervals where there are few seeds.
 KEPT = ("pointing/answer", "knockout/truth", "knockout/random")

@@ -97,9 +97,8 @@ def _saliency(
     ]
     inputs, config = inputs_of(batch, visible), model.config
     at = lambda maps: maps[:, every, :, queries]  # (B, L, H, P)
-    weights = forward(model, params, batch, visible, observe=lambda attention: attention.weights())[
-        1
-    ]
+    weights_of = lambda attention: attention.weights()
+    _, weights = forward(model, params, batch, visible, weights_of)
     found = {"heads": at(weights)}
     if config.connector or config.use in COMPOSED:
         return found
