@@ -10,15 +10,13 @@ import numpy as np
 
 from crossattn.align.evidence import Evidence
 from crossattn.files import write_atomically
-from crossattn.lab.errors import LabError
 from crossattn.lab.explorers import write_explorer
 from crossattn.lab.galleries import build_gallery
 from crossattn.lab.runs import LabRun
-from crossattn.lab.views import TableView, table_view
+from crossattn.lab.views import TableView, table_named, table_view
 from crossattn.report import evaluation
 from crossattn.report.figures.gallery import Gallery
 from crossattn.report.render.blocks import TableBlock
-from crossattn.spelling import nearest
 from crossattn.train import exhibits, record
 from crossattn.train.evidence import measure_model
 from crossattn.train.references import measure_references
@@ -51,11 +49,7 @@ class Evaluation:
         Raises:
           LabError: there is no such table.
         """
-        every = {block.name: block for block in self.tables}
-        name = next(iter(every)) if name is None else name
-        if name not in every:
-            raise LabError(f"there is no table {name!r}: {nearest(name, every)}")
-        return table_view(every[name].table, every[name].caption)
+        return table_named(self.tables, self.tables[0].name if name is None else name)
 
     def __repr__(self) -> str:
         about = self.content

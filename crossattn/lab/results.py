@@ -16,7 +16,7 @@ from crossattn.lab.errors import LabError, python_errors
 from crossattn.lab.exploration import explore_folder
 from crossattn.lab.galleries import gallery_of
 from crossattn.lab.runs import LabRun
-from crossattn.lab.views import ReportPage, TableView, banners_html, table_view
+from crossattn.lab.views import ReportPage, TableView, banners_html, table_named, table_view
 from crossattn.launch.progress import tell_user
 from crossattn.report import prose
 from crossattn.report.drawing import figure_makers
@@ -153,10 +153,7 @@ class AblationResults:
           LabError: there is no such table; names those that there are.
         """
         results = plain_names(self._shown())
-        known = {name: TableBlock(name, text, made) for name, text, made in _tables(results)}
-        if name not in known:
-            raise LabError(f"there is no table {name!r}: {nearest(name, known)}")
-        return table_view(known[name].table, known[name].caption, banner(results))
+        return table_named(_tables(results), name, banner(results))
 
     def figure(self, name: str = "differences") -> Figure:
         """A figure of the report: scatter, differences, accuracy, gallery, knockout, ...
@@ -236,9 +233,9 @@ class AblationResults:
         return f"{banners_html(banner(results))}{shown}<p>report: <code>{where}</code></p>"
 
 
-def _tables(results: dict[str, Any]) -> list[tuple[str, str, Table]]:
-    """Name, caption and table of all that the results have something for."""
+def _tables(results: dict[str, Any]) -> list[TableBlock]:
+    """All tables that the results have something for."""
     made = [(name, text, make(results)) for name, (text, make) in TABLES.items()]
-    blocks = [one for one in evidence_sections(results, {}) if isinstance(one, TableBlock)]
-    more = [(one.name, one.caption, one.table) for one in blocks]
-    return [(name, text, table) for name, text, table in (*made, *more) if table and table[1]]
+    blocks = [TableBlock(name, text, table) for name, text, table in made if table]
+    blocks += [one for one in evidence_sections(results, {}) if isinstance(one, TableBlock)]
+    return [block for block in blocks if block.table[1]]

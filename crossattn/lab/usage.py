@@ -13,7 +13,7 @@ from crossattn.align.measures import parse_metric
 from crossattn.files import write_atomically
 from crossattn.lab.errors import LabError
 from crossattn.lab.measured import measured_runs
-from crossattn.lab.views import TableView, table_view
+from crossattn.lab.views import TableView, table_named
 from crossattn.report import usage as report
 from crossattn.report.render.blocks import TableBlock
 from crossattn.spelling import nearest
@@ -49,10 +49,7 @@ class Usage:
         Raises:
           LabError: there is no such table.
         """
-        every = {block.name: block for block in self.tables}
-        if name not in every:
-            raise LabError(f"there is no table {name!r}: {nearest(name, every)}")
-        return table_view(every[name].table, every[name].caption)
+        return table_named(self.tables, name)
 
     def __repr__(self) -> str:
         names = ", ".join(dict.fromkeys(run["variant"] for run in self.content["runs"]))

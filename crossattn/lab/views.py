@@ -3,13 +3,15 @@
 import dataclasses
 import html
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from crossattn.files import contents
-from crossattn.report.render.blocks import Table, wordy
+from crossattn.lab.errors import LabError
+from crossattn.report.render.blocks import Table, TableBlock, wordy
 from crossattn.report.render.escaping import plain_names, visible
 from crossattn.report.render.terminal import terminal_table
+from crossattn.spelling import nearest
 
 # Pixels of a report in a notebook; it scrolls.
 PAGE_HEIGHT = 640
@@ -60,6 +62,18 @@ def table_view(table: Table, caption: str = "", banners: Sequence[str] = ()) -> 
     """A table of a report as a view; names in it are plain text."""
     header, rows = plain_names(table)
     return TableView(header, rows, caption, tuple(banners))
+
+
+def table_named(blocks: Iterable[TableBlock], name: str, banners: Sequence[str] = ()) -> TableView:
+    """The table of a report that has a name.
+
+    Raises:
+      LabError: there is none; says which there are.
+    """
+    every = {block.name: block for block in blocks}
+    if name not in every:
+        raise LabError(f"there is no table {name!r}: {nearest(name, every)}")
+    return table_view(every[name].table, every[name].caption, banners)
 
 
 def banners_html(banners: Sequence[str]) -> str:
