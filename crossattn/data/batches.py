@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from crossattn.data.examples import Examples
 from crossattn.data.curriculum import ALL_TEXTS, Curriculum
+from crossattn.data.examples import Examples
 from crossattn.data.order import Order
 
 __all__ = [

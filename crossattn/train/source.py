@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any
 
 from crossattn.data.batches import WHOLE, Batches, Share, TrainingRecords
+from crossattn.data.curriculum import ALL_TEXTS, Curriculum
 from crossattn.data.dataset import Dataset
 from crossattn.data.examples import Examples
-from crossattn.data.curriculum import ALL_TEXTS, Curriculum
 from crossattn.data.sources import load_source
 from crossattn.train.features import with_features
 from crossattn.train.run import Run
