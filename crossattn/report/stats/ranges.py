@@ -40,10 +40,14 @@ def range_of(values: Float[np.ndarray, "..."], metric: str = "") -> Limits:
         ((0.0, 1.0), (1.0, inf))
         >>> range_of(np.array([100.0, 900.0])), range_of(np.array([-2.0]))
         ((0.0, inf), (-inf, inf))
+        >>> range_of(np.array([0.2, 0.9]), "cost/step_seconds")
+        (0.0, inf)
     """
     found = find_metric(metric)
+    amount = (0.0, math.inf)
+    promised = found.measure.limits if found else amount if metric.startswith(COST) else SHARE
     # A value beyond the range that a name promises (a rounded one, say) is of the wider range.
-    ranges = [found.measure.limits if found else SHARE, (0.0, math.inf)]
+    ranges = [promised, amount]
     fitting = (r for r in ranges if values.size and r[0] <= values.min() and values.max() <= r[1])
     return next(fitting, (-math.inf, math.inf))
 
