@@ -9,11 +9,11 @@ several parts at once (RISE, Petsiuk et al. 2018).
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
 
 from crossattn.align.arguments import finite_numbers, not_empty, of_one_shape, one_number_each
 from crossattn.align.inputs import ExplainedParts
 from crossattn.align.measures import Measure, register_measure
+from crossattn.align.ranking import kendall_tau, spearman_rho
 from crossattn.shapes import Float, Int
 
 __all__ = ["hiding_effects", "parts_of_grid", "rank_agreement", "sum_over_parts"]
@@ -94,18 +94,7 @@ def rank_agreement(
     effect = not_empty("effect", finite_numbers("effect", effect), "... G")
     if saliency.shape[-1] < 2:
         raise ValueError(f"a ranking has at least 2 parts, got {saliency.shape}")
-    first, second = np.triu_indices(saliency.shape[-1], 1)
-    both = saliency, effect
-    ranks = [stats.rankdata(x, axis=-1) - (x.shape[-1] + 1) / 2 for x in both]
-    signs = [np.sign(x[..., first] - x[..., second]) for x in both]
-    return {"spearman": _cosine(*ranks), "kendall": _cosine(*signs)}
-
-
-def _cosine(a, b):
-    squared = (a * a).sum(-1) * (b * b).sum(-1)
-    return np.where(
-        squared > 0, (a * b).sum(-1) / np.sqrt(np.where(squared > 0, squared, 1)), np.nan
-    )
+    return {"spearman": spearman_rho(saliency, effect), "kendall": kendall_tau(saliency, effect)}
 
 
 def _agreement(name):
@@ -113,37 +102,25 @@ def _agreement(name):
     return lambda one: np.nan_to_num(rank_agreement(one.saliency, one.effect)[name], nan=0.0)
 
 
-_NO_ORDER = "an answer for which all parts are alike counts as 0."
-register_measure(
-    Measure(
-        "spearman",
-        "causal",
-        ExplainedParts,
-        _agreement("spearman"),
-        "Rank agreement (Spearman's rho) of what an explanation says of the parts of a picture "
-        "with the fall of log P(answer) when the part is hidden from attention, mean over "
-        f"answers; {_NO_ORDER}",
-        chance=0.0,
-        chance_meaning="Chance of rank agreement: a random order of the parts.",
-        column="Spearman",
-        limits=(-1.0, 1.0),
+for _name, _column, _of in (
+    ("spearman", "Spearman", "Spearman's rho"),
+    ("kendall", "Kendall", "Kendall's tau-b"),
+):
+    register_measure(
+        Measure(
+            _name,
+            "causal",
+            ExplainedParts,
+            _agreement(_name),
+            f"Rank agreement ({_of}) of what an explanation says of the parts of a picture with "
+            "the fall of log P(answer) when the part is hidden from attention, mean over answers; "
+            "an answer for which all parts are alike counts as 0.",
+            chance=0.0,
+            chance_meaning="Chance of rank agreement: a random order of the parts.",
+            column=_column,
+            limits=(-1.0, 1.0),
+        )
     )
-)
-register_measure(
-    Measure(
-        "kendall",
-        "causal",
-        ExplainedParts,
-        _agreement("kendall"),
-        "Rank agreement (Kendall's tau-b) of what an explanation says of the parts of a picture "
-        "with the fall of log P(answer) when the part is hidden from attention, mean over "
-        f"answers; {_NO_ORDER}",
-        chance=0.0,
-        chance_meaning="Chance of rank agreement: a random order of the parts.",
-        column="Kendall",
-        limits=(-1.0, 1.0),
-    )
-)
 register_measure(
     Measure(
         "deletion",

@@ -1,10 +1,11 @@
-"""Patches in order of falling weight, ties together."""
+"""Orders: patches by falling weight, and whether two orders agree; ties are kept together."""
 
 import numpy as np
+from scipy import stats
 
 from crossattn.shapes import Bool, Float, Int
 
-__all__ = ["ranked_region"]
+__all__ = ["kendall_tau", "ranked_region", "spearman_rho"]
 
 
 def ranked_region(
@@ -30,3 +31,35 @@ def ranked_region(
     back = np.where(ends, place, ranked.shape[-1])[..., ::-1]
     last = np.minimum.accumulate(back, axis=-1)[..., ::-1]
     return np.take_along_axis(region, order, axis=-1), first, last
+
+
+def kendall_tau(
+    x: Float[np.ndarray, "*rest N"], y: Float[np.ndarray, "*rest N"]
+) -> Float[np.ndarray, "*rest"]:
+    """Kendall's tau-b (1938, 1945), along the last axis; NaN where one side is constant.
+
+    Example:
+      >>> kendall_tau(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])).round(3).tolist()
+      0.333
+    """
+    first, second = np.triu_indices(x.shape[-1], 1)
+    return _cosine(*(np.sign(side[..., first] - side[..., second]) for side in (x, y)))
+
+
+def spearman_rho(
+    x: Float[np.ndarray, "*rest N"], y: Float[np.ndarray, "*rest N"]
+) -> Float[np.ndarray, "*rest"]:
+    """Spearman's rho (1904), along the last axis, ties shared; NaN where one side is constant.
+
+    Example:
+      >>> spearman_rho(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])).round(3).tolist()
+      0.5
+    """
+    middle = (x.shape[-1] + 1) / 2
+    return _cosine(*(stats.rankdata(side, axis=-1) - middle for side in (x, y)))
+
+
+def _cosine(a, b):
+    squared = (a * a).sum(-1) * (b * b).sum(-1)
+    flat = squared == 0
+    return np.asarray(np.where(flat, np.nan, (a * b).sum(-1) / np.sqrt(np.where(flat, 1, squared))))

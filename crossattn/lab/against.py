@@ -10,7 +10,7 @@ import numpy as np
 from crossattn.lab.errors import LabError, as_lab_error
 from crossattn.lab.folders_comparison import FoldersComparison
 from crossattn.lab.measured import MeasuredRuns, is_quick, measured_runs
-from crossattn.report.stats.agreement import Agreement, ranking_agreement
+from crossattn.report.stats.agreement import FEWEST_TO_RANK, Agreement, ranking_agreement
 from crossattn.report.stats.estimate import estimate_paired, estimate_unpaired, stacked
 from crossattn.report.stats.holm import holm_adjusted
 from crossattn.report.stats.paired import ALPHA, decide
@@ -19,7 +19,6 @@ from crossattn.report.stats.ranges import range_of
 from crossattn.report.stats.sequential import level_of_look
 
 Scores = tuple[np.ndarray, np.ndarray]
-FEWEST_TO_RANK = 3
 
 
 def compare_runs(

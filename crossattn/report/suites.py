@@ -22,14 +22,11 @@ from crossattn.report.results.completeness import banner
 from crossattn.report.results.counts import count
 from crossattn.report.results.runs import Results, metric_values, normalised_scores
 from crossattn.report.results.settings import listed
-from crossattn.report.stats.agreement import concordance, ranking_agreement
+from crossattn.report.stats.agreement import FEWEST_TO_RANK, concordance, ranking_agreement
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.tables import suites as tables
-from crossattn.report.tables.cells import baseline_of
+from crossattn.report.tables.cells import baseline_of, with_limits
 from crossattn.shapes import Float
-
-# Fewer have no ranking to speak of.
-FEWEST_TO_RANK = 3
 
 Suites = Mapping[str, Results]
 
@@ -90,7 +87,7 @@ def _rankings(suites: Suites, metric: str | None) -> Iterator[Block]:
             if len(common) >= FEWEST_TO_RANK:
                 sides = [ranked(suites[name], common, metric) for name in (first, second)]
                 found = ranking_agreement(*sides)
-                values = [tables.with_limits(*one) for one in (found.kendall, found.spearman)]
+                values = [with_limits(*one) for one in (found.kendall, found.spearman)]
                 rows.append([f"{first}, {second}", str(len(common)), *values])
     if not rows:
         return
@@ -100,7 +97,7 @@ def _rankings(suites: Suites, metric: str | None) -> Iterator[Block]:
         together = concordance([ranked(results, common, metric) for results in suites.values()])
         header.append("Kendall's W [95 %]")
         rows = [[*row, DASH] for row in rows]
-        last = [f"all {len(suites)}", str(len(common)), DASH, DASH, tables.with_limits(*together)]
+        last = [f"all {len(suites)}", str(len(common)), DASH, DASH, with_limits(*together)]
         rows.append(last)
     yield Heading("Do variants rank alike?")
     yield TableBlock("rankings", prose.RANKINGS, (header, rows))

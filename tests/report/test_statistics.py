@@ -7,14 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from crossattn.align.ranking import kendall_tau, spearman_rho
 from crossattn.report.stats.aggregate import performance_profile, profile_band
-from crossattn.report.stats.agreement import (
-    concordance,
-    kendall_tau,
-    kendall_w,
-    ranking_agreement,
-    spearman_rho,
-)
+from crossattn.report.stats.agreement import concordance, kendall_w, ranking_agreement
 from crossattn.report.stats.bootstrap import Bootstrap
 from crossattn.report.stats.estimate import estimate_paired, estimate_unpaired
 from crossattn.report.stats.holm import bh_adjusted

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from crossattn.align.ranking import kendall_tau, spearman_rho
 from crossattn.report.stats.bootstrap import BOOTSTRAP, Bootstrap
 from crossattn.report.stats.estimate import FEWEST_SEEDS
 from crossattn.report.stats.paired import ALPHA
 from crossattn.shapes import Float
+
+# Fewer variants have no ranking to speak of.
+FEWEST_TO_RANK = 3
 
 
 @dataclass(frozen=True)
@@ -69,17 +73,15 @@ def ranking_agreement(
         raise ValueError("a ranking has at least 2 variants")
     rng = np.random.default_rng(bootstrap.seed)
     drawn = [_means_drawn(rng, side, bootstrap.resamples) for side in (scores, others)]
-    few = min(len(scores), len(others)) < FEWEST_SEEDS
-    found = []
-    for correlation in (kendall_tau, spearman_rho):
-        value = float(correlation(scores.mean(0), others.mean(0)))
-        draws = correlation(*drawn)
-        draws = draws[~np.isnan(draws)]
-        limits = (np.nan, np.nan)
-        if not few and len(draws):
-            limits = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
-        found.append((value, float(limits[0]), float(limits[1])))
-    return Agreement(*found)
+    fewest = min(len(scores), len(others))
+    return Agreement(
+        *(
+            _with_limits(
+                correlation(scores.mean(0), others.mean(0)), correlation(*drawn), fewest, alpha
+            )
+            for correlation in (kendall_tau, spearman_rho)
+        )
+    )
 
 
 def concordance(
@@ -111,13 +113,8 @@ def concordance(
         raise ValueError("a concordance is one of 2 or more rankings of 2 or more variants")
     rng = np.random.default_rng(bootstrap.seed)
     drawn = np.stack([_means_drawn(rng, side, bootstrap.resamples) for side in scores], axis=1)
-    value = float(kendall_w(np.stack([side.mean(0) for side in scores])))
-    draws = kendall_w(drawn)
-    draws = draws[~np.isnan(draws)]
-    if min(map(len, scores)) < FEWEST_SEEDS or not len(draws):
-        return value, float("nan"), float("nan")
-    low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
-    return value, float(low), float(high)
+    value = kendall_w(np.stack([side.mean(0) for side in scores]))
+    return _with_limits(value, kendall_w(drawn), min(map(len, scores)), alpha)
 
 
 def kendall_w(
@@ -145,34 +142,10 @@ def _means_drawn(rng, scores, resamples):
     return scores[rows].mean(1)
 
 
-def kendall_tau(
-    x: Float[np.ndarray, "*rest variants"], y: Float[np.ndarray, "*rest variants"]
-) -> Float[np.ndarray, "*rest"]:
-    """Kendall's tau-b, along the last axis; NaN where one side is constant.
-
-    Example:
-        >>> kendall_tau(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])).round(3).tolist()
-        0.333
-    """
-    first, second = np.triu_indices(x.shape[-1], 1)
-    a, b = (np.sign(side[..., first] - side[..., second]) for side in (x, y))
-    return _ratio((a * b).sum(-1), (a * a).sum(-1) * (b * b).sum(-1))
-
-
-def spearman_rho(
-    x: Float[np.ndarray, "*rest variants"], y: Float[np.ndarray, "*rest variants"]
-) -> Float[np.ndarray, "*rest"]:
-    """Spearman's rho, along the last axis; NaN where one side is constant.
-
-    Example:
-        >>> spearman_rho(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])).round(3).tolist()
-        0.5
-    """
-    middle = (x.shape[-1] + 1) / 2
-    a, b = (stats.rankdata(side, axis=-1) - middle for side in (x, y))
-    return _ratio((a * b).sum(-1), (a * a).sum(-1) * (b * b).sum(-1))
-
-
-def _ratio(above, squared):
-    flat = squared == 0
-    return np.asarray(np.where(flat, np.nan, above / np.sqrt(np.where(flat, 1.0, squared))))
+def _with_limits(value, draws, seeds, alpha):
+    """A correlation with the percentile interval of its draws; NaN limits under three seeds."""
+    draws = draws[~np.isnan(draws)]
+    if seeds < FEWEST_SEEDS or not len(draws):
+        return float(value), float("nan"), float("nan")
+    low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
+    return float(value), float(low), float(high)

@@ -85,9 +85,21 @@ def with_interval(values: Float[np.ndarray, " seeds"], metric: str = "") -> str:
     """
     if not len(values):
         return DASH
-    mean, low, high = mean_with_interval(values, metric)
-    spec = format_of(metric)
-    return f"{mean:{spec}}" + ("" if np.isnan(low) else f" [{low:{spec}}, {high:{spec}}]")
+    return with_limits(*mean_with_interval(values, metric), spec=format_of(metric))
+
+
+def with_limits(value: float, low: float, high: float, *, spec: str = ".3f") -> str:
+    """A number with its interval, as tables print it; without it where the limits are NaN.
+
+    Example:
+        >>> with_limits(0.8, 0.4, 1.0), with_limits(0.8, np.nan, np.nan)
+        ('0.800 [0.400, 1.000]', '0.800')
+        >>> with_limits(np.nan, np.nan, np.nan)
+        '-'
+    """
+    if np.isnan(value):
+        return DASH
+    return f"{value:{spec}}" + ("" if np.isnan(low) else f" [{low:{spec}}, {high:{spec}}]")
 
 
 def plain_mean(values: Float[np.ndarray, " seeds"], metric: str = "") -> str:

@@ -25,7 +25,7 @@ from crossattn.report.results.runs import (
     tasks_of,
     variants_with,
 )
-from crossattn.report.tables.cells import format_of, with_interval
+from crossattn.report.tables.cells import format_of, with_interval, with_limits
 
 # Kinds of evidence that have rows of an untrained model and of random attention.
 REFERENCED = ("attention", "causal")
@@ -124,7 +124,7 @@ def iqm_table(results: Results) -> Table | None:
     if not found:
         return None
     rows = [
-        [variant, *(_interval(cells[row]) for cells in found.values())]
+        [variant, *(with_limits(*(cells[row] or [math.nan] * 3)) for cells in found.values())]
         for row, variant in enumerate(variants)
     ]
     return ["variant", *found], rows
@@ -160,10 +160,3 @@ def _cell(values: Any, metric: str) -> str:
         return format(mean, spec)
     whole = math.isclose(high - mean, mean - low, abs_tol=1e-9)
     return f"{mean:{spec}} ± {high - mean:{spec}}" if whole else with_interval(values, metric)
-
-
-def _interval(found: Sequence[float] | None) -> str:
-    if found is None:
-        return DASH
-    mean, low, high = found
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}]" if low == low else f"{mean:.3f}"

@@ -1,6 +1,5 @@
 """Tables of several suites: the content of results.json by the name of a suite."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,10 +8,11 @@ from crossattn.fields import flat
 from crossattn.report.render.blocks import DASH, Table
 from crossattn.report.results.completeness import conclusive
 from crossattn.report.results.runs import Results, metric_values, variants_of
+from crossattn.report.results.settings import in_figures
 from crossattn.report.stats.aggregate import iqm, iqm_interval, probability_of_improvement
 from crossattn.report.stats.comparisons import winner_of
 from crossattn.report.stats.power import resolution
-from crossattn.report.tables.cells import baseline_of, on_primary, with_interval
+from crossattn.report.tables.cells import baseline_of, on_primary, with_interval, with_limits
 from crossattn.report.tables.main import claim_table
 from crossattn.shapes import Float
 
@@ -130,18 +130,10 @@ def differing_table(suites: Suites) -> Table:
     fields = dict.fromkeys(field for row in known for own in row for field in own)
     rows = []
     for field in fields:
-        values = [[_short(own.get(field)) for own in row] for row in known]
+        values = [[in_figures(own.get(field)) for own in row] for row in known]
         if all(row == values[0] for row in values) and len(set(values[0])) > 1:
             rows.append([field, *values[0]])
     return ["setting", *suites], rows
-
-
-def _short(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return " ".join(map(str, value)) or "none"
-    return (
-        "none" if value in (None, "") else f"{value:g}" if isinstance(value, float) else f"{value}"
-    )
 
 
 def iqm_of_suites(scores: Mapping[str, Float[np.ndarray, "seeds tasks"]], against: str) -> Table:
@@ -157,16 +149,3 @@ def iqm_of_suites(scores: Mapping[str, Float[np.ndarray, "seeds tasks"]], agains
         for variant, own in scores.items()
     ]
     return header, rows
-
-
-def with_limits(value: float, low: float, high: float) -> str:
-    """A number with its interval, as tables print it.
-
-    Example:
-        >>> nan = math.nan
-        >>> with_limits(0.8, 0.4, 1.0), with_limits(0.8, nan, nan), with_limits(nan, nan, nan)
-        ('0.800 [0.400, 1.000]', '0.800', '-')
-    """
-    if math.isnan(value):
-        return DASH
-    return f"{value:.3f}" + ("" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]")
