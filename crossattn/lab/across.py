@@ -1,6 +1,7 @@
 """Several suites side by side: read from their folders, shown as tables, written as one page."""
 
 import dataclasses
+import functools
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from crossattn.align.measures import find_metric
 from crossattn.files import write_atomically
 from crossattn.lab.errors import LabError, as_lab_error
 from crossattn.lab.results import AblationResults
-from crossattn.lab.views import ReportPage, TableView, table_view
+from crossattn.lab.views import ReportPage, TableView, banners_html, table_view
 from crossattn.report.render.blocks import Banner, Block, Heading, TableBlock
 from crossattn.report.render.escaping import visible
 from crossattn.report.render.html_page import to_html
@@ -33,10 +34,15 @@ class SuitesComparison:
     suites: Mapping[str, Mapping[str, Any]]
     metric: str | None
 
-    @property
+    @functools.cached_property
     def blocks(self) -> list[Block]:
-        """What the page consists of."""
-        return suite_blocks(self.suites, self.metric)
+        """What the page consists of.
+
+        Raises:
+          LabError: the numbers of a suite do not fit together.
+        """
+        with as_lab_error():
+            return suite_blocks(self.suites, self.metric)
 
     @property
     def tables(self) -> dict[str, TableView]:
@@ -61,16 +67,18 @@ class SuitesComparison:
         return ReportPage(path)
 
     def __repr__(self) -> str:
-        said = []
-        for block in self.blocks:
-            if isinstance(block, TableBlock):
-                said.append(f"{block.name}:\n{table_view(block.table)!r}")
-            elif isinstance(block, Heading | Banner):
-                said.append(textwrap.fill(block.text, 110))
+        title = next(block.text for block in self.blocks if isinstance(block, Heading))
+        said = [textwrap.fill(text, 110) for text in (title, *self._banners)]
+        said += [f"{name}:\n{table!r}" for name, table in self.tables.items()]
         return "\n\n".join(said)
 
     def _repr_html_(self) -> str:
-        return "".join(table._repr_html_() for table in self.tables.values())
+        tables = "".join(table._repr_html_() for table in self.tables.values())
+        return banners_html(self._banners) + tables
+
+    @property
+    def _banners(self) -> list[str]:
+        return [block.text for block in self.blocks if isinstance(block, Banner)]
 
 
 def compare_suites(*folders: str | Path, metric: str | None = None) -> SuitesComparison:
@@ -88,8 +96,7 @@ def compare_suites(*folders: str | Path, metric: str | None = None) -> SuitesCom
     contents = [_content(folder) for folder in folders]
     if metric is not None:
         _check_metric(metric, contents)
-    with as_lab_error():
-        return SuitesComparison(dict(zip(_names(folders, contents), contents, strict=True)), metric)
+    return SuitesComparison(dict(zip(_names(folders, contents), contents, strict=True)), metric)
 
 
 def _content(folder: str | Path) -> dict[str, Any]:

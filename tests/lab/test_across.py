@@ -142,6 +142,7 @@ def test_a_quick_suite_concludes_nothing_and_names_tell_suites_apart(there):
     assert column(found, "suites", "suite") == ["small", "again"]
     assert column(found, "suites", "better")[1] == "no conclusion"
     assert repr(found).startswith("2 suites side by side\n\nagain: QUICK RUN")
+    assert "again: QUICK RUN" in found._repr_html_()
 
 
 def test_results_of_older_versions_have_no_claims(there, tmp_path):
@@ -158,7 +159,7 @@ def test_the_command_writes_a_page(there, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(there)
     compare.main([*SIZES, "--html", str(tmp_path / "page.html")])
     printed = capsys.readouterr().out
-    assert printed.startswith("3 suites side by side\n")
+    assert printed.startswith("3 suites side by side\n\nsuites:\nsuite ")
     assert printed.endswith(f"\npage: {tmp_path / 'page.html'}\n")
     page = (tmp_path / "page.html").read_text()
     assert "<h1>3 suites side by side</h1>" in page
@@ -172,6 +173,7 @@ def test_the_command_writes_a_page(there, monkeypatch, capsys, tmp_path):
         (["small", "nowhere", "large"], "nowhere holds no results of an ablation"),
         (["small", "torn", "large"], "is damaged: it is no JSON"),
         (["small", "bare", "large"], "is damaged: it has no suite"),
+        (["small", "large", "uneven"], "4 of 5 seeds have the metric 'pairs/accuracy'"),
         (["small", "large", "small"], "a folder is named twice"),
         (["small", "large", "--html", "no/page.html"], "there is no folder no"),
         (["small", "large", "--html", "medium"], "medium is a folder: name a file in it"),
@@ -181,7 +183,9 @@ def test_the_command_writes_a_page(there, monkeypatch, capsys, tmp_path):
 )
 def test_a_command_says_in_one_line_what_is_wrong(there, arguments, message, monkeypatch, capsys):
     monkeypatch.chdir(there)
-    for name, text in (("torn", "{"), ("bare", "{}")):
+    uneven = content(there, "small")
+    del uneven["runs"][0]["metrics"][PRIMARY]
+    for name, text in (("torn", "{"), ("bare", "{}"), ("uneven", json.dumps(uneven))):
         Path(name).mkdir(exist_ok=True)
         Path(name, "results.json").write_text(text)
     with pytest.raises(SystemExit) as end:

@@ -6,6 +6,7 @@ from crossattn.report.document import write_report
 from crossattn.report.figures.style import ReportFigure, png
 from crossattn.report.render.blocks import FigureBlock, Heading, TableBlock, TextBlock
 from crossattn.report.render.html_page import to_html
+from crossattn.report.suites import suite_blocks
 from tests.support.made_up import ALL_CLAIMS
 from tests.viewer.browser import start_browser
 
@@ -48,6 +49,17 @@ def test_nothing_of_a_report_is_cut_off(browser, width, headline, tmp_path, undr
     assert seen(browser, tmp_path / "report.html", width) == []
     assert browser.execute_script(UNREACHED) == 0
     assert browser.execute_script("return document.querySelectorAll('.scroll').length") > 5
+
+
+def test_suites_side_by_side_need_no_scrolling_on_a_desk(browser, headline, tmp_path, undrawn):
+    told = {"title": "how are words and image joined?", "claims": ALL_CLAIMS}
+    path = tmp_path / "suites.html"
+    path.write_text(to_html(suite_blocks({name: {**headline, **told} for name in ("a", "b", "c")})))
+    assert seen(browser, path, 1280) == []
+    wide = (
+        "return [...document.querySelectorAll('.scroll')].map(x => x.scrollWidth > x.clientWidth)"
+    )
+    assert browser.execute_script(wide)[:3] == [False] * 3
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -21,6 +21,7 @@ from crossattn.report.render.blocks import (
     numbered,
     wordy,
 )
+from crossattn.report.render.csv_files import NUMBERS
 from crossattn.viewer.markup import html_text as _plain
 
 STYLE = """
@@ -56,9 +57,10 @@ thead th { border-bottom: 1.5px solid var(--ink); vertical-align: bottom; }
 tbody tr:nth-child(even) { background: var(--band); }
 th, td { border-bottom: 1px solid var(--line); font-weight: normal; padding: 0.25rem 0.5rem;
   text-align: right; white-space: nowrap; }
-thead th { font-weight: 600; }
+thead th { font-weight: 600; white-space: normal; }
 tr > :first-child, .words { text-align: left; }
-td.words { min-width: 16rem; white-space: normal; }
+td.words { min-width: 16rem; }
+td.words, td.phrase { white-space: normal; }
 tbody th { background: var(--paper); left: 0; position: sticky; }
 tbody tr:nth-child(even) > th { background: var(--band); }
 pre { background: var(--band); border-radius: 6px; overflow-x: auto; padding: 0.7rem 1rem; }
@@ -177,9 +179,15 @@ def _table(table: Table) -> str:
         "<tr>"
         + f'<th scope="row">{_plain(first)}</th>'
         + "".join(
-            f"<td{own}>{_plain(cell)}</td>" for own, cell in zip(style[1:], rest, strict=True)
+            f"<td{own or _phrase(cell)}>{_plain(cell)}</td>"
+            for own, cell in zip(style[1:], rest, strict=True)
         )
         + "</tr>"
         for first, *rest in rows
     )
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def _phrase(cell: str) -> str:
+    """Several words may stand on several lines; a number stays beside its interval."""
+    return ' class="phrase"' if " " in cell and not NUMBERS.fullmatch(cell) else ""
