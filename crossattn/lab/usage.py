@@ -26,7 +26,7 @@ from crossattn.train.source import Dataset
 from crossattn.train.trained import TrainedRun, load_trained, open_run, untrained_parameters
 
 # Metrics of which single items are kept, for intervals where there are few seeds.
-KEPT = ("pointing/answer", "knockout/truth", "knockout/random")
+KEPT = ("pointing/answer", "knockout/intact", "knockout/truth", "knockout/random")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,15 +4,16 @@
 values of single answers or words}} of runs and references.
 """
 
+import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crossattn.align.measures import MEASURES, find_metric
-from crossattn.align.verdict import NEGLIGIBLE, judge_use
+from crossattn.align.verdict import NEGLIGIBLE
 from crossattn.report import prose
 from crossattn.report.render.blocks import DASH, Block, Heading, Table, TableBlock, TextBlock
 from crossattn.report.render.escaping import plain_names
@@ -21,15 +22,14 @@ from crossattn.report.results.counts import count
 from crossattn.report.results.runs import (
     Results,
     chance_of,
-    mean_with_interval,
     metric_values,
     references_of,
     variants_of,
 )
 from crossattn.report.sections import head_figures, write_blocks
-from crossattn.report.stats.bootstrap import hierarchical_bootstrap
 from crossattn.report.stats.estimate import FEWEST_SEEDS
-from crossattn.report.stats.paired import ALPHA, t_interval
+from crossattn.report.tables.cells import student_limits, with_interval, with_limits
+from crossattn.report.tables.main import verdict_on_use
 from crossattn.report.usage_words import (
     EXPLANATIONS,
     HEAD_TABLE,
@@ -111,18 +111,17 @@ def use_table(results: Results) -> Table:
         for variant in variants_of(some):
             own = {**results, "runs": some}
             chance = chance_of(results["chance"], "pointing/answer")
-            there = values_of(own, variant, "pointing/answer") - (chance or 0.0)
-            hidden = [values_of(own, variant, f"knockout/{x}") for x in ("random", "truth")]
-            used = hidden[0] - hidden[1]
-            verdict = judge_use(_limits(there), _limits(used)) if len(there) and len(used) else DASH
-            rows.append([variant, _shown(there), _shown(used), verdict])
+            values = functools.partial(values_of, own, variant)
+            there = values("pointing/answer") - (chance or 0.0)
+            used = values("knockout/random") - values("knockout/truth")
+            rows.append([variant, _shown(there), _shown(used), verdict_on_use(values, own)])
     return header, rows
 
 
 def explanation_table(results: Results, variant: str) -> Table:
     """A row for each explanation: rank agreement, deletion and insertion with their intervals."""
     names = [name for name in EXPLANATIONS if len(_seeds(results, variant, f"spearman/{name}"))]
-    cell = lambda column, name: _bootstrapped(results, variant, f"{column}/{name}")
+    cell = lambda column, name: _cell(results, variant, f"{column}/{name}")
     rows = [[EXPLANATIONS[n][0], *(cell(column, n) for column in COLUMNS)] for n in names]
     if rows:
         rows.insert(0, ["chance", "0.000", "0.000", DASH, DASH])
@@ -137,8 +136,7 @@ def head_table(results: Results, variant: str) -> Table:
         if metric.measure.name == "spearman" and metric.head is not None:
             place = f"layer{metric.layer}/head{metric.head}"
             cells = [
-                _bootstrapped(results, variant, name)
-                for name in (f"pointing/answer/{place}", metric.name)
+                _cell(results, variant, name) for name in (f"pointing/answer/{place}", metric.name)
             ]
             rows.append([f"layer {metric.layer}, head {metric.head}", *cells])
     chance = chance_of(results["chance"], "pointing/answer")
@@ -163,31 +161,10 @@ def _there(results, name):
     return any(f"spearman/{name}" in run["metrics"] for run in results["runs"])
 
 
-def _limits(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
-    low, high = t_interval(values)
-    return float(low), float(high)
-
-
 def _shown(values: Float[np.ndarray, " n"]) -> str:
-    if not len(values):
-        return DASH
-    return _cell(float(values.mean()), _limits(values))
+    """A mean difference with its interval, which is cut to no range."""
+    return with_limits(float(values.mean()), *student_limits(values)) if len(values) else DASH
 
 
-def _bootstrapped(results: Results, variant: str, metric: str) -> str:
-    """Mean with its interval: Student's over seeds; under three a bootstrap's over answers."""
-    seeds = _seeds(results, variant, metric)
-    if not len(seeds):
-        return DASH
-    items = results["items"].get(variant, {}).get(metric)
-    if len(seeds) >= FEWEST_SEEDS or items is None:
-        mean, low, high = mean_with_interval(seeds, metric)
-        return _cell(mean, (low, high))
-    one = np.asarray(items, float).mean(axis=0, keepdims=True)
-    low, high = np.quantile(hierarchical_bootstrap(one), [ALPHA / 2, 1 - ALPHA / 2])
-    return _cell(float(seeds.mean()), (float(low), float(high)))
-
-
-def _cell(mean: float, limits: Sequence[float]) -> str:
-    low, high = limits
-    return f"{mean:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+def _cell(results: Results, variant: str, metric: str) -> str:
+    return with_interval(values_of(results, variant, metric), metric)

@@ -19,9 +19,9 @@ Brackets hold 95 % intervals over {seeds} (Student's).
 """)
 
 OVER_ITEMS = _line("""
-Brackets hold 95 % intervals over single answers (a bootstrap's; in the first table Student's), for
-{seeds} are too few for intervals over seeds: they say how sure these numbers are of these
-checkpoints, not of others that are trained alike.
+Brackets hold 95 % intervals over single answers (Student's), for {seeds} are too few for intervals
+over seeds: they say how sure these numbers are of these checkpoints, not of others that are trained
+alike.
 """)
 
 USE = _line("""

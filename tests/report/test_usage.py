@@ -83,3 +83,17 @@ def test_a_suite_shows_what_usage_found(tmp_path):
     assert list(usage_section(tmp_path)) == []
     (tmp_path / "usage" / "usage.json").write_text(json.dumps(made_up(3)))
     assert any(isinstance(block, TableBlock) for block in usage_section(tmp_path))
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_who_answers_nothing_has_nothing_to_lose(seeds):
+    results = made_up(seeds)
+    results["chance"]["knockout/intact"] = 0.2
+    for intact, verdict in ((0.7, "attends but does not use"), (0.05, "inconclusive")):
+        for run in results["runs"]:
+            run["metrics"]["knockout/intact"] = intact
+        rows = (
+            np.full((seeds, 400), intact) + 0.01 * np.random.default_rng(1).random(400)
+        ).tolist()
+        results["items"]["cross-attention"]["knockout/intact"] = rows
+        assert use_table(results)[1][1][-1] == verdict

@@ -8,7 +8,7 @@ import numpy as np
 from crossattn.align.measures import find_metric
 from crossattn.report.render.blocks import DASH
 from crossattn.report.results.runs import Results, mean_with_interval
-from crossattn.report.stats.paired import ALPHA
+from crossattn.report.stats.paired import ALPHA, t_interval
 from crossattn.shapes import Float
 
 
@@ -86,6 +86,12 @@ def with_interval(values: Float[np.ndarray, " seeds"], metric: str = "") -> str:
     if not len(values):
         return DASH
     return with_limits(*mean_with_interval(values, metric), spec=format_of(metric))
+
+
+def student_limits(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """Student's 95 % interval of the mean, whatever the range of the metric; NaN under three."""
+    low, high = t_interval(values)
+    return float(low), float(high)
 
 
 def with_limits(value: float, low: float, high: float, *, spec: str = ".3f") -> str:

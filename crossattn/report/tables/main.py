@@ -6,8 +6,10 @@ A table is a pair (header, rows) of strings; a dash stands where a variant has n
 
 import dataclasses
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from crossattn.align.measures import FAMILIES, MEASURES, metric_name
 from crossattn.align.verdict import judge_use
@@ -26,7 +28,7 @@ from crossattn.report.results.runs import (
 )
 from crossattn.report.stats.claims import Verdict, judge_claims
 from crossattn.report.stats.comparisons import winner_of
-from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS, t_interval
+from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.tables.cells import (
     baseline_of,
@@ -36,8 +38,10 @@ from crossattn.report.tables.cells import (
     p_value_of,
     plain_mean,
     signed_interval,
+    student_limits,
     with_interval,
 )
+from crossattn.shapes import Float
 
 # What is timed and counted: the head of its column, and the factor to its unit.
 COSTS: dict[str, tuple[str, float]] = {
@@ -110,37 +114,43 @@ def alignment_table(results: Results) -> Table:
         column + ("" if levels[name] is None else " (chance)")
         for name, (_, column) in columns.items()
     ]
-    return ["variant", *header, "attention"], rows
+    return ["variant", *header, "verdict"], rows
 
 
 def attention_verdict(results: Results, variant: str) -> str:
-    """Whether a variant attends to the truth, and whether its answers depend on it: `judge_use`.
+    """`verdict_on_use` in intervals over seeds; how few seeds there are where they are under three.
+
+    A dash where something is missing.
+    """
+    runs = results["runs"]
+    pointing = metric_values(runs, variant, f"pointing/{place_of(runs)}")
+    found = verdict_on_use(lambda metric: metric_values(runs, variant, metric), results)
+    few = found != DASH and len(pointing) < FEWEST_SEEDS
+    return ("one seed", "two seeds")[len(pointing) - 1] if few else found
+
+
+def verdict_on_use(values: Callable[[str], Float[np.ndarray, " n"]], results: Results) -> str:
+    """Whether a model attends to the truth, and whether its answers depend on it: `judge_use`.
 
     It attends if pointing at answers (`place_of`) exceeds chance, and uses what it attends to if
     taking the true region away costs more accuracy than taking an equal random region, in 95 %
-    intervals over seeds. A model that even with the whole picture is right less often than chance
+    intervals (Student's). A model that even with the whole picture is right less often than chance
     does not answer such questions: it has nothing to lose, which says nothing of what it uses. A
     dash where something is missing.
+
+    Args:
+        values: of a metric, what intervals are over: seeds, or single answers.
+        results: with the levels of chance, and runs, which say where pointing is read.
     """
-    runs = results["runs"]
     place = f"pointing/{place_of(results['runs'])}"
-    pointing = metric_values(runs, variant, place)
-    truth, random = (metric_values(runs, variant, f"knockout/{x}") for x in ("truth", "random"))
-    chance = chance_of(results["chance"], place)
+    pointing, intact = values(place), values(INTACT)
+    truth, random = (values(f"knockout/{x}") for x in ("truth", "random"))
+    chance, level = (chance_of(results["chance"], metric) for metric in (place, INTACT))
     if not len(pointing) or not len(truth) or not len(random) or chance is None:
         return DASH
-    if len(pointing) < FEWEST_SEEDS:
-        return ("one seed", "two seeds")[len(pointing) - 1]
-    attends, uses = t_interval(pointing - chance), t_interval(random - truth)
-    found = judge_use((float(attends[0]), float(attends[1])), (float(uses[0]), float(uses[1])))
-    unanswered = found == "attends but does not use" and _below_chance(results, variant)
-    return "inconclusive" if unanswered else found
-
-
-def _below_chance(results: Results, variant: str) -> bool:
-    intact = metric_values(results["runs"], variant, INTACT)
-    level = chance_of(results["chance"], INTACT)
-    return level is not None and len(intact) > 0 and float(t_interval(intact)[1]) < level
+    found = judge_use(student_limits(pointing - chance), student_limits(random - truth))
+    unanswered = level is not None and len(intact) > 0 and student_limits(intact)[1] < level
+    return "inconclusive" if unanswered and found == "attends but does not use" else found
 
 
 def comparison_table(results: Results) -> Table:
