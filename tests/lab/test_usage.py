@@ -64,6 +64,7 @@ def test_what_cannot_be_measured_is_said(suite, place, variants, said):
     assert not (suite / place / "usage").exists()
 
 
+@pytest.mark.slow
 def test_a_run_before_its_first_step_is_its_own_reference(tmp_path, capsys):
     source = load_dataset(RUN)
     place = tmp_path / "runs" / "words" / "seed0"
