@@ -258,3 +258,16 @@ def test_results_that_are_older_than_a_field_still_belong(folder):
         folder.check(noisy)
     variants = {**SUITE.variants, "deep": {"model.layers": 3, "pretrain_text_steps": 3}}
     assert left(changed(variants=variants), folder) == {"deep": [0, 1]}
+
+
+def test_a_source_without_a_late_field_has_nothing_stale(tmp_path):
+    suite = changed(base=Run(data=Data(source="tfds"), steps=7))
+    assert not hasattr(suite.base.data, "mismatched")
+    found = Folder(tmp_path / "out")
+    found.path.mkdir()
+    found.claim(suite)
+    for seed in range(SEEDS):
+        finish(found, suite, "deep", seed)
+    found.check(suite)
+    assert "deep" not in left(suite, found)
+    assert read_record(found.run("deep", 1)).run == suite.run("deep")
