@@ -2,22 +2,32 @@
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
 from crossattn.align.evidence import Evidence
-from crossattn.align.inputs import AttentionMaps, FeaturePairs, RetrievalScores
+from crossattn.align.inputs import AttentionMaps, FeaturePairs, Knockouts, RetrievalScores
 from crossattn.align.measures import Metric, UnknownMeasureError, find_metric, parse_metric
 from crossattn.data.examples import Examples
 from crossattn.spelling import nearest
-from crossattn.train.evidence import attention_maps, chosen_place, task_inputs
+from crossattn.train.evidence import (
+    attention_evidence,
+    attention_maps,
+    chosen_place,
+    task_inputs,
+)
+from crossattn.train.hidden_words import hidden_words
 from crossattn.train.predictions import Look, Predictions
 from crossattn.train.retrieval import SWAP_PLACES, compared, retrieval_inputs, true_features
 from crossattn.train.run import replace
 from crossattn.train.source import Dataset, batches_of
 from crossattn.train.suite import COSTS, FINGERPRINT, Suite
 from crossattn.train.texts import captions, questions
+
+# Numbers of layers and heads in the names of metrics.
+LAYER_OR_HEAD = re.compile(r"(/layer|/head)\d+")
 
 
 def fit_to_data(suite: Suite, source: Dataset) -> Suite:
@@ -118,9 +128,13 @@ def _check_claims(suite: Suite, source: Dataset) -> None:
         if family == "task":
             learned = learned_by(suite, (better, worse))
             known = measurable(source.splits, source.main, **learned)
-            if metric not in known:
-                meant = nearest(metric, known)
-                raise ValueError(f"{what}: {metric} is not measured of both on these data: {meant}")
+        elif family in ("attention", "causal"):
+            known = attention_metrics(source.splits, source.main)
+        else:
+            continue
+        if LAYER_OR_HEAD.sub(r"\g<1>0", metric) not in known:
+            meant = nearest(metric, known)
+            raise ValueError(f"{what}: {metric} is not measured of both on these data: {meant}")
 
 
 def _distance(name: str) -> Callable[[str], float]:
@@ -176,8 +190,22 @@ def located(splits: Mapping[str, Examples], main: str) -> list[str]:
     return list(evidence.items)
 
 
+def attention_metrics(splits: Mapping[str, Examples], main: str) -> list[str]:
+    """Metrics of attention and of hidden regions that the data allow, with one layer and head."""
+    looks = {split: _true_look(splits[split]) for split in ("validation", main)}
+    evidence = attention_evidence(dict(splits), looks, main)
+    if hidden := hidden_words(splits[main]):
+        for condition in hidden.visible:
+            evidence.read(condition, Knockouts(np.ones(len(hidden.words)), hidden.levels))
+    return list(evidence.metrics)
+
+
 def _true_maps(examples: Examples) -> dict[str, list[AttentionMaps]]:
+    return attention_maps(examples, _true_look(examples))
+
+
+def _true_look(examples: Examples) -> Look:
     """Of a model that looks at the true regions and at nothing else."""
     regions = examples.regions()[None]
     ones = np.ones(regions.shape[:-1])
-    return attention_maps(examples, Look(regions, np.zeros((*ones.shape, 1), int), ones))
+    return Look(regions, np.zeros((*ones.shape, 1), int), ones)

@@ -81,7 +81,9 @@ def test_without_regions_nothing_is_pointed_at(sources):
 
 def test_claims_may_be_about_what_is_measured(sources):
     run, source = sources[QUESTIONS]
-    claims = [("a", "c", name) for name in ("iid/accuracy/colour", "swap/group", "mass/answer")]
+    names = ["iid/accuracy/colour", "swap/group", "mass/answer", "knockout/truth"]
+    names += ["pointing/consumed/layer1/head3", "mass/predicted/layer0"]
+    claims = [("a", "c", name) for name in names]
     claims += [("c", "a", "cost/step_seconds"), ("a", "c", "pairs/accuracy"), ("a", "c")]
     suite = made(run, "pairs/accuracy", BLIND)
     check_source(dataclasses.replace(suite, claims=tuple(claims)), source)
@@ -92,6 +94,10 @@ def test_claims_may_be_about_what_is_measured(sources):
     [
         ("pointng/answer", "pointng/answer is no metric .*did you mean pointing/answer"),
         ("cost/seconds", "the costs of a run are cost/step_seconds, cost/parameters, got cost/sec"),
+        ("pointing/captoin", "pointing/captoin is not measured of both .*did you mean pointing/"),
+        ("pointing/consumed", "pointing/consumed is not measured of both"),  # of layers alone
+        ("knockout/trth", "knockout/trth is not measured of both .*did you mean knockout/truth"),
+        ("spearman/attention", "spearman/attention is not measured of both"),  # of `usage` alone
         (
             "pears/accuracy",
             "pears/accuracy is not measured of both on these data: did you mean pairs/acc",
