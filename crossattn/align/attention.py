@@ -126,6 +126,16 @@ def pointing_by_head(maps: AttentionMaps) -> Float[np.ndarray, "N H"]:
     return (hit & (maps.peaks >= 0)).astype(float)
 
 
+def head_agreement(maps: AttentionMaps) -> Float[np.ndarray, " N"] | None:
+    """Share of all pairs of heads whose most attended patches are the same; of heads that see."""
+    heads = maps.peaks.shape[1]
+    if heads < 2:
+        return None
+    same = (maps.peaks[:, :, None] == maps.peaks[:, None, :]) & (maps.peaks >= 0)[:, :, None]
+    of_itself = (maps.peaks >= 0).sum(axis=1)
+    return (same.sum(axis=(1, 2)) - of_itself) / (heads * (heads - 1))
+
+
 def best_patch(maps: AttentionMaps) -> float:
     """Pointing of a constant guess: the one patch that is right most often."""
     return float(maps.region.mean(axis=0).max())
@@ -185,5 +195,17 @@ register_measure(
         "one patch has it all.",
         chance=1.0,
         chance_meaning="Chance of entropy: attention that is everywhere the same.",
+    )
+)
+register_measure(
+    Measure(
+        "head_agreement",
+        "attention",
+        AttentionMaps,
+        head_agreement,
+        "Head agreement: the share of all pairs of heads that attend most to the same patch.",
+        chance=lambda maps: 1 / maps.weights.shape[-1],
+        chance_meaning="Chance of head agreement: heads that each attend most to a patch picked at "
+        "random.",
     )
 )

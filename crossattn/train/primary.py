@@ -191,7 +191,7 @@ def located(splits: Mapping[str, Examples], main: str) -> list[str]:
 
 
 def attention_metrics(splits: Mapping[str, Examples], main: str) -> list[str]:
-    """Metrics of attention and of hidden regions that the data allow, with one layer and head."""
+    """Metrics of attention and of hidden regions that the data allow, of one layer, two heads."""
     looks = {split: _true_look(splits[split]) for split in ("validation", main)}
     evidence = attention_evidence(dict(splits), looks, main)
     if hidden := hidden_words(splits[main]):
@@ -208,4 +208,4 @@ def _true_look(examples: Examples) -> Look:
     """Of a model that looks at the true regions and at nothing else."""
     regions = examples.regions()[None]
     ones = np.ones(regions.shape[:-1])
-    return Look(regions, np.zeros((*ones.shape, 1), int), ones)
+    return Look(regions, np.zeros((*ones.shape, 2), int), ones)

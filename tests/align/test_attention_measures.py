@@ -86,6 +86,23 @@ def test_what_a_report_has_of_attention():
     assert evidence.metrics["aer/answer"] == pytest.approx(1 - 6 / 17)
 
 
+def test_heads_agree_where_they_look_at_the_same_patch():
+    """Three heads are three pairs; one that sees nothing agrees with none, one alone has none."""
+    peaks = np.array([[4, 4, 4], [4, 4, 1], [0, 1, 2], [-1, -1, -1], [-1, 3, 3]])
+    where = np.ones((5, 8)) / 8, np.ones(5), np.eye(8, dtype=bool)[:5], np.eye(8)[:5]
+    maps = lambda peaks: AttentionMaps(where[0], peaks, *where[1:])
+    evidence = Evidence()
+    evidence.read("answer", maps(peaks))
+    expected = [1, 1 / 3, 0, 0, 1 / 3]
+    np.testing.assert_allclose(evidence.items["head_agreement/answer"], expected, atol=1e-7)
+    drawn = np.random.default_rng(0).integers(0, 8, (40_000, 2))
+    same = float(np.mean(drawn[:, 0] == drawn[:, 1]))
+    assert evidence.chance["head_agreement/answer"] == pytest.approx(same, abs=0.01)
+    alone = Evidence()
+    alone.read("answer", maps(peaks[:, :1]))
+    assert "head_agreement/answer" not in alone.metrics
+
+
 @pytest.mark.parametrize(
     ("undefined", "weights", "coverage"),
     [
