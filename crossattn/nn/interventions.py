@@ -15,6 +15,9 @@ same three names take the place of what is computed, everywhere or where the boo
 softmax runs over the others (Geva et al. 2023). "perturbation" is added to the map: the gradient
 with respect to one of zeros is that with respect to the map.
 
+Other entries at the path of an attention are refused. Those at a path where no attention is are
+not: Flax does not read what no module asks for. The paths are those of "activations".
+
 A map has to be there to be captured or replaced, so such a call computes (B, H, T, S) arrays and
 their products in float32 (float64 for float64); edges alone leave the kernel what it is. What a
 query may not see it does not read, whatever is patched, and a query that sees nothing reads 0.
@@ -29,6 +32,7 @@ from flax import linen as nn
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.ops.reference import HIGHEST
 from crossattn.shapes import Array, Bool, Float
+from crossattn.spelling import nearest
 
 __all__ = ["ACTIVATIONS", "INTERVENTIONS", "intervened", "without_edges"]
 
@@ -36,8 +40,15 @@ ACTIVATIONS, INTERVENTIONS = "activations", "interventions"
 
 
 def without_edges(module: nn.Module, mask: Mask) -> Mask:
-    """The mask of an attention without the edges that are cut."""
-    if module.is_initializing() or not module.has_variable(INTERVENTIONS, "edges"):
+    """The mask of an attention without the edges that are cut.
+
+    Raises:
+      ValueError: edges that are no such booleans, an entry that is none of interventions.
+    """
+    if module.is_initializing():
+        return mask
+    _check_entries(module)
+    if not module.has_variable(INTERVENTIONS, "edges"):
         return mask
     edges: Any = module.get_variable(INTERVENTIONS, "edges")
     if edges.dtype != bool or edges.ndim != 4:
@@ -101,7 +112,19 @@ def intervened(
     return read.swapaxes(1, 2).astype(out.dtype)
 
 
-REPLACED = ("map", "values", "output", "perturbation")
+PATCHED = ("map", "values", "output")
+REPLACED = (*PATCHED, "perturbation")
+
+
+def _check_entries(module: nn.Module) -> None:
+    """Refuse what would be ignored."""
+    given = set(module.variables.get(INTERVENTIONS, ()))
+    known = [*REPLACED, "edges", *(f"{name}_where" for name in PATCHED)]
+    if unknown := sorted(given - {*known}):
+        raise ValueError(f"{_at(module)}: {unknown[0]} is no entry: {nearest(unknown[0], known)}")
+    for name in PATCHED:
+        if f"{name}_where" in given and name not in given:
+            raise ValueError(f"{_at(module)}/{name}_where: give {name} as well, what to put there")
 
 
 def _replaced(module: nn.Module, name: str, computed: Array) -> Array:

@@ -1,5 +1,7 @@
 """Interventions in one attention: what it computes is captured, replaced, cut and perturbed."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,8 +45,9 @@ QUICK = ("plain", "sinks and registers", "talking")
 def test_what_is_captured_is_what_the_kernel_computes(design, given):
     module = CrossAttention(width=M, heads=H, **DESIGNS[design])
     params, mask = filled(module, given), Mask.lengths(key=jnp.array([S, 2]))
+    captured = jax.jit(functools.partial(module.apply, mask=mask, mutable=["activations"]))
     y, _ = module.apply(params, *given, mask=mask)
-    (z, _), found = module.apply(params, *given, mask=mask, mutable=["activations"])
+    (z, _), found = captured(params, *given)
     np.testing.assert_allclose(y, z, atol=2e-6)
     activations = found["activations"]
     shapes = {name: x.shape for name, x in activations.items()}
@@ -53,9 +56,7 @@ def test_what_is_captured_is_what_the_kernel_computes(design, given):
         "values": (B, H, S, M // H),
         "output": (B, H, T, M // H),
     }
-    (w, _), again = module.apply(
-        {**params, "interventions": activations}, *given, mask=mask, mutable=["activations"]
-    )
+    (w, _), again = captured({**params, "interventions": activations}, *given)
     assert jax.tree.all(jax.tree.map(np.array_equal, (z, found), (w, again)))
 
 
@@ -80,21 +81,25 @@ def test_a_cut_edge_leaks_nothing(given):
     params, (x, context) = filled(module, given), given
     edges = jnp.zeros((1, 1, 1, S), bool).at[..., 3].set(True)
     cut = {**params, "interventions": {"edges": edges}}
-    run = lambda x, context, **named: module.apply(cut, x, context, **named)
     here = [*range(3), 4]
     want, _ = module.apply(params, x, context[:, here])
     broken = context.at[:, 3].set(jnp.nan)
-    np.testing.assert_allclose(run(x, broken)[0], want, atol=1e-6)
-    (y, _), found = run(x, broken, mutable=["activations"])
-    np.testing.assert_allclose(y, want, atol=1e-6)
-    assert (found["activations"]["map"][..., 3] == 0).all()
-    np.testing.assert_allclose(found["activations"]["map"].sum(-1), 1, atol=1e-6)
     for named in ({}, {"mutable": ["activations"]}):
-        first = lambda x, c, named=named: jax.tree.leaves(run(x, c, **named))[0].sum()
-        dx, dcontext = jax.grad(first, argnums=(0, 1))(x, broken)
+
+        def total(x, context, named=named):
+            found = module.apply(cut, x, context, **named)
+            y = jax.tree.leaves(found)[0]
+            return y.sum(), (y, found)
+
+        slopes = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))
+        (dx, dcontext), (y, found) = slopes(x, broken)
+        np.testing.assert_allclose(y, want, atol=1e-6)
         assert jnp.isfinite(dx).all()
         assert (dcontext[:, 3] == 0).all()
         assert jnp.isfinite(dcontext).all()
+    maps = found[1]["activations"]["map"]
+    assert (maps[..., 3] == 0).all()
+    np.testing.assert_allclose(maps.sum(-1), 1, atol=1e-6)
 
 
 def test_a_query_without_edges_reads_nothing(given):
@@ -154,6 +159,9 @@ MISTAKES = {
     "axes": ({"map": jnp.zeros((H, T, S))}, r"map: \(2, 4, 3, 5\) are meant"),
     "size": ({"output": jnp.zeros((B, H, T, 3))}, r"output: \(2, 4, 3, 2\) are meant"),
     "where": ({"map": jnp.zeros((B, H, T, S)), "map_where": jnp.ones((1, 1, 1, 1))}, "booleans"),
+    "name": ({"maps": jnp.zeros((B, H, T, S))}, "maps is no entry: did you mean map?"),
+    "below": ({"query": {"edges": jnp.ones((1, 1, 1, 1), bool)}}, "query is no entry: choose one"),
+    "nothing to put there": ({"values_where": jnp.ones((1, 1, 1, 1), bool)}, "give values as well"),
 }
 
 
