@@ -1,9 +1,10 @@
-"""Maps of a decoder in which nothing but attention mixes tokens: of words, and over the context.
+"""Attention maps and gradients with respect to them: what explanations are made of.
 
-What rollout and relevancy follow through all layers (Abnar & Zuidema 2020; Chefer et al. 2021).
+`decoder_maps` has those of a decoder in which nothing but attention mixes tokens, which rollout and
+relevancy follow through all layers (Abnar & Zuidema 2020; Chefer et al. 2021).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,9 @@ from crossattn.nn import presets
 from crossattn.nn.interventions import ACTIVATIONS, INTERVENTIONS
 from crossattn.shapes import Array, Float
 
-__all__ = ["DecoderMaps", "decoder_maps", "has_decoder_maps"]
+__all__ = ["DecoderMaps", "decoder_maps", "gradients_of_maps", "has_decoder_maps"]
+
+Score = Callable[[Float[Array, "B T V"]], Float[Array, " B"]]
 
 
 class DecoderMaps(NamedTuple):
@@ -50,7 +53,7 @@ def decoder_maps(
     model: VisionLanguageDecoder,
     params: Any,
     inputs: Mapping[str, Any],
-    score: Callable[[Float[Array, "B T V"]], Float[Array, " B"]],
+    score: Score,
 ) -> DecoderMaps:
     """Maps and gradients of a model for which `has_decoder_maps`.
 
@@ -70,31 +73,40 @@ def decoder_maps(
         )
     context = readings(model.config)
     words = tuple(Reading((*one.path[:-1], "self_attention"), one.layers) for one in context)
-
-    def run(perturbations):
-        given: dict[str, Any] = {}
-        for where, zeros in zip((words, context), perturbations, strict=True):
-            _merge(given, scattered({"perturbation": zeros}, where))
-        variables = {**params, INTERVENTIONS: given}
-        (logits, _), found = model.apply(variables, **inputs, mutable=[ACTIVATIONS])
-        maps = [gathered(found[ACTIVATIONS], where, "map") for where in (words, context)]
-        return score(logits).sum(), maps
-
-    like = jax.eval_shape(lambda: _captured(model, params, inputs, (words, context)))
-    zeros = [jnp.zeros(one.shape, one.dtype) for one in like]
-    gradients, maps = jax.grad(run, has_aux=True)(zeros)
+    maps, gradients = gradients_of_maps(model, params, inputs, score, (words, context))
     return DecoderMaps(*maps, *gradients)
 
 
-def _captured(model, params, inputs, where):
-    _, found = model.apply(params, **inputs, mutable=[ACTIVATIONS])
-    return [gathered(found[ACTIVATIONS], one, "map") for one in where]
+def gradients_of_maps(
+    model: VisionLanguageDecoder,
+    params: Any,
+    inputs: Mapping[str, Any],
+    score: Score,
+    every: Sequence[tuple[Reading, ...]],
+) -> tuple[list[Array], list[Array]]:
+    """Maps (L, B, H, T, S), and the gradients of each example's score with respect to them.
+
+    Args:
+      model: the model.
+      params: its variables.
+      inputs: what it is run on, an image for each text.
+      score: of each example, of its own logits alone.
+      every: the attentions, in groups whose maps have one shape.
+    """
+
+    def run(perturbations):
+        given: dict[str, Any] = {}
+        for where, zeros in zip(every, perturbations, strict=True):
+            scattered({"perturbation": zeros}, where, given)
+        logits, maps = _maps(model, {**params, INTERVENTIONS: given}, inputs, every)
+        return score(logits).sum(), maps
+
+    like = jax.eval_shape(lambda: _maps(model, params, inputs, every)[1])
+    zeros = [jnp.zeros(one.shape, one.dtype) for one in like]
+    gradients, maps = jax.grad(run, has_aux=True)(zeros)
+    return maps, gradients
 
 
-def _merge(tree, other):
-    """Put the leaves of another tree, which are elsewhere, into a tree."""
-    for name, node in other.items():
-        if isinstance(node, dict) and name in tree:
-            _merge(tree[name], node)
-        else:
-            tree[name] = node
+def _maps(model, variables, inputs, every):
+    (logits, _), found = model.apply(variables, **inputs, mutable=[ACTIVATIONS])
+    return logits, [gathered(found[ACTIVATIONS], where, "map") for where in every]

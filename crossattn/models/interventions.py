@@ -28,12 +28,13 @@ Dropout and tokens that lie over devices are refused.
     ((4, 5, 11), (3, 2, 4), (3, 4, 2, 5, 7))
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from crossattn.models.decoder_maps import Score, gradients_of_maps
 from crossattn.models.reading_layers import gathered, readings, scattered
 from crossattn.models.vision_language import VisionLanguageDecoder
 from crossattn.nn.interventions import ACTIVATIONS, INTERVENTIONS
@@ -145,7 +146,7 @@ def maps_and_gradients(
     model: VisionLanguageDecoder,
     params: Any,
     inputs: Mapping[str, Any],
-    score: Callable[[Float[Array, "B T V"]], Float[Array, " B"]],
+    score: Score,
 ) -> tuple[Float[Array, "L B H T P"], Float[Array, "L B H T P"]]:
     """Weights of the patches and the gradients of each example's score with respect to them.
 
@@ -170,13 +171,9 @@ def maps_and_gradients(
             "patches themselves, like encoder_decoder_pre"
         )
     inputs = _one_image_each(inputs)
-    P, at_zero = inputs["visible"].shape[-1], _zeros(model, params, inputs)
-
-    def total(perturbation):
-        logits, found = _run(model, params, inputs, {"perturbation": perturbation})
-        return score(logits).sum(), found.map
-
-    gradients, maps = jax.grad(total, has_aux=True)(at_zero)
+    found = gradients_of_maps(model, params, inputs, score, [readings(config)])
+    P = inputs["visible"].shape[-1]
+    (maps,), (gradients,) = found
     return maps[..., :P], gradients[..., :P]
 
 
@@ -185,7 +182,7 @@ def head_effects(
     params: Any,
     inputs: Mapping[str, Any],
     source: Activations,
-    score: Callable[[Float[Array, "B T V"]], Float[Array, " B"]],
+    score: Score,
     *,
     kind: str = "output",
     at_once: int = 8,
@@ -213,11 +210,6 @@ def head_effects(
 
 
 COMPOSED = ("connector", "bottleneck")
-
-
-def _zeros(model, params, inputs):
-    _, found = jax.eval_shape(lambda: capture(model, params, inputs))
-    return jnp.zeros(found.map.shape, found.map.dtype)
 
 
 def _run(model, params, inputs, given):

@@ -70,13 +70,20 @@ def gathered(tree: Any, where: tuple[Reading, ...], name: str) -> Float[Array, "
     return jnp.concatenate(parts)
 
 
-def scattered(arrays: dict[str, Array], where: tuple[Reading, ...]) -> dict[str, Any]:
+def scattered(
+    arrays: dict[str, Array], where: tuple[Reading, ...], tree: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Arrays (L|1, ...) by name as the tree of the modules that they are for.
+
+    Args:
+      arrays: by name.
+      where: the modules.
+      tree: what is there for other modules; the arrays are put into it.
 
     Raises:
       ValueError: an array of another number of layers.
     """
-    tree: dict[str, Any] = {}
+    tree = {} if tree is None else tree
     layers = sum(reading.layers or 1 for reading in where)
     for name, x in arrays.items():
         if x.shape[0] not in (1, layers):

@@ -40,18 +40,34 @@ def score(logits):
 
 
 class Model:
-    """One model and its programs: what is replaced is data."""
+    """One model and its programs, each compiled once: what is hidden or replaced is data."""
 
     def __init__(self, name):
         self.module = module = VisionLanguageDecoder(V, VisionLanguageConfig(**fields(name)))
         self.given = inputs(0)
         self.params = filled(module, self.given)
-        self.plain = jax.jit(lambda given: module.apply(self.params, **given)[0])
-        self.captured = jax.jit(lambda given: capture(module, self.params, given))
-        self.patched = jax.jit(
+        self.run = jax.jit(lambda given: module.apply(self.params, **given)[0])
+        self.capture = jax.jit(lambda params, given: capture(module, params, given))
+        self.patch = jax.jit(
             lambda given, source, where: patch(module, self.params, given, source, **where)
         )
         self.cut = jax.jit(lambda given, edges: knock_out_edges(module, self.params, given, edges))
+
+    def plain(self, given):
+        """Logits, of `visible` for each layer."""
+        layers = self.module.config.reading_layers
+        return self.run(given | {"visible": jnp.broadcast_to(given["visible"], (layers, B, P))})
+
+    def captured(self, given, params=None):
+        return self.capture(self.params if params is None else params, given)
+
+    def patched(self, given, source, where):
+        """Logits and activations, of every kind being said what is replaced."""
+        full = {
+            name: jnp.broadcast_to(where.get(name, False), own.shape[:4])
+            for name, own in source._asdict().items()
+        }
+        return self.patch(given, source, full)
 
 
 @pytest.fixture(scope="module")
@@ -158,14 +174,17 @@ def test_a_planted_head_is_found_by_its_effect(decoder):
     cross["kernel"] = cross["kernel"] * own
     other = decoder.given | {"images": inputs(1)["images"]}
 
-    @jax.jit
-    def effects(params, given, other):
-        logits, _ = capture(decoder.module, params, given)
-        want, source = capture(decoder.module, params, other)
-        found = head_effects(decoder.module, params, given, source, score, at_once=3)
-        return found - score(logits)[None, None], score(want) - score(logits)
-
-    found, whole = effects(params, decoder.given, other)
+    before, (want, source) = (
+        decoder.captured(decoder.given, params)[0],
+        decoder.captured(other, params),
+    )
+    effects = jax.jit(
+        lambda params, given, source: head_effects(
+            decoder.module, params, given, source, score, at_once=3
+        )
+    )
+    found = effects(params, decoder.given, source) - score(before)[None, None]
+    whole = score(want) - score(before)
     assert found.shape == (L, H, B)
     np.testing.assert_allclose(found[0, 1], whole, atol=1e-5)
     assert (abs(whole) > 1e-3).all()
@@ -216,12 +235,9 @@ MISTAKES = {
 def test_what_does_not_fit_is_refused(mistake, decoder):
     call, said = MISTAKES[mistake]
 
-    def run():
-        _, found = capture(decoder.module, decoder.params, decoder.given)
-        call(decoder.module, decoder.params, decoder.given, found)
-
+    _, found = decoder.captured(decoder.given)
     with pytest.raises(ValueError, match=said):
-        jax.eval_shape(run)
+        jax.eval_shape(lambda: call(decoder.module, decoder.params, decoder.given, found))
 
 
 @pytest.mark.parametrize("name", ["connector", "bottleneck", "resampler", "mean", "none"])

@@ -10,6 +10,7 @@ import pytest
 
 from crossattn.models.config import VisionLanguageConfig
 from crossattn.models.vision_language import VisionLanguageDecoder
+from tests.models.test_vision_language import filled
 
 I, B, T, P, V, F, D = 2, 4, 5, 7, 11, 3, 6  # noqa: E741 - I counts images
 LEAN = {"width": 8, "heads": 2, "latents": 3, "layers": 2, "embedding": D}
@@ -40,9 +41,7 @@ def model(request, batch):
     """(name, parameters in random values, features of changed batches)."""
     config = VisionLanguageConfig(**LEAN | DESIGNS[request.param])
     module = VisionLanguageDecoder(V, config)
-    shapes = jax.eval_shape(module.init, jax.random.key(1), **batch)
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.4, p.shape), p.dtype), shapes)
+    params = filled(module, batch)
     program = jax.jit(functools.partial(module.apply, last=LAST))
     return request.param, params, lambda p=params, **changes: program(p, **batch | changes)
 
