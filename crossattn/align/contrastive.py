@@ -103,7 +103,7 @@ def hard_negatives(
     Args:
       key: of the draw.
       scores: of N queries with M candidates, scaled as in `contrastive_loss`.
-      positives: candidates that are right; columns of no row should be among them.
+      positives: candidates that are right, and all others that are not to be drawn.
 
     Returns:
       The candidates, and whether there is one: where all are right it is any of them.

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from crossattn.align.arguments import boolean, not_empty, one_number_each
-from crossattn.align.removal import knockouts
+from crossattn.align.arguments import boolean, not_empty
+from crossattn.align.removal import knockout_effect
 from crossattn.shapes import Bool, Float
 
 __all__ = ["exchange_regions", "region_swap_effect"]
@@ -89,11 +89,8 @@ def region_swap_effect(
     donors, region = np.asarray(donors), _region("region", region, patches)
     if donors.shape != patches.shape:
         raise ValueError(f"donors {donors.shape}: images like patches {patches.shape} are meant")
-    kept = {"intact": np.ones_like(region), **knockouts(region, np.random.default_rng(seed))}
-    return {
-        name: one_number_each("score", score(np.where(own[..., None], patches, donors)), len(own))
-        for name, own in kept.items()
-    }
+    mixed = lambda own: np.where(own[..., None], patches, donors)
+    return knockout_effect(lambda own: score(mixed(own)), region, seed=seed)
 
 
 def _region(name: str, region: np.ndarray, patches: np.ndarray) -> np.ndarray:
