@@ -7,11 +7,12 @@ import re
 import numpy as np
 import pytest
 
+from crossattn.fields import flat
 from crossattn.launch.results import asked, write_results
 from crossattn.nn.config import BlockConfig, MLPConfig
 from crossattn.report.document import write_report
 from crossattn.report.methods import methods_section
-from crossattn.report.results.settings import changes_table, shared_table
+from crossattn.report.results.settings import ALL_WHEN_EMPTY, changes_table, shared_table
 from crossattn.train.folder import Folder, FolderError
 from crossattn.train.outcome import Finished
 from crossattn.train.run import Data, Model, Optimizer, Run, replace
@@ -243,6 +244,17 @@ def test_a_measure_that_only_some_seeds_have_is_said(tmp_path):
     wanted = asked(SUITE, SUITE, seeds=2, quick=False)
     with pytest.raises(FolderError, match=r"base have iid/open: .*remove .*seed1.metrics\.json, "):
         write_results(SUITE, Folder(tmp_path), finished, "cpu", "-", wanted)
+
+
+def test_an_empty_list_that_chooses_nothing_is_said_to_choose_all(tmp_path):
+    fields = flat(dataclasses.asdict(Run()))
+    assert [fields[name] for name in ALL_WHEN_EMPTY] == [()] * len(ALL_WHEN_EMPTY)
+    one = {"loss.attention": 1.0, "loss.attention_layers": (0, 2)}
+    suite = dataclasses.replace(SUITE, variants={"base": {}, "one": one}, claims=())
+    results = made(tmp_path, suite=suite)
+    assert "loss.attention_layers = 0 2 (base: all)" in dict(changes_table(results)[1])["one"]
+    shared = dict(shared_table(results)[1])
+    assert (shared["loss.attention_heads"], shared["data.curriculum_words"]) == ("all", "none")
 
 
 def test_what_follows_from_a_change_is_not_said(tmp_path):

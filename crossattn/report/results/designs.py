@@ -197,7 +197,7 @@ def _notes(results: Results, variant: str, baseline: str | None) -> tuple[str, .
     declared = tuple(f"{field}." for field in results.get("changes", {}).get(variant, {}))
     drawn = {f"model.{field}" for field in DRAWN}
     return tuple(
-        f"{field.removeprefix('model.').removeprefix('block.')} = {in_figures(value)}"
+        f"{field.removeprefix('model.').removeprefix('block.')} = {in_figures(value, field)}"
         for field, value in own.items()
         if field not in drawn
         and (value != other[field] if field in other else f"{field}.".startswith(declared))

@@ -14,6 +14,8 @@ from crossattn.report.results.runs import Results
 
 # variant -> dotted field -> value
 Settings = Mapping[str, Mapping[str, Any]]
+# Lists that choose from what there is, and choose all of it when they are empty.
+ALL_WHEN_EMPTY = ("loss.attention_layers", "loss.attention_heads", "data.only_words")
 
 
 def settings_of(results: Results) -> dict[str, dict[str, Any]]:
@@ -151,8 +153,8 @@ def changes_table(results: Results) -> Table | None:
         [
             variant,
             "; ".join(
-                f"{field} = {in_figures(value)}"
-                + (f" (base: {in_figures(base[field])})" if field in base else "")
+                f"{field} = {in_figures(value, field)}"
+                + (f" (base: {in_figures(base[field], field)})" if field in base else "")
                 for field, (value, _) in own.items()
             )
             or "nothing: it is the base",
@@ -169,19 +171,24 @@ def shared_table(results: Results) -> Table | None:
         return None
     apart = differing_settings(settings)
     first = next(iter(settings.values()))
-    rows = [[field, in_figures(value)] for field, value in first.items() if field not in apart]
+    rows = [
+        [field, in_figures(value, field)] for field, value in first.items() if field not in apart
+    ]
     return ["setting", "value"], rows
 
 
-def in_figures(value: Any) -> str:
-    """A value of a setting as a reader has it.
+def in_figures(value: Any, field: str = "") -> str:
+    """A value of a setting, of this dotted field, as a reader has it.
 
     Example:
+        >>> in_figures((), "loss.attention_layers"), in_figures(())
+        ('all', 'none')
         >>> in_figures(("image", "boxes")), in_figures(0.004), in_figures("")
         ('image boxes', '0.004', 'none')
     """
+    empty = "all" if field in ALL_WHEN_EMPTY else "none"
     if isinstance(value, list | tuple):
-        return " ".join(map(in_figures, value)) or "none"
+        return " ".join(map(in_figures, value)) or empty
     if isinstance(value, float):
         return f"{value:g}"
-    return "none" if value in ("", None) else str(value)
+    return empty if value in ("", None) else str(value)

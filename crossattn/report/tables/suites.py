@@ -130,7 +130,7 @@ def differing_table(suites: Suites) -> Table:
     fields = dict.fromkeys(field for row in known for own in row for field in own)
     rows = []
     for field in fields:
-        values = [[in_figures(own.get(field)) for own in row] for row in known]
+        values = [[in_figures(own.get(field), field) for own in row] for row in known]
         if all(row == values[0] for row in values) and len(set(values[0])) > 1:
             rows.append([field, *values[0]])
     return ["setting", *suites], rows
