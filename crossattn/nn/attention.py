@@ -194,8 +194,7 @@ class CrossAttention(PolicyModule):
         how: Any = {"implementation": self.implementation}
         how["heads_first"] = isinstance(context, ProjectedContext)
         if not isinstance(context, ProjectedContext):
-            context = zero_masked(context, mask, x.shape[1])
-            context = self.project(context, positions=key_positions)
+            context = self.project(zero_masked(context, mask, x.shape[1]), positions=key_positions)
         if self.positions == "rotary" and query_positions is None:
             raise ValueError("queries are turned by their coordinates: give query_positions")
         queries = self.query(with_positions(x, query_positions, self.positions))
