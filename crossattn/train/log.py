@@ -19,8 +19,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def curve(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log that training wrote: step, loss, accuracy and the time of day."""
-    return [line for line in read_lines(path) if {"loss", "accuracy", "time"} <= line.keys()]
+    """The lines of a log that training wrote: step, metrics such as the loss, the time of day."""
+    return [line for line in read_lines(path) if "loss" in line and "event" not in line]
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -43,7 +43,6 @@ class Losses:
     distillation_teacher: Literal["mean", "average"] = "mean"
     """The mean attention of all layers and heads; or that of the moving average of the parameters,
     layer by layer and head by head (optimizer.ema)."""
-
     contrastive: float = 0.0
     """Cross-entropy of finding the caption of an image, and the image of a caption, among those of
     the batch (model.embedding)."""
@@ -139,12 +138,11 @@ class Losses:
 
 
 class Given(NamedTuple):
-    """What terms are computed from.
+    """What terms that read attention are computed from.
 
     Attributes:
       losses: the settings.
-      maps: (L, B, H, T, P) attention of the words of each reading layer; None where no term reads
-        it.
+      maps: (L, B, H, T, P) attention of the words of each reading layer.
       teacher: as `maps`, of the moving average of the parameters; None where no term reads it.
       coverage: (B, T + 1, P) share of each patch that the region of each word covers.
       target: (B, T + 1) words that are predicted.

@@ -75,7 +75,7 @@ def measure_run(
             "training_images": source.trained,
         },
         "layer": evidence.layer,
-        "curve": _curves(lines),
+        "curve": curves_of(lines),
         "step_seconds": _pace(lines),
         "groupings": groupings(where, run.steps),
         "parameters": count_parameters(state.params),
@@ -110,11 +110,12 @@ def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _curves(lines: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Lists of step, loss and accuracy, and of the terms of the loss where there are several."""
+def curves_of(lines: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Lists of step, loss, the accuracy of words that are learned, and terms of the loss if any."""
     terms = [name for name in (lines[-1] if lines else ()) if name.startswith("loss/")]
     names = ("step", "loss", "accuracy", *terms)
-    return {name: [line[name] for line in lines] for name in names}
+    there = [name for name in names if all(name in line for line in lines)]
+    return {name: [line[name] for line in lines] for name in there}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -141,7 +141,8 @@ def objective(
     """The weighted sum of the terms of a loss, and metrics.
 
     The term of the next word is `losses`, that of many words without all of their logits at once.
-    Where there are others, each is a metric, like "loss/attention", and "loss" is their sum.
+    Where there are others, each is a metric, like "loss/attention", and "loss" is their sum. The
+    accuracy of words is among the metrics where the next word has a weight.
 
     `average` are the averaged parameters, for terms that read them; by `key` wrong captions and
     images are drawn, for matching.
@@ -154,7 +155,7 @@ def objective(
     (next_word, metrics), maps, *features = _next_word(
         model, params, batch, smoothing, rngs, **asked
     )
-    found = {"next_word": next_word}
+    found, metrics = ({"next_word": next_word}, metrics) if terms.next_word else ({}, {})
     for one in features:
         again = lambda other: forward(model, params, other, rngs=rngs, compare=True)[2].match
         compared, right = comparing_terms(terms, one, batch, again, key)

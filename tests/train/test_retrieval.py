@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,9 @@ from crossattn.train import step as steps
 from crossattn.train.comparison import captioned, comparing_terms, last_words
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.evidence import measure_model
+from crossattn.train.log import curve
 from crossattn.train.losses import Losses
+from crossattn.train.outcome import curves_of
 from crossattn.train.parallel import Parallelism, ParallelismError
 from crossattn.train.primary import check_source, measurable
 from crossattn.train.retrieval import recall, retrieval_inputs, true_features
@@ -93,6 +96,8 @@ def test_contrast_over_all_devices_is_that_of_one(told, examples, axes, changes)
     batch = batches_of(run, train, 0).batch(0)
     f, params = gradient(run, batch, len(train.vocabulary))
     (loss, metrics), one = jax.jit(f)(params, batch)
+    # What is said of words is said where they are learned.
+    assert ({"accuracy", "loss/next_word"} & set(metrics) != set()) == (run.loss.next_word > 0)
 
     parallel = Parallelism(make_mesh(axes, devices=jax.devices()[:8]))
     places = partition(params, parallel.mesh, parallel.rules).shardings
@@ -123,6 +128,14 @@ def check_traffic(program, batch, gradients):
     summed = sum(one.bytes * one.times for one in sent if one.kind != "all-gather")
     parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(gradients) if leaf.any())
     assert parameters <= summed < 1.25 * parameters
+
+
+def test_words_that_are_not_learned_have_no_curve(tmp_path):
+    learned = {"step": 10, "loss": 2.0, "loss/contrastive": 2.0, "time": 1.0}
+    stopped = {"step": 12, "event": "non-finite", "loss": "nan", "accuracy": "nan", "time": 2.0}
+    (tmp_path / "log.jsonl").write_text(f"{json.dumps(learned)}\n{json.dumps(stopped)}\n")
+    assert curve(tmp_path / "log.jsonl") == [learned]
+    assert curves_of([learned]) == {"step": [10], "loss": [2.0], "loss/contrastive": [2.0]}
 
 
 @pytest.mark.slow
