@@ -47,21 +47,12 @@ class TrainPrograms:
         self.run, self.words, self.parallel = run, words, parallel
         self._flops: float | None = None
         self.model = steps.model_of(run, words, layout=parallel.layout(run))
-        settings = run.optimizer
-        optimizer = optimizer_of(settings, run.steps, run.pretrain_text_steps)
+        optimizer = optimizer_of(run.optimizer, run.steps, run.pretrain_text_steps)
         create = functools.partial(
-            steps.initial_state, self.model, optimizer, average=settings.ema > 0
+            steps.initial_state, self.model, optimizer, average=run.optimizer.ema > 0
         )
         step = functools.partial(
-            steps.train_step,
-            self.model,
-            optimizer,
-            parts=parallel.accumulate,
-            label_smoothing=run.label_smoothing,
-            ema=settings.ema,
-            frozen=settings.frozen,
-            terms=run.loss,
-            text_steps=run.pretrain_text_steps,
+            steps.train_step, self.model, optimizer, run=run, parts=parallel.accumulate
         )
         self.create = parallel.creator(create, together=False)
         self.create_all = self.create

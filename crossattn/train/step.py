@@ -210,29 +210,25 @@ def train_step(
     state: State,
     batch: Batch,
     learning_rate: Float[Array, ""] | float,
+    run: Run,
     *,
     parts: int = 1,
-    label_smoothing: float = 0.0,
-    ema: float = 0.0,
-    frozen: str = "",
-    terms: Losses = NEXT_WORD,
-    text_steps: int = 0,
 ) -> tuple[State, dict[str, Array]]:
-    """One update. Metrics: loss, accuracy of the predicted words, norm of the gradient.
+    """One update by the settings of a run. Metrics: those of `objective`, norm of the gradient.
 
     The batch is computed in so many `parts`, one after the other; the accuracy is then the mean of
-    theirs. See `losses` for `label_smoothing`, `averaged` for `ema`, `stop_frozen` for `frozen`,
-    `objective` for `terms`. In the first `text_steps` no word sees an image, and nothing is frozen.
+    theirs. In the first `run.pretrain_text_steps` no word sees an image, and nothing is frozen.
     """
+    settings, terms, text_steps = run.optimizer, run.loss, run.pretrain_text_steps
     shown = state.step >= text_steps if text_steps else None
 
     def loss(params, batch):
         rngs = dropout_rngs(model.config.dropout, state.step, batch)
-        params, average = stop_frozen(params, frozen, shown), state.average
+        params, average = stop_frozen(params, settings.frozen, shown), state.average
         batch, visible = (batch, None) if shown is None else shown_or_hidden(batch, shown)
         key = step_key("matching", state.step, batch) if terms.matching else None
         given = {"terms": terms, "average": average, "visible": visible, "key": key}
-        return objective(model, params, batch, label_smoothing, rngs, **given)
+        return objective(model, params, batch, run.label_smoothing, rngs, **given)
 
     gradient, metrics = accumulate(
         lambda part: jax.grad(loss, has_aux=True)(state.params, part),
@@ -246,7 +242,7 @@ def train_step(
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         updates = jax.tree.map(lambda update: learning_rate * update, updates)
         params = optax.apply_updates(state.params, updates)
-    average = averaged(state.average, params, state.step, ema)
+    average = averaged(state.average, params, state.step, settings.ema)
     return State(state.step + 1, params, optimizer_state, average), metrics
 
 
