@@ -29,6 +29,7 @@ FLOORS = {
     "crossattn.bench": 7,
     "crossattn.plan": 7,
     "crossattn.launch": 7,
+    "crossattn.pretrained": 7,
     "configs": 7,
     "crossattn.lab": 8,
     "experiments": 9,
