@@ -91,6 +91,7 @@ from crossattn.align.saliency import (
     saliency_chance,
     similarity,
 )
+from crossattn.align.timed_words import TimedWord, group_tokens, timed_words
 from crossattn.align.verdict import judge_use
 from crossattn.align.word_alignment import (
     alignment_error_chance,
@@ -99,11 +100,14 @@ from crossattn.align.word_alignment import (
     soft_alignment_error_rate,
     strongest_links,
 )
+from crossattn.align.word_times import alignment_matrix, token_starts, warping_path
 
 __all__ = [
     "Relevancy",
+    "TimedWord",
     "alignment_error_chance",
     "alignment_error_rate",
+    "alignment_matrix",
     "attention_grad_cam",
     "attention_iou",
     "attention_iou_chance",
@@ -127,6 +131,7 @@ __all__ = [
     "exchange_regions",
     "feature_alignment",
     "gradient_weighted_attention",
+    "group_tokens",
     "hard_negatives",
     "head_overlap",
     "hiding_effects",
@@ -173,6 +178,9 @@ __all__ = [
     "sum_over_parts",
     "swap_scores",
     "text_share",
+    "timed_words",
+    "token_starts",
     "uniformity",
+    "warping_path",
     "word_frequency_perplexity",
 ]
