@@ -7,6 +7,12 @@ read, `evidence` computes them. The other modules hold the functions, and regist
 import crossattn.align.answers
 import crossattn.align.causal
 import crossattn.align.retrieval  # noqa: F401
+from crossattn.align.alignment_heads import (
+    HeadScores,
+    find_alignment_heads,
+    head_knockouts,
+    knockout_scores,
+)
 from crossattn.align.attention import mass_in_region, normalized_entropy, pointing, pointing_chance
 from crossattn.align.caption_metrics import (
     bleu,
@@ -103,6 +109,7 @@ from crossattn.align.word_alignment import (
 from crossattn.align.word_times import alignment_matrix, token_starts, warping_path
 
 __all__ = [
+    "HeadScores",
     "Relevancy",
     "TimedWord",
     "alignment_error_chance",
@@ -130,9 +137,11 @@ __all__ = [
     "exact_match",
     "exchange_regions",
     "feature_alignment",
+    "find_alignment_heads",
     "gradient_weighted_attention",
     "group_tokens",
     "hard_negatives",
+    "head_knockouts",
     "head_overlap",
     "hiding_effects",
     "input_ablation",
@@ -140,6 +149,7 @@ __all__ = [
     "judge_use",
     "kl_from_region",
     "knockout_effect",
+    "knockout_scores",
     "knockouts",
     "links_from_coverage",
     "map_distillation",
