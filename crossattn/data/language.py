@@ -77,6 +77,7 @@ class Language:
         grounded = np.zeros((*shape, self.things), bool)
         place = np.zeros(len(texts), np.int32)
         slots: dict[int, int] = {}
+        shown = record.shown
         for row, (said, answer) in enumerate(texts):
             spelt = self._spell(said, answer)
             end = len(spelt)
@@ -90,7 +91,7 @@ class Language:
             phrases = self._phrases if record.phrases is None else record.phrases[row]
             for start, stop, label in mentions(spelt, phrases):
                 group[row, start:stop] = GROUPS.index("label")
-                if label in record.labels and (label in slots or len(slots) < self.things):
+                if label in shown and (label in slots or len(slots) < self.things):
                     grounded[row, start:stop, slots.setdefault(label, len(slots))] = True
         labels = np.full(self.things, -1, np.int32)
         labels[: len(slots)] = list(slots)
@@ -213,7 +214,7 @@ class Tally:
             mentioned.update(label for *_, label in mentions(text, phrases))
             if learnt:
                 self.lexicon.update(text)
-        self.things = max(self.things, len(mentioned & set(record.labels)))
+        self.things = max(self.things, len(mentioned & record.shown))
         if learnt:
             self.asked.update(normalised(record))
 

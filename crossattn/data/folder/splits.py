@@ -11,6 +11,7 @@ SHARE, LEAST = 0.1, 5
 # Fewer pictures cannot be divided.
 FEWEST = 5
 HASHES = 2**64
+USUAL = ("train", "validation", "test")
 
 
 def by_share(hashes: Sequence[int]) -> list[str]:
@@ -46,22 +47,27 @@ def by_column(named: Sequence[str], hashes: Sequence[int]) -> list[str]:
     """The part of each picture by what the file calls it, with what the file lacks.
 
     Without a test, that is every second picture of validation, by its hash; without validation, it
-    is set aside from training as `by_share` does.
+    is set aside from training as `by_share` does. Other parts stay as they are.
 
     Raises:
         DataError: nothing is to be trained on, or too little to be split.
     """
+    usual = [number for number, name in enumerate(named) if name in USUAL]
+    if len(usual) < len(named):
+        own = by_column([named[one] for one in usual], [hashes[one] for one in usual])
+        drawn = dict(zip(usual, own, strict=True))
+        return [drawn.get(number, name) for number, name in enumerate(named)]
     there = set(named)
     if "train" not in there:
         raise DataError(
-            f"no picture is of the split train, all are of {' or '.join(sorted(there))}"
+            f"no picture is of the split train, all are of {' or '.join(sorted(there)) or 'others'}"
         )
     if there == {"train"}:
         return by_share(hashes)
     if "validation" not in there:
         learnt = [one for one, name in zip(hashes, named, strict=True) if name == "train"]
-        drawn = dict(zip(learnt, by_share(learnt), strict=True))
-        aside = {one for one, part in drawn.items() if part == "validation"}
+        shared = dict(zip(learnt, by_share(learnt), strict=True))
+        aside = {one for one, part in shared.items() if part == "validation"}
         return ["validation" if one in aside and name == "train" else name
                 for one, name in zip(hashes, named, strict=True)]  # fmt: skip
     if "test" in there:
