@@ -21,7 +21,11 @@ from crossattn.report.results.settings import (
 
 Settings = Mapping[str, Mapping[str, Any]]
 
-PERCEPTION = {"oracle": "symbolic patch features", "features": "features of another encoder"}
+PERCEPTION = {
+    "oracle": "symbolic patch features",
+    "features": "features of another encoder",
+    "frames": "log-mel frames of sound",
+}
 # Where variants differ in one of these, they do not train on the same texts.
 DATA = ("steps", "batch_size")
 

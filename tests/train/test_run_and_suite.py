@@ -47,7 +47,7 @@ def test_fields_of_another_type_are_refused(build):
             "scenes",
             "directory",
             "here",
-            "data.directory is for source tfds and folder, not",
+            "data.directory is for source tfds and folder and recordings, not",
         ),
         (
             "scenes",

@@ -20,6 +20,7 @@ from crossattn.spelling import nearest
 __all__ = ["BUILDERS", "BuildSettings", "Builder", "Package", "build_set", "find_builder"]
 
 BUILDERS = {
+    "spoken": "crossattn.data.builders.spoken:SPOKEN",
     "stamps": "crossattn.data.builders.stamps:STAMPS",
 }
 # What a finished set was built with, and the licences of what it was built from.

@@ -15,7 +15,15 @@ from crossattn.data.folder.table import BadLines, TableRow, is_within
 from crossattn.data.language import mentions
 from crossattn.data.words import spelling, split_words
 
-__all__ = ["ColumnNames", "PictureLine", "find_columns", "parse_lines"]
+__all__ = [
+    "ColumnNames",
+    "PictureLine",
+    "find_columns",
+    "parse_lines",
+    "read_captions",
+    "read_text",
+    "split_of",
+]
 
 # What people call each column; one may be named by an option.
 CALLED = {
@@ -160,10 +168,10 @@ def _line(row: TableRow, columns: ColumnNames) -> PictureLine:
     line = PictureLine(
         row.number,
         os.path.normpath(image),
-        captions=read("caption", _captions, ()),
-        question=read("question", _text, ""),
-        answer=spelling(read("answer", _text, "")),
-        split=read("split", _split, ""),
+        captions=read("caption", read_captions, ()),
+        question=read("question", read_text, ""),
+        answer=spelling(read("answer", read_text, "")),
+        split=read("split", split_of, ""),
         boxes=tuple(read("boxes", lambda _, boxes: parse_boxes(boxes), ())),
         masks=tuple(read("masks", lambda _, masks: parse_masks(masks), ())),
     )
@@ -182,7 +190,12 @@ def _wrong(expected: str, value: Any) -> str:
     return f"expected {expected}, got {reprlib.repr(value)}"
 
 
-def _text(name: str, value: Any) -> str:
+def read_text(name: str, value: Any) -> str:
+    """A text of a column.
+
+    Raises:
+        ValueError: it is none, empty or too long.
+    """
     if not isinstance(value, str):
         raise ValueError(f"{name}: {_wrong('a text', value)}")
     words = len(split_words(value))
@@ -193,13 +206,23 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _captions(name: str, value: Any) -> tuple[str, ...]:
+def read_captions(name: str, value: Any) -> tuple[str, ...]:
+    """A text of a column, or a list of them.
+
+    Raises:
+        ValueError: it is neither.
+    """
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         raise ValueError(f"{name} is a list written as text: write a line for each caption")
-    return tuple(_text(name, one) for one in (value if isinstance(value, list) else [value]))
+    return tuple(read_text(name, one) for one in (value if isinstance(value, list) else [value]))
 
 
-def _split(name: str, value: Any) -> str:
+def split_of(name: str, value: Any) -> str:
+    """The part that a column names, by what people call it.
+
+    Raises:
+        ValueError: it is none of those.
+    """
     said = value.strip().lower() if isinstance(value, str) else ""
     if said == PAIRS or MORE_TESTS.fullmatch(said):
         return said

@@ -16,9 +16,11 @@ from crossattn.renamed import arguments
 from crossattn.shapes import Array, Float, UInt8
 from crossattn.sharding import ContextParallel
 
-ImageEncoder = Literal["oracle", "features", "patch", "window", "conv"]
-# What comes as vectors already: exact symbols, or what another encoder made.
-VECTORS = ("oracle", "features")
+ImageEncoder = Literal["oracle", "features", "frames", "patch", "window", "conv"]
+# What comes as vectors already: exact symbols, what another encoder made, spectra of sound.
+VECTORS = ("oracle", "features", "frames")
+# Vectors that one dense layer reads; a second one behind a GELU reads the others.
+PLAIN = ("oracle", "features")
 
 
 def cells(pixels: UInt8[Array, "B h w C"], size: int) -> Float[Array, "B rows columns F"]:
@@ -89,9 +91,10 @@ class PatchEncoder(Module):
     Attributes:
       width: M.
       kind: "oracle" reads symbolic features (B, P, F) of each patch, "features" those that
-        another encoder made; the others read pictures (B, h, w, 3) in uint8 through two dense
-        layers with a GELU between them: "patch" sees strictly one cell a token, "window" 2 x 2
-        neighbouring cells, "conv" 3 x 3 cells and then the 3 x 3 neighbourhood of that.
+        another encoder made. The others have two dense layers with a GELU between them: "frames"
+        reads spectra (B, P, F) of stretches of sound, one a token; the rest pictures (B, h, w, 3)
+        in uint8, "patch" strictly one cell a token, "window" 2 x 2 neighbouring cells, "conv" 3 x 3
+        cells and then the 3 x 3 neighbourhood of that.
       cell: side of a cell in pixels.
       dtype: in which all is computed; when None that of vectors, and float32 of pictures.
       coordinates: whether x and y of a patch stand among what is known of it (Liu et al. 2018, "An
@@ -124,16 +127,16 @@ class PatchEncoder(Module):
         if self.kind not in get_args(ImageEncoder) or images.ndim != rank:
             raise ValueError(
                 f"PatchEncoder.kind {self.kind!r} does not read an array of shape {images.shape}: "
-                "'oracle' and 'features' read (B, P, F), 'patch', 'window' and 'conv' "
+                "'oracle', 'features' and 'frames' read (B, P, F), 'patch', 'window' and 'conv' "
                 "read (B, h, w, 3)"
             )
         if rank == 4:
             _check_pictures(images, self.cell * (2 if self.kind == "window" else 1))
         dense = partial(Dense, self.width, flat=self.layout is None, dtype=self.dtype)
         x = dense(name="embed")(self._patches(images))
-        if self.kind not in VECTORS:
-            reach = 3 if self.kind == "conv" else 1
-            x = dense(name="mix")(windows(nn.gelu(x), reach, same=True))
+        if self.kind not in PLAIN:
+            x, reach = nn.gelu(x), 3 if self.kind == "conv" else 1
+            x = dense(name="mix")(x if x.ndim == 3 else windows(x, reach, same=True))
         x = x.reshape(x.shape[0], -1, self.width)
         position = learned(self, "position", nn.initializers.normal(0.1), (x.shape[1], self.width))
         return LayerNorm(name="norm")(x + position.astype(x.dtype)[None])
