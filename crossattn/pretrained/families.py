@@ -10,7 +10,10 @@ from crossattn.pretrained.checkpoint import Checkpoint
 __all__ = ["FAMILIES", "load_model"]
 
 # {model_type: "module:function"}; the function takes a `Checkpoint` and returns what is used.
-FAMILIES: dict[str, str] = {}
+FAMILIES: dict[str, str] = {
+    "clip": "crossattn.pretrained.clip:load_clip",
+    "siglip": "crossattn.pretrained.clip:load_siglip",
+}
 
 
 def load_model(source: str | os.PathLike, **settings: Any) -> Any:

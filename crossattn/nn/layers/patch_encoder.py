@@ -25,11 +25,20 @@ PLAIN = ("oracle", "features")
 
 def cells(pixels: UInt8[Array, "B h w C"], size: int) -> Float[Array, "B rows columns F"]:
     """Cut pictures (uint8) into square cells of `size` pixels, values scaled to [-1, 1]."""
-    batch, height, width, channels = pixels.shape
+    height, width = pixels.shape[1:3]
     if height % size or width % size:
         raise ValueError(f"pictures of {height} x {width} pixels do not divide by {size}")
-    scaled = pixels.astype(jnp.float32) / 127.5 - 1.0
-    split = scaled.reshape(batch, height // size, size, width // size, size, channels)
+    return cut_cells(pixels.astype(jnp.float32) / 127.5 - 1.0, size)
+
+
+def cut_cells(pixels: Float[Array, "B h w C"], size: int) -> Float[Array, "B rows columns F"]:
+    """Square cells of `size` pixels, which divides the sides, as vectors of F = size^2 C numbers.
+
+    >>> cut_cells(jnp.arange(8.0).reshape(1, 2, 4, 1), 2)[0, 0].tolist()
+    [[0.0, 1.0, 4.0, 5.0], [2.0, 3.0, 6.0, 7.0]]
+    """
+    batch, height, width, channels = pixels.shape
+    split = pixels.reshape(batch, height // size, size, width // size, size, channels)
     return split.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // size, width // size, -1)
 
 
