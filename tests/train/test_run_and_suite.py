@@ -246,6 +246,10 @@ TRAINED = {
     "gating": ("optimizer.frozen", "pretrain_text_steps"),
     "noise": ("data.mismatched",),
     "supervision": ("loss.attention", "loss.attention_heads"),
+    "attention_losses": (
+        *("loss.entropy", "loss.diversity"),
+        *("loss.distillation", "loss.distillation_teacher", "optimizer.ema"),
+    ),
     "retrieval": ("loss.next_word", "loss.contrastive", "loss.matching"),
     "relations": (
         *("loss.attention", "loss.attention_layers"),
