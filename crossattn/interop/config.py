@@ -86,6 +86,8 @@ ACTIVATIONS = {
     "gelu_fast": "gelu-tanh",
     "gelu_pytorch_tanh": "gelu-tanh",
     "quick_gelu": "gelu-quick",
+    "gated-gelu": "gelu-tanh",  # as T5 has it
+    "gated-silu": "silu",
     "relu": "relu",
     "silu": "silu",
     "swish": "silu",

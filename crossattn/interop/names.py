@@ -19,6 +19,7 @@ from crossattn.interop.entries import (
 )
 from crossattn.interop.stream_names import STREAM_CLASSES, STREAMS
 from crossattn.interop.table import BUFFERS, Entry, Layout
+from crossattn.interop.text_names import T5_IGNORED, TEXT_CLASSES, TEXT_TO_TEXT
 from crossattn.interop.tower_names import TOWER_CLASSES, TOWERS, bert_words
 
 __all__ = ["CLASSES", "LAYOUTS"]
@@ -55,8 +56,6 @@ T5 = (
     *attention_entries("EncDecAttention.", "cross_attention", names=("q", "k", "v"), out="o"),
     *norm("layer_norm", "cross_residual/norm"),
 )
-# Files of 2019 and 2020 have it; no version of the class reads it.
-T5_IGNORED = r"EncDecAttention\.relative_attention_bias\.weight"
 T5GEMMA_CROSS = (
     *attention_entries("cross_attn.", "cross_attention"),
     *norm("pre_cross_attn_layernorm", "cross_residual/norm"),
@@ -240,6 +239,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "blip_question": (Layout(BLIP_QUESTION),),
     "whisper_decoder": (Layout(WHISPER_DECODER, WHISPER_TIED, WHISPER_SCOPES, outer="model."),),
     **TOWERS,
+    **TEXT_TO_TEXT,
     **STREAMS,
 }
 
@@ -269,5 +269,6 @@ CLASSES: dict[str, str] = {
     "blip_question": "BlipTextModel, which reads a picture",
     "whisper_decoder": "WhisperForCausalLM, the decoder of WhisperModel",
     **TOWER_CLASSES,
+    **TEXT_CLASSES,
     **STREAM_CLASSES,
 }

@@ -13,6 +13,7 @@ __all__ = ["FAMILIES", "load_model"]
 FAMILIES: dict[str, str] = {
     "clip": "crossattn.pretrained.clip:load_clip",
     "siglip": "crossattn.pretrained.clip:load_siglip",
+    "t5": "crossattn.pretrained.t5:load_t5",
 }
 
 
