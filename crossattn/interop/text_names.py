@@ -51,7 +51,7 @@ def t5(gated: bool, untied: bool) -> Layout:
 
 TEXT_TO_TEXT: dict[str, tuple[Layout, ...]] = {
     "t5_encoder_decoder": tuple(
-        t5(gated, untied) for untied in (False, True) for gated in (False, True)
+        t5(gated, untied) for untied in (True, False) for gated in (False, True)
     )
 }
 TEXT_CLASSES: dict[str, str] = {"t5_encoder_decoder": "T5ForConditionalGeneration"}
