@@ -71,6 +71,7 @@ from crossattn.align.modality_use import (
 )
 from crossattn.align.overlap import attention_iou, attention_iou_chance, best_iou
 from crossattn.align.pairs import swap_scores
+from crossattn.align.pauses import find_pauses, words_at_pauses
 from crossattn.align.region_swap import exchange_regions, region_swap_effect
 from crossattn.align.removal import (
     curve_area,
@@ -97,7 +98,13 @@ from crossattn.align.saliency import (
     saliency_chance,
     similarity,
 )
-from crossattn.align.timed_words import TimedWord, group_tokens, timed_words
+from crossattn.align.timed_words import (
+    TimedWord,
+    group_tokens,
+    spoken_starts,
+    spoken_tokens,
+    timed_words,
+)
 from crossattn.align.verdict import judge_use
 from crossattn.align.word_alignment import (
     alignment_error_chance,
@@ -138,6 +145,7 @@ __all__ = [
     "exchange_regions",
     "feature_alignment",
     "find_alignment_heads",
+    "find_pauses",
     "gradient_weighted_attention",
     "group_tokens",
     "hard_negatives",
@@ -184,6 +192,8 @@ __all__ = [
     "similarity",
     "slot_accuracy",
     "soft_alignment_error_rate",
+    "spoken_starts",
+    "spoken_tokens",
     "strongest_links",
     "sum_over_parts",
     "swap_scores",
@@ -193,4 +203,5 @@ __all__ = [
     "uniformity",
     "warping_path",
     "word_frequency_perplexity",
+    "words_at_pauses",
 ]

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from crossattn.align.arguments import finite_numbers, of_one_shape
-from crossattn.shapes import Float
+from crossattn.align.arguments import boolean, finite_numbers, of_one_shape
+from crossattn.align.word_times import SECONDS, token_starts
+from crossattn.shapes import Bool, Float
 
-__all__ = ["TimedWord", "group_tokens", "timed_words"]
+__all__ = ["TimedWord", "group_tokens", "spoken_starts", "spoken_tokens", "timed_words"]
 
 # A text, and the places of its tokens.
 Grouped = tuple[str, tuple[int, ...]]
@@ -113,10 +114,61 @@ def _closed(words: list[Grouped]) -> list[Grouped]:
     return found
 
 
+def spoken_tokens(
+    words: Sequence[Grouped], tokens: Sequence[int], decode: Callable[[list[int]], str]
+) -> Bool[np.ndarray, " T"]:
+    """Which tokens are heard: those with letters or digits, and all of words that have none.
+
+    Example:
+      >>> pieces = [" Hi", ",", " -"]
+      >>> decode = lambda some: "".join(pieces[token] for token in some)
+      >>> spoken_tokens(group_tokens(range(3), decode), range(3), decode).tolist()
+      [True, False, True]
+    """
+    heard = lambda text: any(letter.isalnum() or letter == BROKEN for letter in text)
+    spoken = np.array([heard(decode([token])) for token in tokens], bool)
+    for _, places in words:
+        if not spoken[list(places)].any():
+            spoken[list(places)] = True
+    return spoken
+
+
+def spoken_starts(
+    weights: Float[np.ndarray, "H T1 S"],
+    spoken: Bool[np.ndarray, " T"],
+    *,
+    seconds_per_frame: float = SECONDS,
+) -> Float[np.ndarray, " T1"]:
+    """When each token begins, by the rows of spoken tokens alone; others begin with the next one.
+
+    A decoder that is about to write a comma looks at what follows it: with its row, the path would
+    give it the beginning of the next word.
+
+    Args:
+      weights: of the alignment heads, of the rows that predict the T tokens and the end.
+      spoken: of `spoken_tokens`.
+      seconds_per_frame: see `token_starts`.
+
+    Raises:
+      ValueError: arrays that do not fit.
+
+    Example:
+      >>> rows = np.repeat(np.eye(3), 50, axis=1)[None]
+      >>> spoken_starts(rows, np.array([True, False])).tolist()
+      [0.0, 2.0, 2.0]
+    """
+    kept = np.append(boolean("spoken", spoken), True)
+    of_one_shape("T1", weights=weights[0, :, 0], spoken=kept)
+    starts = token_starts(weights[:, kept], seconds_per_frame=seconds_per_frame)
+    # The next kept one of each.
+    return starts[np.cumsum(kept) - kept]
+
+
 def timed_words(
     words: Sequence[tuple[str, Sequence[int]]],
     starts: Float[np.ndarray, " T1"],
     probabilities: Float[np.ndarray, " T"],
+    spoken: Bool[np.ndarray, " T"] | None = None,
     *,
     offset: float = 0.0,
 ) -> list[TimedWord]:
@@ -126,6 +178,7 @@ def timed_words(
       words: of `group_tokens`.
       starts: of the T tokens and of the end of the text, `token_starts`, T1 = T + 1.
       probabilities: of the T tokens.
+      spoken: which of them count in the confidence of a word; all if None.
       offset: seconds to add.
 
     Raises:
@@ -136,7 +189,8 @@ def timed_words(
       [TimedWord(text='a', start=0.5, stop=0.9, confidence=0.75, tokens=(0, 1))]
     """
     starts = finite_numbers("starts", starts)
-    of_one_shape("T", starts=starts[1:], probabilities=probabilities)
+    counted = np.ones(len(probabilities), bool) if spoken is None else boolean("spoken", spoken)
+    of_one_shape("T", starts=starts[1:], probabilities=probabilities, spoken=counted)
     last = max((max(places) for _, places in words), default=-1)
     if last >= len(probabilities):
         raise ValueError(f"there are {len(probabilities)} tokens, and a word has token {last}")
@@ -145,7 +199,7 @@ def timed_words(
             text.strip(),
             float(offset + starts[places[0]]),
             float(offset + starts[places[-1] + 1]),
-            float(np.mean([probabilities[place] for place in places])),
+            float(np.mean([probabilities[place] for place in places if counted[place]])),
             tuple(places),
         )
         for text, places in words
