@@ -7,7 +7,8 @@ nothing of colours or shapes: they can answer how many, and the image can answer
 Expected:  image and boxes at least as good as the image, far better than boxes, which are better
            than words alone (they count). The mean of all tokens keeps counts, and loses which
            colour belongs to which shape.
-Hardware:  not run yet; about 5 minutes by the cost of a step beside those of fusion.
+Found:     the image beats boxes by 0.337; boxes beside the image, and over words alone, are open.
+Hardware:  one core, two hardware threads, about 6 minutes.
 Command:   python -m experiments.ablate modalities
 """
 

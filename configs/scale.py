@@ -12,7 +12,8 @@ folders of their own, which a page compares:
 
 Expected:  cross-attention over the resampler over the mean at every size; the distance of the first
            two shrinks as the model grows, that of the last two grows.
-Hardware:  not run yet; about 6 minutes by the cost of a step beside those of fusion.
+Found:     the order holds at every size; the resampler over the mean is open at the smallest.
+Hardware:  one core, two hardware threads, about 4 minutes.
 Command:   python -m experiments.ablate scale
 """
 
