@@ -21,8 +21,6 @@ LONGEST = 10_000_000
 # Where a config has one for each of its models: that in which the preset's sizes are.
 SECTIONS = {
     "blip_decoder": "text_config",
-    **dict.fromkeys(("blip_question", "clip_text", "siglip_text"), "text_config"),
-    **dict.fromkeys(("blip_vision", "clip_vision", "siglip_vision"), "vision_config"),
     "encoder_decoder_post": "text_config",
     "latent_projector": "text_config",
     "map_head": "vision_config",
@@ -61,22 +59,19 @@ OWN: dict[str, Mapping[str, tuple[str, ...]]] = {
     # Half of the encoder's heads.
     "bidirectional": {"heads": ()},
     "ip_adapter": dict.fromkeys(KEYS, ()),
-    "clip": {"D": ("projection_dim",)},
+    "whisper_encoder": {"S": ("max_source_positions",), "C": ("num_mel_bins",), "P": (), "W": ()},
 }
 LAYERS = {
     "whisper": ("{}_layers",),
     "whisper_decoder": ("{}_layers",),
+    "whisper_encoder": ("{}_layers",),
     "t5": ("num_decoder_layers", "num_layers"),
     "lxmert": ("x_layers",),
     "perceiver": ("num_self_attends_per_block",),
     "resampler": ("resampler_depth",),
     "resampler_masked": ("resampler_depth",),
     **dict.fromkeys(
-        (
-            *("blip_decoder", "encoder_decoder_post", "t5gemma", "merged", "meter", "prefix_lm"),
-            *("vit", "clip_vision", "siglip_vision", "blip_vision"),
-            *("clip_text", "siglip_text", "blip_question"),
-        ),
+        ("blip_decoder", "encoder_decoder_post", "t5gemma", "merged", "meter", "prefix_lm"),
         ("num_hidden_layers",),
     ),
 }
@@ -85,15 +80,12 @@ ACTIVATIONS = {
     "gelu_new": "gelu-tanh",
     "gelu_fast": "gelu-tanh",
     "gelu_pytorch_tanh": "gelu-tanh",
-    "quick_gelu": "gelu-quick",
-    "gated-gelu": "gelu-tanh",  # as T5 has it
-    "gated-silu": "silu",
     "relu": "relu",
     "silu": "silu",
     "swish": "silu",
 }
 
-FIELDS = {"M": "width", "W": "vocab_size", "P": "length"}
+FIELDS = {"M": "width", "W": "vocab_size", "P": "length", "S": "length"}
 
 
 class Config:
@@ -107,7 +99,8 @@ class Config:
     """
 
     def __init__(self, content: Mapping[str, Any], preset: str, prefix: str = ""):
-        side = "encoder" if re.search(r"(^|\.)encoder\.", prefix) else "decoder"
+        own = preset.endswith("_encoder") or re.search(r"(^|\.)encoder\.", prefix)
+        side = "encoder" if own else "decoder"
         for section in (SECTIONS.get(preset, ""), side):
             if isinstance(content.get(section), dict):
                 content = content[section]
@@ -227,7 +220,7 @@ def _of_module(config: Config, sizes: Mapping[str, int], inner: Any, module: Any
         "M": getattr(inner, "width", None),
         "layers": getattr(inner, "layers", None),
         "W": getattr(module, "vocab_size", None),
-        "P": getattr(module, "length", None) if hasattr(module, "vocab_size") else None,
+        "P" if hasattr(module, "vocab_size") else "S": getattr(module, "length", None),
     }
     cross = getattr(design, "cross_attention", inner)
     shared = getattr(cross, "key_value_heads", None)

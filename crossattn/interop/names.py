@@ -19,8 +19,6 @@ from crossattn.interop.entries import (
 )
 from crossattn.interop.stream_names import STREAM_CLASSES, STREAMS
 from crossattn.interop.table import BUFFERS, Entry, Layout
-from crossattn.interop.text_names import T5_IGNORED, TEXT_CLASSES, TEXT_TO_TEXT
-from crossattn.interop.tower_names import TOWER_CLASSES, TOWERS, bert_words
 
 __all__ = ["CLASSES", "LAYOUTS"]
 
@@ -29,13 +27,16 @@ POST = (
     *bert("crossattention.", "cross_attention", "cross_residual/norm", widths="MN"),
     *bert_mlp("intermediate", "output", "mlp_residual/norm"),
 )
-WHISPER = (
+WHISPER_SELF = (
     *attention_entries("self_attn.", "self_attention", out="out_proj", biased="qvo", widths="MM"),
     *layer_norm("self_attn_layer_norm", "self_residual/norm"),
-    *attention_entries("encoder_attn.", "cross_attention", out="out_proj", biased="qvo"),
-    *layer_norm("encoder_attn_layer_norm", "cross_residual/norm"),
     *mlp("fc1", "fc2"),
     *layer_norm("final_layer_norm", "mlp_residual/norm"),
+)
+WHISPER = (
+    *WHISPER_SELF,
+    *attention_entries("encoder_attn.", "cross_attention", out="out_proj", biased="qvo"),
+    *layer_norm("encoder_attn_layer_norm", "cross_residual/norm"),
 )
 
 
@@ -56,6 +57,8 @@ T5 = (
     *attention_entries("EncDecAttention.", "cross_attention", names=("q", "k", "v"), out="o"),
     *norm("layer_norm", "cross_residual/norm"),
 )
+# Files of 2019 and 2020 have it; no version of the class reads it.
+T5_IGNORED = r"EncDecAttention\.relative_attention_bias\.weight"
 T5GEMMA_CROSS = (
     *attention_entries("cross_attn.", "cross_attention"),
     *norm("pre_cross_attn_layernorm", "cross_residual/norm"),
@@ -166,7 +169,9 @@ SINKS = (
     Entry("sinks", ("cross_attention/sink",), "H"),
 )
 BLIP = (
-    *bert_words("bert.embeddings."),
+    Entry("bert.embeddings.word_embeddings.weight", ("words/embedding",), "W M"),
+    Entry("bert.embeddings.position_embeddings.weight", ("places/embedding",), "P M"),
+    *layer_norm("bert.embeddings.LayerNorm", "norm_first"),
     *nested("bert.encoder.layer.{i}.", "stack/blocks/", POST),
     *dense("cls.predictions.transform.dense", "transform", "E M"),
     *layer_norm("cls.predictions.transform.LayerNorm", "transform_norm"),
@@ -176,15 +181,20 @@ BLIP_TIED = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
-BLIP_QUESTION = (
-    *bert_words("embeddings."),
-    *nested("encoder.layer.{i}.", "stack/blocks/", POST),
-)
 WHISPER_DECODER = (
     Entry("model.decoder.embed_tokens.weight", ("words/embedding",), "W M"),
     Entry("model.decoder.embed_positions.weight", ("places/embedding",), "P M"),
     *nested("model.decoder.layers.{i}.", "stack/blocks/", WHISPER),
     *layer_norm("model.decoder.layer_norm", "norm"),
+)
+WHISPER_ENCODER = (
+    Entry("model.encoder.conv1.weight", ("first/kernel",), "M C 3", "3 C M"),
+    Entry("model.encoder.conv1.bias", ("first/bias",), "M"),
+    Entry("model.encoder.conv2.weight", ("second/kernel",), "M E 3", "3 E M"),
+    Entry("model.encoder.conv2.bias", ("second/bias",), "M"),
+    Entry("model.encoder.embed_positions.weight", ("places",), "S M"),
+    *nested("model.encoder.layers.{i}.", "stack/blocks/", WHISPER_SELF),
+    *layer_norm("model.encoder.layer_norm", "norm"),
 )
 WHISPER_SCOPES = ("model.decoder.", "proj_out.")
 WHISPER_TIED = {"proj_out.weight": "model.decoder.embed_tokens.weight"}
@@ -236,10 +246,8 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     ),
     "sinks": (Layout(SINKS),),
     "blip_decoder": (Layout(BLIP, BLIP_TIED, ("bert.", "cls.")),),
-    "blip_question": (Layout(BLIP_QUESTION),),
     "whisper_decoder": (Layout(WHISPER_DECODER, WHISPER_TIED, WHISPER_SCOPES, outer="model."),),
-    **TOWERS,
-    **TEXT_TO_TEXT,
+    "whisper_encoder": (Layout(WHISPER_ENCODER, scopes=("model.encoder.",), outer="model."),),
     **STREAMS,
 }
 
@@ -266,9 +274,7 @@ CLASSES: dict[str, str] = {
     "null_key": "torch.nn.MultiheadAttention(add_bias_kv=True)",
     "sinks": "GptOssAttention",
     "blip_decoder": "BlipTextLMHeadModel",
-    "blip_question": "BlipTextModel, which reads a picture",
     "whisper_decoder": "WhisperForCausalLM, the decoder of WhisperModel",
-    **TOWER_CLASSES,
-    **TEXT_CLASSES,
+    "whisper_encoder": "the encoder of WhisperModel",
     **STREAM_CLASSES,
 }

@@ -46,6 +46,9 @@ class Beam:
     Attributes:
       width: W, number of texts per row; the step is called with B * W rows.
       length_penalty: above 0 favours longer texts, 0 is the bare sum.
+      early_stopping: a row is done as soon as `width` texts are set apart.
+      count_end: whether the end is one of the n words. With both changed the rules are those of
+        Whisper, as OpenAI and CTranslate2 have them.
 
     >>> Beam(width=0)
     Traceback (most recent call last):
@@ -55,6 +58,8 @@ class Beam:
 
     width: int = 4
     length_penalty: float = 1.0
+    early_stopping: bool = False
+    count_end: bool = True
 
     def __post_init__(self):
         object.__setattr__(self, "width", integer("Beam.width", self.width))
@@ -98,14 +103,21 @@ class Beam:
         score, at = jax.lax.top_k(total, most)
         words, parents = at % V, at // V
         closes = turn.closes(words)
-        longer = turn.count.astype(score.dtype)[:, None] ** self.length_penalty
+        count = turn.count.astype(score.dtype)[:, None]
+        longer = count**self.length_penalty
+        length = longer
+        if not self.count_end:
+            length = jnp.maximum(count - turn.ends_with(words), 1) ** self.length_penalty
         counts = closes & (jnp.arange(most) < W)[None]
         position = jnp.full_like(words, turn.position)
-        new = Ending(jnp.where(counts, score / longer, -jnp.inf), position, words, parents)
+        new = Ending(jnp.where(counts, score / length, -jnp.inf), position, words, parents)
         both = jax.tree.map(lambda *two: jnp.concatenate(two, axis=1), state.ended, new)
         ended = _picked(both, jax.lax.top_k(both.score, W)[1])
         score, chosen = jax.lax.top_k(jnp.where(closes, -jnp.inf, score), W)
-        better = score[:, 0] / longer[:, 0] > ended.score[:, -1]
+        if self.early_stopping:
+            better = ended.score[:, -1] == -jnp.inf
+        else:
+            better = score[:, 0] / longer[:, 0] > ended.score[:, -1]
         # A beam that is in the race and says nothing ends the row, as does no word at all.
         broken = (~(gains.max(axis=-1) < jnp.inf) & (state.score > -jnp.inf)).any(axis=1)
         neither = ~better & (ended.score[:, 0] == -jnp.inf)

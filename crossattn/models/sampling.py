@@ -32,10 +32,14 @@ class Turn(NamedTuple):
 
     def closes(self, words: Int[Array, "B C"]) -> Bool[Array, "B C"]:
         """Which of these words would end their text."""
-        closes = jnp.broadcast_to(self.final[:, None], words.shape)
+        return self.final[:, None] | self.ends_with(words)
+
+    def ends_with(self, words: Int[Array, "B C"]) -> Bool[Array, "B C"]:
+        """Which of these words are ends."""
+        found = jnp.zeros(words.shape, bool)
         for end in self.ends:
-            closes |= words == end
-        return closes
+            found |= words == end
+        return found
 
 
 class Ending(NamedTuple):

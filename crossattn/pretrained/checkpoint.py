@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from crossattn.interop.ctranslate2 import Variables
+from crossattn.interop.ctranslate2_names import published_config, published_tensors
 from crossattn.interop.files import Files, WeightsError
 from crossattn.pretrained.packages import PACKAGES, files_of
 
 __all__ = ["Checkpoint"]
 
 LONGEST = 100_000_000
+# CTranslate2's file of weights, and its words for what generation_config.json says.
+BINARY = "model.bin"
+CTRANSLATE2 = {"suppress_ids": "suppress_tokens", "suppress_ids_begin": "begin_suppress_tokens"}
 
 
 class Checkpoint:
@@ -43,15 +48,29 @@ class Checkpoint:
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The content of config.json."""
-        return self.settings("config.json")
+        """The content of config.json; of a CTranslate2 model also what its variables say."""
+        content = self.settings("config.json")
+        if self.variables is None:
+            return content
+        return content | published_config(self.variables, self.tensors)
 
     @functools.cached_property
     def tensors(self) -> Mapping[str, np.ndarray]:
-        """Arrays by the names of the published class, each read when it is asked for."""
-        if self.folder is None:
-            raise WeightsError(f"{self.where} holds no weights that are read")
-        return Files(self.folder)
+        """Arrays by the names of the published class."""
+        if self.variables is not None:
+            return published_tensors(self.variables)
+        return Files(self.folder or Path(self.where))
+
+    @functools.cached_property
+    def variables(self) -> Variables | None:
+        """The variables of a CTranslate2 model; None of another one."""
+        return Variables(*self.files[BINARY]) if BINARY in self.files else None
+
+    @functools.cached_property
+    def generation(self) -> dict[str, Any]:
+        """How texts are written: generation_config.json, or what config.json has of it."""
+        content = {CTRANSLATE2.get(key, key): value for key, value in self.config.items()}
+        return content | self.settings("generation_config.json", missing={})
 
     @functools.cached_property
     def preprocessing(self) -> dict[str, Any]:

@@ -1,1 +1,0 @@
-"""Sets of real data, built from packages that people can install: the command build_data."""
