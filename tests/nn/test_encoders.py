@@ -40,8 +40,18 @@ def test_how_far_a_context_token_sees(kind, reach):
     assert set(rows) == set(columns) == set(range(first, last + 1))
 
 
+def test_a_token_of_sound_is_its_own_frames_behind_two_layers():
+    encoder = PatchEncoder(width=5, kind="frames")
+    sound = jax.random.normal(jax.random.key(1), (1, 6, 4))
+    params = encoder.init(jax.random.key(0), sound)
+    assert sorted(params["params"]) == ["embed", "mix", "norm", "position"]
+    changed = sound.at[:, 2].add(1.0)
+    moved = (encoder.apply(params, changed) != encoder.apply(params, sound)).any(-1)[0]
+    assert moved.tolist() == [False, False, True, False, False, False]
+
+
 def test_errors_name_what_is_read():
-    with pytest.raises(ValueError, match="'oracle' and 'features' read"):
+    with pytest.raises(ValueError, match="'oracle', 'features' and 'frames' read"):
         PatchEncoder(width=5).init(jax.random.key(0), pictures)
     with pytest.raises(ValueError, match="do not divide by 5"):
         cells(pictures, 5)
