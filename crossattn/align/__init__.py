@@ -7,6 +7,12 @@ read, `evidence` computes them. The other modules hold the functions, and regist
 import crossattn.align.answers
 import crossattn.align.causal
 import crossattn.align.retrieval  # noqa: F401
+from crossattn.align.alignment_heads import (
+    HeadScores,
+    find_alignment_heads,
+    head_knockouts,
+    knockout_scores,
+)
 from crossattn.align.attention import mass_in_region, normalized_entropy, pointing, pointing_chance
 from crossattn.align.caption_metrics import (
     bleu,
@@ -65,6 +71,7 @@ from crossattn.align.modality_use import (
 )
 from crossattn.align.overlap import attention_iou, attention_iou_chance, best_iou
 from crossattn.align.pairs import swap_scores
+from crossattn.align.pauses import find_pauses, words_at_pauses
 from crossattn.align.region_swap import exchange_regions, region_swap_effect
 from crossattn.align.removal import (
     curve_area,
@@ -91,6 +98,13 @@ from crossattn.align.saliency import (
     saliency_chance,
     similarity,
 )
+from crossattn.align.timed_words import (
+    TimedWord,
+    group_tokens,
+    spoken_starts,
+    spoken_tokens,
+    timed_words,
+)
 from crossattn.align.verdict import judge_use
 from crossattn.align.word_alignment import (
     alignment_error_chance,
@@ -99,11 +113,15 @@ from crossattn.align.word_alignment import (
     soft_alignment_error_rate,
     strongest_links,
 )
+from crossattn.align.word_times import alignment_matrix, token_starts, warping_path
 
 __all__ = [
+    "HeadScores",
     "Relevancy",
+    "TimedWord",
     "alignment_error_chance",
     "alignment_error_rate",
+    "alignment_matrix",
     "attention_grad_cam",
     "attention_iou",
     "attention_iou_chance",
@@ -126,8 +144,12 @@ __all__ = [
     "exact_match",
     "exchange_regions",
     "feature_alignment",
+    "find_alignment_heads",
+    "find_pauses",
     "gradient_weighted_attention",
+    "group_tokens",
     "hard_negatives",
+    "head_knockouts",
     "head_overlap",
     "hiding_effects",
     "input_ablation",
@@ -135,6 +157,7 @@ __all__ = [
     "judge_use",
     "kl_from_region",
     "knockout_effect",
+    "knockout_scores",
     "knockouts",
     "links_from_coverage",
     "map_distillation",
@@ -169,10 +192,16 @@ __all__ = [
     "similarity",
     "slot_accuracy",
     "soft_alignment_error_rate",
+    "spoken_starts",
+    "spoken_tokens",
     "strongest_links",
     "sum_over_parts",
     "swap_scores",
     "text_share",
+    "timed_words",
+    "token_starts",
     "uniformity",
+    "warping_path",
     "word_frequency_perplexity",
+    "words_at_pauses",
 ]

@@ -18,7 +18,18 @@ import numpy as np
 from crossattn.data.records import ImageRecord
 from crossattn.data.words import split_words
 
-__all__ = ["KINDS", "Language", "Rows", "Survey", "Tally", "mentions", "normalised"]
+__all__ = [
+    "KINDS",
+    "SPECIAL",
+    "Language",
+    "Rows",
+    "Survey",
+    "Tally",
+    "kind_of_answer",
+    "mentions",
+    "normalised",
+    "text_alone",
+]
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unknown>")
 PAD, BOS, EOS, UNKNOWN = range(len(SPECIAL))
@@ -77,6 +88,7 @@ class Language:
         grounded = np.zeros((*shape, self.things), bool)
         place = np.zeros(len(texts), np.int32)
         slots: dict[int, int] = {}
+        shown = record.shown
         for row, (said, answer) in enumerate(texts):
             spelt = self._spell(said, answer)
             end = len(spelt)
@@ -84,13 +96,13 @@ class Language:
             place[row] = end - 1 if answer else 0
             target[row, end - 1 if answer else 1 : end] = True
             target[row] &= bool(answer) | (tokens[row] != UNKNOWN)
-            kind[row] = KINDS.index(_kind(answer))
+            kind[row] = KINDS.index(kind_of_answer(answer))
             if answer:
                 group[row, end - 1] = _answer_group(answer)
             phrases = self._phrases if record.phrases is None else record.phrases[row]
             for start, stop, label in mentions(spelt, phrases):
                 group[row, start:stop] = GROUPS.index("label")
-                if label in record.labels and (label in slots or len(slots) < self.things):
+                if label in shown and (label in slots or len(slots) < self.things):
                     grounded[row, start:stop, slots.setdefault(label, len(slots))] = True
         labels = np.full(self.things, -1, np.int32)
         labels[: len(slots)] = list(slots)
@@ -135,7 +147,8 @@ def mentions(
         start += 1
 
 
-def _kind(answer: str) -> str:
+def kind_of_answer(answer: str) -> str:
+    """The kind of a text, one of `KINDS`, by its answer."""
     if not answer:
         return "caption"
     if answer in ("yes", "no"):
@@ -145,7 +158,7 @@ def _kind(answer: str) -> str:
 
 def _answer_group(answer: str) -> int:
     groups = {"yes/no": "verdict", "number": "count", "other": "none"}
-    return GROUPS.index(groups[_kind(answer)])
+    return GROUPS.index(groups[kind_of_answer(answer)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,19 +183,35 @@ class Survey:
         The guess is the commonest answer to the same question in training, and the commonest of
         all to a question that is new.
         """
-        counts: dict[str, Counter[str]] = {}
-        overall: Counter[str] = Counter()
-        wanted = {question for question, _ in rows}
-        for (question, answer), count in self.asked.items():
-            overall[answer] += count
-            if question in wanted:
-                counts.setdefault(question, Counter())[answer] += count
-        best = {question: _commonest(answers) for question, answers in counts.items()}
-        fallback = _commonest(overall)
-        right: dict[str, list[bool]] = {}
-        for question, answer in rows:
-            right.setdefault(_kind(answer), []).append(best.get(question, fallback) == answer)
-        return {kind: float(np.mean(values)) for kind, values in right.items()}
+        return text_alone(self.asked, [(*row, kind_of_answer(row[1])) for row in rows])
+
+
+def text_alone(
+    asked: Mapping[tuple[str, str], int], rows: Sequence[tuple[str, str, str]]
+) -> dict[str, float]:
+    """Accuracy, by kind, of the best guess that reads the question only.
+
+    Args:
+        asked: (question, answer) to how often it was trained on.
+        rows: (question, answer, kind) of what is judged.
+
+    Example:
+        >>> text_alone({("who?", "me"): 2, ("who?", "you"): 1}, [("who?", "me", "other")])
+        {'other': 1.0}
+    """
+    counts: dict[str, Counter[str]] = {}
+    overall: Counter[str] = Counter()
+    wanted = {question for question, *_ in rows}
+    for (question, answer), count in asked.items():
+        overall[answer] += count
+        if question in wanted:
+            counts.setdefault(question, Counter())[answer] += count
+    best = {question: _commonest(answers) for question, answers in counts.items()}
+    fallback = _commonest(overall)
+    right: dict[str, list[bool]] = {}
+    for question, answer, kind in rows:
+        right.setdefault(kind, []).append(best.get(question, fallback) == answer)
+    return {kind: float(np.mean(values)) for kind, values in right.items()}
 
 
 def _commonest(answers: Counter[str]) -> str:
@@ -213,7 +242,7 @@ class Tally:
             mentioned.update(label for *_, label in mentions(text, phrases))
             if learnt:
                 self.lexicon.update(text)
-        self.things = max(self.things, len(mentioned & set(record.labels)))
+        self.things = max(self.things, len(mentioned & record.shown))
         if learnt:
             self.asked.update(normalised(record))
 

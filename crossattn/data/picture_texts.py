@@ -71,7 +71,7 @@ class Geometry:
 def areas(
     record: ImageRecord, labels: Sequence[int] | np.ndarray, size: int
 ) -> Bool[np.ndarray, "O size size"]:
-    """Pixels that the boxes of each label cover together; none for a label of -1.
+    """Pixels that boxes and masks of each label cover together; none for a label of -1.
 
     A box covers every pixel that it touches, so that a small one does not vanish.
     """
@@ -81,6 +81,8 @@ def areas(
             top, left = np.floor(np.clip(box[:2], 0, 1) * size).astype(int)
             bottom, right = np.ceil(np.clip(box[2:], 0, 1) * size).astype(int)
             inside[thing, top:bottom, left:right] = True
+    for label, mask in record.masks:
+        inside[np.asarray(labels) == label] |= mask
     return inside
 
 

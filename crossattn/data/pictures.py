@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 
 from crossattn.data.errors import DataError, one_line
 
-__all__ = ["FORMATS", "decode", "decode_upright", "read_picture"]
+__all__ = ["FORMATS", "decode", "decode_numbers", "decode_upright", "read_picture"]
 
 # Only these decoders are ever begun: that of EPS, for one, would start another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -131,6 +131,35 @@ def read_picture(path: str | Path) -> UInt8[np.ndarray, "height width 3"]:
         return decode(Path(path).read_bytes())
     except DataError as error:
         raise DataError(f"{path} {error}") from None
+
+
+def decode_numbers(encoded: bytes) -> UInt8[np.ndarray, "height width"]:
+    """Decode a PNG file whose pixels are whole numbers of 8 bits: of a palette, or grey.
+
+    Raises:
+        DataError: the file is damaged, no PNG, or has other pixels.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> Image.fromarray(np.array([[0, 1, 7]], np.uint8)).save(file, "PNG")
+        >>> decode_numbers(file.getvalue()).tolist()
+        [[0, 1, 7]]
+    """
+    if not encoded.startswith(PNG):
+        raise DataError("is no PNG file: a mask has a number for each pixel, as PNG files keep it")
+    try:
+        with Image.open(io.BytesIO(_without_texts(encoded)), formats=["PNG"]) as file:
+            # Pillow scales greys of 2 and 4 bits.
+            if file.mode not in ("1", "P", "L") or (file.mode == "L" and encoded[PNG_DEPTH] != 8):
+                raise DataError(
+                    f"is a PNG file of mode {file.mode} and {encoded[PNG_DEPTH]} bits: a mask has "
+                    "a number for each pixel, of a palette or grey of 8 bits"
+                )
+            return np.asarray(file).astype(np.uint8)
+    except DataError:
+        raise
+    except Exception as error:  # as in `_decode`
+        raise _undecodable(one_line(error)) from None
 
 
 def _undecodable(why: str) -> DataError:

@@ -21,6 +21,7 @@ class ImageRecord:
         labels: indices into `label_names` of the data, or of `phrases`.
         phrases: for each text, questions first, the label of each phrase in it that has boxes;
             None where labels are classes with names, which any text may mention.
+        masks: (label, pixels (size, size) bool) of regions that are exact, as a model reads them.
     """
 
     image: Any
@@ -29,6 +30,12 @@ class ImageRecord:
     boxes: np.ndarray
     labels: list[int]
     phrases: list[Mapping[tuple[str, ...], int]] | None = None
+    masks: tuple[tuple[int, np.ndarray], ...] = ()
+
+    @property
+    def shown(self) -> set[int]:
+        """The labels that have a region."""
+        return {*self.labels, *(label for label, _ in self.masks)}
 
     def __len__(self) -> int:
         """Number of texts."""

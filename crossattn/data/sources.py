@@ -23,6 +23,7 @@ SOURCES = {
     "easy_vqa": "crossattn.data.easy_vqa.source:EASY_VQA",
     "tfds": "crossattn.data.tfds.source:TFDS",
     "folder": "crossattn.data.folder.source:FOLDER",
+    "recordings": "crossattn.data.recordings.source:RECORDINGS",
 }
 Task = Literal["question", "caption", "refer", "match"]
 # Encoders that read pixels of 8 bits; the others read features of patches.
@@ -49,7 +50,8 @@ class Data:
     """
 
     source: str = "scenes"
-    """scenes (generated), easy_vqa (a package), tfds or folder (a directory), or MODULE:NAME."""
+    """scenes (generated), easy_vqa (a package), tfds, folder or recordings (a directory), or
+    MODULE:NAME."""
     images: int = 10_000
     """Number of training images; scenes come in multiples of 100, 0 means all (not scenes)."""
     evaluation_images: int = 1_000

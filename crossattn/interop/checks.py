@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from crossattn.interop.files import FLOATS, Files
-from crossattn.interop.names import LAYOUTS
-from crossattn.interop.table import Fit, Line
+from crossattn.interop.table import Fit, Layout, Line
 
 __all__ = ["check_parts", "untied", "without_integers"]
 
 
-def check_parts(preset: str, parts: Sequence[str], fit: Fit) -> None:
-    """Each is a part of the preset's parameters, of a layer that there is.
+def check_parts(preset: str, layouts: Sequence[Layout], parts: Sequence[str], fit: Fit) -> None:
+    """Each is a part of the parameters of a preset with these layouts, of a layer that there is.
 
     Raises:
       ValueError: one is not.
@@ -22,7 +21,7 @@ def check_parts(preset: str, parts: Sequence[str], fit: Fit) -> None:
     paths = {path for place in fit.places for path in (*place.entry.ours, *place.entry.zeros)}
     for part in parts:
         if not any(f"{path}/".startswith(f"{part}/") for path in paths):
-            every = {path for one in LAYOUTS[preset] for e in one.entries for path in e.ours}
+            every = {path for one in layouts for e in one.entries for path in e.ours}
             there = ", ".join(sorted({path.split("/")[0] for path in every}))
             raise ValueError(f"{preset} has no part {part!r}: there are {there}")
 

@@ -21,6 +21,8 @@ LONGEST = 10_000_000
 # Where a config has one for each of its models: that in which the preset's sizes are.
 SECTIONS = {
     "blip_decoder": "text_config",
+    **dict.fromkeys(("blip_question", "clip_text", "siglip_text"), "text_config"),
+    **dict.fromkeys(("blip_vision", "clip_vision", "siglip_vision"), "vision_config"),
     "encoder_decoder_post": "text_config",
     "latent_projector": "text_config",
     "map_head": "vision_config",
@@ -59,6 +61,7 @@ OWN: dict[str, Mapping[str, tuple[str, ...]]] = {
     # Half of the encoder's heads.
     "bidirectional": {"heads": ()},
     "ip_adapter": dict.fromkeys(KEYS, ()),
+    "clip": {"D": ("projection_dim",)},
     "whisper_encoder": {"S": ("max_source_positions",), "C": ("num_mel_bins",), "P": (), "W": ()},
 }
 LAYERS = {
@@ -71,7 +74,11 @@ LAYERS = {
     "resampler": ("resampler_depth",),
     "resampler_masked": ("resampler_depth",),
     **dict.fromkeys(
-        ("blip_decoder", "encoder_decoder_post", "t5gemma", "merged", "meter", "prefix_lm"),
+        (
+            *("blip_decoder", "encoder_decoder_post", "t5gemma", "merged", "meter", "prefix_lm"),
+            *("vit", "clip_vision", "siglip_vision", "blip_vision"),
+            *("clip_text", "siglip_text", "blip_question"),
+        ),
         ("num_hidden_layers",),
     ),
 }
@@ -80,6 +87,9 @@ ACTIVATIONS = {
     "gelu_new": "gelu-tanh",
     "gelu_fast": "gelu-tanh",
     "gelu_pytorch_tanh": "gelu-tanh",
+    "quick_gelu": "gelu-quick",
+    "gated-gelu": "gelu-tanh",  # as T5 has it
+    "gated-silu": "silu",
     "relu": "relu",
     "silu": "silu",
     "swish": "silu",

@@ -5,6 +5,8 @@ sizes: M width, N width of the context, F hidden width of the feed-forward layer
 axes of heads of queries, keys, values and output at each site, T latents, W words, P places.
 """
 
+from dataclasses import replace
+
 from crossattn.interop.table import Entry
 
 __all__ = [
@@ -142,7 +144,7 @@ def nested(theirs: str, ours: str, entries: Entries) -> Entries:
     """The same entries one level deeper."""
     moved = lambda paths: tuple(f"{ours}{path}" for path in paths)
     return tuple(
-        Entry(f"{theirs}{e.theirs}", moved(e.ours), e.shape, e.becomes, moved(e.zeros))
+        replace(e, theirs=f"{theirs}{e.theirs}", ours=moved(e.ours), zeros=moved(e.zeros))
         for e in entries
     )
 
@@ -157,6 +159,4 @@ def _site(ours: str) -> str:
 
 
 def _renamed(entries: Entries, old: str, new: str) -> Entries:
-    return tuple(
-        Entry(e.theirs.replace(old, new), e.ours, e.shape, e.becomes, e.zeros) for e in entries
-    )
+    return tuple(replace(e, theirs=e.theirs.replace(old, new)) for e in entries)

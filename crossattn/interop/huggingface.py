@@ -1,6 +1,7 @@
 """Tensors in safetensors files, under the names of the published classes, and our parameters.
 
-Nothing here needs torch. Tables of names are in `crossattn.interop.names`; each goes both ways.
+Nothing here needs torch. Tables of names are in `crossattn.interop.names`; each goes both ways. One
+of one's own is a `Layout` of `Entry`s, see `crossattn.interop.table`.
 """
 
 import dataclasses
@@ -20,9 +21,8 @@ from crossattn.interop import config
 from crossattn.interop.checks import check_parts, untied, without_integers
 from crossattn.interop.files import Files, WeightsError
 from crossattn.interop.fitting import exported, imported, pattern
-from crossattn.interop.names import LAYOUTS
+from crossattn.interop.layouts import importable, layouts_of, readable
 from crossattn.interop.table import Fit, ImportMismatchError, Layout, Line, Shape
-from crossattn.nn.choices import known
 
 __all__ = [
     "Files",
@@ -40,19 +40,11 @@ __all__ = [
 __getattr__ = renamed.former_names(__name__, names="importable")
 
 
-def importable() -> tuple[str, ...]:
-    """Presets and models that can be imported.
-
-    >>> "mllama" in importable(), "blip_decoder" in importable()
-    (True, True)
-    """
-    return tuple(LAYOUTS)
-
-
 def look(
     source: str | os.PathLike | Mapping[str, Any],
-    preset: str,
+    preset: str = "",
     *,
+    layout: Layout | None = None,
     prefix: str = "",
     layers: Sequence[int] | None = None,
     parts: Sequence[str] = (),
@@ -60,12 +52,13 @@ def look(
     module: nn.Module | None = None,
 ) -> Fit:
     """What would be imported, by name and shape only; arguments as those of `load`."""
+    preset, layouts = layouts_of(preset, layout)
     source = _opened(source)
     shapes, parts = _shapes(source), _several(parts)
     bare = None if like is None else _shapes(flatten_dict(like["params"], sep="/"))
     given: Any = {"prefix": prefix, "layers": layers, "parts": parts, "like": bare}
-    fit = _best([imported(one, shapes, **given) for one in _readable(preset)])
-    check_parts(preset, parts, fit)
+    fit = _best([imported(one, shapes, **given) for one in readable(layouts)])
+    check_parts(preset, layouts, parts, fit)
     fit = without_integers(fit, source)
     content = config.read_config(source.folder) if isinstance(source, Files) else None
     said = config.Config(content or {}, preset, prefix)
@@ -77,8 +70,9 @@ def look(
 
 def load(
     source: str | os.PathLike | Mapping[str, Any],
-    preset: str,
+    preset: str = "",
     *,
+    layout: Layout | None = None,
     prefix: str = "",
     layers: Sequence[int] | None = None,
     parts: Sequence[str] = (),
@@ -90,7 +84,10 @@ def load(
     Args:
       source: a safetensors file, a folder with one or with several and their index, or arrays by
         name.
-      preset: one of `importable()`.
+      preset: one of `importable()`, unless a layout is given.
+      layout: one of one's own, in place of a preset: the tensors under its scopes, and no others,
+        become the parameters that its entries say. Where there is a config.json, its sizes are
+        compared with the letters M, N, W, P, T and F.mlp.
       prefix: what stands before the names of the class; `{i}` in it is the number of a layer, as in
         "model.layers.{i}.", and gives parameters with a leading axis L. Tensors that do not begin
         with it are somebody else's.
@@ -122,7 +119,7 @@ def load(
       ImportMismatchError: tensors under the prefix are unknown, missing, misshaped or no floats, or
         config.json or the module say otherwise. Its message is a table of them; nothing is read.
       WeightsError: there are no tensors, or they cannot be read.
-      ValueError: no such preset, or it has no such parts.
+      ValueError: no such preset, or it has no such parts; a preset and a layout, or neither.
 
     Example:
       >>> import numpy as np
@@ -139,8 +136,10 @@ def load(
       missing  layer_norm.weight  -      (M) = (4)
     """
     source = _opened(source)
-    fit = look(source, preset, prefix=prefix, layers=layers, parts=parts, like=like, module=module)
-    _refuse(fit.problems, f"fit {preset}", _advice(fit, source, preset))
+    asking: Any = {"prefix": prefix, "layers": layers, "parts": parts, "like": like}
+    fit = look(source, preset, layout=layout, module=module, **asking)
+    preset, layouts = layouts_of(preset, layout)
+    _refuse(fit.problems, f"fit {preset}", _advice(fit, source, layouts))
     _refuse(untied(fit, source), f"fit {preset}")
     single: dict[str, Any] = {}
     several: dict[str, list[np.ndarray]] = {}
@@ -156,8 +155,9 @@ def load(
 
 def tensors(
     params: Mapping[str, Any],
-    preset: str,
+    preset: str = "",
     *,
+    layout: Layout | None = None,
     prefix: str = "",
     layers: Sequence[int] | None = None,
     parts: Sequence[str] = (),
@@ -172,9 +172,10 @@ def tensors(
         have is not 0.
       ValueError: no such preset.
     """
+    preset, layouts = layouts_of(preset, layout)
     flat = flatten_dict(params["params"], sep="/")
     given: Any = {"prefix": prefix, "layers": layers, "parts": parts}
-    fit = _best([exported(one, _shapes(flat), **given) for one in _layouts(preset)])
+    fit = _best([exported(one, _shapes(flat), **given) for one in layouts])
     _refuse(fit.problems, f"fit {preset}")
     arrays = {path: np.asarray(leaf) for path, leaf in flat.items()}
     nonzero = [
@@ -194,15 +195,23 @@ def tensors(
 
 def save(
     params: Mapping[str, Any],
-    preset: str,
-    path: str | os.PathLike,
+    preset: str = "",
+    path: str | os.PathLike | None = None,
     *,
+    layout: Layout | None = None,
     prefix: str = "",
     layers: Sequence[int] | None = None,
     parts: Sequence[str] = (),
 ) -> None:
-    """Write `tensors(...)` to a safetensors file, which is whole or absent."""
-    found = tensors(params, preset, prefix=prefix, layers=layers, parts=parts)
+    """Write `tensors(...)` to a safetensors file, which is whole or absent.
+
+    Raises:
+      TypeError: no path is given.
+    """
+    if path is None:
+        raise TypeError('save needs a path: write save(params, path="model.safetensors", ...)')
+    given: Any = {"prefix": prefix, "layers": layers, "parts": parts}
+    found = tensors(params, preset, layout=layout, **given)
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -227,17 +236,6 @@ def _several(parts: Sequence[str]) -> tuple[str, ...]:
     return (parts,) if isinstance(parts, str) else tuple(parts)
 
 
-def _layouts(preset: str) -> tuple[Layout, ...]:
-    known("preset", preset, importable())
-    return LAYOUTS[preset]
-
-
-def _readable(preset: str) -> list[Layout]:
-    """Layouts of files that are read: also those of a model without its head."""
-    every = [(one, one.bare) if one.outer else (one,) for one in _layouts(preset)]
-    return [layout for several in every for layout in several]
-
-
 def _best(fits: Sequence[Fit]) -> Fit:
     # Where parts are asked for, a variant that has none of them has no problems either.
     return min(fits, key=lambda fit: (len(fit.problems), not fit.places))
@@ -250,18 +248,22 @@ def _refuse(lines: Sequence[Line], what: str, hint: str = "") -> None:
         raise ImportMismatchError(f"{title} {what}", lines, hint)
 
 
-def _advice(fit: Fit, source: Mapping[str, Any], preset: str) -> str:
+def _advice(fit: Fit, source: Mapping[str, Any], layouts: Sequence[Layout]) -> str:
     if any(line.problem == "config" for line in fit.problems):
         return "if config.json is another model's, give load the arrays: dict(Files(...))"
-    return hint(elsewhere(fit, source, preset))
+    return hint(_elsewhere(fit, source, layouts))
 
 
 def elsewhere(fit: Fit, source: Mapping[str, Any], preset: str) -> list[str]:
     """Prefixes under which the tensors might be, when none of them is under the one given."""
+    return _elsewhere(fit, source, layouts_of(preset)[1])
+
+
+def _elsewhere(fit: Fit, source: Mapping[str, Any], layouts: Sequence[Layout]) -> list[str]:
     if any(place.name in source for place in fit.places):
         return []
     found: set[str] = set()
-    for layout in _readable(preset):
+    for layout in readable(layouts):
         first = layout.entries[0]
         ending = re.compile(r"(.*?)" + pattern(first.theirs, {}) + r"\Z")
         found |= {m[1] for m in map(ending.match, source) if m}

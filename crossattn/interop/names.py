@@ -19,6 +19,8 @@ from crossattn.interop.entries import (
 )
 from crossattn.interop.stream_names import STREAM_CLASSES, STREAMS
 from crossattn.interop.table import BUFFERS, Entry, Layout
+from crossattn.interop.text_names import T5_IGNORED, TEXT_CLASSES, TEXT_TO_TEXT
+from crossattn.interop.tower_names import TOWER_CLASSES, TOWERS, bert_words
 
 __all__ = ["CLASSES", "LAYOUTS"]
 
@@ -57,8 +59,6 @@ T5 = (
     *attention_entries("EncDecAttention.", "cross_attention", names=("q", "k", "v"), out="o"),
     *norm("layer_norm", "cross_residual/norm"),
 )
-# Files of 2019 and 2020 have it; no version of the class reads it.
-T5_IGNORED = r"EncDecAttention\.relative_attention_bias\.weight"
 T5GEMMA_CROSS = (
     *attention_entries("cross_attn.", "cross_attention"),
     *norm("pre_cross_attn_layernorm", "cross_residual/norm"),
@@ -169,9 +169,7 @@ SINKS = (
     Entry("sinks", ("cross_attention/sink",), "H"),
 )
 BLIP = (
-    Entry("bert.embeddings.word_embeddings.weight", ("words/embedding",), "W M"),
-    Entry("bert.embeddings.position_embeddings.weight", ("places/embedding",), "P M"),
-    *layer_norm("bert.embeddings.LayerNorm", "norm_first"),
+    *bert_words("bert.embeddings."),
     *nested("bert.encoder.layer.{i}.", "stack/blocks/", POST),
     *dense("cls.predictions.transform.dense", "transform", "E M"),
     *layer_norm("cls.predictions.transform.LayerNorm", "transform_norm"),
@@ -181,6 +179,10 @@ BLIP_TIED = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
+BLIP_QUESTION = (
+    *bert_words("embeddings."),
+    *nested("encoder.layer.{i}.", "stack/blocks/", POST),
+)
 WHISPER_DECODER = (
     Entry("model.decoder.embed_tokens.weight", ("words/embedding",), "W M"),
     Entry("model.decoder.embed_positions.weight", ("places/embedding",), "P M"),
@@ -246,7 +248,10 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     ),
     "sinks": (Layout(SINKS),),
     "blip_decoder": (Layout(BLIP, BLIP_TIED, ("bert.", "cls.")),),
+    "blip_question": (Layout(BLIP_QUESTION),),
     "whisper_decoder": (Layout(WHISPER_DECODER, WHISPER_TIED, WHISPER_SCOPES, outer="model."),),
+    **TOWERS,
+    **TEXT_TO_TEXT,
     "whisper_encoder": (Layout(WHISPER_ENCODER, scopes=("model.encoder.",), outer="model."),),
     **STREAMS,
 }
@@ -274,7 +279,10 @@ CLASSES: dict[str, str] = {
     "null_key": "torch.nn.MultiheadAttention(add_bias_kv=True)",
     "sinks": "GptOssAttention",
     "blip_decoder": "BlipTextLMHeadModel",
+    "blip_question": "BlipTextModel, which reads a picture",
     "whisper_decoder": "WhisperForCausalLM, the decoder of WhisperModel",
+    **TOWER_CLASSES,
+    **TEXT_CLASSES,
     "whisper_encoder": "the encoder of WhisperModel",
     **STREAM_CLASSES,
 }

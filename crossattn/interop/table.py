@@ -52,6 +52,11 @@ class Entry:
       becomes: the same for ours: the axes in another order are a transpose, anything else a
         reshape; as `shape` when None.
       zeros: paths of parameters with this shape that they do not have, which are all 0.
+      interleaved: of several, each has every so manieth row of the tensor, instead of a part.
+
+    >>> Entry("qkv.weight", ("a/q", "a/k", "a/v"), "3M M", "M M")
+    Traceback (most recent call last):
+    ValueError: qkv.weight: axes of '3M M' need letters of their own
     """
 
     theirs: str
@@ -59,6 +64,7 @@ class Entry:
     shape: str
     becomes: str | None = None
     zeros: tuple[str, ...] = ()
+    interleaved: bool = False
 
     def __post_init__(self):
         named = [letter for letter in self.part if parsed(letter)[1]]
@@ -85,7 +91,10 @@ class Entry:
 
     def read(self, tensor: np.ndarray, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
         """Our parameters of one layer."""
-        parts = np.split(tensor, len(self.ours)) if len(self.ours) > 1 else [tensor]
+        many = len(self.ours)
+        parts = np.split(tensor, many) if many > 1 else [tensor]
+        if self.interleaved:
+            parts = [tensor[k::many] for k in range(many)]
         moved = [self._moved(part, self.part, self.target, sizes) for part in parts]
         found = dict(zip(self.ours, moved, strict=True))
         return found | {path: np.zeros_like(found[self.ours[0]]) for path in self.zeros}
@@ -93,6 +102,8 @@ class Entry:
     def write(self, params: Sequence[np.ndarray], sizes: Mapping[str, int]) -> np.ndarray:
         """Their tensor."""
         parts = [self._moved(p, self.target, self.part, sizes) for p in params]
+        if self.interleaved:
+            return np.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])
         return np.asarray(np.concatenate(parts) if len(parts) > 1 else parts[0], order="C")
 
     def _moved(self, tensor, old, new, sizes):

@@ -142,6 +142,9 @@ def data_changes(data: str | Path | Changes | Data | None) -> dict[str, Any]:
         return {"data.source": data}
     if not isinstance(data, Mapping):
         raise LabError(f"data takes the name of a source, or a dict of its settings, got {data!r}")
+    for name in data:
+        if (short := str(name).removeprefix("data.")) != str(name):
+            raise LabError(f"data takes {short!r} without data. in front, got {name!r}")
     return {f"data.{name}": value for name, value in data.items()}
 
 

@@ -49,6 +49,22 @@ def _device(now: str, measured: list[str]) -> str:
     return now if all(kind in now for kind in measured) else " and ".join(measured)
 
 
+def _comparisons(suite: Suite, finished: Finished, *, seeds: int) -> list[dict[str, Any]]:
+    """Of the variants that have all their seeds; none before the baseline has them."""
+    ran = [run["variant"] for run in finished.runs]
+    whole = [name for name in suite.variants if ran.count(name) == seeds]
+    if suite.baseline not in whole:
+        return []
+    return compare_variants(
+        [run for run in finished.runs if run["variant"] in whole],
+        finished.items,
+        primary=suite.primary,
+        baseline=suite.baseline,
+        claims=[claim for claim in suite.claims if {*claim[:2]} <= {*whole}],
+        equivalence=suite.equivalence,
+    )
+
+
 def write_results(
     suite: Suite,
     folder: Folder,
@@ -72,22 +88,7 @@ def write_results(
       wanted: what `asked` says of the command.
       data: what a `Dataset` says of itself, where a report should.
     """
-    runs = finished.runs
-    _check_metrics(folder, runs)
-    ran = [run["variant"] for run in runs]
-    whole = [name for name in suite.variants if ran.count(name) == wanted["seeds"]]
-    comparisons = (
-        compare_variants(
-            [run for run in runs if run["variant"] in whole],
-            finished.items,
-            primary=suite.primary,
-            baseline=suite.baseline,
-            claims=[claim for claim in suite.claims if {*claim[:2]} <= {*whole}],
-            equivalence=suite.equivalence,
-        )
-        if suite.baseline in whole
-        else []
-    )
+    _check_metrics(folder, finished.runs)
     results: dict[str, Any] = {
         "suite": suite.name,
         "title": suite.title,
@@ -96,9 +97,9 @@ def write_results(
         "asked": wanted,
         "baseline": suite.baseline,
         **({} if data is None else {"data": {"source": suite.base.data.source, **data}}),
-        "runs": runs,
+        "runs": finished.runs,
         "references": finished.references,
-        "comparisons": comparisons,
+        "comparisons": _comparisons(suite, finished, seeds=wanted["seeds"]),
         "chance": finished.chance,
         "counts": finished.counts,
         "settings": _settings(suite, finished),

@@ -36,7 +36,8 @@ class VisionLanguageConfig:
     cross_every: int = 1
     """Every so manieth layer reads the context, the others the text alone."""
     image_encoder: ImageEncoder = "oracle"
-    """What the model perceives of an image: symbolic patches, or pixels in three ways."""
+    """What the model perceives of an image: symbolic patches, what another encoder made of it,
+    spectra of sound, or pixels in three ways."""
     coordinates: bool = False
     """Whether x and y of a patch stand among its features, beside its learned position."""
     contexts: tuple[Modality, ...] = ("image",)

@@ -1,11 +1,11 @@
-"""An encoder and the text decoder that reads it, as one module."""
+"""A text is read by an encoder, and another is written that reads it: translations, T5."""
 
 from collections.abc import Callable
 from typing import Any
 
-from flax import linen as nn
-
 from crossattn.models.text_decoder import TextDecoder
+from crossattn.models.text_encoder import TextEncoder
+from crossattn.nn.attention import ProjectedContext
 from crossattn.nn.module import Module
 from crossattn.ops import AttentionTrace, Mask
 from crossattn.shapes import Array, Float, Int
@@ -14,59 +14,74 @@ __all__ = ["EncoderDecoder"]
 
 
 class EncoderDecoder(Module):
-    """Logits of words about a sound, a picture or what else the encoder makes a context of.
+    """An encoder, and a decoder that reads what it has made (Sutskever et al. 2014).
 
     Attributes:
-      encoder: a module of which a call returns context tokens (B, S, N).
-      decoder: the text decoder.
+      encoder: without words of its own (`vocab_size=None`) it has those of the decoder.
+      decoder: which is cached, and steps, as a decoder alone.
 
     Example:
       >>> import jax, jax.numpy as jnp
+      >>> from dataclasses import replace
       >>> from crossattn.nn import Stack, presets
-      >>> from crossattn.nn.layers.dense import Dense
-      >>> stack = Stack(layers=1, width=8, heads=2, config=presets.config("whisper"))
-      >>> model = EncoderDecoder(Dense(8), TextDecoder(stack, vocab_size=11, length=6))
-      >>> inputs = jnp.ones((2, 7, 3)), jnp.ones((2, 5), int)
-      >>> (logits, _), params = model.init_with_output(jax.random.key(0), *inputs)
-      >>> logits.shape, sorted(params["params"])
-      ((2, 5, 11), ['decoder', 'encoder'])
+      >>> design = presets.config("encoder_decoder_post")
+      >>> reading = Stack(2, 8, 2, replace(design, order=("self", "mlp")))
+      >>> model = EncoderDecoder(TextEncoder(reading, None, 9, final_norm=False),
+      ...                        TextDecoder(Stack(2, 8, 2, design), 11, 6, final_norm=False))
+      >>> source, tokens = jnp.ones((2, 7), int), jnp.ones((2, 5), int)
+      >>> (logits, _), _ = jax.eval_shape(
+      ...     lambda: model.init_with_output(jax.random.key(0), source, tokens))
+      >>> logits.shape
+      (2, 5, 11)
     """
 
-    encoder: nn.Module
+    encoder: TextEncoder
     decoder: TextDecoder
 
     def __call__(
         self,
-        inputs: Float[Array, "..."],
+        source: Int[Array, "B S"],
         tokens: Int[Array, "B T"],
         *,
         mask: Mask | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
     ) -> tuple[Float[Array, "B T V"], Any]:
-        """Logits of the word after each token, and what was observed of each layer's attention.
+        """Logits of the word after each of `tokens`, and what was observed of each layer.
 
-        `mask` is of the context; see `TextDecoder`.
+        Args:
+          source: what is read.
+          tokens: what has been written.
+          mask: which tokens of the source are there, a mask of keys.
+          observe: applied to the trace of each layer's attention to the source.
+
+        Raises:
+          ValueError: as the encoder and the decoder.
         """
-        return self.decoder(tokens, self.encode(inputs), mask=mask, observe=observe)
+        context = self.encode(source, mask=mask)
+        return self.decoder(tokens, context, mask=mask, observe=observe)
 
-    def encode(self, inputs: Float[Array, "..."]) -> Float[Array, "B S N"]:
-        """The context tokens."""
-        return self.encoder(inputs)
+    def encode(
+        self, source: Int[Array, "B S"], *, mask: Mask | None = None
+    ) -> Float[Array, "B S M"]:
+        """What the decoder reads of the source."""
+        shared = self.decoder.words if self.encoder.vocab_size is None else None
+        return self.encoder(source, table=shared, mask=mask)
 
-    def read(self, tokens: Int[Array, "B T"], context: Any, **given: Any) -> Any:
-        """`__call__` of the decoder, over what `encode` made."""
-        return self.decoder(tokens, context, **given)
+    def project(self, source: Int[Array, "B S"], *, mask: Mask | None = None) -> ProjectedContext:
+        """Its keys and values in every layer; what `mask` hides stays hidden."""
+        return self.decoder.project(self.encode(source, mask=mask), mask=mask)
 
-    def project(self, context: Float[Array, "B S N"], **given: Any) -> Any:
-        """`project` of the decoder: keys and values of what `encode` made."""
-        return self.decoder.project(context, **given)
-
-    def init_cache(self, rows: int, length: int, **given: Any) -> Any:
-        """`init_cache` of the decoder."""
-        return self.decoder.init_cache(rows, length, **given)
+    def init_cache(self, rows: int, length: int, *, dtype: Any = None) -> Any:
+        """See `TextDecoder.init_cache`."""
+        return self.decoder.init_cache(rows, length, dtype=dtype)
 
     def decode_step(
-        self, tokens: Any, context: Any, cache: Any, position: Any, **given: Any
-    ) -> Any:
-        """`decode_step` of the decoder."""
-        return self.decoder.decode_step(tokens, context, cache, position, **given)
+        self,
+        tokens: Int[Array, " *N"],
+        context: ProjectedContext,
+        cache: Any,
+        position: Int[Array, ""],
+        **how: Any,
+    ) -> tuple[Float[Array, "*N V"], Any, Any]:
+        """See `TextDecoder.decode_step`."""
+        return self.decoder.decode_step(tokens, context, cache, position, **how)

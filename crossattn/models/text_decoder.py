@@ -1,7 +1,7 @@
 """A causal text decoder over any context: captions, translations, transcripts."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -9,12 +9,14 @@ from flax import linen as nn
 from crossattn import renamed
 from crossattn.nn.attention import ProjectedContext
 from crossattn.nn.cache import fits, kv_caches
+from crossattn.nn.config import NormKind
 from crossattn.nn.context import words
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.families.interleaved import Interleaved
 from crossattn.nn.head import Targets, cross_entropy
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.norm import Norm
+from crossattn.nn.layers.positions import RelativeBias
 from crossattn.nn.module import Module
 from crossattn.nn.stack import Stack
 from crossattn.nn.tables import Embed, exceeds, in_table, nan_from
@@ -28,20 +30,29 @@ Observe = Callable[[AttentionTrace], Any]
 
 @renamed.arguments(vocabulary="vocab_size")
 class TextDecoder(Module):
-    """Word and learned position embeddings, a stack, and logits by the same word embeddings.
+    """Words and positions, a stack, and logits by the same word embeddings or by others.
 
     Attributes:
       stack: of the blocks, or groups of blocks that read images among blocks that read text.
       vocab_size: V.
-      length: positions there are.
+      length: positions there are; None, where they are not learned: as many as one likes.
       first_norm: the embeddings are normed (BERT, BLIP).
       final_norm: what the stack returns is normed (designs whose norms stand before sublayers).
       transformed: a dense layer, a GELU and a norm stand before the logits, which have a bias
         (BERT, BLIP).
       epsilon: of these norms.
+      norm_kind: of these norms.
+      positions: "learned" vectors are added to the words; None: no vectors are.
+      relative: a bias of the stack's self-attention by distance, shared by all layers (T5).
+      embedding_scale: factor of the words before positions are added, as sqrt(M) in Vaswani et al.
+        2017.
+      untied: words have other embeddings in the logits (T5 1.1).
+      output_bias: the logits have a bias.
+      logits_scale: factor of what words are multiplied with, as 1 / sqrt(M) in T5.
 
     Raises:
-      ValueError: a design that adds vectors of places (`positions="add"`).
+      ValueError: a design that adds vectors of places (`positions="add"`); learned positions
+        without a length; a bias by distance of a stack that is no `Stack`.
 
     Example:
       >>> import jax
@@ -57,24 +68,37 @@ class TextDecoder(Module):
 
     stack: Stack | Interleaved
     vocab_size: int
-    length: int
+    length: int | None
     first_norm: bool = False
     final_norm: bool = True
     transformed: bool = False
     epsilon: float = 1e-5
+    norm_kind: NormKind = "layer"
+    positions: Literal["learned"] | None = "learned"
+    relative: RelativeBias | None = None
+    embedding_scale: float = 1.0
+    untied: bool = False
+    output_bias: bool = False
+    logits_scale: float = 1.0
 
     def setup(self):  # noqa: D102 - Linen calls it
         width = self.stack.width
-        _check(self.stack)
+        _check(self)
         self.words = Embed(self.vocab_size, width)
-        self.places = Embed(self.length, width)
+        if self.positions is not None:
+            if self.length is None:
+                raise ValueError("positions are learned: give length, how many there are")
+            self.places = Embed(self.length, width)
         if self.first_norm:
-            self.norm_first = Norm(epsilon=self.epsilon)
+            self.norm_first = Norm(self.norm_kind, self.epsilon)
         if self.final_norm:
-            self.norm = Norm(epsilon=self.epsilon)
+            self.norm = Norm(self.norm_kind, self.epsilon)
         if self.transformed:
             self.transform = Dense(width)
-            self.transform_norm = Norm(epsilon=self.epsilon)
+            self.transform_norm = Norm(self.norm_kind, self.epsilon)
+        if self.untied:
+            self.output = Embed(self.vocab_size, width)
+        if self._biased:
             self.bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
 
     def __call__(
@@ -115,8 +139,8 @@ class TextDecoder(Module):
         """
         x, there, _ = self._read(words(tokens), context, mask, lambda trace: None)
         x = self._transformed(nan_from(x, there))
-        bias = self.bias if self.transformed else None
-        return cross_entropy(x, self.words.embedding, targets, bias=bias)
+        bias = self.bias if self._biased else None
+        return cross_entropy(x, self._table.embedding, targets, bias=bias)
 
     def project(
         self, context: Float[Array, "B S N"], *, mask: Mask | None = None
@@ -130,7 +154,7 @@ class TextDecoder(Module):
         Raises:
           ValueError: there are no positions for so many words.
         """
-        if length > self.length:
+        if exceeds(length, self.length):
             raise ValueError(f"{length} words, but this decoder has positions for {self.length}")
         return self.stack.init_cache(rows, length, dtype=dtype)
 
@@ -163,9 +187,12 @@ class TextDecoder(Module):
         several = words(tokens[:, None] if jnp.ndim(tokens) == 1 else tokens)
         T = several.shape[1]
         there = in_table("token", several, self.vocab_size).all(axis=1)
-        there &= fits(T, self.length, position, "positions")
+        if self.length is not None:
+            there &= fits(T, self.length, position, "positions")
         places = jnp.reshape(position, 1).astype(jnp.int32) + jnp.arange(T, dtype=jnp.int32)
         where: Any = {"mask": mask, "query_positions": _coordinates(places)}
+        if self.relative is not None:
+            where["self_bias"] = self.relative(places, kv_caches(cache)[0][1].room)
         x = self._embedded(several, places, context)
         x = jnp.where(there[:, None, None], x, jnp.nan)
         where["observe"] = observe
@@ -179,11 +206,25 @@ class TextDecoder(Module):
         """The former `decode_step`, which had its arguments in another order."""
         return renamed.method("step", "decode_step")(self, tokens, context, past, place, **where)
 
+    @property
+    def _biased(self) -> bool:
+        return self.transformed or self.output_bias
+
+    @property
+    def _table(self) -> Embed:
+        """The words that the logits are made with."""
+        return self.output if self.untied else self.words
+
     def _embedded(self, tokens, places, context):
         """The stream, which is added up in the dtype in which the context is read."""
-        own = self.words(tokens), self.places(places)[None]
-        words, places, _ = promoted(None, *own, context)
-        return self.norm_first(words + places) if self.first_norm else words + places
+        own = [self.words(tokens)]
+        if self.embedding_scale != 1:
+            own = [own[0] * self.embedding_scale]
+        if self.positions is not None:
+            own.append(self.places(places)[None])
+        x, *added = promoted(None, *own, context)[:-1]
+        x = x + added[0] if added else x
+        return self.norm_first(x) if self.first_norm else x
 
     def _read(self, tokens, context, mask, observe, others=None):
         """The stream behind the stack, which tokens have a word and a position, what was seen."""
@@ -191,9 +232,13 @@ class TextDecoder(Module):
         if exceeds(T, self.length):
             raise ValueError(f"{T} tokens, but this decoder has positions for {self.length}")
         places = jnp.arange(T)
-        there = in_table("token", tokens, self.vocab_size) & (places < self.length)[None]
+        there = in_table("token", tokens, self.vocab_size)
+        if self.length is not None:
+            there &= (places < self.length)[None]
         where: Any = {"mask": mask, "self_mask": Mask.causal(0)}
         where["query_positions"] = _coordinates(places)
+        if self.relative is not None:
+            where["self_bias"] = self.relative(places, T)
         x = self._embedded(tokens, places, context)
         where |= {} if others is None else {"others": others}
         x, kept = self.stack(x, context, **where, observe=observe)
@@ -202,19 +247,22 @@ class TextDecoder(Module):
     def _transformed(self, x):
         """What words are multiplied with."""
         x = self.norm(x) if self.final_norm else x
-        if not self.transformed:
-            return x
-        return self.transform_norm(nn.gelu(self.transform(x), approximate=False))
+        if self.transformed:
+            x = self.transform_norm(nn.gelu(self.transform(x), approximate=False))
+        return x if self.logits_scale == 1 else x * self.logits_scale
 
     def _logits(self, x):
-        logits = self.words.attend(x)
-        if not self.transformed:
+        logits = self._table.attend(x)
+        if not self._biased:
             return logits
         return logits + self.bias.astype(logits.dtype)[None, None]
 
 
-def _check(stack: Stack | Interleaved) -> None:
+def _check(model: TextDecoder) -> None:
     """Refuse designs that add vectors of places to what attention reads: there are none."""
+    stack = model.stack
+    if model.relative is not None and not isinstance(stack, Stack):
+        raise ValueError("a bias by distance is that of a Stack: leave relative out")
     designs = [stack.config] if isinstance(stack, Stack) else [stack.reading, stack.text]
     for config in designs:
         if "add" in (config.self_attention.positions, config.cross_attention.positions):

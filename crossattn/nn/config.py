@@ -122,13 +122,13 @@ class MLPConfig(_Checked):
 
     Attributes:
       expansion: hidden width in units of M.
-      activation: "gelu-tanh" is the approximation of "gelu".
+      activation: "gelu-tanh" and "gelu-quick", x sigmoid(1.702 x) (CLIP), approximate "gelu".
       gated: the activation of one map times another map (Shazeer 2020, "GLU variants").
       use_bias: of all maps.
     """
 
     expansion: float | int = 4
-    activation: Literal["gelu", "gelu-tanh", "relu", "silu"] = "gelu-tanh"
+    activation: Literal["gelu", "gelu-tanh", "gelu-quick", "relu", "silu"] = "gelu-tanh"
     gated: bool = False
     use_bias: bool = True
 

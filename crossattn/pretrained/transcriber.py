@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossattn.data.audio.log_mel import RATE, log_mel
-from crossattn.models.encoder_decoder import EncoderDecoder
 from crossattn.models.generate import Beam, Greedy, generate
+from crossattn.models.speech_model import SpeechModel
 from crossattn.nn.choices import known
 from crossattn.shapes import Array, Float
 
@@ -107,7 +107,7 @@ class Transcriber:
       alignment_heads: (layer, head) of those that are published as pointing at the spoken word.
     """
 
-    model: EncoderDecoder
+    model: SpeechModel
     params: Any
     special: SpeechTokens
     tokenizer: Any
@@ -207,6 +207,7 @@ class Transcriber:
 
     def _written(self, context, prompt, strategy, length):
         room = self.model.decoder.length
+        assert room is not None
         length = room // 2 if length is None else length
         length = min(length, room - len(prompt))
         write = writer(self.model, strategy, length, self.special.end, self.special.never)
@@ -234,13 +235,13 @@ def window_length(samples: Float[np.ndarray, " N"]) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def encode(model: EncoderDecoder, params: Any, frames: Float[Array, "B F N"]) -> Any:
+def encode(model: SpeechModel, params: Any, frames: Float[Array, "B F N"]) -> Any:
     """Context tokens of spectrograms."""
     return model.apply(params, frames, method="encode")
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def read(model: EncoderDecoder, params: Any, tokens: Any, context: Any, heads: Any = None) -> Any:
+def read(model: SpeechModel, params: Any, tokens: Any, context: Any, heads: Any = None) -> Any:
     """Logits, and maps (L, B, h, T, S) of these heads (L, h) of each layer."""
     observe = lambda trace, which=None: None if which is None else trace.weights()[:, which]
     given = {"observe": observe, "others": heads, "method": "read"}
@@ -248,7 +249,7 @@ def read(model: EncoderDecoder, params: Any, tokens: Any, context: Any, heads: A
 
 
 @functools.cache
-def writer(model: EncoderDecoder, strategy: Any, length: int, end: int, never: Any) -> Any:
+def writer(model: SpeechModel, strategy: Any, length: int, end: int, never: Any) -> Any:
     """The program that writes behind a prompt.
 
     Words are suppressed before probabilities are made of logits, as OpenAI and CTranslate2 do it;

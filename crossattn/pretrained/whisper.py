@@ -12,7 +12,7 @@ from crossattn.interop import huggingface
 from crossattn.interop.files import WeightsError
 from crossattn.interop.table import ImportMismatchError, Line
 from crossattn.models.audio_encoder import AudioEncoder
-from crossattn.models.encoder_decoder import EncoderDecoder
+from crossattn.models.speech_model import SpeechModel
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn import presets
 from crossattn.nn.stack import Stack
@@ -53,7 +53,7 @@ def load_whisper(checkpoint: Checkpoint, *, dtype: Any = jnp.float32) -> Transcr
     )
 
 
-def whisper_model(says: Mapping[str, Any]) -> EncoderDecoder:
+def whisper_model(says: Mapping[str, Any]) -> SpeechModel:
     """The modules of a config.json.
 
     Raises:
@@ -74,7 +74,7 @@ def whisper_model(says: Mapping[str, Any]) -> EncoderDecoder:
         encoder, decoder = (_stack(says, side) for side in ("encoder", "decoder"))
         words, places = int(says["vocab_size"]), int(says["max_target_positions"])
         sound = AudioEncoder(encoder, int(says["max_source_positions"]))
-        return EncoderDecoder(sound, TextDecoder(decoder, words, places))
+        return SpeechModel(sound, TextDecoder(decoder, words, places))
     except (KeyError, TypeError, ValueError) as error:
         what = f"has no {error}" if isinstance(error, KeyError) else f"is not Whisper's: {error}"
         raise WeightsError(f"config.json {what}") from error

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from crossattn.align.verdict import NEGLIGIBLE
 from crossattn.data.samples import PartSample
 from crossattn.files import write_atomically
 from crossattn.report import prose
@@ -29,7 +28,7 @@ from crossattn.report.render.markdown import code, fenced, markdown_text, withou
 from crossattn.report.results.completeness import banner, conclusive
 from crossattn.report.results.counts import count, counts_table
 from crossattn.report.results.data_parts import data_paragraph, data_table
-from crossattn.report.results.runs import Results, metrics_in, place_of
+from crossattn.report.results.runs import Results
 from crossattn.report.results.settings import changes_table, listed, settings_of, shared_table
 from crossattn.report.sections import evidence_sections, explorer_link, write_blocks
 from crossattn.report.stats.claims import VERDICTS
@@ -48,7 +47,7 @@ from crossattn.report.tables.main import (
     verdicts_on,
 )
 from crossattn.report.tables.speed import speed_table
-from crossattn.report.terms import terms
+from crossattn.report.terms import column_meanings, terms
 from crossattn.report.usage import usage_section
 
 
@@ -105,11 +104,7 @@ def write_report(
         TextBlock("\n".join(f"- {line}" for line in terms(results))),
         *_data(results, pictures),
         *_variants(results, pictures),
-        Heading("Results"),
-        TextBlock("\n".join(f"- {markdown_text(line)}" for line in _columns(results))),
-        TableBlock("main", prose.MAIN, main_table(results)),
-        *pictures.get("scatter", []),
-        TableBlock("alignment", prose.ALIGNMENT, alignment_table(results)),
+        *_main_tables(results, pictures),
         *_claims(results, claims),
         *_comparisons(results, pictures),
         *evidence_sections(results, pictures),
@@ -122,9 +117,7 @@ def write_report(
         *_settings(results),
         *_environment(results),
         Heading("How to make this again"),
-        TextBlock(fenced(command)),
-        TextBlock(prose.REPEATS),
-        TextBlock(prose.FILES),
+        *map(TextBlock, (fenced(command), prose.REPEATS, prose.FILES)),
     ]
     (out_dir / "tables").mkdir(exist_ok=True)
     write_atomically(out_dir / "tables" / "runs.csv", runs_csv(results))
@@ -133,19 +126,12 @@ def write_report(
     return write_blocks(out_dir, blocks, suite=results["suite"], banners=banner(results))
 
 
-def _columns(results: Results) -> list[str]:
-    """What the columns of the main tables are."""
-    places = prose.PLACES[place_of(results["runs"])]
-    said = [line.format(places=places, negligible=NEGLIGIBLE) for line in prose.COLUMNS]
-    told = ("pointing", "knockout", "image_mass")
-    measures = dict.fromkeys(metric.measure for metric in metrics_in(results))
-    others = [
-        f"{column.capitalize()} is the {measure.meaning[0].lower()}{measure.meaning[1:]}"
-        for measure in measures
-        if measure.name not in told
-        for column in measure.headline.values()
-    ]
-    return [*said, *others]
+def _main_tables(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:
+    yield Heading("Results")
+    yield TextBlock("\n".join(f"- {markdown_text(line)}" for line in column_meanings(results)))
+    yield TableBlock("main", prose.MAIN, main_table(results))
+    yield from pictures.get("scatter", [])
+    yield TableBlock("alignment", prose.ALIGNMENT, alignment_table(results))
 
 
 def _data(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> Iterator[Block]:

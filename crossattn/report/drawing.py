@@ -17,7 +17,7 @@ from crossattn.report.figures.variants import accuracy_by_split, forest_plot, kn
 from crossattn.report.render.blocks import FigureBlock
 from crossattn.report.render.markdown import markdown_text
 from crossattn.report.results.designs import designs_of
-from crossattn.report.results.runs import Results, metrics_in, normalised_scores, variants_of
+from crossattn.report.results.runs import Results, metrics_in, scores_of_variants, variants_of
 from crossattn.report.sections import head_figures
 from crossattn.report.tables.cells import baseline_of, on_primary
 
@@ -56,13 +56,9 @@ def figure_makers(
 
 def _profiles(results: Results) -> Figure | None:
     """Of the question types of the primary metric, where there are several and chance is known."""
-    runs, found = results["runs"], {}
-    for variant in variants_of(runs):
-        scores = normalised_scores(runs, variant, results["primary"], chance=results["chance"])
-        if scores is None or scores.shape[1] < 2:
-            return None
-        found[variant] = scores
-    return performance_profiles(found) if len(found) > 1 else None
+    found = scores_of_variants(results, variants_of(results["runs"]), results["primary"]) or {}
+    several = len(found) > 1 and all(own.shape[1] > 1 for own in found.values())
+    return performance_profiles(found) if several else None
 
 
 def figure_blocks(

@@ -6,13 +6,11 @@ A sentence whose numbers are missing is left out: results of older runs say less
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from crossattn.align.inputs import RetrievalScores, SwapPairs
-from crossattn.align.measures import find_metric
-from crossattn.report import prose
 from crossattn.report.environment import hardware_sentences
+from crossattn.report.methods_of_evaluation import evaluation_sentences, statistics_sentences
 from crossattn.report.results.completeness import banner
-from crossattn.report.results.counts import by_split, count
-from crossattn.report.results.runs import Results, place_of, variants_of
+from crossattn.report.results.counts import count
+from crossattn.report.results.runs import Results, variants_of
 from crossattn.report.results.settings import (
     differing_settings,
     in_words,
@@ -20,13 +18,14 @@ from crossattn.report.results.settings import (
     settings_of,
     varied,
 )
-from crossattn.report.stats.bootstrap import BOOTSTRAP
-from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
-from crossattn.report.stats.ranges import lower_is_better
 
 Settings = Mapping[str, Mapping[str, Any]]
 
-PERCEPTION = {"oracle": "symbolic patch features", "features": "features of another encoder"}
+PERCEPTION = {
+    "oracle": "symbolic patch features",
+    "features": "features of another encoder",
+    "frames": "log-mel frames of sound",
+}
 # Where variants differ in one of these, they do not train on the same texts.
 DATA = ("steps", "batch_size")
 
@@ -49,7 +48,7 @@ def methods_section(results: Results) -> list[str]:
     paragraphs = [
         banner(results),
         [*_variants(results, settings), *_model(settings), *_training(results, settings)],
-        [*_evaluation(results), *_statistics(results)],
+        [*evaluation_sentences(results), *statistics_sentences(results)],
         list(hardware_sentences(environment)),
     ]
     return [" ".join(sentences) for sentences in paragraphs if sentences]
@@ -212,59 +211,3 @@ def _rates(sweep: Any) -> str:
     if not isinstance(sweep, Mapping):
         return ""
     return listed([f"{found['learning_rate']:g} ({name})" for name, found in sweep.items()])
-
-
-def _evaluation(results: Results) -> Iterator[str]:
-    splits = by_split(results)
-    if splits:
-        yield f"The evaluation splits are {listed(splits)}."
-    text = f"The primary metric is {results['primary']}"
-    comparisons = results["comparisons"]
-    items = comparisons[0]["items"] if comparisons else None
-    whole = lower_is_better(results["primary"])  # one number of all texts, no mean of items
-    if items and not whole:
-        text += f", a mean over {count(items, 'item')} per seed"
-    chance = results.get("chance", {}).get(results["primary"])
-    if chance is not None:
-        text += f"; {_who_knows_nothing(results['primary'])} reaches {chance:.3f}"
-    yield text + "."
-    if chance == 0:
-        yield (
-            "(Its level is 0 because the right answers never follow such a text in training; a "
-            "model that has learnt the text less well may exceed it without seeing the image.)"
-        )
-    place = place_of(results["runs"])
-    if any(f"pointing/{place}" in run["metrics"] for run in results["runs"]):
-        yield (
-            f"Pointing is, of all {prose.PLACES[place]} with a known region, the share whose "
-            "predicting position attends most to a patch of that region, in the layer chosen on "
-            "validation data."
-        )
-
-
-def _statistics(results: Results) -> Iterator[str]:
-    comparisons = results["comparisons"]
-    if not comparisons:
-        return
-    if comparisons[0]["seeds"] < FEWEST_SEEDS:
-        seeds = ("one seed", "two seeds")[comparisons[0]["seeds"] - 1]
-        yield f"With {seeds} no differences were tested and no intervals computed."
-        return
-    yield (
-        f"Differences are paired by seed and item. Each p-value is the larger of a hierarchical "
-        f"bootstrap over seeds and items ({BOOTSTRAP.resamples:,} resamples) and a paired t test "
-        f"over seeds, each interval covers those of both, and Holm's procedure corrects for "
-        f"{count(len(comparisons), 'comparison')} at a family-wise error rate of {ALPHA:g}. "
-        "Other intervals are Student's over seeds at 95 %. Intervals are cut to the range of their "
-        "metric, shares to [0, 1] and their differences to [-1, 1], which changes neither their "
-        "coverage nor any decision."
-    )
-
-
-def _who_knows_nothing(primary: str) -> str:
-    """Who reaches the level of chance of a metric."""
-    if lower_is_better(primary):
-        return prose.KNOWS_WORDS
-    metric = find_metric(primary)
-    by_score = metric is not None and metric.measure.reads in (RetrievalScores, SwapPairs)
-    return "a score that is random" if by_score else prose.KNOWS_TEXT

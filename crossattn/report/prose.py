@@ -33,10 +33,9 @@ square names none.
 """),
     "scatter": _line("""
 The primary metric against pointing: each seed (dots), and the mean with its 95 % interval over
-seeds in both directions. Dashed: chance, which is for pointing the mean share of the patches that
-belong to the region, and for the primary metric what the best predictor reaches that reads only the
-text. At the right a model looks at the region that its words are about; what does well at the left
-does so without looking there.
+seeds in both directions. Dashed: chance, which for the primary metric is what the best predictor
+reaches that reads only the text. At the right a model looks at the region that its words are about;
+what does well at the left does so without looking there.
 """),
     "accuracy": _line("""
 Every metric by split and question type: each seed (faint dots), the mean and its 95 % interval over
@@ -107,14 +106,13 @@ one seed, as counted when it was measured.
 """)
 
 MAIN = _line("""
-Size, cost and primary metric of every variant with its 95 % interval over seeds (Student's, cut to
-the range of the metric, and none under three seeds), and its difference to the baseline with a
-corrected interval.
+Size, cost and primary metric of every variant with its 95 % interval over seeds (Student's, and
+none under three seeds), and its difference to the baseline with a corrected interval.
 """)
 
 ALIGNMENT = _line("""
-Attention against truth, and causal use: who looks, and who uses what is seen. Pointing stands
-beside its chance, the mean share of the patches that belong to the region.
+Attention against truth, and causal use: who looks, and who uses what is seen. Levels of chance are
+in brackets.
 """)
 
 CLAIMS = "The verdict on every declared claim."
@@ -184,29 +182,26 @@ CSV and LaTeX, the methods as `methods.tex`, and `runs.csv` with every number of
 # An item of a list each.
 COLUMNS = (
     "Parameters: how many numbers training adjusts.",
-    "Differences are to the baseline, paired by seed and item, with an interval corrected for "
-    "the number of comparisons; other intervals are Student's over seeds at 95 %, cut to the "
-    "range of the metric, and there are none under three seeds.",
-    "Pointing: of all {places} with a known region, the share whose predicting position "
-    "attends most to a patch of that region, in the layer chosen on validation data, beside "
-    "its chance level (the mean share of the patches that belong to the region).",
     "Step: median time of a training step while others may run beside it; of seeds that are "
     "trained together, divided by their number.",
-    "Intact, no truth, no random: how many of these {places} are predicted right with the "
-    "whole picture, without the true region, and without a random region of equal size.",
-    "The column attention is a verdict on two 95 % intervals over seeds. A variant attends if "
-    "its pointing minus chance lies above 0; it uses the region if the accuracy without a "
-    "random region, minus that without the true one, does. An interval that ends at "
-    "{negligible:.2f} or below counts as none; where it neither ends there nor lies above 0, the "
-    'verdict is inconclusive. So "attends but does not use" looks at the true region and '
-    'answers as well without it, "uses without attending" answers worse without it although '
-    "attention does not point there. A variant that answers such questions less often right than "
-    "chance with the whole picture has nothing to lose: where it attends, the verdict is "
-    "inconclusive.",
-    "Image mass: the share of the attention that falls on the image where it may also fall on "
-    "text.",
+    "Difference: to the baseline, paired by seed and item; its interval is corrected for the "
+    "number of comparisons.",
+    "Intact, no truth, no random: how many {places} with a known region are predicted right with "
+    "the whole picture, without the true region, and without a random region of equal size.",
     "A dash: the variant has no such number.",
 )
+
+# Of reports of suites and of usage.
+VERDICT = _line("""
+The verdict on attention rests on two 95 % intervals. A model attends if its pointing minus chance
+lies above 0; it uses the region if the accuracy without a random region of equal size, minus that
+without the true one, does. An interval that ends at {negligible:.2f} or below counts as none; where
+it neither ends there nor lies above 0, the verdict is inconclusive. So "attends but does not use"
+looks at the true region and answers as well without it, "uses without attending" answers worse
+without it although attention does not point there. A model that answers such questions less often
+right than chance with the whole picture has nothing to lose: where it attends, the verdict is
+inconclusive.
+""")
 
 SPEED = _line("""
 How soon variants learn: the first training step at which the accuracy of the words that are

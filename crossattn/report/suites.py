@@ -20,7 +20,7 @@ from crossattn.report.render.escaping import plain_names
 from crossattn.report.render.markdown import markdown_text
 from crossattn.report.results.completeness import banner
 from crossattn.report.results.counts import count
-from crossattn.report.results.runs import Results, metric_values, normalised_scores
+from crossattn.report.results.runs import Results, metric_values, scores_of_variants
 from crossattn.report.results.settings import listed
 from crossattn.report.stats.agreement import FEWEST_TO_RANK, concordance, ranking_agreement
 from crossattn.report.stats.ranges import lower_is_better
@@ -129,34 +129,25 @@ def ranked(
 def _profiles(suites: Suites, metric: str | None) -> Iterator[Block]:
     """Scores of all suites in one number and one curve, where chance is known."""
     common = common_variants(suites, metric)
-    scored: dict[str, list[np.ndarray]] = {}
-    for name, results in suites.items():
-        judged = metric or results["primary"]
-        own = [
-            found
-            for variant in common
-            if (
-                found := normalised_scores(
-                    results["runs"], variant, judged, chance=results["chance"]
-                )
-            )
-            is not None
-        ]
-        if own and len(own) == len(common):
-            scored[name] = own
+    scored = {
+        name: found
+        for name, results in suites.items()
+        if (found := scores_of_variants(results, common, metric or results["primary"]))
+    }
     if not scored:
         return
-    seeds = min(len(one) for own in scored.values() for one in own)
+    seeds = min(len(one) for own in scored.values() for one in own.values())
     scores = {
-        variant: np.concatenate([own[index][:seeds] for own in scored.values()], axis=1)
-        for index, variant in enumerate(common)
+        variant: np.concatenate([own[variant][:seeds] for own in scored.values()], axis=1)
+        for variant in common
     }
-    if next(iter(scores.values())).shape[1] < 2:
+    tasks = scores[common[0]].shape[1]
+    if tasks < 2:
         return
     yield Heading("All tasks in one number")
     left = [name for name in suites if name not in scored]
     said = prose.AGGREGATE.format(
-        tasks=count(next(iter(scores.values())).shape[1], "task"),
+        tasks=count(tasks, "task"),
         suites=listed(list(scored)),
         seeds=count(seeds, "seed"),
     )

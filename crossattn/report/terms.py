@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from crossattn.align.measures import Metric, find_metric
-from crossattn.report.prose import PLACES
+from crossattn.align.verdict import NEGLIGIBLE
+from crossattn.report.prose import COLUMNS, PLACES, VERDICT
 from crossattn.report.render.markdown import code, markdown_text
 from crossattn.report.results.runs import Results, metrics_in, place_of
 from crossattn.report.stats.paired import FEWEST_SEEDS
@@ -68,7 +69,8 @@ TERMS: tuple[tuple[str, str, Holds], ...] = (
     (
         "Interval",
         "numbers in brackets, [from, to]: made so that in 95 of 100 repetitions with other seeds "
-        "it covers the true value.",
+        "it covers the true value. Those of differences are corrected, all others Student's, cut "
+        "to the range of the metric.",
         _tested,
     ),
     (
@@ -92,7 +94,9 @@ TERMS: tuple[tuple[str, str, Holds], ...] = (
     ),
     (
         "Pointing",
-        "the share of {places} for which the patch with the largest weight lies in the region.",
+        "the share of {places} for which the patch with the largest weight lies in the region, in "
+        "the layer chosen on validation data; only {places} with a known region count. Its chance "
+        "is the mean share of the patches that belong to the region.",
         _measured("pointing"),
     ),
     ("Mass", "the part of the weight that lies in the region.", _measured("mass")),
@@ -123,3 +127,15 @@ def terms(results: Results) -> Iterator[str]:
     for term, meaning, needed in TERMS:
         if needed(results):
             yield f"**{term}**: {meaning.format(**named)}"
+
+
+def column_meanings(results: Results) -> Iterator[str]:
+    """A line of plain text for each column of the main tables that is no term."""
+    for line in COLUMNS:
+        yield line.format(places=PLACES[place_of(results["runs"])])
+    yield VERDICT.format(negligible=NEGLIGIBLE)
+    for measure in dict.fromkeys(metric.measure for metric in metrics_in(results)):
+        if measure.name not in ("pointing", "knockout"):
+            # Captions begin with the name of the measure, which columns may call otherwise.
+            meaning = measure.meaning.partition(": ")[2] or measure.meaning
+            yield from (f"{head.capitalize()}: {meaning}" for head in measure.headline.values())

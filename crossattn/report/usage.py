@@ -53,7 +53,7 @@ def usage_blocks(results: Results) -> Iterator[Block]:
     runs = results["runs"]
     yield Heading(f"{results['suite']}: does the model use what it attends to?", 1)
     yield Heading("Attention and use")
-    yield TextBlock(USE.format(negligible=NEGLIGIBLE))
+    yield TextBlock(f"{USE} {prose.VERDICT.format(negligible=NEGLIGIBLE)}")
     yield TextBlock(prose.REFERENCES)
     yield TableBlock("use", "Attention to the true region, and use of it.", use_table(results))
     yield from explanation_blocks(results)

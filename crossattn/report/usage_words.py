@@ -28,11 +28,7 @@ USE = _line("""
 Pointing is how often the most attended patch of the layer that points best on validation data lies
 on the true region of the answer; its chance is the share of patches in the region. The loss without
 the region is the accuracy while an equally large random region is hidden, minus that while the true
-one is. A model attends where the interval of the first lies above 0, and uses where that of the
-second does; an interval that ends at {negligible:.2f} or below counts as none.
-"Attends but does not use" looks at the region and answers as well without it; "uses without
-attending" answers worse without the region, although attention does not point there; where an
-interval neither lies above 0 nor ends there, the verdict is inconclusive.
+one is.
 """)
 
 # Name and meaning of each, by its place in names of metrics; in the order of tables.

@@ -40,6 +40,7 @@ def test_a_dict_of_changes_is_a_suite():
         (lambda: lab.ablate(ONE, seeds=0), "seeds must be at least 1, got 0"),
         (lambda: lab.ablate(ONE, data="sceens"), "data.source has no 'sceens': did you mean"),
         (lambda: lab.ablate(ONE, data={"noise": 2, "flip": True}), "data.flip is for source"),
+        (lambda: lab.train(data={"data.source": "scenes"}), "takes 'source' without data."),
         (lambda: lab.ablate(ONE, base={"data.images": 100}, data={"images": 200}), "in base and"),
         (lambda: lab.ablate(ONE, devices={"msh": "a"}), "devices has no 'msh': did you mean mesh?"),
         (lambda: lab.ablate(ONE, devices="sed=2"), "mesh=: "),

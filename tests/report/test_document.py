@@ -222,7 +222,7 @@ def test_what_points_is_named(tmp_path, shown, blank, place, counted):
         pointing = run["metrics"].pop("pointing/answer", None)
         run["metrics"] |= {f"pointing/{place}": pointing} if pointing is not None else {}
     text = written(results, tmp_path, shown=shown)
-    assert f"Pointing: of all {counted} with a known region, the share" in text
+    assert f"**Pointing**: the share of {counted} for which the patch with the largest" in text
     assert f"Pointing is, of all {counted} with a known region, the share" in text
     assert "Variants in the strip" in text
     results["runs"] = [run for run in results["runs"] if f"pointing/{place}" in run["metrics"]]

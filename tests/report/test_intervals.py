@@ -18,6 +18,7 @@ from crossattn.report.stats.paired import compare_paired, t_interval
 from crossattn.report.stats.ranges import range_of
 from crossattn.report.tables.cells import with_interval
 from crossattn.report.tables.measures import measure_tables
+from crossattn.report.tables.suites import iqm_of_suites
 from tests.support.made_up import BASELINE, make_results
 
 
@@ -183,6 +184,9 @@ def test_a_cut_interval_has_no_half():
     found = normalised_iqm(two, "a", "x", chance=chance)
     assert found[0] == 0.5
     assert math.isnan(found[1])
+    # In reports of several suites as well.
+    scores = {"a": np.array([[0.5, 0.6], [0.6, 0.7]])}
+    assert iqm_of_suites(scores, "a")[1] == [["a", "0.600", "-"]]
 
 
 def test_error_bars_are_those_of_the_tables(headline):

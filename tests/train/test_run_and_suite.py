@@ -47,7 +47,7 @@ def test_fields_of_another_type_are_refused(build):
             "scenes",
             "directory",
             "here",
-            "data.directory is for source tfds and folder, not",
+            "data.directory is for source tfds and folder and recordings, not",
         ),
         (
             "scenes",
@@ -246,6 +246,10 @@ TRAINED = {
     "gating": ("optimizer.frozen", "pretrain_text_steps"),
     "noise": ("data.mismatched",),
     "supervision": ("loss.attention", "loss.attention_heads"),
+    "attention_losses": (
+        *("loss.entropy", "loss.diversity"),
+        *("loss.distillation", "loss.distillation_teacher", "optimizer.ema"),
+    ),
     "retrieval": ("loss.next_word", "loss.contrastive", "loss.matching"),
     "relations": (
         *("loss.attention", "loss.attention_layers"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import reprlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,11 +10,20 @@ from typing import Any
 
 from crossattn.data.errors import DataError, one_line
 from crossattn.data.folder.boxes import Box, parse_boxes
+from crossattn.data.folder.masks import PhraseMask, parse_masks
 from crossattn.data.folder.table import BadLines, TableRow, is_within
 from crossattn.data.language import mentions
 from crossattn.data.words import spelling, split_words
 
-__all__ = ["ColumnNames", "PictureLine", "find_columns", "parse_lines"]
+__all__ = [
+    "ColumnNames",
+    "PictureLine",
+    "find_columns",
+    "parse_lines",
+    "read_captions",
+    "read_text",
+    "split_of",
+]
 
 # What people call each column; one may be named by an option.
 CALLED = {
@@ -23,12 +33,15 @@ CALLED = {
     "answer": ("answer",),
     "split": ("split",),
     "boxes": ("boxes",),
+    "masks": ("masks",),
 }
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "val", "valid", "dev"), "validation"),
     "test": "test",
 }
+# Parts that a file may have beside these: combinations that training lacks, and other tests.
+PAIRS, MORE_TESTS = "pairs", re.compile(r"test[\w.-]*")
 # A text that is longer is none: it would make every batch as long.
 MOST_WORDS = 256
 
@@ -43,6 +56,7 @@ class ColumnNames:
     answer: str = ""
     split: str = ""
     boxes: str = ""
+    masks: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +69,10 @@ class PictureLine:
         captions: texts about it.
         question: one, or empty.
         answer: to the question, as one token.
-        split: train, validation or test; empty where the file has no such column.
+        split: train, validation, test or another to be judged by; empty where the file has no such
+            column.
         boxes: of words or phrases of these texts.
+        masks: of words or phrases of these texts.
     """
 
     number: int
@@ -66,6 +82,7 @@ class PictureLine:
     answer: str = ""
     split: str = ""
     boxes: tuple[Box, ...] = ()
+    masks: tuple[PhraseMask, ...] = ()
 
     @property
     def texts(self) -> list[tuple[str, str]]:
@@ -123,11 +140,11 @@ def parse_lines(rows: Iterable[TableRow], columns: ColumnNames, bad: BadLines) -
     for row in rows:
         try:
             line = _line(row, columns)
-            _check_boxes(line)
+            _check_phrases(line)
         except ValueError as error:
             bad.add(row.number, error)
             continue
-        same = said.setdefault(dataclasses.replace(line, number=0, boxes=()), row.number)
+        same = said.setdefault(dataclasses.replace(line, number=0, boxes=(), masks=()), row.number)
         if same != row.number:
             bad.add(row.number, f"says the same as {bad.unit} {same}")
             continue
@@ -151,11 +168,12 @@ def _line(row: TableRow, columns: ColumnNames) -> PictureLine:
     line = PictureLine(
         row.number,
         os.path.normpath(image),
-        captions=read("caption", _captions, ()),
-        question=read("question", _text, ""),
-        answer=spelling(read("answer", _text, "")),
-        split=read("split", _split, ""),
+        captions=read("caption", read_captions, ()),
+        question=read("question", read_text, ""),
+        answer=spelling(read("answer", read_text, "")),
+        split=read("split", split_of, ""),
         boxes=tuple(read("boxes", lambda _, boxes: parse_boxes(boxes), ())),
+        masks=tuple(read("masks", lambda _, masks: parse_masks(masks), ())),
     )
     if bool(line.question) != bool(line.answer):
         lacking, there = ("answer", "question") if line.question else ("question", "answer")
@@ -172,7 +190,12 @@ def _wrong(expected: str, value: Any) -> str:
     return f"expected {expected}, got {reprlib.repr(value)}"
 
 
-def _text(name: str, value: Any) -> str:
+def read_text(name: str, value: Any) -> str:
+    """A text of a column.
+
+    Raises:
+        ValueError: it is none, empty or too long.
+    """
     if not isinstance(value, str):
         raise ValueError(f"{name}: {_wrong('a text', value)}")
     words = len(split_words(value))
@@ -183,22 +206,39 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _captions(name: str, value: Any) -> tuple[str, ...]:
+def read_captions(name: str, value: Any) -> tuple[str, ...]:
+    """A text of a column, or a list of them.
+
+    Raises:
+        ValueError: it is neither.
+    """
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         raise ValueError(f"{name} is a list written as text: write a line for each caption")
-    return tuple(_text(name, one) for one in (value if isinstance(value, list) else [value]))
+    return tuple(read_text(name, one) for one in (value if isinstance(value, list) else [value]))
 
 
-def _split(name: str, value: Any) -> str:
-    known = SPLITS.get(value.strip().lower()) if isinstance(value, str) else None
-    if known is None:
-        raise ValueError(f"{name}: {_wrong('train, validation or test', value)}")
-    return known
+def split_of(name: str, value: Any) -> str:
+    """The part that a column names, by what people call it.
+
+    Raises:
+        ValueError: it is none of those.
+    """
+    said = value.strip().lower() if isinstance(value, str) else ""
+    if said == PAIRS or MORE_TESTS.fullmatch(said):
+        return said
+    if said not in SPLITS:
+        expected = f"train, validation, test, {PAIRS} or a name that begins with test"
+        raise ValueError(f"{name}: {_wrong(expected, value)}")
+    return SPLITS[said]
 
 
-def _check_boxes(line: PictureLine) -> None:
-    """Make sure that what has a box is said in a text of the line."""
-    for box in line.boxes:
-        texts = (text for pair in line.texts for text in pair)
-        if not any(list(mentions(split_words(text), {box.phrase: 0})) for text in texts):
-            raise ValueError(f"has a box of {' '.join(box.phrase)!r}, which no text of it says")
+def _check_phrases(line: PictureLine) -> None:
+    """Make sure that what has a region is said in a text of the line, and has one of one kind."""
+    for what, found in (("box", line.boxes), ("mask", line.masks)):
+        for phrase in dict.fromkeys(one.phrase for one in found):
+            texts = (text for pair in line.texts for text in pair)
+            if not any(list(mentions(split_words(text), {phrase: 0})) for text in texts):
+                raise ValueError(f"has a {what} of {' '.join(phrase)!r}, which no text of it says")
+    both = {box.phrase for box in line.boxes} & {mask.phrase for mask in line.masks}
+    if both:
+        raise ValueError(f"has a box and a mask of {' '.join(min(both))!r}: give one of them")

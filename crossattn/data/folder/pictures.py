@@ -10,15 +10,15 @@ from tqdm import tqdm
 
 from crossattn.data.folder.boxes import Phrases, answer_phrases, in_shares
 from crossattn.data.folder.lines import PictureLine
+from crossattn.data.folder.masks import PATIENCE_SECONDS, Regions
 from crossattn.data.folder.table import BadLines
 from crossattn.data.pictures import decode_upright
 from crossattn.data.records import ImageRecord
 
 __all__ = ["Picture", "check_lines", "gather_record", "read_pictures"]
 
-Places = tuple[tuple[float, float, float, float], ...]
-# Reading that takes longer than this shows its progress.
-PATIENCE_SECONDS = 3.0
+# What a phrase is about: boxes in shares of the sides, and names of masks.
+Places = tuple[tuple[float, float, float, float] | tuple[str, int], ...]
 
 
 class Picture(NamedTuple):
@@ -86,8 +86,10 @@ def check_lines(
             bad.add(line.number, error)
 
 
-def gather_record(lines: Sequence[PictureLine], picture: Picture, form: str) -> ImageRecord:
-    """All texts of one picture, each with the phrases that have boxes on its own line."""
+def gather_record(
+    lines: Sequence[PictureLine], picture: Picture, form: str, regions: Regions
+) -> ImageRecord:
+    """All texts of one picture, each with the phrases that have regions on its own line."""
     numbers: dict[Places, int] = {}
     asked: list[tuple[tuple[str, str], Phrases]] = []
     told: list[tuple[str, Phrases]] = []
@@ -96,13 +98,17 @@ def gather_record(lines: Sequence[PictureLine], picture: Picture, form: str) -> 
         for box in line.boxes:
             where = in_shares(box, form, picture.size)
             places[box.phrase] = (*places.get(box.phrase, ()), where)
+        for mask in line.masks:
+            named = (mask.file, mask.number)
+            places[mask.phrase] = (*places.get(mask.phrase, ()), named)
         # The same boxes are one region, whatever it is called.
-        own = {phrase: numbers.setdefault(boxes, len(numbers)) for phrase, boxes in places.items()}
+        own = {phrase: numbers.setdefault(where, len(numbers)) for phrase, where in places.items()}
         if line.question:
             phrases = answer_phrases(own, line.question, line.answer)
             asked.append(((line.question, line.answer), phrases))
         told += [(caption, own) for caption in line.captions]
-    boxes = [(where, label) for region, label in numbers.items() for where in region]
+    found = [(where, label) for region, label in numbers.items() for where in region]
+    boxes = [(where, label) for where, label in found if len(where) == 4]
     return ImageRecord(
         picture.pixels,
         [pair for pair, _ in asked],
@@ -110,4 +116,5 @@ def gather_record(lines: Sequence[PictureLine], picture: Picture, form: str) -> 
         np.array([where for where, _ in boxes], np.float32).reshape(-1, 4),
         [label for _, label in boxes],
         [*(own for _, own in asked), *(own for _, own in told)],
+        tuple((label, regions[where]) for where, label in found if len(where) == 2),
     )

@@ -11,14 +11,13 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
+from typing import Any, Literal
 
 from crossattn.data.dataset import Dataset
 from crossattn.data.errors import DataError
-from crossattn.data.examples import Examples
+from crossattn.data.folder.about import about_folder, about_parts, unknown_words
 from crossattn.data.folder.lines import ColumnNames, PictureLine, find_columns, parse_lines
+from crossattn.data.folder.masks import Masked, Regions, read_masks
 from crossattn.data.folder.pictures import Picture, check_lines, gather_record, read_pictures
 from crossattn.data.folder.splits import by_column, by_share
 from crossattn.data.folder.table import EXAMPLE, BadLines, find_table, read_rows
@@ -78,9 +77,15 @@ def _load(settings: Settings) -> Dataset:
     _check_form(file, lines, data.box_format)
     pictures = read_pictures(directory, lines, data.image_size, bad)
     check_lines(lines, pictures, data.box_format, bad)
+    masked = [
+        Masked(line.number, line.masks, pictures[line.image].size)
+        for line in lines
+        if line.masks and line.image in pictures
+    ]
+    regions = read_masks(directory, masked, data.image_size, bad)
     bad.check()
     lines = _wanted(file, lines, data.tasks)
-    parts = _divided(lines, pictures, data.box_format)
+    parts = _divided(lines, pictures, data.box_format, regions)
     fingerprint = _fingerprint(parts)
     if data.fingerprint not in ("", fingerprint):
         raise DataError(
@@ -125,14 +130,11 @@ def _wanted(file: Path, lines: Sequence[PictureLine], tasks: Sequence[str]) -> l
 
 # The hash of each picture's file, and what is learnt of it.
 Parts = dict[str, list[tuple[int, ImageRecord]]]
-PARTS_ABOUT = {
-    "validation": "Nothing trains on them. What has to be chosen, such as the layer whose "
-    "attention is shown, is chosen here.",
-    "test": "Nothing trains on them and nothing is chosen by them.",
-}
 
 
-def _divided(lines: Sequence[PictureLine], pictures: dict[str, Picture], form: str) -> Parts:
+def _divided(
+    lines: Sequence[PictureLine], pictures: dict[str, Picture], form: str, regions: Regions
+) -> Parts:
     """All that is said of each picture, by the part that it is in."""
     by_picture: dict[str, list[PictureLine]] = {}
     for line in lines:
@@ -140,9 +142,9 @@ def _divided(lines: Sequence[PictureLine], pictures: dict[str, Picture], form: s
     hashes = [pictures[path].hash for path in by_picture]
     named = [own[0].split for own in by_picture.values()]
     chosen = by_column(named, hashes) if any(named) else by_share(hashes)
-    parts: Parts = {name: [] for name in ("train", "validation", "test")}
+    parts: Parts = {name: [] for name in ("train", "validation", "test", *sorted(set(chosen)))}
     for part, (path, own) in zip(chosen, by_picture.items(), strict=True):
-        record = gather_record(own, pictures[path], form)
+        record = gather_record(own, pictures[path], form, regions)
         parts[part].append((pictures[path].hash, record))
     return parts
 
@@ -152,11 +154,14 @@ def _fingerprint(parts: Parts) -> str:
 
     Regions are those that words have in the end: other rules of giving boxes to words show as well.
     """
-    said = [
+    said: list[tuple[Any, ...]] = [
         (part, hash, one.questions, one.captions, one.boxes.tolist(), one.labels, one.phrases)
         for part, every in parts.items()
         for hash, one in every
     ]
+    masks = [one.masks for every in parts.values() for _, one in every]
+    if any(masks):
+        said += [(label, region.tobytes()) for own in masks for label, region in own]
     return hashlib.blake2b(repr(said).encode(), digest_size=4).hexdigest()
 
 
@@ -196,60 +201,21 @@ def _dataset(
         found[name], masks[name] = read_examples(one, range(len(one.records)), survey, geometry)
     return Dataset(
         found["train"],
-        {name: found[name] for name in ("validation", "test")},
+        {name: part for name, part in found.items() if name != "train"},
         main="test",
         outline={name: own.__getitem__ for name, own in masks.items()},
-        notes=tuple(_unknown(found["test"])),
-        about=_about(file, there, found, split_column),
-        parts_about=PARTS_ABOUT,
+        notes=tuple(unknown_words(found["test"])),
+        about=about_folder(file, there, found, split_column, region=_regions_named(parts)),
+        parts_about=about_parts(found),
     )
 
 
-def _about(file: Path, there: int, found: dict[str, Examples], split_column: str) -> str:
-    """What the data are, in sentences."""
-    rows = list(found.values())
-    asked = sum(int((one.answer > 0).sum()) for one in rows)
-    told = sum(len(one) for one in rows) - asked
-    texts = [f"{n:,} {what}" for n, what in ((told, "captions"), (asked, "questions")) if n]
-    boxed = sum(int(one.grounded.any(axis=(1, 2)).sum()) for one in rows)
-    used, side = sum(len(one.images) for one in rows), rows[0].images.shape[1]
-    of = "" if used == there else f" of the {there:,}"
-    boxes = f"words of {boxed:,} of these texts have boxes"
-    if asked:
-        boxes += f", and {sum(map(_boxed_answers, rows)):,} of the {asked:,} answers have one"
-    if not boxed:
-        boxes = "no word has a box, so that nothing says where words should look"
-    how = f"the column {split_column}" if split_column else "a hash of each picture's file"
-    return (
-        f"They are {used:,}{of} pictures of {file}, with {' and '.join(texts)}; {boxes}. Pictures "
-        f"are split by {how}, and squeezed into {side} x {side} pixels."
-    )
-
-
-def _boxed_answers(one: Examples) -> int:
-    """How many answers have a region."""
-    asked = np.flatnonzero(one.answer > 0)
-    return int(one.grounded[asked, one.answer[asked]].any(axis=-1).sum())
-
-
-def _unknown(test: Examples) -> list[str]:
-    """How much of the test no training text has."""
-    unknown = test.tokens == test.vocabulary.index("<unknown>")
-    asked = test.answer > 0
-    answers = int(unknown[asked, test.answer[asked]].sum())
-    words = int(unknown[~asked].sum())
-    said = []
-    if words:
-        said.append(
-            f"{words:,} words of test captions are in no training text: models read them as "
-            "<unknown>, and are not asked for them."
-        )
-    if answers:
-        said.append(
-            f"{answers:,} of {int(asked.sum()):,} answers of the test are in no training text: no "
-            "variant can give them."
-        )
-    return said
+def _regions_named(parts: Parts) -> str:
+    """What regions of words are given by."""
+    every = [record for own in parts.values() for _, record in own]
+    kinds = {"boxes": any(map(len, (one.labels for one in every)))}
+    kinds["masks"] = any(one.masks for one in every)
+    return " or ".join(name for name, there in kinds.items() if there) or "boxes"
 
 
 FOLDER = Source(

@@ -11,9 +11,10 @@ SHARE, LEAST = 0.1, 5
 # Fewer pictures cannot be divided.
 FEWEST = 5
 HASHES = 2**64
+USUAL = ("train", "validation", "test")
 
 
-def by_share(hashes: Sequence[int]) -> list[str]:
+def by_share(hashes: Sequence[int], what: str = "picture") -> list[str]:
     """The part of each picture by its hash, an integer of 64 bits: equal pictures, equal parts.
 
     A tenth each for validation and test, those with the lowest and the highest hashes; of fewer
@@ -30,7 +31,7 @@ def by_share(hashes: Sequence[int]) -> list[str]:
     every = sorted(set(hashes))
     if (count := len(every)) < FEWEST:
         raise DataError(
-            f"{count} different pictures are too few to be split: expected at least {FEWEST}"
+            f"{count} different {what}s are too few to be split: expected at least {FEWEST}"
         )
     size = lambda share: min(max(share, min(LEAST, count // FEWEST)), count // FEWEST)
     low = size(sum(one < SHARE * HASHES for one in every))
@@ -42,26 +43,31 @@ def by_share(hashes: Sequence[int]) -> list[str]:
     return [part[one] for one in hashes]
 
 
-def by_column(named: Sequence[str], hashes: Sequence[int]) -> list[str]:
+def by_column(named: Sequence[str], hashes: Sequence[int], what: str = "picture") -> list[str]:
     """The part of each picture by what the file calls it, with what the file lacks.
 
     Without a test, that is every second picture of validation, by its hash; without validation, it
-    is set aside from training as `by_share` does.
+    is set aside from training as `by_share` does. Other parts stay as they are.
 
     Raises:
         DataError: nothing is to be trained on, or too little to be split.
     """
+    usual = [number for number, name in enumerate(named) if name in USUAL]
+    if len(usual) < len(named):
+        own = by_column([named[one] for one in usual], [hashes[one] for one in usual], what)
+        drawn = dict(zip(usual, own, strict=True))
+        return [drawn.get(number, name) for number, name in enumerate(named)]
     there = set(named)
     if "train" not in there:
         raise DataError(
-            f"no picture is of the split train, all are of {' or '.join(sorted(there))}"
+            f"no {what} is of the split train, all are of {' or '.join(sorted(there)) or 'others'}"
         )
     if there == {"train"}:
-        return by_share(hashes)
+        return by_share(hashes, what)
     if "validation" not in there:
         learnt = [one for one, name in zip(hashes, named, strict=True) if name == "train"]
-        drawn = dict(zip(learnt, by_share(learnt), strict=True))
-        aside = {one for one, part in drawn.items() if part == "validation"}
+        shared = dict(zip(learnt, by_share(learnt, what), strict=True))
+        aside = {one for one, part in shared.items() if part == "validation"}
         return ["validation" if one in aside and name == "train" else name
                 for one, name in zip(hashes, named, strict=True)]  # fmt: skip
     if "test" in there:
@@ -69,7 +75,7 @@ def by_column(named: Sequence[str], hashes: Sequence[int]) -> list[str]:
     judged = sorted({one for one, name in zip(hashes, named, strict=True) if name == "validation"})
     if len(judged) < 2:
         raise DataError(
-            "one picture of validation cannot be shared with the test: add a split test"
+            f"one {what} of validation cannot be shared with the test: add a split test"
         )
     test = set(judged[1::2])
     return ["test" if one in test and name == "validation" else name

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from crossattn.data.errors import DataError, one_line
 
-__all__ = ["BadLines", "TableRow", "find_table", "is_within", "read_rows"]
+__all__ = ["BadLines", "TableRow", "find_table", "is_within", "parse_json", "read_rows"]
 
 ENDINGS = (".jsonl", ".json", ".csv")
 EXAMPLE = '{"image": "cat.jpg", "caption": "a red cat"}'
@@ -60,8 +60,13 @@ class BadLines:
         raise DataError(f"{self.name}, {said}")
 
 
-def find_table(directory: Path, name: str) -> Path:
+def find_table(directory: Path, name: str, example: str = EXAMPLE) -> Path:
     """The one file of texts in a folder, or the one that is named.
+
+    Args:
+        directory: the folder.
+        name: of the file; empty where it is the only one.
+        example: a line of such a file, for messages.
 
     Raises:
         DataError: there is no such folder or file, or there are several; says what to type.
@@ -92,8 +97,8 @@ def find_table(directory: Path, name: str) -> Path:
     if not there:
         hint = f"; did you mean --data.directory {deeper[0].parent}?" if deeper else ""
         raise DataError(
-            f"{directory} has no file of texts: expected one .jsonl, .json or .csv file beside "
-            f"the pictures, with lines like {EXAMPLE}{hint}"
+            f"{directory} has no file of texts: expected one .jsonl, .json or .csv file in it, "
+            f"with lines like {example}{hint}"
         )
     return there[0]
 
@@ -115,7 +120,7 @@ def is_within(path: str) -> bool:
     return not (os.path.isabs(plain) or plain.split(os.sep)[0] == os.pardir or "\0" in path)
 
 
-def read_rows(file: Path, bad: BadLines) -> list[TableRow]:
+def read_rows(file: Path, bad: BadLines, example: str = EXAMPLE) -> list[TableRow]:
     """The rows of a file; what is no row is collected.
 
     Raises:
@@ -136,7 +141,7 @@ def read_rows(file: Path, bad: BadLines) -> list[TableRow]:
     rows = []
     for row in found:
         if not isinstance(row.values, dict):
-            bad.add(row.number, f"expected an object like {EXAMPLE}")
+            bad.add(row.number, f"expected an object like {example}")
         elif _is_unicode(row.values):
             rows.append(row)
         else:

@@ -16,6 +16,7 @@ __all__ = ["MLP"]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": partial(nn.gelu, approximate=False),
     "gelu-tanh": nn.gelu,
+    "gelu-quick": lambda x: x * nn.sigmoid(1.702 * x),
     "relu": nn.relu,
     "silu": nn.silu,
 }
@@ -30,7 +31,7 @@ class MLP(PolicyModule):
     """
 
     expansion: float | int = 4
-    activation: Literal["gelu", "gelu-tanh", "relu", "silu"] = "gelu-tanh"
+    activation: Literal["gelu", "gelu-tanh", "gelu-quick", "relu", "silu"] = "gelu-tanh"
     gated: bool = False
     use_bias: bool = True
 

@@ -16,18 +16,29 @@ from crossattn.renamed import arguments
 from crossattn.shapes import Array, Float, UInt8
 from crossattn.sharding import ContextParallel
 
-ImageEncoder = Literal["oracle", "features", "patch", "window", "conv"]
-# What comes as vectors already: exact symbols, or what another encoder made.
-VECTORS = ("oracle", "features")
+ImageEncoder = Literal["oracle", "features", "frames", "patch", "window", "conv"]
+# What comes as vectors already: exact symbols, what another encoder made, spectra of sound.
+VECTORS = ("oracle", "features", "frames")
+# Vectors that one dense layer reads; a second one behind a GELU reads the others.
+PLAIN = ("oracle", "features")
 
 
 def cells(pixels: UInt8[Array, "B h w C"], size: int) -> Float[Array, "B rows columns F"]:
     """Cut pictures (uint8) into square cells of `size` pixels, values scaled to [-1, 1]."""
-    batch, height, width, channels = pixels.shape
+    height, width = pixels.shape[1:3]
     if height % size or width % size:
         raise ValueError(f"pictures of {height} x {width} pixels do not divide by {size}")
-    scaled = pixels.astype(jnp.float32) / 127.5 - 1.0
-    split = scaled.reshape(batch, height // size, size, width // size, size, channels)
+    return cut_cells(pixels.astype(jnp.float32) / 127.5 - 1.0, size)
+
+
+def cut_cells(pixels: Float[Array, "B h w C"], size: int) -> Float[Array, "B rows columns F"]:
+    """Square cells of `size` pixels, which divides the sides, as vectors of F = size^2 C numbers.
+
+    >>> cut_cells(jnp.arange(8.0).reshape(1, 2, 4, 1), 2)[0, 0].tolist()
+    [[0.0, 1.0, 4.0, 5.0], [2.0, 3.0, 6.0, 7.0]]
+    """
+    batch, height, width, channels = pixels.shape
+    split = pixels.reshape(batch, height // size, size, width // size, size, channels)
     return split.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // size, width // size, -1)
 
 
@@ -89,9 +100,10 @@ class PatchEncoder(Module):
     Attributes:
       width: M.
       kind: "oracle" reads symbolic features (B, P, F) of each patch, "features" those that
-        another encoder made; the others read pictures (B, h, w, 3) in uint8 through two dense
-        layers with a GELU between them: "patch" sees strictly one cell a token, "window" 2 x 2
-        neighbouring cells, "conv" 3 x 3 cells and then the 3 x 3 neighbourhood of that.
+        another encoder made. The others have two dense layers with a GELU between them: "frames"
+        reads spectra (B, P, F) of stretches of sound, one a token; the rest pictures (B, h, w, 3)
+        in uint8, "patch" strictly one cell a token, "window" 2 x 2 neighbouring cells, "conv" 3 x 3
+        cells and then the 3 x 3 neighbourhood of that.
       cell: side of a cell in pixels.
       dtype: in which all is computed; when None that of vectors, and float32 of pictures.
       coordinates: whether x and y of a patch stand among what is known of it (Liu et al. 2018, "An
@@ -124,16 +136,16 @@ class PatchEncoder(Module):
         if self.kind not in get_args(ImageEncoder) or images.ndim != rank:
             raise ValueError(
                 f"PatchEncoder.kind {self.kind!r} does not read an array of shape {images.shape}: "
-                "'oracle' and 'features' read (B, P, F), 'patch', 'window' and 'conv' "
+                "'oracle', 'features' and 'frames' read (B, P, F), 'patch', 'window' and 'conv' "
                 "read (B, h, w, 3)"
             )
         if rank == 4:
             _check_pictures(images, self.cell * (2 if self.kind == "window" else 1))
         dense = partial(Dense, self.width, flat=self.layout is None, dtype=self.dtype)
         x = dense(name="embed")(self._patches(images))
-        if self.kind not in VECTORS:
-            reach = 3 if self.kind == "conv" else 1
-            x = dense(name="mix")(windows(nn.gelu(x), reach, same=True))
+        if self.kind not in PLAIN:
+            x, reach = nn.gelu(x), 3 if self.kind == "conv" else 1
+            x = dense(name="mix")(x if x.ndim == 3 else windows(x, reach, same=True))
         x = x.reshape(x.shape[0], -1, self.width)
         position = learned(self, "position", nn.initializers.normal(0.1), (x.shape[1], self.width))
         return LayerNorm(name="norm")(x + position.astype(x.dtype)[None])

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from crossattn.align.measures import Family, Metric, parse_metric
-from crossattn.report.stats.aggregate import iqm, iqm_interval
-from crossattn.report.stats.paired import FEWEST_SEEDS, t_interval
+from crossattn.report.stats.aggregate import iqm_with_limits
+from crossattn.report.stats.paired import t_interval
 from crossattn.report.stats.ranges import clip_interval, lower_is_better, range_of
 from crossattn.shapes import Float
 
@@ -168,6 +168,19 @@ def normalised_scores(
     return np.stack(columns, 1)
 
 
+def scores_of_variants(
+    results: Results, variants: Sequence[str], metric: str
+) -> dict[str, Float[np.ndarray, "seeds tasks"]] | None:
+    """`normalised_scores` of each variant; None where one of them has none."""
+    found = {}
+    for variant in variants:
+        scores = normalised_scores(results["runs"], variant, metric, chance=results["chance"])
+        if scores is None:
+            return None
+        found[variant] = scores
+    return found
+
+
 def normalised_iqm(
     runs: Runs,
     variant: str,
@@ -185,8 +198,4 @@ def normalised_iqm(
         lacks one, or a chance level is unknown; limits are NaN under three seeds.
     """
     scores = normalised_scores(runs, variant, metric, chance=chance)
-    if scores is None or scores.shape[1] < 2:
-        return None
-    if len(scores) < FEWEST_SEEDS:
-        return iqm(scores), float("nan"), float("nan")
-    return (iqm(scores), *iqm_interval(scores))
+    return None if scores is None or scores.shape[1] < 2 else iqm_with_limits(scores)

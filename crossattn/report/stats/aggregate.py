@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from crossattn.report.stats.bootstrap import BOOTSTRAP, Bootstrap
-from crossattn.report.stats.paired import ALPHA
+from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
 from crossattn.shapes import Float
 
 
@@ -38,6 +38,13 @@ def iqm_interval(
     draws = stats.trim_mean(_drawn_within_tasks(scores, bootstrap), 0.25, axis=1)
     low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
     return float(low), float(high)
+
+
+def iqm_with_limits(scores: Float[np.ndarray, "seeds tasks"]) -> tuple[float, float, float]:
+    """`iqm` with the limits of its interval, as reports have it: NaN under three seeds."""
+    if len(scores) < FEWEST_SEEDS:
+        return iqm(scores), float("nan"), float("nan")
+    return (iqm(scores), *iqm_interval(scores))
 
 
 def probability_of_improvement(

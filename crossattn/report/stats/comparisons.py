@@ -113,7 +113,9 @@ def compare_variants(
         return []
     _check_seeds(runs)
     measured = [
-        _measured(runs, items if metric == primary else {}, metric, pairs, bootstrap)
+        _measured(runs, items, metric, pairs, bootstrap, equivalence)
+        if metric == primary
+        else _measured(runs, {}, metric, pairs, bootstrap)
         for metric, pairs in asked.items()
     ]
     found = decide(
@@ -125,10 +127,6 @@ def compare_variants(
         name: [_number(value) for value in getattr(found, name)]
         for name in ("difference", "low", "high", "confidence", "p", "p_holm", "p_sign_flip")
     }
-    if equivalence and primary in asked:
-        p = holm_adjusted(measured[0].estimate.p_equivalent(equivalence))
-        for row, value in zip(measured[0].rows, p.tolist(), strict=True):
-            row |= {"margin": equivalence, "p_equivalent": value}
     rows = [row for one in measured for row in one.rows]
     return [
         {**row, **{name: values[index] for name, values in numbers.items()}}
@@ -145,7 +143,7 @@ class _Measured(NamedTuple):
     rows: list[dict[str, Any]]
 
 
-def _measured(runs, items, metric, pairs, bootstrap):
+def _measured(runs, items, metric, pairs, bootstrap, margin=0.0):
     names = dict.fromkeys(name for pair in pairs for name in pair)
     scores = {name: _scores(runs, items, name, metric) for name in names}
     if len({score.shape for score in scores.values()}) > 1:
@@ -171,9 +169,14 @@ def _measured(runs, items, metric, pairs, bootstrap):
         }
         for (variant, other), own in zip(pairs, differences, strict=True)
     ]
+    estimate = estimate_paired(sides[0], sides[1], bootstrap)
+    if margin:
+        p = holm_adjusted(estimate.p_equivalent(margin)).tolist()
+        rows = [
+            {**row, "margin": margin, "p_equivalent": x} for row, x in zip(rows, p, strict=True)
+        ]
     spans = np.full(len(pairs), high - low)
-    by_seed = sign_flip(differences.mean(-1))
-    return _Measured(estimate_paired(sides[0], sides[1], bootstrap), by_seed, spans, rows)
+    return _Measured(estimate, sign_flip(differences.mean(-1)), spans, rows)
 
 
 def _spread(differences):

@@ -9,7 +9,7 @@ from crossattn.report.render.blocks import DASH, Table
 from crossattn.report.results.completeness import conclusive
 from crossattn.report.results.runs import Results, metric_values, variants_of
 from crossattn.report.results.settings import in_figures
-from crossattn.report.stats.aggregate import iqm, iqm_interval, probability_of_improvement
+from crossattn.report.stats.aggregate import iqm_with_limits, probability_of_improvement
 from crossattn.report.stats.comparisons import winner_of
 from crossattn.report.stats.power import resolution
 from crossattn.report.tables.cells import baseline_of, on_primary, with_interval, with_limits
@@ -143,7 +143,7 @@ def iqm_of_suites(scores: Mapping[str, Float[np.ndarray, "seeds tasks"]], agains
     rows = [
         [
             variant,
-            with_limits(iqm(own), *iqm_interval(own)),
+            with_limits(*iqm_with_limits(own)),
             DASH if variant == against else f"{improvement(own):.2f}",
         ]
         for variant, own in scores.items()

@@ -1,0 +1,1 @@
+"""Sets of real data, built from packages that people can install: the command build_data."""

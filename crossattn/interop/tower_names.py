@@ -1,0 +1,158 @@
+"""The layouts of towers: vision transformers, text encoders, and what joins them."""
+
+from crossattn.interop.entries import (
+    QKV,
+    Entries,
+    attention_entries,
+    dense,
+    fused,
+    latents,
+    layer_norm,
+    mlp,
+    nested,
+)
+from crossattn.interop.table import BUFFERS, Entry, Layout
+
+__all__ = ["TOWERS", "TOWER_CLASSES", "bert_words"]
+
+# A convolution (M, C, y, x) is our kernel (y, x, C, M).
+PATCH = ("M C y x", "y x C M")
+
+
+def patches(theirs: str, *, bias: bool = True) -> Entries:
+    """The map of patches."""
+    weight = Entry(f"{theirs}.weight", ("patches/kernel",), *PATCH)
+    return (weight, Entry(f"{theirs}.bias", ("patches/bias",), "M")) if bias else (weight,)
+
+
+def clip_layer(theirs: str, ours: str) -> Entries:
+    """A layer of CLIP and of SigLIP, of either tower."""
+    own = attention_entries(
+        "self_attn.", "self_attention", out="out_proj", biased="qkvo", widths="MM"
+    )
+    layer = (
+        *layer_norm("layer_norm1", "self_residual/norm"),
+        *own,
+        *layer_norm("layer_norm2", "mlp_residual/norm"),
+        *mlp("mlp.fc1", "mlp.fc2"),
+    )
+    return nested(theirs, ours, layer)
+
+
+def clip_words(theirs: str = "embeddings.") -> Entries:
+    """Embeddings of words and of their places."""
+    return (
+        Entry(f"{theirs}token_embedding.weight", ("words/embedding",), "W M"),
+        Entry(f"{theirs}position_embedding.weight", ("places/embedding",), "P M"),
+    )
+
+
+def bert_words(theirs: str) -> Entries:
+    """Those of BERT, with the norm behind them."""
+    return (
+        Entry(f"{theirs}word_embeddings.weight", ("words/embedding",), "W M"),
+        Entry(f"{theirs}position_embeddings.weight", ("places/embedding",), "P M"),
+        *layer_norm(f"{theirs}LayerNorm", "norm_first"),
+    )
+
+
+CLIP_LAYERS = clip_layer("encoder.layers.{i}.", "stack/blocks/")
+CLIP_VISION = (
+    Entry("embeddings.class_embedding", ("class_token",), "M"),
+    *patches("embeddings.patch_embedding", bias=False),
+    Entry("embeddings.position_embedding.weight", ("positions",), "P M"),
+    *layer_norm("pre_layrnorm", "norm_first"),
+    *CLIP_LAYERS,
+    *layer_norm("post_layernorm", "norm"),
+)
+SIGLIP_HEAD = (
+    *latents("probe", "1 T M"),
+    *fused("attention.", "reader/cross_attention"),
+    *layer_norm("layernorm", "reader/mlp_residual/norm"),
+    *mlp("mlp.fc1", "mlp.fc2", "reader/mlp"),
+)
+SIGLIP_VISION = (
+    *patches("embeddings.patch_embedding"),
+    Entry("embeddings.position_embedding.weight", ("positions",), "P M"),
+    *CLIP_LAYERS,
+    *layer_norm("post_layernorm", "norm"),
+)
+BLIP_LAYER = (
+    *layer_norm("layer_norm1", "self_residual/norm"),
+    Entry(
+        "self_attn.qkv.weight",
+        tuple(f"self_attention/{name}/kernel" for name in QKV),
+        "3Q.self M",
+        "M Q.self",
+    ),
+    Entry("self_attn.qkv.bias", tuple(f"self_attention/{name}/bias" for name in QKV), "3Q.self"),
+    *dense("self_attn.projection", "self_attention/out", "M O.self"),
+    *layer_norm("layer_norm2", "mlp_residual/norm"),
+    *mlp("mlp.fc1", "mlp.fc2"),
+)
+BLIP_VISION = (
+    Entry("embeddings.class_embedding", ("class_token",), "1 1 M", "M"),
+    *patches("embeddings.patch_embedding"),
+    Entry("embeddings.position_embedding", ("positions",), "1 P M", "P M"),
+    *nested("encoder.layers.{i}.", "stack/blocks/", BLIP_LAYER),
+    *layer_norm("post_layernorm", "norm"),
+)
+VIT_LAYER = (
+    *layer_norm("layernorm_before", "self_residual/norm"),
+    *attention_entries(
+        "attention.",
+        "self_attention",
+        names=("attention.query", "attention.key", "attention.value"),
+        out="output.dense",
+        biased="qkvo",
+        widths="MM",
+    ),
+    *layer_norm("layernorm_after", "mlp_residual/norm"),
+    *mlp("intermediate.dense", "output.dense"),
+)
+VIT = (
+    Entry("embeddings.cls_token", ("class_token",), "1 1 M", "M"),
+    *patches("embeddings.patch_embeddings.projection"),
+    Entry("embeddings.position_embeddings", ("positions",), "1 P M", "P M"),
+    *nested("encoder.layer.{i}.", "stack/blocks/", VIT_LAYER),
+    *layer_norm("layernorm", "norm"),
+)
+# The head of masked training or of classes is not the tower's.
+VIT_BUFFERS = (*BUFFERS, r"pooler\..*")
+TEXT = (*clip_words(), *CLIP_LAYERS, *layer_norm("final_layer_norm", "norm"))
+TEXT_SCOPES = ("embeddings.", "encoder.", "final_layer_norm.")
+CLIP = (
+    *dense("visual_projection", "image_projection", "D M.image", bias=False),
+    *dense("text_projection", "text_projection", "D M.text", bias=False),
+    Entry("logit_scale", ("scale",), ""),
+)
+SIGLIP = (
+    *dense("text_model.head", "text_projection", "D M.text"),
+    Entry("logit_scale", ("scale",), "1", ""),
+    Entry("logit_bias", ("bias",), "1", ""),
+)
+
+TOWERS: dict[str, tuple[Layout, ...]] = {
+    "vit": (Layout(VIT, buffers=VIT_BUFFERS, outer=""),),
+    "clip_vision": (Layout(CLIP_VISION),),
+    "siglip_vision": (
+        Layout((*SIGLIP_VISION, *nested("head.", "head/", SIGLIP_HEAD))),
+        Layout(SIGLIP_VISION),
+    ),
+    "blip_vision": (Layout(BLIP_VISION),),
+    "clip_text": (Layout(TEXT, scopes=TEXT_SCOPES),),
+    "siglip_text": (Layout(TEXT, scopes=TEXT_SCOPES),),
+    "clip": (Layout(CLIP, scopes=("visual_projection.", "text_projection.", "logit_")),),
+    "siglip": (Layout(SIGLIP, scopes=("text_model.head.", "logit_")),),
+}
+
+TOWER_CLASSES: dict[str, str] = {
+    "vit": "ViTModel",
+    "clip_vision": "CLIPVisionModel",
+    "siglip_vision": "SiglipVisionModel, with its head or without",
+    "blip_vision": "BlipVisionModel, Blip2VisionModel",
+    "clip_text": "CLIPTextModel",
+    "siglip_text": "SiglipTextModel",
+    "clip": "CLIPModel, its projections and its scale",
+    "siglip": "SiglipModel, its projection, scale and bias",
+}

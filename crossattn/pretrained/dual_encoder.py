@@ -1,0 +1,99 @@
+"""A pretrained model that compares pictures and texts."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from crossattn.interop.files import WeightsError
+from crossattn.models.dual_towers import DualTowers
+from crossattn.pretrained.checkpoint import Checkpoint
+from crossattn.pretrained.image_processor import ImageProcessor
+from crossattn.shapes import Float, Int, UInt8
+
+__all__ = ["DualEncoder"]
+
+Pictures = Sequence[UInt8[np.ndarray, "_ _ 3"]]
+
+
+class DualEncoder:
+    """CLIP or SigLIP with its weights: vectors of pictures and of texts, and how alike they are.
+
+    Attributes:
+      module: the Flax module.
+      params: its variables.
+      processor: what is done to pictures first.
+      pad_id: the token with which texts are filled up to the length that there are positions for.
+
+    Example:
+      >>> from crossattn.pretrained import load_model
+      >>> def best(folder, picture, texts):  # the text that a picture is most like
+      ...     return texts[load_model(folder).similarity([picture], texts)[0].argmax()]
+    """
+
+    def __init__(self, module: DualTowers, params: Any, checkpoint: Checkpoint, *, pad_id: int = 0):
+        self.module, self.params, self.pad_id = module, params, pad_id
+        self._checkpoint = checkpoint
+
+    def __repr__(self) -> str:
+        image, text = self.module.image, self.module.text
+        rows, columns = image.grid
+        return (
+            f"DualEncoder({rows} x {columns} patches of {image.patch_size}, {image.stack.layers} "
+            f"layers; texts of {text.length} tokens, {text.stack.layers} layers; "
+            f"{self.module.size} features)"
+        )
+
+    @functools.cached_property
+    def processor(self) -> ImageProcessor:
+        """Of the folder's preprocessor_config.json."""
+        return ImageProcessor.of(self._checkpoint)
+
+    def pixels(self, pictures: Pictures) -> Float[np.ndarray, "I h w 3"]:
+        """Pictures (h, w, 3), uint8, as the tower reads them."""
+        return np.stack([self.processor(np.asarray(one)) for one in pictures])
+
+    def tokens(self, texts: Sequence[str]) -> Int[np.ndarray, "B T"]:
+        """The numbers of the words of texts, filled up.
+
+        Raises:
+          WeightsError: a text is longer than there are positions for.
+        """
+        length = self.module.text.length
+        rows = np.full((len(texts), length), self.pad_id, np.int32)
+        tokenizer = self._checkpoint.tokenizer
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        for row, text in zip(rows, texts, strict=True):
+            ids = tokenizer.encode(text).ids
+            if len(ids) > length:
+                raise WeightsError(
+                    f"a text of {len(ids)} tokens, but there are positions for {length}: "
+                    f"shorten {text[:40]!r}"
+                )
+            row[: len(ids)] = ids
+        return rows
+
+    def image_features(self, pictures: Pictures) -> Float[np.ndarray, "I D"]:
+        """A vector of length 1 for each picture."""
+        return np.asarray(self._run("image_features")(self.params, self.pixels(pictures)))
+
+    def text_features(self, texts: Sequence[str]) -> Float[np.ndarray, "B D"]:
+        """A vector of length 1 for each text."""
+        return np.asarray(self._run("text_features")(self.params, self.tokens(texts)))
+
+    def similarity(self, pictures: Pictures, texts: Sequence[str]) -> Float[np.ndarray, "I B"]:
+        """Logits: cosines times the learned scale, with the learned bias where there is one.
+
+        Their softmax over texts is what CLIP means by the probability of a text, their sigmoid
+        what SigLIP does.
+        """
+        features = self.image_features(pictures), self.text_features(texts)
+        return np.asarray(self._run("compare")(self.params, *features))
+
+    @functools.lru_cache  # noqa: B019 - lives as long as the model
+    def _run(self, method: str) -> Any:
+        """A method of the module, compiled once."""
+        return jax.jit(functools.partial(self.module.apply, method=method))
