@@ -17,6 +17,7 @@ COMMANDS = {
     "plan": "compile a run for a TPU slice that is not here: does it fit, what does it send",
     "bench": "measure speed, memory and error on this machine, beside other libraries",
     "build_data": "build a set of real pictures or recordings from packages that you install",
+    "caption": "what is on a picture, by a published model; a page on which its words light up",
     "import_weights": "show which tensors of a checkpoint fit a preset, and which do not",
 }
 NAME = "crossattn" if INSTALLED else "python -m experiments"

@@ -121,6 +121,20 @@ def _decode(encoded: bytes, size: int | None, *, upright: bool) -> tuple[Any, tu
         raise _undecodable(one_line(error)) from None
 
 
+def read_upright(path: str | Path) -> UInt8[np.ndarray, "height width 3"]:
+    """Read a picture file as viewers show it.
+
+    Raises:
+        DataError: names the file that is not there, or cannot be decoded.
+    """
+    try:
+        return _decode(Path(path).read_bytes(), None, upright=True)[0]
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except DataError as error:
+        raise DataError(f"{path} {error}") from None
+
+
 def read_picture(path: str | Path) -> UInt8[np.ndarray, "height width 3"]:
     """Read a picture file.
 

@@ -7,7 +7,7 @@ import pytest
 
 import crossattn
 from experiments import __main__ as front_door
-from experiments import ablate, bench, evaluate, import_weights, plan
+from experiments import ablate, bench, caption, evaluate, import_weights, plan
 from experiments.entry import ended, prepare_streams
 from tests.support import driver
 
@@ -95,6 +95,7 @@ def test_a_name_that_nobody_expects_ends_in_one_line(name, tmp_path, monkeypatch
         (bench, ["attention", "--shapes", name, *free]),
         (import_weights, [name, "--preset", "t5"]),
         (import_weights, [".", "--preset", name]),
+        (caption, [name, "--model", "."]),
     ):
         # The parser takes no word that begins with a dash for a value.
         with pytest.raises(SystemExit) as end:
