@@ -14,6 +14,7 @@ from crossattn.align.alignment_heads import (
     knockout_scores,
 )
 from crossattn.align.attention import mass_in_region, normalized_entropy, pointing, pointing_chance
+from crossattn.align.boxes import box_accuracy, box_iou, box_of_map
 from crossattn.align.caption_metrics import (
     bleu,
     cider_d,
@@ -72,6 +73,12 @@ from crossattn.align.modality_use import (
 from crossattn.align.overlap import attention_iou, attention_iou_chance, best_iou
 from crossattn.align.pairs import swap_scores
 from crossattn.align.pauses import find_pauses, words_at_pauses
+from crossattn.align.protocols import (
+    contrast_accuracy,
+    group_consistency,
+    vqa_accuracy,
+    vqa_accuracy_of_one_answer,
+)
 from crossattn.align.region_swap import exchange_regions, region_swap_effect
 from crossattn.align.removal import (
     curve_area,
@@ -129,11 +136,15 @@ __all__ = [
     "average_precision",
     "best_iou",
     "bleu",
+    "box_accuracy",
+    "box_iou",
+    "box_of_map",
     "cider_d",
     "cka",
     "cknna",
     "common_neighbour_sequence",
     "commonest_word_accuracy",
+    "contrast_accuracy",
     "contrastive_loss",
     "corpus_bleu",
     "curve_area",
@@ -147,6 +158,7 @@ __all__ = [
     "find_alignment_heads",
     "find_pauses",
     "gradient_weighted_attention",
+    "group_consistency",
     "group_tokens",
     "hard_negatives",
     "head_knockouts",
@@ -201,6 +213,8 @@ __all__ = [
     "timed_words",
     "token_starts",
     "uniformity",
+    "vqa_accuracy",
+    "vqa_accuracy_of_one_answer",
     "warping_path",
     "word_frequency_perplexity",
     "words_at_pauses",

@@ -13,10 +13,12 @@ from crossattn.shapes import Bool, Float, Int
 __all__ = [
     "Answers",
     "AttentionMaps",
+    "CaptionContrasts",
     "CaptionLikelihoods",
     "ExplainedParts",
     "FeaturePairs",
     "Knockouts",
+    "PeoplesAnswers",
     "RetrievalScores",
     "SwapPairs",
     "WrittenCaptions",
@@ -32,6 +34,7 @@ class Answers:
       chance: what a predictor that reads only the text reaches of each, float (N,).
       kinds: the kind of each question, texts (N,).
       is_open: whether the right answer names something that is in the picture, bool (N,).
+      sentence: the same number for answers that are judged together, int (N,); or None.
     """
 
     item: ClassVar[str] = "question"
@@ -39,11 +42,54 @@ class Answers:
     chance: Float[np.ndarray, " N"]
     kinds: np.ndarray
     is_open: Bool[np.ndarray, " N"]
+    sentence: Int[np.ndarray, " N"] | None = None
 
     def of_kind(self, kind: str) -> "Answers":
         """The answers to questions of one kind."""
         own = self.kinds == kind
-        return Answers(self.right[own], self.chance[own], self.kinds[own], self.is_open[own])
+        sentence = None if self.sentence is None else self.sentence[own]
+        right, chance = self.right[own], self.chance[own]
+        return Answers(right, chance, self.kinds[own], self.is_open[own], sentence)
+
+
+@dataclasses.dataclass(frozen=True)
+class PeoplesAnswers:
+    """Answers to N questions beside those that A people gave: numbers of words, -1 for none.
+
+    Attributes:
+      said: by the model, int (N,).
+      answers: of each person, int (N, A).
+      kinds: the kind of each question, texts (N,).
+    """
+
+    item: ClassVar[str] = "question"
+    said: Int[np.ndarray, " N"]
+    answers: Int[np.ndarray, "N A"]
+    kinds: np.ndarray
+
+    def of_kind(self, kind: str) -> "PeoplesAnswers":
+        """The answers to questions of one kind."""
+        own = self.kinds == kind
+        return PeoplesAnswers(self.said[own], self.answers[own], self.kinds[own])
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionContrasts:
+    """Scores of N true captions and of N wrong ones with the same image.
+
+    Attributes:
+      score: of the true caption, then of the wrong one, float (N, 2).
+      kinds: the part of the set that each is of, texts (N,).
+    """
+
+    item: ClassVar[str] = "pair"
+    score: Float[np.ndarray, "N 2"]
+    kinds: np.ndarray
+
+    def of_kind(self, kind: str) -> "CaptionContrasts":
+        """The captions of one part."""
+        own = self.kinds == kind
+        return CaptionContrasts(self.score[own], self.kinds[own])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +165,10 @@ class AttentionMaps:
       image_mass: share of the attention that falls on the image, float (N,).
       region: patches that belong to the word's region, bool (N, P).
       coverage: share of each patch that the region covers, float (N, P).
+      grid: rows and columns of patches.
+      box: ymin, xmin, ymax, xmax of a region that is one box, in shares of the sides, float (N, 4),
+        NaN for others; or None where boxes are not known.
+      phrase: the same number for words of one phrase, int (N,); or None.
     """
 
     item: ClassVar[str] = "item"
@@ -127,6 +177,9 @@ class AttentionMaps:
     image_mass: Float[np.ndarray, " N"]
     region: Bool[np.ndarray, "N P"]
     coverage: Float[np.ndarray, "N P"]
+    grid: tuple[int, int] = (0, 0)
+    box: Float[np.ndarray, "N 4"] | None = None
+    phrase: Int[np.ndarray, " N"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ TYPES = {
     **dict.fromkeys(("target", "grounded"), ("b", "bool")),
     "coverage": ("f", "float32"),
 }
+JUDGED = ("answers", "sentence")
 WORDS = ("tokens", "target", "grounded", "group")
 
 
@@ -44,6 +45,11 @@ class Examples:
         covered: a patch belongs to a region when at least this share of it is covered.
         boxes: (N, O, 3) float32, horizontal and vertical place and size of each region in (0, 1],
             0 where there is none: a third modality beside text and image; or None.
+        answers: (E, A) int32, what A people answered, -1 for what training has not; or None where
+            one answer is right.
+        sentence: (E,) int64, the same for rows that are judged together; or None.
+        places: (N, O, 4) float32, ymin, xmin, ymax, xmax of each region that is one box, as shares
+            of the sides, NaN for others; or None.
 
     Raises:
         ValueError: where shapes contradict one another or an index points outside.
@@ -66,6 +72,9 @@ class Examples:
     content: tuple[str, ...] = ()
     covered: float = 0.1
     boxes: np.ndarray | None = None
+    answers: np.ndarray | None = None
+    sentence: np.ndarray | None = None
+    places: np.ndarray | None = None
 
     def __post_init__(self):
         rows, length = self.tokens.shape
@@ -96,6 +105,11 @@ class Examples:
                 f"boxes {self.boxes.shape} does not fit coverage {self.coverage.shape}: "
                 "both begin with images, regions"
             )
+        beside = {"answers": (rows,), "sentence": (rows,), "places": (count, things, 4)}
+        for name, shape in beside.items():
+            values = getattr(self, name)
+            if values is not None and values.shape[: len(shape)] != shape:
+                raise ValueError(f"{name} has shape {values.shape}, expected {shape} to begin with")
         limits = {
             "image": count,
             "tokens": len(self.vocabulary),
@@ -145,7 +159,9 @@ class Examples:
             >>> len(data), len(captions), len(captions.images)
             (200, 100, 100)
         """
-        return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in ROWS})
+        own = {name: getattr(self, name) for name in (*ROWS, *JUDGED)}
+        kept = {name: values[chosen] for name, values in own.items() if values is not None}
+        return dataclasses.replace(self, **kept)
 
     def cut(self, length: int) -> "Examples":
         """Keep the first `length` tokens of every row.

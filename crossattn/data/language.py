@@ -10,25 +10,25 @@ itself are the same, see `ImageRecord.phrases`.
 
 import dataclasses
 import functools
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from crossattn.data.records import ImageRecord
-from crossattn.data.words import split_words
+from crossattn.data.words import spelling, split_words
 
 __all__ = [
     "KINDS",
     "SPECIAL",
     "Language",
+    "Phrases",
     "Rows",
-    "Survey",
-    "Tally",
+    "class_phrases",
     "kind_of_answer",
     "mentions",
-    "normalised",
-    "text_alone",
+    "phrases_of",
+    "spelt_texts",
 ]
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unknown>")
@@ -36,6 +36,7 @@ PAD, BOS, EOS, UNKNOWN = range(len(SPECIAL))
 # Words that spell a class label name what an object is; the others are answers.
 GROUPS = ("none", "label", "count", "verdict")
 CONTENT = ("label",)
+Phrases = Mapping[tuple[str, ...], int]
 KINDS = ("yes/no", "number", "other", "caption")
 
 
@@ -43,7 +44,9 @@ KINDS = ("yes/no", "number", "other", "caption")
 class Rows:
     """The E texts of one picture; the fields are those of `Examples`.
 
-    `labels` are those that the O objects stand for, -1 where there is none.
+    `labels` are those that the O objects stand for, -1 where there is none; `answers` are what A
+    people answered, (E, A), -1 where training has no such answer; `sentence` is the same number
+    (E,) where texts are judged together, 0 for none.
     """
 
     tokens: np.ndarray
@@ -53,6 +56,8 @@ class Rows:
     kind: np.ndarray
     answer: np.ndarray
     labels: np.ndarray
+    answers: np.ndarray
+    sentence: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +69,14 @@ class Language:
         length: T; longer texts lose words before the answer, or the end of the caption.
         things: O, labels that the texts of one picture can point to; at least 1.
         label_names: the words of each label.
+        people: A, who answered the same question; 0 where one answer is known.
     """
 
     vocabulary: tuple[str, ...]
     length: int
     things: int
     label_names: tuple[tuple[str, ...], ...]
+    people: int = 0
 
     @functools.cached_property
     def _tokens(self) -> dict[str, int]:
@@ -77,11 +84,11 @@ class Language:
 
     @functools.cached_property
     def _phrases(self) -> dict[tuple[str, ...], int]:
-        return _phrases(self.label_names)
+        return class_phrases(self.label_names)
 
     def rows(self, record: ImageRecord) -> Rows:
         """Tokens of all texts of a record, its questions first."""
-        texts = _texts(record)
+        texts = spelt_texts(record)
         shape = (len(texts), self.length)
         tokens, group = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
         target, kind = np.zeros(shape, bool), np.zeros(len(texts), np.int8)
@@ -99,14 +106,37 @@ class Language:
             kind[row] = KINDS.index(kind_of_answer(answer))
             if answer:
                 group[row, end - 1] = _answer_group(answer)
-            phrases = self._phrases if record.phrases is None else record.phrases[row]
-            for start, stop, label in mentions(spelt, phrases):
+            for start, stop, label in self._regions(record, row, spelt, len(said)):
                 group[row, start:stop] = GROUPS.index("label")
                 if label in shown and (label in slots or len(slots) < self.things):
                     grounded[row, start:stop, slots.setdefault(label, len(slots))] = True
         labels = np.full(self.things, -1, np.int32)
         labels[: len(slots)] = list(slots)
-        return Rows(tokens, target, grounded, group, kind, place, labels)
+        answers, sentence = self._answers(record, len(texts)), _sentences(record, len(texts))
+        return Rows(tokens, target, grounded, group, kind, place, labels, answers, sentence)
+
+    def _regions(
+        self, record: ImageRecord, row: int, spelt: list[str], words: int
+    ) -> Iterable[tuple[int, int, int]]:
+        """Tokens (start, stop) of a text that have a region, and its label."""
+        if record.spans is None:
+            return mentions(spelt, phrases_of(record, row, self._phrases))
+        is_question = row < len(record.questions)
+        last = len(spelt) - 1
+        found = []
+        for start, stop, label in record.spans[row]:
+            if is_question and start >= words:
+                found.append((last, last + 1, label))
+            elif start < last - 1:
+                found.append((1 + start, min(1 + stop, last), label))
+        return found
+
+    def _answers(self, record: ImageRecord, texts: int) -> np.ndarray:
+        answers = np.full((texts, self.people), -1, np.int32)
+        for row, said in enumerate(record.answers or ()):
+            known = [self._tokens.get(spelling(one), -1) for one in said]
+            answers[row, : len(known)] = known
+        return answers
 
     def _spell(self, said: list[str], answer: str) -> list[str]:
         if answer:
@@ -114,21 +144,33 @@ class Language:
         return ["<bos>", *said, "<eos>"][: self.length]
 
 
-def _texts(record: ImageRecord) -> list[tuple[list[str], str]]:
+def spelt_texts(record: ImageRecord) -> list[tuple[list[str], str]]:
     """The words of each text, and the answer of a question."""
     texts = [(split_words(question), answer) for question, answer in record.questions]
     return texts + [(split_words(caption), "") for caption in record.captions]
 
 
-def _phrases(names: tuple[tuple[str, ...], ...]) -> dict[tuple[str, ...], int]:
+def phrases_of(record: ImageRecord, row: int, classes: Phrases) -> Phrases:
+    """The phrases that have boxes in a text of a record."""
+    return classes if record.phrases is None else record.phrases[row]
+
+
+def _sentences(record: ImageRecord, texts: int) -> np.ndarray:
+    named = record.sentences or [""] * texts
+    return np.array([_number(name) if name else 0 for name in named], np.int64)
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def class_phrases(names: tuple[tuple[str, ...], ...]) -> dict[tuple[str, ...], int]:
     """Label by its words, and by its words as one token, as an answer spells it."""
     phrases = {name: label for label, name in enumerate(names) if name}
     return phrases | {(" ".join(name),): label for name, label in phrases.items()}
 
 
-def mentions(
-    spelt: list[str], phrases: Mapping[tuple[str, ...], int]
-) -> Iterable[tuple[int, int, int]]:
+def mentions(spelt: list[str], phrases: Phrases) -> Iterable[tuple[int, int, int]]:
     """Where the words of labels stand: (start, stop, label), the longest label at each place.
 
     Example:
@@ -159,104 +201,3 @@ def kind_of_answer(answer: str) -> str:
 def _answer_group(answer: str) -> int:
     groups = {"yes/no": "verdict", "number": "count", "other": "none"}
     return GROUPS.index(groups[kind_of_answer(answer)])
-
-
-@dataclasses.dataclass(frozen=True)
-class Survey:
-    """What one pass over the texts of `train` finds.
-
-    Attributes:
-        language: of the records to train on.
-        trained: numbers of the records to train on; each has a text.
-        held_out: part to the numbers of the records that were set aside for it.
-        asked: (question, answer) to how often it was trained on.
-    """
-
-    language: Language
-    trained: np.ndarray
-    held_out: dict[str, np.ndarray]
-    asked: Counter[tuple[str, str]]
-
-    def chance(self, rows: list[tuple[str, str]]) -> dict[str, float]:
-        """Accuracy on (question, answer) pairs, by kind, of the best guess without the picture.
-
-        The guess is the commonest answer to the same question in training, and the commonest of
-        all to a question that is new.
-        """
-        return text_alone(self.asked, [(*row, kind_of_answer(row[1])) for row in rows])
-
-
-def text_alone(
-    asked: Mapping[tuple[str, str], int], rows: Sequence[tuple[str, str, str]]
-) -> dict[str, float]:
-    """Accuracy, by kind, of the best guess that reads the question only.
-
-    Args:
-        asked: (question, answer) to how often it was trained on.
-        rows: (question, answer, kind) of what is judged.
-
-    Example:
-        >>> text_alone({("who?", "me"): 2, ("who?", "you"): 1}, [("who?", "me", "other")])
-        {'other': 1.0}
-    """
-    counts: dict[str, Counter[str]] = {}
-    overall: Counter[str] = Counter()
-    wanted = {question for question, *_ in rows}
-    for (question, answer), count in asked.items():
-        overall[answer] += count
-        if question in wanted:
-            counts.setdefault(question, Counter())[answer] += count
-    best = {question: _commonest(answers) for question, answers in counts.items()}
-    fallback = _commonest(overall)
-    right: dict[str, list[bool]] = {}
-    for question, answer, kind in rows:
-        right.setdefault(kind, []).append(best.get(question, fallback) == answer)
-    return {kind: float(np.mean(values)) for kind, values in right.items()}
-
-
-def _commonest(answers: Counter[str]) -> str:
-    return min(answers, key=lambda answer: (-answers[answer], answer), default="")
-
-
-class Tally:
-    """What the texts of some records need: words, length, objects; and what they ask.
-
-    Attributes:
-        length: T of the longest text.
-        things: O of the record whose texts mention the most labels.
-    """
-
-    def __init__(self, label_names: tuple[tuple[str, ...], ...] = ()):
-        self.label_names, self.phrases = label_names, _phrases(label_names)
-        self.lexicon: set[str] = set()
-        self.asked: Counter[tuple[str, str]] = Counter()
-        self.length, self.things = 2, 1
-
-    def add(self, record: ImageRecord, *, learnt: bool = True) -> None:
-        """Count a record; where its texts are not learnt, only the room that they take."""
-        mentioned: set[int] = set()
-        for row, (said, answer) in enumerate(_texts(record)):
-            text = [*said, answer or "<eos>"]
-            self.length = max(self.length, 1 + len(text))
-            phrases = self.phrases if record.phrases is None else record.phrases[row]
-            mentioned.update(label for *_, label in mentions(text, phrases))
-            if learnt:
-                self.lexicon.update(text)
-        self.things = max(self.things, len(mentioned & record.shown))
-        if learnt:
-            self.asked.update(normalised(record))
-
-    def survey(self, trained: Sequence[int], held_out: Mapping[str, Sequence[int]]) -> Survey:
-        """What was counted, of records of these numbers."""
-        vocabulary = (*SPECIAL, *sorted(self.lexicon - set(SPECIAL)))
-        return Survey(
-            language=Language(vocabulary, self.length, self.things, self.label_names),
-            trained=np.array(trained, np.int64),
-            held_out={part: np.array(found, np.int64) for part, found in held_out.items()},
-            asked=self.asked,
-        )
-
-
-def normalised(record: ImageRecord) -> list[tuple[str, str]]:
-    """Questions of a record, spelt so that equal ones are equal, with their answers."""
-    return [(" ".join(split_words(question)), answer) for question, answer in record.questions]

@@ -2,20 +2,21 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from crossattn.data.dataset import CELL
 from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
-from crossattn.data.language import CONTENT, GROUPS, KINDS, Rows, Survey, normalised
+from crossattn.data.language import CONTENT, GROUPS, KINDS, Rows
 from crossattn.data.pictures import decode
 from crossattn.data.records import ImageRecord
 from crossattn.data.regions import window_coverage
 from crossattn.data.sources import FlippedData
+from crossattn.data.survey import Survey, normalised
 from crossattn.fields import positive
-from crossattn.shapes import Bool, UInt8
+from crossattn.shapes import Bool, Float, UInt8
 
 __all__ = ["Geometry", "ImageRecords", "ResizedData", "areas", "read_examples", "record_arrays"]
 
@@ -105,6 +106,7 @@ def record_arrays(
     inside = areas(record, rows.labels, geometry.size)
     return {
         **{field.name: getattr(rows, field.name) for field in dataclasses.fields(Rows)},
+        "places": _places(record, rows.labels),
         "images": pixels,
         "areas": inside,
         "coverage": window_coverage(inside, cell=CELL, window=geometry.window),
@@ -123,12 +125,14 @@ def read_examples(
     Raises:
         DataError: a record cannot be read, or no record has a text.
     """
-    found, asked = [], []
+    found, asked, exact = [], [], False
     for index in chosen:
         record = split[int(index)]
         if len(record):
             found.append(record_arrays(split, int(index), survey, geometry))
             asked += normalised(record)
+            # Which words a box is about is said, and not found by what they spell.
+            exact |= any(record.spans or ())
     if not found:
         at = f"from {split.where(int(chosen[0]))} on, no" if len(chosen) else "no"
         raise DataError(f"{at} record holds a text to evaluate on")
@@ -145,9 +149,34 @@ def read_examples(
         grid=geometry.grid,
         chance=survey.chance(asked),
         covered=COVERED,
+        places=np.stack([one["places"] for one in found]) if exact else None,
+        **_judged(found),
         **{name: np.concatenate([one[name] for one in found]) for name in rows},
     )
     return held, np.stack([_painted(one["areas"]) for one in found])
+
+
+def _places(record: ImageRecord, labels: np.ndarray) -> Float[np.ndarray, "O 4"]:
+    """The box of each label that has one alone, as shares of the sides; else NaN."""
+    places = np.full((len(labels), 4), np.nan, np.float32)
+    for thing, label in enumerate(labels):
+        own = [
+            box for box, other in zip(record.boxes, record.labels, strict=True) if other == label
+        ]
+        if len(own) == 1:
+            places[thing] = own[0]
+    return places
+
+
+def _judged(found: list[dict[str, np.ndarray]]) -> dict[str, Any]:
+    """What the evaluation of a published set reads beside the texts, where there is any."""
+    joined = {
+        "answers": np.concatenate([one["answers"] for one in found]),
+        "sentence": np.concatenate([one["sentence"] for one in found]),
+    }
+    return {
+        name: values if values.size and values.any() else None for name, values in joined.items()
+    }
 
 
 def _painted(inside: Bool[np.ndarray, "O size size"]) -> UInt8[np.ndarray, "size size"]:

@@ -23,7 +23,14 @@ from PIL import Image, UnidentifiedImageError
 
 from crossattn.data.errors import DataError, one_line
 
-__all__ = ["FORMATS", "decode", "decode_numbers", "decode_upright", "read_picture"]
+__all__ = [
+    "FORMATS",
+    "decode",
+    "decode_numbers",
+    "decode_sized",
+    "decode_upright",
+    "read_picture",
+]
 
 # Only these decoders are ever begun: that of EPS, for one, would start another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -78,6 +85,17 @@ def decode(encoded: bytes, size: int | None = None) -> UInt8[np.ndarray, "height
         [0, 64, 128, 255]
     """
     return _decode(encoded, size, upright=False)[0]
+
+
+def decode_sized(
+    encoded: bytes, size: int
+) -> tuple[UInt8[np.ndarray, "size size 3"], tuple[int, int]]:
+    """Decode a picture file as `decode` does, with width and height of the whole picture.
+
+    Raises:
+        DataError: as `decode`.
+    """
+    return _decode(encoded, size, upright=False)
 
 
 def decode_upright(

@@ -1,7 +1,7 @@
 """A picture with texts and boxes, as sources that read files hand it on."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,10 @@ class ImageRecord:
         phrases: for each text, questions first, the label of each phrase in it that has boxes;
             None where labels are classes with names, which any text may mention.
         masks: (label, pixels (size, size) bool) of regions that are exact, as a model reads them.
+        spans: for each text, questions first, (start, stop, label) of words that have boxes; the
+            word after the last one of a question is its answer. Read instead of phrases.
+        answers: for each question, what several people answered; None where one is known.
+        sentences: for each text, the same name where texts are judged together, or none.
     """
 
     image: Any
@@ -31,6 +35,9 @@ class ImageRecord:
     labels: list[int]
     phrases: list[Mapping[tuple[str, ...], int]] | None = None
     masks: tuple[tuple[int, np.ndarray], ...] = ()
+    spans: Sequence[Sequence[tuple[int, int, int]]] | None = None
+    answers: Sequence[Sequence[str]] | None = None
+    sentences: Sequence[str] | None = None
 
     @property
     def shown(self) -> set[int]:

@@ -24,6 +24,13 @@ SOURCES = {
     "tfds": "crossattn.data.tfds.source:TFDS",
     "folder": "crossattn.data.folder.source:FOLDER",
     "recordings": "crossattn.data.recordings.source:RECORDINGS",
+    "coco_captions": "crossattn.data.published.source:COCO_CAPTIONS",
+    "flickr30k_entities": "crossattn.data.published.source:FLICKR30K_ENTITIES",
+    "refcoco": "crossattn.data.published.source:REFCOCO",
+    "vqa_v2": "crossattn.data.published.source:VQA_V2",
+    "gqa": "crossattn.data.published.source:GQA",
+    "clevr": "crossattn.data.published.source:CLEVR",
+    "nlvr2": "crossattn.data.published.source:NLVR2",
 }
 Task = Literal["question", "caption", "refer", "match"]
 # Encoders that read pixels of 8 bits; the others read features of patches.
@@ -50,7 +57,8 @@ class Data:
     """
 
     source: str = "scenes"
-    """scenes (generated), easy_vqa (a package), tfds, folder or recordings (a directory), or
+    """scenes (generated), easy_vqa (a package), tfds, folder or recordings (a directory), a
+    published set (coco_captions, flickr30k_entities, refcoco, vqa_v2, gqa, clevr, nlvr2), or
     MODULE:NAME."""
     images: int = 10_000
     """Number of training images; scenes come in multiples of 100, 0 means all (not scenes)."""
@@ -182,7 +190,7 @@ class Source:
             ValueError: it does not.
         """
         for task in set(tasks) - {*self.tasks, *Data.tasks}:
-            others = " and ".join(name for name in SOURCES if task in find_source(name).tasks)
+            others = _and([name for name in SOURCES if task in find_source(name).tasks])
             raise ValueError(f"data.tasks {task} is for source {others}, not for {self.name}")
         if set(tasks).isdisjoint(self.tasks):
             there = " and ".join(f"{task}s" for task in self.tasks)
@@ -193,12 +201,19 @@ class Source:
         if name not in self.fields():
             others = [other for other in SOURCES if name in find_source(other).fields()]
             if others:
-                where = " and ".join(others)
+                where = _and(others)
                 raise ValueError(f"data.{name} is for source {where}, not for {self.name}")
 
     def fields(self) -> set[str]:
         """The names of its settings."""
         return {field.name for field in dataclasses.fields(self.settings)}
+
+
+def _and(names: list[str]) -> str:
+    """Names of sources in a sentence; several published sets are called so."""
+    published = [name for name in names if ".published." in SOURCES[name]]
+    others = [name for name in names if name not in published]
+    return " and ".join([*others, "published sets"] if len(published) > 1 else names)
 
 
 @functools.cache
@@ -249,7 +264,7 @@ def load_source(data: Data, image_encoder: str, *, boxes: bool = False) -> Datas
     """
     source = find_source(data.source)
     if boxes and not source.boxes:
-        others = " and ".join(name for name in SOURCES if find_source(name).boxes)
+        others = _and([name for name in SOURCES if find_source(name).boxes])
         raise DataError(f"model.contexts boxes is for {others}, not for {source.name}")
     if image_encoder not in source.image_encoders:
         raise DataError(

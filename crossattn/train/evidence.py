@@ -10,7 +10,9 @@ from crossattn.align.evidence import Evidence
 from crossattn.align.inputs import (
     Answers,
     AttentionMaps,
+    CaptionContrasts,
     CaptionLikelihoods,
+    PeoplesAnswers,
     SwapPairs,
     WrittenCaptions,
 )
@@ -21,6 +23,7 @@ from crossattn.train.losses import NEXT_WORD, Losses
 from crossattn.train.predictions import Asked, Look, Predictions
 from crossattn.train.retrieval import compared, retrieval_inputs
 from crossattn.train.texts import (
+    CONTRASTS,
     captions,
     positions,
     questions,
@@ -130,7 +133,10 @@ def task_inputs(
     if split == "swap":
         # Rows of a pair: caption 0 with image 0 and 1, caption 1 with image 0 and 1.
         yield split, SwapPairs(said.log_likelihood.reshape(-1, 2, 2))
-    if split in ("swap", "validation"):
+    if split in CONTRASTS:
+        kinds = np.array(examples.kinds)[examples.kind[::2]]
+        yield split, CaptionContrasts(said.log_likelihood.reshape(-1, 2), kinds)
+    if split in ("swap", "validation", *CONTRASTS):
         return
     if len(rows := questions(examples)):
         kinds = np.array(examples.kinds)[examples.kind[rows]]
@@ -141,8 +147,12 @@ def task_inputs(
                 np.array([examples.chance[kind] for kind in kinds]),
                 kinds,
                 examples.naming()[rows, examples.answer[rows]],
+                None if examples.sentence is None else examples.sentence[rows],
             ),
         )
+        if examples.answers is not None:
+            words = said.words[rows, examples.answer[rows]]
+            yield split, PeoplesAnswers(words, examples.answers[rows], kinds)
     if len(rows := captions(examples)):
         texts = examples.rows(rows)
         yield split, CaptionLikelihoods(said.log_likelihood[rows], texts.tokens, texts.target)
@@ -180,10 +190,25 @@ def attention_maps(examples: Examples, look: Look) -> dict[str, list[AttentionMa
                     look.mass[layer][at],
                     region[known],
                     coverage[known],
+                    examples.grid,
+                    *boxes_of(examples, rows[known], words[known]),
                 )
                 for layer in range(len(look.attention))
             ]
     return found
+
+
+def boxes_of(
+    examples: Examples, rows: np.ndarray, words: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The box (n, 4) of each word whose region is one box, NaN for others, and its phrase (n,)."""
+    if examples.places is None:
+        return None, None
+    regions = examples.grounded[rows, words]
+    thing = regions.argmax(axis=1)
+    own = examples.places[examples.image[rows], thing]
+    alone = regions.sum(axis=1, keepdims=True) == 1
+    return np.where(alone, own, np.nan), rows * regions.shape[1] + thing
 
 
 def chosen_place(*splits: dict[str, list[AttentionMaps]]) -> tuple[str, str] | None:

@@ -9,7 +9,7 @@ from crossattn.align import recall_of
 from crossattn.align.inputs import FeaturePairs, RetrievalScores, SwapPairs
 from crossattn.data.examples import Examples
 from crossattn.models.joint_space import JointFeatures
-from crossattn.train.texts import captions
+from crossattn.train.texts import CONTRASTS, captions
 
 __all__ = ["SWAP_PLACES", "compared", "recall", "retrieval_inputs", "true_features"]
 
@@ -21,7 +21,7 @@ SWAP_PLACES = ("swap_similarity", "swap_matching")
 
 def compared(split: str, examples: Examples) -> np.ndarray:
     """Rows of a split whose texts are compared with images: its captions, and all swap pairs."""
-    if split == "validation":
+    if split in ("validation", *CONTRASTS):
         return np.zeros(0, int)
     return np.arange(len(examples)) if split == "swap" else captions(examples)
 

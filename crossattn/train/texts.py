@@ -8,6 +8,9 @@ from crossattn.align import perplexity
 from crossattn.data.examples import Examples
 from crossattn.train.predictions import Predictions
 
+# Splits of a true caption and a wrong one for each picture.
+CONTRASTS = ("sugarcrepe", "valse")
+
 
 def questions(examples: Examples) -> np.ndarray:
     """Rows that have an answer."""

@@ -17,7 +17,7 @@ from crossattn.train.quiet import quiet_logs
 from crossattn.train.record import RunRecord
 from crossattn.train.restored import WITHOUT_DIGEST
 from crossattn.train.source import Dataset, batches_of, load_dataset
-from crossattn.train.texts import captions, questions
+from crossattn.train.texts import CONTRASTS, captions, questions
 
 
 class UnusableRunError(ValueError):
@@ -123,7 +123,7 @@ def judged_split(source: Dataset, name: str | None, option: str = "split") -> st
     known = [
         split
         for split, part in source.splits.items()
-        if split != "swap" and len(questions(part)) + len(captions(part))
+        if split not in ("swap", *CONTRASTS) and len(questions(part)) + len(captions(part))
     ]
     if name is None:
         return source.main

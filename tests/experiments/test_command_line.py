@@ -91,7 +91,7 @@ def contents_of(folder):
         (["tiny", "--sweep", "--optimizer.learning-rate", "1.0"], "what --sweep chooses"),
         (
             ["tiny", "--data.flip", "--out", "OUT"],
-            "data.flip is for source easy_vqa and tfds and folder, not for scenes",
+            "data.flip is for source easy_vqa and tfds and folder and published sets, not",
         ),
         (["tiny", "--data.tasks", "caption", "--out", "OUT"], "no questions to evaluate"),
         (["tiny", "--batch-size", "4000", "--out", "OUT"], "do not fill one batch"),

@@ -124,7 +124,10 @@ def test_what_the_encoder_sees_is_written(trained, tmp_path, capsys):
         ([*TINY, "--out", "TRAINED"], "holds a run with other settings (seed is 3 there and 0"),
         (["--from", "TRAINED", "--steps", "14", "--out", "TRAINED"], "(steps is 13 there and 14"),
         (["--data.images", "101"], "multiple of 100"),
-        (["--data.flip"], "data.flip is for source easy_vqa and tfds and folder, not for scenes"),
+        (
+            ["--data.flip"],
+            "data.flip is for source easy_vqa and tfds and folder and published sets, not",
+        ),
         ([*TINY, "--optimizer.frozen", "encodr"], "no parameter's path matches 'encodr': near are"),
     ],
 )

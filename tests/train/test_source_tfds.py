@@ -8,8 +8,9 @@ import pytest
 
 from crossattn.data.batches import Share
 from crossattn.data.picture_texts import Geometry, record_arrays
+from crossattn.data.stream import StreamedRecords
 from crossattn.data.tfds.records import DataError
-from crossattn.data.tfds.source import Training, divide
+from crossattn.data.tfds.source import divide
 from crossattn.train.primary import measurable
 from crossattn.train.run import Data, Model, Run, replace
 from crossattn.train.source import batches_of, load_dataset
@@ -120,9 +121,10 @@ def test_processes_share_an_epoch(run, processes):
         record_arrays(parts.train, index, parts.survey, geometry)["images"]
         for index in range(COUNT)
     ]
+    training = StreamedRecords(parts.train, parts.survey, geometry)
     shares = []
     for process in range(processes):
-        feed = batches_of(one_text, Training(parts, geometry), 0, Share(process, processes))
+        feed = batches_of(one_text, training, 0, Share(process, processes))
         images = [image for step in range(10) for image in feed.batch(step).images]
         shares.append([_number(image, held) for image in images])
     per_epoch = 20 // processes
@@ -230,5 +232,8 @@ def test_damage_met_while_training_names_the_record(tmp_path, run):
 def test_fields_of_data_are_checked():
     with pytest.raises(ValueError, match="image_size 60 is not a multiple of 8"):
         Data(source="tfds", image_size=60)
-    with pytest.raises(ValueError, match="directory is for source tfds and folder, not for scenes"):
+    with pytest.raises(
+        ValueError,
+        match="directory is for source tfds and folder and recordings and published sets, not",
+    ):
         Data(directory="here")

@@ -21,10 +21,10 @@ from crossattn.data.folder.masks import Masked, Regions, read_masks
 from crossattn.data.folder.pictures import Picture, check_lines, gather_record, read_pictures
 from crossattn.data.folder.splits import by_column, by_share
 from crossattn.data.folder.table import EXAMPLE, BadLines, find_table, read_rows
-from crossattn.data.language import Tally
 from crossattn.data.picture_texts import Geometry, ResizedData, read_examples
 from crossattn.data.records import ImageRecord
 from crossattn.data.sources import EncodedData, Settings, Source
+from crossattn.data.survey import Tally
 
 __all__ = ["FOLDER", "FolderData"]
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossattn.data.language import SPECIAL, kind_of_answer, text_alone
+from crossattn.data.language import SPECIAL, kind_of_answer
 from crossattn.data.recordings.lines import RecordingLine, SpokenWord
+from crossattn.data.survey import text_alone
 from crossattn.data.words import split_words
 
 __all__ = ["CONTENT", "GROUPS", "RecordingText", "Vocabulary", "texts_of"]

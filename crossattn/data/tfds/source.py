@@ -14,17 +14,16 @@ import itertools
 
 import numpy as np
 
-from crossattn.data.batches import Share
 from crossattn.data.dataset import Dataset
 from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
-from crossattn.data.language import Survey
-from crossattn.data.picture_texts import Geometry, ResizedData, read_examples, record_arrays
+from crossattn.data.picture_texts import Geometry, ResizedData, read_examples
 from crossattn.data.samples import SEED
 from crossattn.data.sources import Settings, Source
+from crossattn.data.stream import StreamedRecords
+from crossattn.data.survey import Survey
 from crossattn.data.tfds import records
 from crossattn.data.tfds.columns import Columns, Names, columns
-from crossattn.data.tfds.stream import RecordStream
 from crossattn.data.tfds.survey import survey
 from crossattn.data.tfds.text import Reader, Split
 
@@ -85,7 +84,7 @@ def _load(settings: Settings) -> Dataset:
     one = np.random.default_rng(SEED).choice(parts.survey.trained, size=1)
     sample, masks["train"] = read_examples(parts.train, one, parts.survey, geometry)
     return Dataset(
-        Training(parts, geometry),
+        StreamedRecords(parts.train, parts.survey, geometry),
         splits,
         main="test",
         outline={name: own.__getitem__ for name, own in masks.items()},
@@ -111,45 +110,6 @@ def _part_about(parts: Parts, name: str) -> str:
     if len(numbers) < len(split):
         return "Every second record of the validation split of the directory."
     return "A split of the directory, which nothing trains on."
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """The training records of a directory, whose pictures are read while a run trains."""
-
-    parts: Parts
-    geometry: Geometry
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        return self.geometry.grid
-
-    def __len__(self) -> int:
-        return len(self.parts.survey.trained)
-
-    def drawn(self, size: int, texts_per_image: int, seed: int, share: Share) -> RecordStream:
-        """The batches of one seed; each of several processes reads its share of every batch.
-
-        Raises:
-            ValueError: the records do not fill a batch, or it does not divide by the processes.
-        """
-        images, rest = divmod(size, texts_per_image * share.parts)
-        if rest or not images:
-            raise ValueError(
-                f"batch_size {size} is not a multiple of data.texts_per_image {texts_per_image} "
-                f"times {share.parts} processes"
-            )
-        parts = self.parts
-        return RecordStream(
-            lambda index: record_arrays(parts.train, index, parts.survey, self.geometry),
-            parts.survey.trained,
-            images=images,
-            texts=texts_per_image,
-            seed=seed,
-            process=share.part,
-            processes=share.parts,
-        )
 
 
 def divide(data: TfdsData) -> Parts:

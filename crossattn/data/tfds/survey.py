@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from crossattn.data.language import Survey, Tally
 from crossattn.data.records import ImageRecord
+from crossattn.data.survey import Survey, Tally
 
 __all__ = ["survey"]
 

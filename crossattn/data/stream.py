@@ -1,12 +1,17 @@
-"""Training batches of a TFDS directory through Grain: never held in memory, exactly resumable."""
+"""Training batches of records through Grain: never held in memory, exactly resumable."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import SupportsIndex
 
 import grain
 import numpy as np
 
-__all__ = ["FIELDS", "RecordStream"]
+from crossattn.data.batches import Share
+from crossattn.data.picture_texts import Geometry, ImageRecords, record_arrays
+from crossattn.data.survey import Survey
+
+__all__ = ["FIELDS", "RecordStream", "StreamedRecords"]
 
 FIELDS = ("tokens", "target", "grounded", "images", "coverage")
 TEXT_FIELDS = ("tokens", "target", "grounded")
@@ -103,3 +108,48 @@ def _flat(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         name: values.reshape(-1, *values.shape[2:]) if name in TEXT_FIELDS else values
         for name, values in batch.items()
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamedRecords:
+    """Training records whose pictures are read while a run trains.
+
+    Attributes:
+        records: read by their number.
+        survey: which of them are trained on, and how their texts become tokens.
+        geometry: of the pictures.
+    """
+
+    records: ImageRecords
+    survey: Survey
+    geometry: Geometry
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.geometry.grid
+
+    def __len__(self) -> int:
+        return len(self.survey.trained)
+
+    def drawn(self, size: int, texts_per_image: int, seed: int, share: Share) -> RecordStream:
+        """The batches of one seed; each of several processes reads its share of every batch.
+
+        Raises:
+            ValueError: the records do not fill a batch, or it does not divide by the processes.
+        """
+        images, rest = divmod(size, texts_per_image * share.parts)
+        if rest or not images:
+            raise ValueError(
+                f"batch_size {size} is not a multiple of data.texts_per_image {texts_per_image} "
+                f"times {share.parts} processes"
+            )
+        return RecordStream(
+            lambda index: record_arrays(self.records, index, self.survey, self.geometry),
+            self.survey.trained,
+            images=images,
+            texts=texts_per_image,
+            seed=seed,
+            process=share.part,
+            processes=share.parts,
+        )

@@ -1,0 +1,151 @@
+"""The texts of one split, gathered by picture: what a run reads while it trains."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from crossattn.data.errors import DataError
+from crossattn.data.pictures import decode_sized
+from crossattn.data.published.lines import AnnotatedLine, Place, Region
+from crossattn.data.published.spool import Spool
+from crossattn.data.records import ImageRecord
+from crossattn.data.words import spelling, split_words
+from crossattn.shapes import UInt8
+
+__all__ = ["AnnotatedPictures"]
+
+# A text that is longer is none: it would make every batch as long.
+MOST_WORDS = 256
+# Annotations may round the sides of a picture.
+SLACK_SIDE = 1
+
+
+class AnnotatedPictures(Sequence):
+    """The pictures of a split with their texts, each read when it is asked for.
+
+    Args:
+        size: pictures are squeezed into a square of so many pixels a side.
+
+    Attributes:
+        answers: those that questions may have; others are left out. None: any.
+        counts: how often each answer is given.
+    """
+
+    def __init__(self, size: int):
+        self.size, self.spool = size, Spool()
+        self.digest = hashlib.blake2b(digest_size=8)
+        self.counts: Counter[str] = Counter()
+        self.answers: frozenset[str] | None = None
+
+    def add(self, line: AnnotatedLine, name: str = "") -> None:
+        """One more text of its picture, or of what has this name.
+
+        Raises:
+            DataError: names the entry whose text is empty or too long.
+        """
+        words = len(split_words(line.text))
+        if not 0 < words <= MOST_WORDS:
+            raise DataError(
+                f"{line.where}: has a text of {words} words, expected 1 to {MOST_WORDS}"
+            )
+        said = line._replace(answer=spelling(line.answer))
+        if said.answer:
+            self.counts[said.answer] += 1
+        # The set stays the same in another folder.
+        named = said._replace(pictures=tuple(map(os.path.basename, said.pictures)))
+        self.digest.update(repr(named).encode())
+        self.spool.add(name or "\0".join(line.pictures), said)
+
+    def gather(self) -> None:
+        """Done with adding."""
+        self.groups = self.spool.groups()
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def lines(self, index: int) -> list[AnnotatedLine]:
+        """All that is said of a picture."""
+        return [_line(self.spool.value(place)) for place in self.groups[index]]
+
+    def texts(self, index: int) -> ImageRecord:
+        """The record of a picture, which stays unread."""
+        return self._record(self.lines(index), None)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The record of a picture.
+
+        Raises:
+            DataError: names the picture that cannot be read, or that has another size than its
+                annotations say.
+        """
+        lines = self.lines(index)
+        return self._record(lines, _pixels(lines[0], self.size))
+
+    def where(self, index: int) -> str:
+        """Spell where a record lies, for messages."""
+        return self.lines(index)[0].where
+
+    def _record(self, lines: Sequence[AnnotatedLine], pixels: Any) -> ImageRecord:
+        asked = [line for line in lines if line.answer and self._is_known(line.answer)]
+        told = [line for line in lines if not line.answer]
+        numbers: dict[tuple[Place, ...], int] = {}
+        spans = [
+            tuple(
+                (region.start, region.stop, numbers.setdefault(region.places, len(numbers)))
+                for region in line.regions
+            )
+            for line in (*asked, *told)
+        ]
+        boxes = [(place, label) for places, label in numbers.items() for place in places]
+        return ImageRecord(
+            pixels,
+            [(line.text, line.answer) for line in asked],
+            [line.text for line in told],
+            np.array([place for place, _ in boxes], np.float32).reshape(-1, 4),
+            [label for _, label in boxes],
+            spans=spans,
+            answers=[line.answers for line in asked],
+            sentences=[line.sentence for line in (*asked, *told)],
+        )
+
+    def _is_known(self, answer: str) -> bool:
+        return self.answers is None or answer in self.answers
+
+
+def _line(value: list[Any]) -> AnnotatedLine:
+    """A line as it was before it became JSON, whose tuples are lists."""
+    line = AnnotatedLine(*_tuples(value))
+    return line._replace(regions=tuple(Region(*region) for region in line.regions))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _pixels(line: AnnotatedLine, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """The picture of a line, or two side by side, each half as wide."""
+    found = []
+    for picture in line.pictures:
+        try:
+            with open(picture, "rb") as file:
+                pixels, whole = decode_sized(file.read(), size)
+        except (OSError, DataError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise DataError(f"{picture} ({line.where}) {why}") from None
+        if (
+            line.size
+            and max(abs(a - b) for a, b in zip(whole, line.size, strict=True)) > SLACK_SIDE
+        ):
+            raise DataError(
+                f"{picture} has {whole[0]} x {whole[1]} pixels, {line.where} says "
+                f"{line.size[0]} x {line.size[1]}"
+            )
+        found.append(pixels)
+    if len(found) == 1:
+        return found[0]
+    halves = [pixels.reshape(size, size // 2, 2, 3).mean(axis=2) for pixels in found]
+    return np.rint(np.concatenate(halves, axis=1)).astype(np.uint8)

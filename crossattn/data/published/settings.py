@@ -1,0 +1,58 @@
+"""Settings of published sets."""
+
+import dataclasses
+from typing import Literal
+
+from crossattn.data.picture_texts import ResizedData
+from crossattn.fields import positive
+
+__all__ = ["CaptionsData", "PublishedData", "RefCocoData", "VqaData"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedData(ResizedData):
+    """Settings of a published set."""
+
+    images: int = 0
+    """Number of training images at most; 0 means all."""
+    directory: str = ""
+    """Folder of the set, as its authors ship it: see docs/published_data.md."""
+    pictures: str = ""
+    """Folder of its pictures, where they lie elsewhere."""
+    fingerprint: str = ""
+    """Of the texts and regions that a run learnt from: other ones are refused."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionsData(PublishedData):
+    """Settings of a set of captions, by whose words pairs can be judged."""
+
+    winoground: str = ""
+    """Folder of Winoground: its pairs become the split swap."""
+    sugarcrepe: str = ""
+    """Folder of SugarCrepe, with the pictures val2017."""
+    valse: str = ""
+    """Folder of VALSE, with its pictures in images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RefCocoData(CaptionsData):
+    """Settings of RefCOCO, RefCOCO+ and RefCOCOg."""
+
+    split_by: Literal["unc", "umd", "google"] = "unc"
+    """Whose division: unc (RefCOCO and +), umd or google (RefCOCOg)."""
+    test_part: Literal["", "testA", "testB"] = ""
+    """Of the unc division: testA (people) or testB (other things) alone; both when not given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VqaData(PublishedData):
+    """Settings of VQA v2."""
+
+    answers: int = 3_129
+    """Commonest answers of training that a model chooses among; questions with other answers are
+    not trained on."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        positive("data.", answers=self.answers)
