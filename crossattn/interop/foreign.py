@@ -13,7 +13,8 @@ __all__ = ["described", "start_of"]
 START = 64
 TORCH = (
     "a PyTorch file, which is a pickle and is not opened here: read it in torch with "
-    "torch.load(file, weights_only=True), write it with safetensors.torch.save_file"
+    "torch.load(file, weights_only=True), write it with safetensors.torch.save_file; where torch "
+    "is installed, load does the first of it itself"
 )
 CTRANSLATE2 = (
     "a CTranslate2 model: take the checkpoint that it was converted from, or read its variables "

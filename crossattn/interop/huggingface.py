@@ -1,7 +1,8 @@
 """Tensors in safetensors files, under the names of the published classes, and our parameters.
 
-Nothing here needs torch. Tables of names are in `crossattn.interop.names`; each goes both ways. One
-of one's own is a `Layout` of `Entry`s, see `crossattn.interop.table`.
+Nothing here needs torch, which reads its own files where it is installed. Tables of names are in
+`crossattn.interop.names`; each goes both ways. One of one's own is a `Layout` of `Entry`s, see
+`crossattn.interop.table`.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from crossattn.interop.files import Files, WeightsError
 from crossattn.interop.fitting import exported, imported, pattern
 from crossattn.interop.layouts import importable, layouts_of, readable
 from crossattn.interop.table import Fit, ImportMismatchError, Layout, Line, Shape
+from crossattn.interop.torch_files import TorchFiles, weight_files
 
 __all__ = [
     "Files",
@@ -60,7 +62,8 @@ def look(
     fit = _best([imported(one, shapes, **given) for one in readable(layouts)])
     check_parts(preset, layouts, parts, fit)
     fit = without_integers(fit, source)
-    content = config.read_config(source.folder) if isinstance(source, Files) else None
+    folder = source.folder if isinstance(source, Files | TorchFiles) else None
+    content = None if folder is None else config.read_config(folder)
     said = config.Config(content or {}, preset, prefix)
     if (content is None and module is None) or not any(p.name in source for p in fit.places):
         return fit
@@ -83,7 +86,8 @@ def load(
 
     Args:
       source: a safetensors file, a folder with one or with several and their index, or arrays by
-        name.
+        name. Where torch is installed, also a file that it has saved, or a folder with
+        pytorch_model.bin: torch reads it, and nothing but tensors.
       preset: one of `importable()`, unless a layout is given.
       layout: one of one's own, in place of a preset: the tensors under its scopes, and no others,
         become the parameters that its entries say. Where there is a config.json, its sizes are
@@ -223,7 +227,7 @@ def save(
 
 
 def _opened(source: Any) -> Mapping[str, Any]:
-    return source if isinstance(source, Mapping) else Files(source)
+    return source if isinstance(source, Mapping) else weight_files(source)
 
 
 def _shapes(arrays: Mapping[str, Any]) -> dict[str, Shape]:

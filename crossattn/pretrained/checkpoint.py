@@ -11,7 +11,8 @@ import numpy as np
 
 from crossattn.interop.ctranslate2 import Variables
 from crossattn.interop.ctranslate2_names import published_config, published_tensors
-from crossattn.interop.files import Files, WeightsError
+from crossattn.interop.files import WeightsError
+from crossattn.interop.torch_files import weight_files
 from crossattn.pretrained.packages import PACKAGES, files_of
 
 __all__ = ["Checkpoint"]
@@ -59,7 +60,7 @@ class Checkpoint:
         """Arrays by the names of the published class."""
         if self.variables is not None:
             return published_tensors(self.variables)
-        return Files(self.folder or Path(self.where))
+        return weight_files(self.folder or Path(self.where))
 
     @functools.cached_property
     def variables(self) -> Variables | None:
