@@ -16,6 +16,7 @@ COMMANDS = {
     "compare": "two folders of results or runs against each other: what differs, and what is equal",
     "plan": "compile a run for a TPU slice that is not here: does it fit, what does it send",
     "bench": "measure speed, memory and error on this machine, beside other libraries",
+    "encode": "what the encoder of a published model makes of recordings, as context for runs",
     "build_data": "build a set of real pictures or recordings from packages that you install",
     "caption": "what is on a picture, by a published model; a page on which its words light up",
     "import_weights": "show which tensors of a checkpoint fit a preset, and which do not",

@@ -14,7 +14,7 @@ from crossattn.data.recordings.lines import SpokenWord
 from crossattn.data.recordings.sounds import Frames, Recording, pad_with_silence, word_coverage
 from crossattn.data.recordings.texts import RecordingText, Vocabulary
 
-__all__ = ["Heard", "Parts", "assemble"]
+__all__ = ["Heard", "Parts", "assemble", "tokens_needed"]
 
 # A token belongs to a word from this share of its time on.
 COVERED = 0.1
@@ -31,6 +31,11 @@ class Heard(NamedTuple):
 Parts = dict[str, list[Heard]]
 
 
+def tokens_needed(parts: Parts) -> int:
+    """P: tokens of the longest recording of all parts, the silence behind it included."""
+    return max(len(one.recording.tokens) for own in parts.values() for one in own)
+
+
 def assemble(file: Path, parts: Parts, frames: Frames) -> Dataset:
     """The data of recordings that are divided into parts.
 
@@ -41,7 +46,7 @@ def assemble(file: Path, parts: Parts, frames: Frames) -> Dataset:
     judged = [text for name, own in texts.items() if name != "train" for text in own]
     vocabulary = Vocabulary.of(texts["train"], judged)
     every = [one for own in parts.values() for one in own]
-    count = max(len(one.recording.tokens) for one in every)
+    count = tokens_needed(parts)
     things = max(1, *(len(one.words) for one in every))
     found = {}
     for name, own in parts.items():

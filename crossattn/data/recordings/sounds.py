@@ -60,11 +60,13 @@ class Recording(NamedTuple):
         tokens: (P, F) float32, the last of silence.
         seconds: that it lasts.
         hash: of its samples, 64 bits.
+        file: where it lies.
     """
 
     tokens: np.ndarray
     seconds: float
     hash: int
+    file: Path
 
 
 def read_recordings(
@@ -99,7 +101,7 @@ def read_recordings(
             continue
         digest = hashlib.blake2b(samples.tobytes(), digest_size=8).digest()
         tokens = frames.tokens(samples)
-        found[path] = Recording(tokens, seconds, int.from_bytes(digest, "big"))
+        found[path] = Recording(tokens, seconds, int.from_bytes(digest, "big"), file)
     return found
 
 

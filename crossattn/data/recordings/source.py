@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from crossattn.data.dataset import Dataset
 from crossattn.data.errors import DataError
@@ -23,7 +24,7 @@ from crossattn.data.recordings.texts import RecordingText, texts_of
 from crossattn.data.sources import EncodedData, Settings, Source
 from crossattn.fields import positive
 
-__all__ = ["RECORDINGS", "RecordingsData"]
+__all__ = ["RECORDINGS", "ReadRecordings", "RecordingsData", "read_parts"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +62,28 @@ class RecordingsData(EncodedData):
             raise ValueError(f"data.longest takes seconds, got {self.longest:g}")
 
 
-def _load(settings: Settings) -> Dataset:
-    data: RecordingsData = settings.data
+class ReadRecordings(NamedTuple):
+    """What a folder holds.
+
+    Attributes:
+        file: of the texts.
+        parts: recordings by part, in the order of the images of its examples.
+        frames: how they became tokens.
+        fingerprint: of all of it.
+    """
+
+    file: Path
+    parts: Parts
+    frames: Frames
+    fingerprint: str
+
+
+def read_parts(data: RecordingsData) -> ReadRecordings:
+    """Read the recordings that settings ask for.
+
+    Raises:
+        DataError: the folder cannot be read, or lines of its file are bad: the first ones are told.
+    """
     if not data.directory:
         raise DataError(
             "data.source recordings reads a folder of recordings: type --data.directory DIR, in "
@@ -91,7 +112,14 @@ def _load(settings: Settings) -> Dataset:
         )
     limits = {name: data.images if name == "train" else data.evaluation_images for name in parts}
     parts = {name: own[: limits[name] or None] for name, own in parts.items()}
-    return dataclasses.replace(assemble(file, parts, frames), fingerprint=fingerprint)
+    return ReadRecordings(file, parts, frames, fingerprint)
+
+
+def _load(settings: Settings) -> Dataset:
+    read = read_parts(settings.data)
+    return dataclasses.replace(
+        assemble(read.file, read.parts, read.frames), fingerprint=read.fingerprint
+    )
 
 
 def _words(
