@@ -131,6 +131,14 @@ SIGLIP = (
     Entry("logit_scale", ("scale",), "1", ""),
     Entry("logit_bias", ("bias",), "1", ""),
 )
+BLIP2 = (
+    Entry("embeddings.word_embeddings.weight", ("words/embedding",), "W M"),
+    Entry("embeddings.position_embeddings.weight", ("places/embedding",), "P M"),
+    *dense("vision_projection", "image_projection", "D M"),
+    *dense("text_projection", "text_projection", "D M"),
+    *dense("itm_head", "match", "2 M"),
+)
+BLIP2_SCOPES = ("embeddings.", "vision_projection.", "text_projection.", "itm_head.")
 
 TOWERS: dict[str, tuple[Layout, ...]] = {
     "vit": (Layout(VIT, buffers=VIT_BUFFERS, outer=""),),
@@ -142,6 +150,7 @@ TOWERS: dict[str, tuple[Layout, ...]] = {
     "blip_vision": (Layout(BLIP_VISION),),
     "clip_text": (Layout(TEXT, scopes=TEXT_SCOPES),),
     "siglip_text": (Layout(TEXT, scopes=TEXT_SCOPES),),
+    "blip2": (Layout(BLIP2, scopes=BLIP2_SCOPES),),
     "clip": (Layout(CLIP, scopes=("visual_projection.", "text_projection.", "logit_")),),
     "siglip": (Layout(SIGLIP, scopes=("text_model.head.", "logit_")),),
 }
@@ -153,6 +162,7 @@ TOWER_CLASSES: dict[str, str] = {
     "blip_vision": "BlipVisionModel, Blip2VisionModel",
     "clip_text": "CLIPTextModel",
     "siglip_text": "SiglipTextModel",
+    "blip2": "Blip2ForImageTextRetrieval, its words, projections and head",
     "clip": "CLIPModel, its projections and its scale",
     "siglip": "SiglipModel, its projection, scale and bias",
 }

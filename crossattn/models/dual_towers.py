@@ -11,7 +11,7 @@ from crossattn.nn.layers.dense import Dense
 from crossattn.nn.module import Module
 from crossattn.shapes import Array, Float, Int
 
-__all__ = ["DualTowers"]
+__all__ = ["DualTowers", "unit_length"]
 
 # As CLIP's: the temperature begins at 0.07.
 FIRST_SCALE = 2.6592
@@ -77,7 +77,7 @@ class DualTowers(Module):
     def image_features(self, pixels: Float[Array, "I h w 3"]) -> Float[Array, "I D"]:
         """A vector of length 1 for each picture."""
         x = self.image.pooled(pixels)
-        return _unit(self.image_projection(x) if self.project_image else x)
+        return unit_length(self.image_projection(x) if self.project_image else x)
 
     def text_features(self, tokens: Int[Array, "B T"]) -> Float[Array, "B D"]:
         """A vector of length 1 for each text."""
@@ -87,7 +87,7 @@ class DualTowers(Module):
         else:
             ends = tokens if self.stands == "largest" else tokens == self.end_id
             x = jnp.take_along_axis(states, jnp.argmax(ends, axis=1)[:, None, None], axis=1)[:, 0]
-        return _unit(self.text_projection(x))
+        return unit_length(self.text_projection(x))
 
     def compare(
         self, images: Float[Array, "I D"], texts: Float[Array, "B D"]
@@ -97,5 +97,10 @@ class DualTowers(Module):
         return logits + self.bias.astype(logits.dtype) if self.logit_bias else logits
 
 
-def _unit(x):
+def unit_length(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    """Each vector divided by its length.
+
+    >>> unit_length(jnp.array([3.0, 4.0])).round(1).tolist()
+    [0.6000000238418579, 0.800000011920929]
+    """
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)

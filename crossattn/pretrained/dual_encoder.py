@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from crossattn.interop.files import WeightsError
-from crossattn.models.dual_towers import DualTowers
 from crossattn.pretrained.checkpoint import Checkpoint
 from crossattn.pretrained.image_processor import ImageProcessor
 from crossattn.shapes import Float, Int, UInt8
@@ -22,7 +21,7 @@ class DualEncoder:
     """CLIP or SigLIP with its weights: vectors of pictures and of texts, and how alike they are.
 
     Attributes:
-      module: the Flax module.
+      module: the Flax module, a `DualTowers`.
       params: its variables.
       processor: what is done to pictures first.
       pad_id: the token with which texts are filled up to the length that there are positions for.
@@ -33,7 +32,7 @@ class DualEncoder:
       ...     return texts[load_model(folder).similarity([picture], texts)[0].argmax()]
     """
 
-    def __init__(self, module: DualTowers, params: Any, checkpoint: Checkpoint, *, pad_id: int = 0):
+    def __init__(self, module: Any, params: Any, checkpoint: Checkpoint, *, pad_id: int = 0):
         self.module, self.params, self.pad_id = module, params, pad_id
         self._checkpoint = checkpoint
 
@@ -45,6 +44,11 @@ class DualEncoder:
             f"layers; texts of {text.length} tokens, {text.stack.layers} layers; "
             f"{self.module.size} features)"
         )
+
+    @property
+    def length(self) -> int:
+        """How many tokens there are positions for."""
+        return self.module.text.length
 
     @functools.cached_property
     def processor(self) -> ImageProcessor:
@@ -61,18 +65,18 @@ class DualEncoder:
         Raises:
           WeightsError: a text is longer than there are positions for.
         """
-        length = self.module.text.length
-        rows = np.full((len(texts), length), self.pad_id, np.int32)
         tokenizer = self._checkpoint.tokenizer
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        for row, text in zip(rows, texts, strict=True):
-            ids = tokenizer.encode(text).ids
-            if len(ids) > length:
+        found = [tokenizer.encode(text).ids for text in texts]
+        for ids, text in zip(found, texts, strict=True):
+            if len(ids) > self.length:
                 raise WeightsError(
-                    f"a text of {len(ids)} tokens, but there are positions for {length}: "
+                    f"a text of {len(ids)} tokens, but there are positions for {self.length}: "
                     f"shorten {text[:40]!r}"
                 )
+        rows = np.full((len(texts), self._filled(max(map(len, found)))), self.pad_id, np.int32)
+        for row, ids in zip(rows, found, strict=True):
             row[: len(ids)] = ids
         return rows
 
@@ -82,7 +86,7 @@ class DualEncoder:
 
     def text_features(self, texts: Sequence[str]) -> Float[np.ndarray, "B D"]:
         """A vector of length 1 for each text."""
-        return np.asarray(self._run("text_features")(self.params, self.tokens(texts)))
+        return np.asarray(self._run("text_features")(self.params, *self._texts(texts)))
 
     def similarity(self, pictures: Pictures, texts: Sequence[str]) -> Float[np.ndarray, "I B"]:
         """Logits: cosines times the learned scale, with the learned bias where there is one.
@@ -92,6 +96,14 @@ class DualEncoder:
         """
         features = self.image_features(pictures), self.text_features(texts)
         return np.asarray(self._run("compare")(self.params, *features))
+
+    def _filled(self, longest: int) -> int:
+        """How long all texts are, of which the longest has so many tokens."""
+        return self.length
+
+    def _texts(self, texts: Sequence[str]) -> tuple[np.ndarray, ...]:
+        """What the module reads of texts."""
+        return (self.tokens(texts),)
 
     @functools.lru_cache  # noqa: B019 - lives as long as the model
     def _run(self, method: str) -> Any:

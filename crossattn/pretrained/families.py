@@ -12,6 +12,7 @@ __all__ = ["FAMILIES", "load_model"]
 # {model_type: "module:function"}; the function takes a `Checkpoint` and returns what is used.
 FAMILIES: dict[str, str] = {
     "blip": "crossattn.pretrained.blip:load_blip",
+    "blip-2": "crossattn.pretrained.blip2:load_blip2",
     "clip": "crossattn.pretrained.clip:load_clip",
     "siglip": "crossattn.pretrained.clip:load_siglip",
     "t5": "crossattn.pretrained.t5:load_t5",
