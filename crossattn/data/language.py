@@ -12,10 +12,12 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from crossattn.data.records import ImageRecord
+from crossattn.data.tokenizer import Pieces, PieceTokenizer
 from crossattn.data.words import spelling, split_words
 
 __all__ = [
@@ -24,10 +26,12 @@ __all__ = [
     "Language",
     "Phrases",
     "Rows",
+    "SpeltText",
     "class_phrases",
     "kind_of_answer",
     "mentions",
     "phrases_of",
+    "regions_of",
     "spelt_texts",
 ]
 
@@ -38,6 +42,31 @@ GROUPS = ("none", "label", "count", "verdict")
 CONTENT = ("label",)
 Phrases = Mapping[tuple[str, ...], int]
 KINDS = ("yes/no", "number", "other", "caption")
+
+
+class SpeltText(NamedTuple):
+    """The words of a text, its answer or an empty one, and its pieces where words are cut."""
+
+    words: list[str]
+    answer: str
+    pieces: Pieces | None = None
+
+    @property
+    def tokens(self) -> list[str]:
+        """Its pieces, or else its words."""
+        return self.words if self.pieces is None else self.pieces.tokens
+
+    @property
+    def with_answer(self) -> list[str]:
+        """Its words, and the answer as one."""
+        return [*self.words, self.answer] if self.answer else self.words
+
+    def tokens_of(self, start: int, stop: int) -> Iterable[int]:
+        """Places in a row, behind `<bos>`, of the tokens of some words."""
+        if self.pieces is None:
+            return range(1 + start, 1 + stop)
+        ranges = zip(self.pieces.first, self.pieces.stop, strict=True)
+        return [1 + n for n, (first, end) in enumerate(ranges) if first < stop and start < end]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +99,7 @@ class Language:
         things: O, labels that the texts of one picture can point to; at least 1.
         label_names: the words of each label.
         people: A, who answered the same question; 0 where one answer is known.
+        tokenizer: what cuts texts into pieces; words are tokens where there is none.
     """
 
     vocabulary: tuple[str, ...]
@@ -77,6 +107,7 @@ class Language:
     things: int
     label_names: tuple[tuple[str, ...], ...]
     people: int = 0
+    tokenizer: PieceTokenizer | None = None
 
     @functools.cached_property
     def _tokens(self) -> dict[str, int]:
@@ -88,7 +119,7 @@ class Language:
 
     def rows(self, record: ImageRecord) -> Rows:
         """Tokens of all texts of a record, its questions first."""
-        texts = spelt_texts(record)
+        texts = spelt_texts(record, self.tokenizer)
         shape = (len(texts), self.length)
         tokens, group = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
         target, kind = np.zeros(shape, bool), np.zeros(len(texts), np.int8)
@@ -96,8 +127,9 @@ class Language:
         place = np.zeros(len(texts), np.int32)
         slots: dict[int, int] = {}
         shown = record.shown
-        for row, (said, answer) in enumerate(texts):
-            spelt = self._spell(said, answer)
+        for row, text in enumerate(texts):
+            answer = text.answer
+            spelt = self._spell(text.tokens, answer)
             end = len(spelt)
             tokens[row, :end] = [self._tokens.get(word, UNKNOWN) for word in spelt]
             place[row] = end - 1 if answer else 0
@@ -106,7 +138,7 @@ class Language:
             kind[row] = KINDS.index(kind_of_answer(answer))
             if answer:
                 group[row, end - 1] = _answer_group(answer)
-            for start, stop, label in self._regions(record, row, spelt, len(said)):
+            for start, stop, label in self._regions(record, row, spelt, text):
                 group[row, start:stop] = GROUPS.index("label")
                 if label in shown and (label in slots or len(slots) < self.things):
                     grounded[row, start:stop, slots.setdefault(label, len(slots))] = True
@@ -116,19 +148,20 @@ class Language:
         return Rows(tokens, target, grounded, group, kind, place, labels, answers, sentence)
 
     def _regions(
-        self, record: ImageRecord, row: int, spelt: list[str], words: int
+        self, record: ImageRecord, row: int, spelt: list[str], text: SpeltText
     ) -> Iterable[tuple[int, int, int]]:
         """Tokens (start, stop) of a text that have a region, and its label."""
-        if record.spans is None:
+        if record.spans is None and text.pieces is None:
             return mentions(spelt, phrases_of(record, row, self._phrases))
-        is_question = row < len(record.questions)
-        last = len(spelt) - 1
+        last = len(spelt) - bool(spelt[-1] == "<eos>" or text.answer)
         found = []
-        for start, stop, label in record.spans[row]:
-            if is_question and start >= words:
+        for start, stop, label in regions_of(record, row, text, self._phrases):
+            if start >= len(text.words):
                 found.append((last, last + 1, label))
-            elif start < last - 1:
-                found.append((1 + start, min(1 + stop, last), label))
+                continue
+            found += [
+                (token, token + 1, label) for token in text.tokens_of(start, stop) if token < last
+            ]
         return found
 
     def _answers(self, record: ImageRecord, texts: int) -> np.ndarray:
@@ -144,10 +177,20 @@ class Language:
         return ["<bos>", *said, "<eos>"][: self.length]
 
 
-def spelt_texts(record: ImageRecord) -> list[tuple[list[str], str]]:
-    """The words of each text, and the answer of a question."""
-    texts = [(split_words(question), answer) for question, answer in record.questions]
-    return texts + [(split_words(caption), "") for caption in record.captions]
+def spelt_texts(record: ImageRecord, tokenizer: PieceTokenizer | None = None) -> list[SpeltText]:
+    """The words of each text, its pieces, and the answer of a question."""
+    texts = [*record.questions, *((caption, "") for caption in record.captions)]
+    cut = tokenizer.pieces if tokenizer else lambda _: None
+    return [SpeltText(split_words(text), answer, cut(text)) for text, answer in texts]
+
+
+def regions_of(
+    record: ImageRecord, row: int, text: SpeltText, classes: Phrases
+) -> Iterable[tuple[int, int, int]]:
+    """Words (start, stop) of a text that have a region, and its label; the answer is the last."""
+    if record.spans is not None:
+        return record.spans[row]
+    return mentions(text.with_answer, phrases_of(record, row, classes))
 
 
 def phrases_of(record: ImageRecord, row: int, classes: Phrases) -> Phrases:

@@ -18,7 +18,15 @@ from crossattn.data.survey import Survey, normalised
 from crossattn.fields import positive
 from crossattn.shapes import Bool, Float, UInt8
 
-__all__ = ["Geometry", "ImageRecords", "ResizedData", "areas", "read_examples", "record_arrays"]
+__all__ = [
+    "Geometry",
+    "ImageRecords",
+    "ResizedData",
+    "TokenizedData",
+    "areas",
+    "read_examples",
+    "record_arrays",
+]
 
 # A patch belongs to a region from this share on; boxes can be smaller than a patch.
 COVERED = 0.1
@@ -36,6 +44,15 @@ class ResizedData(FlippedData):
         positive("data.", image_size=self.image_size)
         if self.image_size % CELL:
             raise ValueError(f"data.image_size {self.image_size} is not a multiple of {CELL}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizedData(ResizedData):
+    """Settings of a source whose texts a published tokenizer can cut."""
+
+    tokenizer: str = ""
+    """File of the package tokenizers, or a folder with tokenizer.json, that cuts words into pieces;
+    whole words are tokens when not given."""
 
 
 @runtime_checkable

@@ -11,11 +11,11 @@ from crossattn.data.language import (
     Language,
     class_phrases,
     kind_of_answer,
-    mentions,
-    phrases_of,
+    regions_of,
     spelt_texts,
 )
 from crossattn.data.records import ImageRecord
+from crossattn.data.tokenizer import PieceTokenizer
 from crossattn.data.words import split_words
 
 __all__ = ["Survey", "Tally", "normalised", "text_alone"]
@@ -87,7 +87,12 @@ class Tally:
         people: A of the question that most people answered.
     """
 
-    def __init__(self, label_names: tuple[tuple[str, ...], ...] = ()):
+    def __init__(
+        self,
+        label_names: tuple[tuple[str, ...], ...] = (),
+        tokenizer: PieceTokenizer | None = None,
+    ):
+        self.tokenizer = tokenizer
         self.label_names, self.phrases = label_names, class_phrases(label_names)
         self.lexicon: set[str] = set()
         self.asked: Counter[tuple[str, str]] = Counter()
@@ -96,16 +101,13 @@ class Tally:
     def add(self, record: ImageRecord, *, learnt: bool = True) -> None:
         """Count a record; where its texts are not learnt, only the room that they take."""
         mentioned: set[int] = set()
-        for row, (said, answer) in enumerate(spelt_texts(record)):
-            text = [*said, answer or "<eos>"]
-            self.length = max(self.length, 1 + len(text))
-            if record.spans is None:
-                found = mentions(text, phrases_of(record, row, self.phrases))
-            else:
-                found = record.spans[row]
+        for row, text in enumerate(spelt_texts(record, self.tokenizer)):
+            spelt = [*text.tokens, text.answer or "<eos>"]
+            self.length = max(self.length, 1 + len(spelt))
+            found = regions_of(record, row, text, self.phrases)
             mentioned.update(label for *_, label in found)
             if learnt:
-                self.lexicon.update(text)
+                self.lexicon.update(spelt)
         self.things = max(self.things, len(mentioned & record.shown))
         self.people = max([self.people, *map(len, record.answers or ())])
         if learnt:
@@ -115,7 +117,14 @@ class Tally:
         """What was counted, of records of these numbers."""
         vocabulary = (*SPECIAL, *sorted(self.lexicon - set(SPECIAL)))
         return Survey(
-            language=Language(vocabulary, self.length, self.things, self.label_names, self.people),
+            language=Language(
+                vocabulary,
+                self.length,
+                self.things,
+                self.label_names,
+                self.people,
+                self.tokenizer,
+            ),
             trained=np.array(trained, np.int64),
             held_out={part: np.array(found, np.int64) for part, found in held_out.items()},
             asked=self.asked,

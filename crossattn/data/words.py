@@ -4,7 +4,9 @@ import functools
 import re
 import unicodedata
 
-__all__ = ["spelling", "split_words", "without_marks"]
+from crossattn.data.errors import DataError, one_line
+
+__all__ = ["spelling", "split_words", "without_marks", "word_places"]
 
 # What a character is in a text: w of a word, m a mark upon another, z joins signs to one (emoji),
 # f another invisible one that may stand inside a word, s a sign, and space.
@@ -35,6 +37,33 @@ def split_words(text: str) -> list[str]:
     kinds = "".join(map(_kind, text))
     pieces = (text[match.start() : match.end()] for match in PIECE.finditer(kinds))
     return [piece for piece in map(_stripped, pieces) if piece]
+
+
+def word_places(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """A text in composed letters (NFC), and where in it each of its `split_words` stands.
+
+    Raises:
+        DataError: lower-casing changes how the text is cut, so that places are not known.
+
+    Example:
+        >>> word_places("A red-ish dog")
+        ('A red-ish dog', [(0, 1), (2, 5), (5, 6), (6, 9), (10, 13)])
+    """
+    composed = unicodedata.normalize("NFC", text)
+    if composed.isascii():
+        return composed, [match.span() for match in ASCII_PIECE.finditer(composed)]
+    places = []
+    for match in PIECE.finditer("".join(map(_kind, composed))):
+        start, end = match.span()
+        piece = composed[start:end]
+        kept = _stripped(piece)
+        if kept:
+            start += piece.index(kept)
+            places.append((start, start + len(kept)))
+    spelt = [_composed(composed[start:end]) for start, end in places]
+    if "".join(spelt) != "".join(split_words(text)):
+        raise DataError(f"{one_line(text)}: its words cannot be told in its own spelling")
+    return composed, places
 
 
 def spelling(text: str) -> str:

@@ -29,6 +29,7 @@ LATE_FIELDS: dict[str, Any] = {
         "only_words": [],
         "curriculum_words": [],
         "curriculum_share": 0.0,
+        "tokenizer": "",
     },
 }
 FORMER_FIELDS = {"model.perception": "model.image_encoder"}

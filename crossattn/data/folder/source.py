@@ -21,16 +21,17 @@ from crossattn.data.folder.masks import Masked, Regions, read_masks
 from crossattn.data.folder.pictures import Picture, check_lines, gather_record, read_pictures
 from crossattn.data.folder.splits import by_column, by_share
 from crossattn.data.folder.table import EXAMPLE, BadLines, find_table, read_rows
-from crossattn.data.picture_texts import Geometry, ResizedData, read_examples
+from crossattn.data.picture_texts import Geometry, TokenizedData, read_examples
 from crossattn.data.records import ImageRecord
 from crossattn.data.sources import EncodedData, Settings, Source
 from crossattn.data.survey import Tally
+from crossattn.data.tokenizer import read_tokenizer, with_tokenizer
 
 __all__ = ["FOLDER", "FolderData"]
 
 
 @dataclasses.dataclass(frozen=True)
-class FolderData(ResizedData, EncodedData):
+class FolderData(TokenizedData, EncodedData):
     """Settings of `folder`."""
 
     images: int = 0
@@ -86,7 +87,7 @@ def _load(settings: Settings) -> Dataset:
     bad.check()
     lines = _wanted(file, lines, data.tasks)
     parts = _divided(lines, pictures, data.box_format, regions)
-    fingerprint = _fingerprint(parts)
+    fingerprint = with_tokenizer(_fingerprint(parts), data.tokenizer)
     if data.fingerprint not in ("", fingerprint):
         raise DataError(
             f"{file.name} or its pictures have changed, or this version reads them otherwise: the "
@@ -187,7 +188,7 @@ def _dataset(
     there: int,
     split_column: str,
 ) -> Dataset:
-    tally, held = Tally(), {}
+    tally, held = Tally(tokenizer=read_tokenizer(data.tokenizer)), {}
     for name, every in parts.items():
         limit = data.images if name == "train" else data.evaluation_images
         records = [record for _, record in every[: limit or None]]

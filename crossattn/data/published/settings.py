@@ -3,14 +3,14 @@
 import dataclasses
 from typing import Literal
 
-from crossattn.data.picture_texts import ResizedData
+from crossattn.data.picture_texts import TokenizedData
 from crossattn.fields import positive
 
 __all__ = ["CaptionsData", "PublishedData", "RefCocoData", "VqaData"]
 
 
 @dataclasses.dataclass(frozen=True)
-class PublishedData(ResizedData):
+class PublishedData(TokenizedData):
     """Settings of a published set."""
 
     images: int = 0

@@ -33,6 +33,7 @@ from crossattn.data.samples import SEED
 from crossattn.data.sources import Settings, Source
 from crossattn.data.stream import StreamedRecords
 from crossattn.data.survey import Survey, Tally
+from crossattn.data.tokenizer import read_tokenizer, with_tokenizer
 
 __all__ = ["CLEVR", "COCO_CAPTIONS", "FLICKR30K_ENTITIES", "GQA", "NLVR2", "REFCOCO", "VQA_V2"]
 
@@ -55,7 +56,7 @@ def _loader(title: str, read: SetReader) -> Callable[[Settings], Dataset]:
             )
         splits = _indexed(read(data, Folders(data.directory, data.pictures)), data.image_size)
         pairs = _pairs(data)
-        fingerprint = _fingerprint([*splits.values(), *pairs.values()])
+        fingerprint = _fingerprint([*splits.values(), *pairs.values()], data.tokenizer)
         if data.fingerprint not in ("", fingerprint):
             raise DataError(
                 f"the texts of {data.directory} have changed, or this version reads them "
@@ -99,9 +100,10 @@ def _pairs(data: PublishedData) -> dict[str, AnnotatedPictures]:
     return pairs
 
 
-def _fingerprint(every: list[AnnotatedPictures]) -> str:
+def _fingerprint(every: list[AnnotatedPictures], tokenizer: str) -> str:
     digests = b"".join(one.digest.digest() for one in every)
-    return hashlib.blake2b(digests, digest_size=4).hexdigest()
+    own = hashlib.blake2b(digests, digest_size=4).hexdigest()
+    return with_tokenizer(own, tokenizer)
 
 
 def _dataset(
@@ -121,7 +123,8 @@ def _dataset(
     evaluation = {name: (split, own[:limit]) for name, (split, own) in evaluation.items()}
     evaluation |= {name: (split, np.arange(len(split))) for name, split in pairs.items()}
     left = np.setdiff1d(np.arange(len(train)), np.concatenate(aside) if aside else [])
-    survey = _survey(train, left[: data.images or None].tolist(), evaluation)
+    tally = Tally(tokenizer=read_tokenizer(data.tokenizer))
+    survey = _survey(tally, train, left[: data.images or None].tolist(), evaluation)
     found, masks = {}, {}
     for name, (split, numbers) in evaluation.items():
         found[name], masks[name] = read_examples(split, numbers, survey, geometry)
@@ -175,9 +178,11 @@ def _check_apart(train: AnnotatedPictures, split: AnnotatedPictures, name: str) 
         )
 
 
-def _survey(train: AnnotatedPictures, left: list[int], evaluation: dict[str, Numbered]) -> Survey:
+def _survey(
+    tally: Tally, train: AnnotatedPictures, left: list[int], evaluation: dict[str, Numbered]
+) -> Survey:
     """What the texts need, and which of the pictures that are left are trained on."""
-    tally, trained = Tally(), []
+    trained = []
     for index in tqdm(left, desc="counting words", delay=PATIENCE_SECONDS):
         record = train.texts(index)
         if len(record):
