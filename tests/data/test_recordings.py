@@ -152,7 +152,7 @@ def test_pictures_are_spectrograms_with_the_times_of_words(data):
     picture, mask = data.pictures(np.arange(2)), data.masks(np.arange(2))
     assert picture.dtype == np.uint8
     assert picture.shape == (*mask.shape, 3)
-    assert picture.shape[1:3] == (80, 10 * part.grid[1])
+    assert picture.shape[1:3] == (160, 10 * part.grid[1])
     # Inside of words there is sound, which is dark; outside is none.
     for own, where in zip(picture[..., 0].min(1), mask[:, 0], strict=True):
         assert set(where) == {0, 1, 2, 3}

@@ -10,8 +10,8 @@ from crossattn.shapes import Float, UInt8
 
 __all__ = ["outlines", "spectrograms"]
 
-# Pixels of a band, and of an average of frames.
-TALL, WIDE = 2, 2
+# Pixels of a band, and of an average of frames: pictures of reports are not wide.
+TALL, WIDE = 4, 2
 
 
 def spectrograms(
@@ -21,7 +21,7 @@ def spectrograms(
 
     Example:
         >>> spectrograms(np.zeros((1, 3, 20), np.float32), Frames(10, 5, 4)).shape
-        (1, 8, 30, 3)
+        (1, 16, 30, 3)
     """
     count, length, _ = tokens.shape
     values = tokens.reshape(count, length * frames.slices, frames.bands).swapaxes(1, 2)[:, ::-1]

@@ -87,7 +87,8 @@ def design_of(model: Model) -> Design | None:
         return None
     use = presets.get(model["preset"]).use
     own = DESIGNS.get(use, _decoder)(model)
-    parts = ["picture" if one == "image" else one for one in model["contexts"]]
+    image = "sound" if model["image_encoder"] == "frames" else "picture"
+    parts = [image if one == "image" else one for one in model["contexts"]]
     seen = "\n+ ".join(parts) if len(parts) > 1 else f"{parts[0]}\n{model['image_encoder']}"
     nothing = model["context_view"] == "none" and not own.read
     return dataclasses.replace(
