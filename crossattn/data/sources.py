@@ -31,6 +31,8 @@ SOURCES = {
     "gqa": "crossattn.data.published.source:GQA",
     "clevr": "crossattn.data.published.source:CLEVR",
     "nlvr2": "crossattn.data.published.source:NLVR2",
+    "hf_dataset": "crossattn.data.published.source:HF_DATASET",
+    "webdataset": "crossattn.data.published.source:WEBDATASET",
 }
 Task = Literal["question", "caption", "refer", "match"]
 # Encoders that read pixels of 8 bits; the others read features of patches.
@@ -58,8 +60,8 @@ class Data:
 
     source: str = "scenes"
     """scenes (generated), easy_vqa (a package), tfds, folder or recordings (a directory), a
-    published set (coco_captions, flickr30k_entities, refcoco, vqa_v2, gqa, clevr, nlvr2), or
-    MODULE:NAME."""
+    published set (coco_captions, flickr30k_entities, refcoco, vqa_v2, gqa, clevr, nlvr2),
+    hf_dataset or webdataset (directories of tables), or MODULE:NAME."""
     images: int = 10_000
     """Number of training images; scenes come in multiples of 100, 0 means all (not scenes)."""
     evaluation_images: int = 1_000

@@ -1,7 +1,9 @@
 """Tiny published sets of drawn shapes, in the layout that their authors ship."""
 
+import io
 import json
 import pickle
+import tarfile
 
 from tests.support.picture_folders import draw
 
@@ -254,3 +256,65 @@ WRITERS = {
     "clevr": write_clevr,
     "nlvr2": write_nlvr2,
 }
+
+
+def write_webdataset(path, train=12, val=6):
+    """Two shards to train on and one of validation: captions as texts, questions as objects."""
+    path.mkdir(parents=True, exist_ok=True)
+    for name, numbers in (
+        ("train-000000", range(train // 2)),
+        ("train-000001", range(train // 2, train)),
+        ("val-000000", range(100, 100 + val)),
+    ):
+        with tarfile.open(path / f"{name}.tar", "w") as tar:
+            for number in numbers:
+                colour, shape = _said(number)
+                asked = {"question": f"what colour is the {shape}?", "answer": colour}
+                for ending, content in (
+                    ("jpg", encoded(number)),
+                    ("txt", f"a {colour} {shape}".encode()),
+                    ("json", json.dumps(asked).encode()),
+                    ("cls", b"7"),
+                ):
+                    member = tarfile.TarInfo(f"{number:06}.{ending}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def encoded(number):
+    """The bytes of a picture file."""
+    file = io.BytesIO()
+    draw(number, SIZE)[0].save(file, "JPEG")
+    return file.getvalue()
+
+
+def write_hf_dataset(path, train=12, test=6):
+    """What `DatasetDict.save_to_disk` of the package datasets leaves, with two record batches."""
+    import pyarrow
+
+    image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    schema = pyarrow.schema([
+        ("image", image), ("id", pyarrow.int64()), ("caption", pyarrow.list_(pyarrow.string())),
+        ("question", pyarrow.string()), ("answers", pyarrow.list_(pyarrow.string())),
+    ])  # fmt: skip
+    for name, numbers in (("train", range(train)), ("test", range(100, 100 + test))):
+        rows = []
+        for number in numbers:
+            colour, shape = _said(number)
+            rows.append({
+                "image": {"bytes": encoded(number), "path": f"{number}.jpg"}, "id": number,
+                "caption": [f"a {colour} {shape}", f"the {shape}"],
+                "question": f"what colour is the {shape}?",
+                "answers": [colour] * 8 + ["A red.", "none"],
+            })  # fmt: skip
+        (path / name).mkdir(parents=True)
+        file = path / name / "data-00000-of-00001.arrow"
+        with pyarrow.ipc.new_stream(str(file), schema) as stream:
+            for start in range(0, len(rows), 5):
+                part = rows[start : start + 5]
+                stream.write(pyarrow.RecordBatch.from_pylist(part, schema=schema))
+        _write(path / name / "state.json", {"_data_files": [{"filename": file.name}]})
+        _write(path / name / "dataset_info.json", {"features": {}})
+    _write(path / "dataset_dict.json", {"splits": ["train", "test"]})
+    return path

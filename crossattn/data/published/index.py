@@ -10,7 +10,7 @@ import numpy as np
 
 from crossattn.data.errors import DataError
 from crossattn.data.pictures import decode_sized
-from crossattn.data.published.lines import AnnotatedLine, Place, Region
+from crossattn.data.published.lines import AnnotatedLine, Place, Region, read_place
 from crossattn.data.published.spool import Spool
 from crossattn.data.records import ImageRecord
 from crossattn.data.words import spelling, split_words
@@ -131,11 +131,11 @@ def _pixels(line: AnnotatedLine, size: int) -> UInt8[np.ndarray, "size size 3"]:
     found = []
     for picture in line.pictures:
         try:
-            with open(picture, "rb") as file:
-                pixels, whole = decode_sized(file.read(), size)
+            pixels, whole = decode_sized(read_place(picture), size)
         except (OSError, DataError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            raise DataError(f"{picture} ({line.where}) {why}") from None
+            name = picture.split("\0")[0]
+            raise DataError(f"{name} ({line.where}) {why}") from None
         if (
             line.size
             and max(abs(a - b) for a, b in zip(whole, line.size, strict=True)) > SLACK_SIDE

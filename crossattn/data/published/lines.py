@@ -16,6 +16,8 @@ __all__ = [
     "box_in_shares",
     "entry_error",
     "find_file",
+    "place_in_file",
+    "read_place",
 ]
 
 # ymin, xmin, ymax, xmax as shares of the sides.
@@ -40,7 +42,7 @@ class AnnotatedLine(NamedTuple):
 
     Attributes:
         split: train, validation, test, or the name of a split of pairs.
-        pictures: files; of two, the first is shown left of the second.
+        pictures: files, or parts of one; of two, the first is shown left of the second.
         text: a caption or a question.
         answer: to the question; empty for captions.
         regions: of words.
@@ -111,6 +113,25 @@ def find_file(directory: Path, *names: str, layout: str) -> Path:
         if (directory / name).is_file():
             return directory / name
     raise DataError(f"{directory} has no {' or '.join(names)}: expected {layout}")
+
+
+def place_in_file(file: Path, start: int, size: int) -> str:
+    """A picture that is a part of a file, in the way of `AnnotatedLine.pictures`."""
+    return f"{file}\0{start}\0{size}"
+
+
+def read_place(picture: str) -> bytes:
+    """The bytes of a picture, a file or a part of one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    path, *part = picture.split("\0")
+    with open(path, "rb") as file:
+        if not part:
+            return file.read()
+        file.seek(int(part[0]))
+        return file.read(int(part[1]))
 
 
 def box_in_shares(box: Sequence[Any], size: Sequence[int], *, corners: bool = False) -> Place:

@@ -6,7 +6,7 @@ from typing import Literal
 from crossattn.data.picture_texts import TokenizedData
 from crossattn.fields import positive
 
-__all__ = ["CaptionsData", "PublishedData", "RefCocoData", "VqaData"]
+__all__ = ["CaptionsData", "PublishedData", "RefCocoData", "TableData", "VqaData"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,20 @@ class CaptionsData(PublishedData):
     """Folder of SugarCrepe, with the pictures val2017."""
     valse: str = ""
     """Folder of VALSE, with its pictures in images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TableData(CaptionsData):
+    """Settings of tables of other people, in tar files or in those of Arrow."""
+
+    image_column: str = ""
+    """Column of the picture, where a table has several."""
+    caption_column: str = ""
+    """Column of the caption, or of a list of them; caption, text and others when not given."""
+    question_column: str = ""
+    """Column of the question; question when not given."""
+    answer_column: str = ""
+    """Column of the answer, or of those of several people; answer or answers when not given."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ test with answers, that is every second picture of validation; where it has neit
 picture of `train` is set aside for each. docs/published_data.md has the layout of each set.
 """
 
+import copy
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
 from crossattn.data.language import BOS
 from crossattn.data.picture_texts import Geometry, read_examples
+from crossattn.data.published.arrow import read_arrow
 from crossattn.data.published.clevr import read_clevr
 from crossattn.data.published.coco import read_coco_captions
 from crossattn.data.published.flickr30k import read_flickr30k_entities
@@ -27,15 +29,32 @@ from crossattn.data.published.lines import AnnotatedLine, Folders, SetReader
 from crossattn.data.published.nlvr2 import read_nlvr2
 from crossattn.data.published.pairs import PAIRS
 from crossattn.data.published.refcoco import read_refcoco
-from crossattn.data.published.settings import CaptionsData, PublishedData, RefCocoData, VqaData
+from crossattn.data.published.settings import (
+    CaptionsData,
+    PublishedData,
+    RefCocoData,
+    TableData,
+    VqaData,
+)
 from crossattn.data.published.vqa import read_vqa_v2
+from crossattn.data.published.webdataset import read_webdataset
 from crossattn.data.samples import SEED
 from crossattn.data.sources import Settings, Source
 from crossattn.data.stream import StreamedRecords
 from crossattn.data.survey import Survey, Tally
 from crossattn.data.tokenizer import read_tokenizer, with_tokenizer
 
-__all__ = ["CLEVR", "COCO_CAPTIONS", "FLICKR30K_ENTITIES", "GQA", "NLVR2", "REFCOCO", "VQA_V2"]
+__all__ = [
+    "CLEVR",
+    "COCO_CAPTIONS",
+    "FLICKR30K_ENTITIES",
+    "GQA",
+    "HF_DATASET",
+    "NLVR2",
+    "REFCOCO",
+    "VQA_V2",
+    "WEBDATASET",
+]
 
 # Where a set has no other pictures to be judged by, so many parts of `train` are made.
 HELD_OUT_EVERY = 10
@@ -115,8 +134,6 @@ def _dataset(
     train = splits.get("train")
     if train is None:
         raise DataError(f"{data.directory} holds no text to learn")
-    if most := getattr(data, "answers", 0):
-        train.answers = frozenset(answer for answer, _ in train.counts.most_common(most))
     evaluation = _evaluation(splits)
     aside = [own for split, own in evaluation.values() if split is train]
     limit = data.evaluation_images or None
@@ -124,16 +141,19 @@ def _dataset(
     evaluation |= {name: (split, np.arange(len(split))) for name, split in pairs.items()}
     left = np.setdiff1d(np.arange(len(train)), np.concatenate(aside) if aside else [])
     tally = Tally(tokenizer=read_tokenizer(data.tokenizer))
-    survey = _survey(tally, train, left[: data.images or None].tolist(), evaluation)
+    learnt = copy.copy(train)
+    if most := getattr(data, "answers", 0):
+        learnt.answers = frozenset(answer for answer, _ in train.counts.most_common(most))
+    survey = _survey(tally, learnt, left[: data.images or None].tolist(), evaluation)
     found, masks = {}, {}
     for name, (split, numbers) in evaluation.items():
         found[name], masks[name] = read_examples(split, numbers, survey, geometry)
         if name in pairs:
             found[name] = _in_pairs(name, split, found[name])
     one = np.random.default_rng(SEED).choice(survey.trained, size=1)
-    sample, masks["train"] = read_examples(train, one, survey, geometry)
+    sample, masks["train"] = read_examples(learnt, one, survey, geometry)
     return Dataset(
-        StreamedRecords(train, survey, geometry),
+        StreamedRecords(learnt, survey, geometry),
         found,
         main="test",
         outline={name: own.__getitem__ for name, own in masks.items()},
@@ -211,9 +231,9 @@ def _in_pairs(name: str, split: AnnotatedPictures, found: Examples) -> Examples:
     return dataclasses.replace(found, kinds=kinds, kind=kind)
 
 
-def _source(name: str, title: str, read: SetReader, settings: Any, task: str) -> Source:
+def _source(name: str, title: str, read: SetReader, settings: Any, *tasks: str) -> Source:
     encoders = {"patch": 1, "window": 2, "conv": 1}
-    return Source(name, _loader(title, read), settings, image_encoders=encoders, tasks=(task,))
+    return Source(name, _loader(title, read), settings, image_encoders=encoders, tasks=tasks)
 
 
 COCO_CAPTIONS = _source(
@@ -227,3 +247,9 @@ VQA_V2 = _source("vqa_v2", "VQA v2", read_vqa_v2, VqaData, "question")
 GQA = _source("gqa", "GQA", read_gqa, PublishedData, "question")
 CLEVR = _source("clevr", "CLEVR", read_clevr, PublishedData, "question")
 NLVR2 = _source("nlvr2", "NLVR2", read_nlvr2, PublishedData, "question")
+HF_DATASET = _source(
+    "hf_dataset", "a data set that save_to_disk wrote", read_arrow, TableData, "question", "caption"
+)
+WEBDATASET = _source(
+    "webdataset", "WebDataset shards", read_webdataset, TableData, "question", "caption"
+)
