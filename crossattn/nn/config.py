@@ -205,6 +205,9 @@ class TwoStreamConfig(_Checked):
       exchange: weights of the two directions. "separate"; "shared": the same, with the same norm;
         "one-product": the logits of one direction are those of the other transposed.
       inner: H D of the exchange, in units of the stream's width.
+      siamese: both streams have the same weights, those of the exchange as well (LightGlue).
+      joint_mlp: what a stream has read and the stream itself, side by side, go through this MLP,
+        whose hidden units are normed, before its result is added; None: what was read is added.
       one_sided: sublayers that x alone has.
       link: how the state of a tower is joined to a stream, see `Link`.
       self_attention: of a stream to itself.
@@ -220,6 +223,8 @@ class TwoStreamConfig(_Checked):
     cross_residual: ResidualConfig | None = None
     exchange: Literal["separate", "shared", "one-product"] = "separate"
     inner: float = 1.0
+    siamese: bool = False
+    joint_mlp: MLPConfig | None = None
     one_sided: tuple[Literal["self", "mlp"], ...] = ()
     link: LinkKind = "add"
     self_attention: AttentionConfig = AttentionConfig()

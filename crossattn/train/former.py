@@ -19,11 +19,15 @@ __all__ = ["FORMER_PARTS", "LATE_FIELDS", "present", "with_late_fields"]
 # Parts of a run that had another name.
 FORMER_PARTS = {"optimiser": "optimizer"}
 # Fields that results of earlier versions do not have, and what was done before they were there, as
-# JSON has it. A source of data has some of those of data, or none.
+# JSON has it. A source of data has some of those of data, or none, as a block those of blocks.
 LATE_FIELDS: dict[str, Any] = {
     "pretrain_text_steps": 0,
     "loss": json.loads(json.dumps(dataclasses.asdict(NEXT_WORD))),
-    "model": {"embedding": 0, "coordinates": False},
+    "model": {
+        "embedding": 0,
+        "coordinates": False,
+        "block": {"siamese": False, "joint_mlp": None},
+    },
     "data": {
         "mismatched": 0.0,
         "only_words": [],

@@ -183,7 +183,9 @@ def _build_dataclass(hint: type, value: Any, name: str) -> Any:
     hint = hint.kind_of(value) if hasattr(hint, "kind_of") else hint
     hints = typing.get_type_hints(hint)
     dot = f"{name}." if name else ""
-    late = LATE_FIELDS if name == "run" else LATE_FIELDS.get(name.removeprefix("run."), {})
+    late = LATE_FIELDS
+    for part in name.split(".")[1:]:
+        late = late.get(part) or {}
     value = {field: late[field] for field in hints if field in late} | value
     for field in dict.fromkeys((*hints, *value)):
         if field not in value:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from crossattn import Mask
-from crossattn.nn import MLPConfig, TwoStreamConfig, presets
+from crossattn.nn import MLPConfig, ResidualConfig, TwoStreamConfig, presets
 from crossattn.nn.families.two_stream import TwoStreams
 from crossattn.nn.layers.link import Link
 from tests.support.formulas import attention, feed, filled, gelu, norm, ragged
@@ -110,6 +110,28 @@ def test_shared_weights_make_the_streams_exchangeable():
     one, other = run(pair)
     np.testing.assert_allclose(run(pair[::-1]), (other, one), atol=1e-5)
     assert np.abs(one - other).max() > 0.1
+
+
+@pytest.mark.parametrize("exchange", ["one-product", "separate"])
+def test_siamese_streams_are_exchangeable(exchange):
+    """One set of weights, also of what each makes of what it has read."""
+    residual = ResidualConfig(norm="none")
+    joint = MLPConfig(TINY, activation="gelu")
+    design = TwoStreamConfig(("self", "cross"), residual, exchange=exchange, siamese=True,
+                             joint_mlp=joint)  # fmt: skip
+    layer, (x, context) = TwoStreams(M, H, design), drawn((B, T, M), (B, S, M))
+    params = filled(layer, (x, context), **masks())
+    assert "context" not in params["params"]
+    assert not any("context" in name for name in params["params"].get("exchange", {}))
+    run = jax.jit(lambda streams, seen: layer.apply(params, streams, **seen)[0])
+    swapped = {"x_mask": masks()["context_mask"], "context_mask": masks()["x_mask"]}
+    one, other = run((x, context), masks())[::-1], run((context, x), swapped)
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    # Where nothing is seen the stream itself is read all the same.
+    empty = {"x_mask": Mask.lengths(key=jnp.zeros(B, int))}
+    changed = run((x, context), masks() | empty)[1]
+    assert not np.allclose(changed, context)
 
 
 def test_words_to_come_do_not_return_through_the_context():
@@ -217,5 +239,9 @@ def test_designs_refuse_what_they_would_ignore():
         run(TwoStreamConfig(inner=0.3))
     unequal = TwoStreams(M, H, presets.config("lxmert"), context_width=N)
     other = pair[0], jnp.ones((B, S, N))
-    with pytest.raises(ValueError, match="cannot share weights"):
-        jax.eval_shape(lambda: unequal.init(jax.random.key(0), other))
+    siamese = TwoStreams(M, H, TwoStreamConfig(siamese=True), context_width=N)
+    for layer in (unequal, siamese):
+        with pytest.raises(ValueError, match="cannot share weights"):
+            jax.eval_shape(lambda layer=layer: layer.init(jax.random.key(0), other))
+    with pytest.raises(ValueError, match="joint_mlp is not gated"):
+        run(TwoStreamConfig(joint_mlp=MLPConfig(gated=True)))

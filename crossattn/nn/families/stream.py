@@ -4,6 +4,7 @@ from functools import partial
 
 from crossattn.nn.attention import CrossAttention
 from crossattn.nn.config import TwoStreamConfig, fields_of
+from crossattn.nn.layers.joint_mlp import JointMLP
 from crossattn.nn.layers.link import Link
 from crossattn.nn.layers.mlp import MLP
 from crossattn.nn.layers.norm import Norm
@@ -45,6 +46,9 @@ class Stream(PolicyModule):
         self.mlp_residual = [residual(config=config.residual) for _ in mlps]
         self.mlp = [MLP(**fields_of(config.mlp), **self.policy) for _ in mlps]
         norm = config.residual.norm_kind, config.residual.epsilon, self.param_dtype
+        if config.joint_mlp is not None:
+            joint = lambda: JointMLP(config.joint_mlp, *norm[:2], **self.policy)
+            self.self_joint_mlp, self.cross_joint_mlp = joint(), joint()
         if "norm" in config.order:
             self.norm = Norm(*norm)
         if "link" in config.order:
@@ -66,7 +70,17 @@ class Stream(PolicyModule):
             x_positions=positions,
             context_positions=positions,
         )
+        if self.config.joint_mlp is not None:
+            y = self.self_joint_mlp(x, y)
         return self.self_residual(x, y), trace
+
+    def takes(
+        self, residual: Residual, x: Float[Array, "B T M"], y: Float[Array, "B T M"]
+    ) -> Float[Array, "B T M"]:
+        """The stream with what it has read of the other one."""
+        if self.config.joint_mlp is not None:
+            y = self.cross_joint_mlp(x, y)
+        return residual(x, y)
 
     def feeds(self, x: Float[Array, "B T M"], turn: int = 0) -> Float[Array, "B T M"]:
         """The stream after the feed-forward layer, of which there may be several."""

@@ -59,16 +59,17 @@ class TwoStreams(PolicyModule):
 
     def setup(self):  # noqa: D102 - Linen calls it
         config, other = self.config, self.context_width or self.width
-        if config.exchange == "shared" and other != self.width:
+        if self._shared and other != self.width:
             raise ValueError(
                 f"streams of widths {self.width} and {other} cannot share weights: "
                 'choose equal widths or exchange="separate"'
             )
         self.x = Stream(self.width, self.heads, config, **self.policy)
-        self.context = Stream(other, self.heads, config, **self.policy)
+        if not config.siamese:
+            self.context = Stream(other, self.heads, config, **self.policy)
         if config.exchange == "one-product":
             size = exchange_head_size(config, self.width, self.heads)
-            fields = self.width, self.heads, size, other
+            fields = self.width, self.heads, size, other, config.siamese
             self.exchange = BidirectionalAttention(*fields, **self.policy)
 
     @renamed.arguments(back_mask="context_to_x_mask")
@@ -164,19 +165,24 @@ class TwoStreams(PolicyModule):
         return (0,) if unread or sublayer in self.config.one_sided else (0, 1)
 
     @property
+    def _shared(self) -> bool:
+        """Whether both directions have the same weights."""
+        return self.config.siamese or self.config.exchange == "shared"
+
+    @property
     def _widths(self) -> tuple[int, int]:
         return self.width, self.context_width or self.width
 
     def _advice(self, streams: Any) -> str:
         """What to do about a context of another width."""
-        if self.config.exchange == "shared":
+        if self._shared:
             return f"these share weights, map the context to width {self.width} first"
         width = next(reversed(np.shape(streams[1])), None)
         return f"give context_width={width}, as in layer.clone(context_width={width})"
 
     @property
     def _sides(self) -> tuple[Stream, Stream]:
-        return self.x, self.context
+        return self.x, self.x if self.config.siamese else self.context
 
     def _check(self, positions: Pair, towers: Any) -> None:
         config = self.config
@@ -200,7 +206,7 @@ class TwoStreams(PolicyModule):
             *read, found = self.exchange.both(*given, mask=seen, context_to_x=back)
             for i in readers:
                 answer = zero_unless_visible(read[i], found[i].valid)
-                pair[i], traces[i] = _joined(joins[i], pair[i], answer), found[i]
+                pair[i], traces[i] = self._joined(i, joins[i], pair[i], answer), found[i]
             return
         for i in readers:
             side = self.x if self.config.exchange == "shared" else self._sides[i]
@@ -210,9 +216,13 @@ class TwoStreams(PolicyModule):
                 keys[1 - i],
                 mask=masks[i],
                 positions=(positions[i], positions[1 - i]),
-                intervene=i == 0 or self.config.exchange != "shared",
+                intervene=i == 0 or not self._shared,
             )
-            pair[i] = _joined(joins[i], pair[i], answer)
+            pair[i] = self._joined(i, joins[i], pair[i], answer)
+
+    def _joined(self, i: int, residual: Residual, stream: Array, read: Array) -> Array:
+        stream = _each(stream, stream.shape[0], read.shape[0])
+        return self._sides[i].takes(residual, stream, read)
 
 
 def _read(attention, x, context, *, mask, positions, intervene):
@@ -242,7 +252,3 @@ def _each(tree: Any, few: int, many: int) -> Any:
     few_rows = lambda leaf: jnp.ndim(leaf) and leaf.shape[0] == few
     each = lambda leaf: jnp.repeat(leaf, many // few, axis=0) if few_rows(leaf) else leaf
     return tree if few == many else jax.tree.map(each, tree)
-
-
-def _joined(residual: Residual, stream: Array, read: Array) -> Array:
-    return residual(_each(stream, stream.shape[0], read.shape[0]), read)
