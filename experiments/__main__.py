@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "measure any checkpoint: answers, attention, knock-outs layer by layer",
     "usage": "do models use what they attend to? explanations beside causal effects",
     "explore": "a page on which words light up: where they look, layer by layer, head by head",
+    "transcribe": "what is said in a recording: text, words with their times",
     "compare": "two folders of results or runs against each other: what differs, and what is equal",
     "plan": "compile a run for a TPU slice that is not here: does it fit, what does it send",
     "bench": "measure speed, memory and error on this machine, beside other libraries",

@@ -4,18 +4,24 @@ python -m experiments.explore results/fusion
 python -m experiments.explore results/fusion --variant resampler --seed 0 --examples 8
 python -m experiments.explore results/fusion --variant resampler --compare cross-attention
 python -m experiments.explore results/fusion/runs/resampler/seed0/checkpoints/400 --split pairs
+python -m experiments.explore speech.wav --model whisper-tiny.en
 """
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from crossattn.data.audio import read_sound
 from crossattn.data.errors import DataError
 from crossattn.files import printable
+from crossattn.interop import ImportMismatchError
+from crossattn.interop.files import WeightsError
 from crossattn.lab.exploration import explore_folder, find_shown
+from crossattn.lab.speech import explore_sound, load_transcriber
 from crossattn.launch.interrupts import graceful_interrupt
 from crossattn.train.checkpoint import CheckpointError
 from crossattn.train.record import RecordError
@@ -23,9 +29,11 @@ from crossattn.train.trained import UnusableRunError
 
 from .command_line import fail, manual, parse, plain_errors, takes
 from .entry import start
+from .transcribe import check_speech
 
 COMMAND = "explore"
-EXPECTED = (RecordError, CheckpointError, DataError, UnusableRunError, ModuleNotFoundError)
+RUNS = (RecordError, CheckpointError, DataError, UnusableRunError, ModuleNotFoundError)
+EXPECTED = (*RUNS, WeightsError, ImportMismatchError)
 NOTHING_LOST = "interrupted; the run is as it was, and no page was written"
 
 
@@ -35,10 +43,12 @@ class ExploreOptions:
 
     Held-out texts of every kind, drawn from a fixed seed: click a word and see where it looks, in
     every layer and head, and what the model says without the region. The run is only read.
+
+    Of a file of sound: what a published model of speech writes about it, and where it listens.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of a run or its run.json, of a suite, or of one checkpoint."""
+    """Folder of a run or its run.json, of a suite, or of one checkpoint; or a file of sound."""
     variant: Annotated[str | None, takes("NAME", "the first that looks at patches")] = None
     """Which variant of a suite's folder."""
     seed: Annotated[int | None, takes("INT", "0")] = None
@@ -53,7 +63,11 @@ class ExploreOptions:
         Path | None,
         takes("FILE", "explore.html, or explore-stepN.html of a checkpoint, in the run's folder"),
     ] = None
-    """Where the page goes."""
+    """Where the page goes; of speech.wav to speech.html."""
+    model: Annotated[str | None, takes("NAME or FOLDER", "whisper-tiny.en")] = None
+    """Which model listens to a file of sound."""
+    language: Annotated[str | None, takes("CODE", "the likeliest")] = None
+    """What is spoken in it, for a multilingual model."""
 
 
 def main(arguments: list[str]) -> None:
@@ -64,6 +78,11 @@ def main(arguments: list[str]) -> None:
     say = lambda message: print(f"{COMMAND}: {message}", file=sys.stderr)
     safe = lambda: NOTHING_LOST
     with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
+        if options.run.is_file() and options.run.suffix != ".json":
+            _explore_file(options, say)
+            return
+        if options.model or options.language:
+            fail(COMMAND, "--model and --language are of a file of sound, and this is none")
         folder, step = find_shown(options.run, options.variant, options.seed)
         name = "explore.html" if step is None else f"explore-step{step}.html"
         out = options.out or folder / name
@@ -81,6 +100,24 @@ def main(arguments: list[str]) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         page.save(out)
         print(f"page: {printable(out)}")
+
+
+def _explore_file(options: ExploreOptions, say: Callable[[str], None]) -> None:
+    """Read, listen, look, write, print."""
+    default = ExploreOptions(options.run)
+    for name in ("variant", "seed", "examples", "split", "compare"):
+        if getattr(options, name) != getattr(default, name):
+            fail(COMMAND, f"--{name} is of a run, and {options.run} is a file")
+    out = options.out or options.run.with_suffix(".html")
+    if out.is_dir():
+        fail(COMMAND, f"--out {out} is a folder: name a file in it, like speech.html")
+    sound, model = read_sound(options.run), load_transcriber(options.model or "whisper-tiny.en")
+    check_speech(COMMAND, model, options.language, "transcribe")
+    title, language = options.run.name, options.language
+    page = explore_sound(model, sound, title=title, notify=say, language=language)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    page.save(out)
+    print(f"page: {printable(out)}")
 
 
 if __name__ == "__main__":

@@ -107,7 +107,8 @@ class Beam:
         longer = count**self.length_penalty
         length = longer
         if not self.count_end:
-            length = jnp.maximum(count - turn.ends_with(words), 1) ** self.length_penalty
+            without = count - turn.ends_with(words).astype(count.dtype)
+            length = jnp.maximum(without, 1) ** self.length_penalty
         counts = closes & (jnp.arange(most) < W)[None]
         position = jnp.full_like(words, turn.position)
         new = Ending(jnp.where(counts, score / length, -jnp.inf), position, words, parents)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -75,6 +75,7 @@ class Segment(NamedTuple):
       maps: (h, T, S) float32, what each of the T = prompt + N tokens that were read saw of the
         context, for the heads that were asked for; row i belongs to the token that is written
         behind it. None where none were.
+      probabilities: (N,) float32, of the tokens that were written, where maps were asked for.
     """
 
     start: float
@@ -84,6 +85,7 @@ class Segment(NamedTuple):
     text: str
     score: float
     maps: np.ndarray | None
+    probabilities: np.ndarray | None = None
 
 
 class Transcript(NamedTuple):
@@ -127,6 +129,7 @@ class Transcriber:
         strategy: Greedy | Beam = Greedy(),  # noqa: B008 - it has no state
         length: int | None = None,
         heads: Sequence[tuple[int, int]] = (),
+        progress: Callable[[float, float], None] = lambda start, end: None,
     ) -> Transcript:
         """The words of a sound of any length.
 
@@ -141,6 +144,7 @@ class Transcriber:
           strategy: `Greedy()`, or a `Beam`: that of OpenAI is `WHISPER_BEAM`.
           length: tokens a window has at most; None: half as many as the decoder has positions.
           heads: (layer, head) of which maps are returned; see `alignment_heads`.
+          progress: told from when to when each window lasts, in seconds, before it is read.
 
         Raises:
           ValueError: an unknown language, task or head, or a sound of another kind.
@@ -148,14 +152,18 @@ class Transcriber:
         self._check(heads)
         found: list[Segment] = []
         for start, end, frames in self._windows(np.asarray(sound)):
+            progress(start, end)
             context = encode(self.model, self.params, frames[None])
             if language is None and self.special.languages:
                 language = self.language(context)
             prompt = self.special.prompt(language, task)
             tokens, score = self._written(context, prompt, strategy, length)
             text = self.tokenizer.decode(tokens.tolist(), skip_special_tokens=True).strip()
-            maps = self.maps(context, [*prompt, *tokens.tolist()], heads) if heads else None
-            found.append(Segment(start, end, tuple(prompt), tokens, text, score, maps))
+            maps = p = None
+            if heads:
+                maps, p = self._seen(context, [*prompt, *tokens.tolist()], heads)
+                p = p[len(prompt) - 1 :]
+            found.append(Segment(start, end, tuple(prompt), tokens, text, score, maps, p))
         text = " ".join(one.text for one in found if one.text)
         return Transcript(text, language, tuple(found))
 
@@ -173,18 +181,25 @@ class Transcriber:
     ) -> Float[np.ndarray, "h T S"]:
         """What each token saw of the context, for these heads."""
         self._check(heads)
+        return self._seen(context, tokens, heads)[0]
+
+    def _seen(self, context, tokens, heads):
+        """Maps (h, T, S), and the probability of each token behind the first one."""
         stack = self.model.decoder.stack
         chosen = [[head for layer, head in heads if layer == n] for n in range(stack.layers)]
         most = max(map(len, chosen))
         which = np.array([(own + [0] * most)[:most] for own in chosen], np.int32)
         row = jnp.array([tokens], jnp.int32)
-        kept = np.asarray(read(self.model, self.params, row, context, which)[1])[:, 0]
+        logits, kept = read(self.model, self.params, row, context, which)
+        kept, behind = np.asarray(kept)[:, 0], row[0, 1:, None]
+        logs = jnp.take_along_axis(jax.nn.log_softmax(logits[0, :-1]), behind, axis=-1)
         place = {
             (layer, head): kept[layer, k]
             for layer, own in enumerate(chosen)
             for k, head in enumerate(own)
         }
-        return np.stack([place[layer, head] for layer, head in heads])
+        maps = np.stack([place[layer, head] for layer, head in heads])
+        return maps, np.asarray(jnp.exp(logs[:, 0]), np.float32)
 
     def _check(self, heads):
         stack = self.model.decoder.stack

@@ -16,6 +16,7 @@ from crossattn.models.speech_model import SpeechModel
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn import presets
 from crossattn.nn.stack import Stack
+from crossattn.pretrained.alignment_heads import published_heads
 from crossattn.pretrained.checkpoint import Checkpoint
 from crossattn.pretrained.transcriber import SpeechTokens, Transcriber
 
@@ -42,14 +43,15 @@ def load_whisper(checkpoint: Checkpoint, *, dtype: Any = jnp.float32) -> Transcr
         "decoder": huggingface.load(tensors, "whisper_decoder", module=model.decoder)["params"],
     }
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), {"params": params})
-    heads = checkpoint.generation.get("alignment_heads") or ()
+    decoder = model.decoder.stack
+    sizes = decoder.layers, decoder.heads, int(says["vocab_size"])
     return Transcriber(
         model,
         params,
         special_tokens(checkpoint),
         checkpoint.tokenizer,
         int(says["num_mel_bins"]),
-        tuple((int(layer), int(head)) for layer, head in heads),
+        published_heads(sizes, checkpoint.generation),
     )
 
 

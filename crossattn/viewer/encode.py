@@ -53,6 +53,7 @@ def _encode_example(example: Example, pictures: dict[str, int]) -> dict[str, Any
         "caption": visible(example.caption),
         "readings": example.readings,
         "regions": _regions(example),
+        "regionName": visible(example.region_name),
         "generated": example.generated,
         "answers": [
             {
@@ -147,6 +148,7 @@ def _region(region: np.ndarray, example: Example) -> dict[str, Any] | None:
     return {
         "keys": keys.tolist(),
         "shares": shares[keys].astype(float).round(3).tolist(),
-        "size": [height, width],
+        # Frames of a sound are outlined by the page.
+        "size": [height, width] if example.kind == "grid" else list(example.grid),
         "path": path if example.kind == "grid" else "",
     }

@@ -55,13 +55,15 @@ class Example:
       weights: attention (L, H, T, S); without heads (T, S), without layers (H, T, S). A row over S
         adds up to at most 1, to less where the rest went to keys that are left out here.
       image: the picture (h, w, 3), or grey (h, w), uint8 or floats in 0..1. The keys are patches
-        of it, row by row. None: no picture is shown.
+        of it, row by row, or its columns where it is the spectrogram of a sound. None: no picture
+        is shown.
       grid: rows and columns of patches, S = rows * columns; None where S is a square.
       tokens: names of the S keys where they are words.
       seconds: length of the sound of which the keys are S equal frames.
       waveform: its samples (N,), of any scale.
       regions: true region of each word: pixels (T, h, w), bool, empty for a word without one, or
         the share of each key that lies in the region (T, S), in 0..1.
+      region_name: what they are, where they are not known to be true.
       caption: a line about the example; the words are shown anyway.
       readings: what row t of `weights` belongs to. "": word t. In a causal decoder, which reads a
         word and predicts the next: "consumed", the position that read word t; "predicted", the
@@ -88,6 +90,7 @@ class Example:
     seconds: float | None = None
     waveform: Any = None
     regions: Any = None
+    region_name: str = "true region"
     caption: str = ""
     readings: Readings = ""
     answers: Sequence[Answer] = ()
@@ -100,8 +103,8 @@ class Example:
         checks.check_rows(weights, T, self.readings)
         if self.tokens is not None and self.seconds is not None:
             raise ValueError("keys are named tokens or frames of sound: give tokens or seconds")
-        if self.image is not None and self.kind != "grid":
-            raise ValueError("keys are patches of an image, or tokens, or frames: give one of them")
+        if self.image is not None and self.kind == "tokens":
+            raise ValueError("keys are patches of an image, or tokens: give one of them")
         image = None if self.image is None else checks.checked_image(self.image)
         self._keep(
             words=words,

@@ -38,6 +38,8 @@ def test_grids():
     assert Example(["a", "b"], np.full((2, 8), 0.1), grid=(2, 4)).grid == (2, 4)
     assert Example(["a", "b"], np.full((2, 8), 0.1), tokens=list("abcdefgh")).kind == "tokens"
     assert Example(["a", "b"], np.full((2, 8), 0.1), seconds=2.0).kind == "sound"
+    spectrogram = Example(["a", "b"], np.full((2, 8), 0.1), seconds=2.0, image=np.zeros((4, 16)))
+    assert (spectrogram.kind, spectrogram.grid) == ("sound", (1, 8))
 
 
 def changed(weights=EVEN, words=("a", "b"), **fields):

@@ -181,6 +181,17 @@ def test_regions_of_pixels_and_of_shares():
     assert region["path"] == outline_path(np.array([[0, 0], [1, 0]], bool))[2]
 
 
+def test_regions_of_a_long_sound_are_of_its_frames():
+    """Their outline is drawn by the page, in frames, also where there are many."""
+    shares = np.zeros((1, 900))
+    shares[0, 700:720] = 1
+    sound = Example(["a"], np.full((1, 900), 1e-3), seconds=18.0, regions=shares, region_name="x")
+    (encoded,) = content(explore([sound]))["runs"][0]["examples"]
+    (region,) = encoded["regions"]
+    assert (region["size"], region["path"], region["keys"][0]) == ([1, 900], "", 700)
+    assert encoded["regionName"] == "x"
+
+
 def test_outlines_close_around_every_pixel():
     mask = np.random.default_rng(0).random((23, 31)) < 0.4
     lengths = [int(n) for n in re.findall(r"[hv](\d+)", outline_path(mask)[2])]

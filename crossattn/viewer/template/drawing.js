@@ -22,15 +22,15 @@ function colour(share) {
 }
 
 // One pixel of the canvas for each key; the style sheet makes patches of them. Where weights are
-// small, more of the picture is left to be seen.
-function paintMap(canvas, [rows, columns], values, most, opacity, covered = []) {
+// small, more of the picture is left to be seen, and all but `least` of it where they are 0.
+function paintMap(canvas, [rows, columns], values, most, opacity, covered = [], least = 0.6) {
   canvas.width = columns;
   canvas.height = rows;
   const pixels = new ImageData(columns, rows);
   const set = (key, rgb, alpha) => pixels.data.set([...rgb, Math.round(255 * alpha)], 4 * key);
   (values ?? []).forEach((value, key) => {
     const share = most ? value / most : 0;
-    set(key, colour(share), opacity < 1 ? opacity * (0.6 + 0.4 * share) : 1);
+    set(key, colour(share), opacity < 1 ? opacity * (least + (1 - least) * share) : 1);
   });
   for (const key of covered) set(key, [128, 128, 128], 0.96);
   canvas.getContext("2d").putImageData(pixels, 0, 0);

@@ -39,6 +39,7 @@ class App {
     toggle("reading", example.some((one) => one.readings === "both"));
     toggle("play", example.some((one) => one.generated.some(Boolean)));
     toggle("outline-label", example.some((one) => one.regions.some(Boolean)));
+    document.querySelector("#outline-label span").textContent = example[0].regionName;
     toggle("opacity-label", example.some((one) => one.picture !== null || one.wave));
     toggle("same-label", example.length > 1);
     toggle("examples", this.data.runs[0].examples.length > 1);

@@ -85,7 +85,7 @@ class Panel {
       predicted: "Maps are of the position that predicted the word." };
     return [
       read[example.readings],
-      example.regions.some(Boolean) && "Underlined: the true region is known.",
+      example.regions.some(Boolean) && `Underlined: the ${example.regionName} is known.`,
       example.generated.some(Boolean) && "Italic: written by the model.",
     ].filter(Boolean).join(" ");
   }
@@ -139,7 +139,7 @@ class Panel {
       chip.tabIndex = place === this.choice.word ? 0 : -1;
       const notes = [this.example.words[place]];
       if (chip.classList.contains("generated")) notes.push("written by the model");
-      if (chip.classList.contains("grounded")) notes.push("true region known");
+      if (chip.classList.contains("grounded")) notes.push(`${this.example.regionName} known`);
       if (lookers && weight !== null) notes.push(`weight ${number(weight)}`);
       chip.setAttribute("aria-label", notes.join(", "));
     });
@@ -161,7 +161,7 @@ class Panel {
     if (!values || !this.example.regions[this.word]) return "";
     const { mass, size } = massInside(this.example, this.word, values);
     const all = { grid: "the picture", sound: "the sound", tokens: "all keys" }[this.example.kind];
-    return `${percent(mass)} of the weight lies in the true region, which is ${percent(size)} of ${all}.`;
+    return `${percent(mass)} of the weight lies in the ${this.example.regionName}, which is ${percent(size)} of ${all}.`;
   }
 
   // What the map shows, in a sentence; also for those who hear the page.
@@ -173,7 +173,7 @@ class Panel {
     const place = key ?? ranked(values, 1)[0];
     const told = `weight ${number(values[place])}, rank ${rankOf(values, place)} of ${values.length}`;
     const share = example.regions[word] ? shareInside(example, word, place) : 0;
-    const inside = share ? `, ${percent(share)} of it in the true region` : "";
+    const inside = share ? `, ${percent(share)} of it in the ${example.regionName}` : "";
     return `${name} at ${keyName(example, place)}: ${told}${inside}.`;
   }
 }

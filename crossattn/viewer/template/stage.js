@@ -60,7 +60,9 @@ class Stage {
   paint({ values, most, key, word, opacity, outline, covered, label }) {
     const region = outline ? this.example.regions[word] : null;
     if (this.example.kind === "tokens") return this.paintTokens(values, most, key, region, covered);
-    paintMap(this.map, this.example.grid, values, most, opacity, covered);
+    // The lines of a spectrogram are thin.
+    const least = this.example.kind === "sound" && this.example.picture !== null ? 0.1 : 0.6;
+    paintMap(this.map, this.example.grid, values, most, opacity, covered, least);
     // Paler under the map, whose colours would mix with strong ones.
     this.picture.style.filter = values ? `saturate(${1 - 0.5 * opacity})` : "";
     this.drawOutline(region);

@@ -1,0 +1,141 @@
+"""Write down what is said in a file of sound, word by word with its times if asked.
+
+python -m experiments.transcribe speech.wav
+python -m experiments.transcribe speech.wav --words
+python -m experiments.transcribe speech.wav --json
+python -m experiments.transcribe rede.flac --model whisper-base --language de --beams 5
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from crossattn.align.timed_words import TimedWord
+from crossattn.data.audio import RATE, read_sound
+from crossattn.data.errors import DataError
+from crossattn.files import printable
+from crossattn.interop import ImportMismatchError
+from crossattn.interop.files import WeightsError
+from crossattn.lab.speech import load_transcriber, transcribe_words
+from crossattn.launch.interrupts import graceful_interrupt
+from crossattn.models.generate import Greedy
+from crossattn.pretrained.transcriber import WHISPER_BEAM, Transcriber
+
+from .command_line import fail, manual, parse, plain_errors, takes
+from .entry import start
+
+COMMAND = "transcribe"
+EXPECTED = (DataError, WeightsError, ImportMismatchError, ModuleNotFoundError)
+NOTHING_LOST = "interrupted; nothing was written"
+
+
+@dataclasses.dataclass(frozen=True)
+class TranscribeOptions:
+    """Print the text of a recording, by a published model of speech.
+
+    WAV is read by itself; FLAC, OGG, MP3 and others, and the tokenizers of models, need
+    pip install 'crossattn[pretrained]'.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """The sound, of any length."""
+    model: Annotated[str, takes("NAME or FOLDER")] = "whisper-tiny.en"
+    """Whisper: whisper-tiny.en or whisper-base of packages from PyPI, or a folder."""
+    words: bool = False
+    """A line for each word: from when to when it is spoken, and how sure the model is."""
+    json: bool = False
+    """All of it as JSON: text, language, segments and words."""
+    language: Annotated[str | None, takes("CODE", "the likeliest")] = None
+    """Of a multilingual model: en, de, ja ..."""
+    translate: bool = False
+    """Into English, by a multilingual model."""
+    beams: int = 1
+    """Texts that grow side by side; 5 is what Whisper was published with."""
+
+
+def main(arguments: list[str]) -> None:
+    """Parse, read, transcribe, print."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"{manual(__doc__)}", flush=True)
+    options = parse(COMMAND, TranscribeOptions(tyro.MISSING), arguments or ["--help"])
+    if options.words and options.json:
+        fail(COMMAND, "--words and --json: JSON has the words anyway, give one of them")
+    if options.beams < 1:
+        fail(COMMAND, f"--beams must be at least 1, got {options.beams}")
+    beam = dataclasses.replace(WHISPER_BEAM, width=options.beams)
+    strategy = Greedy() if options.beams == 1 else beam
+    safe = lambda: NOTHING_LOST
+    with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
+        sound = read_sound(options.file)
+        model = load_transcriber(options.model)
+        task = "translate" if options.translate else "transcribe"
+        check_speech(COMMAND, model, options.language, task)
+        settings: dict[str, Any] = {"language": options.language, "task": task}
+        settings |= {"strategy": strategy, "progress": progress(len(sound) / RATE)}
+        if not (options.words or options.json):
+            print(model.transcribe(sound, **settings).text)
+            return
+        transcript, words = transcribe_words(model, sound, **settings)
+        every = [word for segment in words for word in segment]
+        print(_json(options, transcript, every) if options.json else word_lines(every))
+
+
+def check_speech(command: str, model: Transcriber, language: str | None, task: str) -> None:
+    """End the command where the model does not know a language or a task."""
+    if language is None and model.special.languages:
+        language = next(iter(model.special.languages))
+    try:
+        model.special.prompt(language, task)
+    except ValueError as error:
+        fail(command, str(error))
+
+
+def progress(seconds: float) -> Any:
+    """Says on the standard error how far a long sound is; nothing of one segment."""
+
+    def say(start: float, end: float) -> None:
+        if end < seconds or start > 0:
+            print(f"{COMMAND}: {start:.0f} to {end:.0f} of {seconds:.0f} s", file=sys.stderr)
+
+    return say
+
+
+def word_lines(words: list[TimedWord]) -> str:
+    """A table: word, from, to, confidence.
+
+    Example:
+      >>> print(word_lines([TimedWord("Hello,", 0.52, 0.9, 0.971, (0,))]))
+        from      to  confidence  word
+        0.52    0.90        0.97  Hello,
+    """
+    lines = [f"{'from':>6} {'to':>7}  confidence  word"]
+    for word in words:
+        times = f"{word.start:6.2f} {word.stop:7.2f} {word.confidence:11.2f}"
+        lines.append(f"{times}  {printable(word.text)}")
+    return "\n".join(lines)
+
+
+def _json(options: TranscribeOptions, transcript: Any, words: list[TimedWord]) -> str:
+    content = {
+        "file": str(options.file),
+        "model": options.model,
+        "language": transcript.language,
+        "text": transcript.text,
+        "segments": [
+            {"start": segment.start, "end": segment.end, "text": segment.text}
+            for segment in transcript.segments
+        ],
+        "words": [
+            {"word": w.text, "start": w.start, "stop": w.stop, "confidence": w.confidence}
+            for w in words
+        ],
+    }
+    return json.dumps(content, indent=2)
+
+
+if __name__ == "__main__":
+    start(main)
