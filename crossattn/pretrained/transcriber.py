@@ -210,6 +210,10 @@ class Transcriber:
 
     def _windows(self, sound):
         """(start, end, spectrogram) of each."""
+        if sound.ndim not in (1, 2):
+            raise ValueError(
+                f"a sound is samples (N,) or a spectrogram (F, {self.bands}), got {sound.shape}"
+            )
         if sound.ndim == 2:
             yield 0.0, len(sound) / 100, jnp.asarray(sound, jnp.float32)
             return
@@ -218,7 +222,7 @@ class Transcriber:
             end = start + window_length(sound[start:])
             frames = log_mel(sound[start:end], self.bands, seconds=SECONDS)
             yield start / RATE, end / RATE, jnp.asarray(frames)
-            start = max(end, 1)
+            start = max(end, 1)  # of no sound there is one window
 
     def _written(self, context, prompt, strategy, length):
         room = self.model.decoder.length
@@ -228,22 +232,21 @@ class Transcriber:
         write = writer(self.model, strategy, length, self.special.end, self.special.never)
         texts = jax.device_get(write(self.params, context, jnp.array([prompt], jnp.int32)))
         tokens = texts.tokens[0, len(prompt) : int(texts.lengths[0])]
-        return tokens[: len(tokens) - (tokens[-1:] == self.special.end).sum()], float(
-            texts.score[0]
-        )
+        ended = int((tokens[-1:] == self.special.end).sum())
+        return tokens[: len(tokens) - ended], float(texts.score[0])
 
 
 def window_length(samples: Float[np.ndarray, " N"]) -> int:
-    """How many samples the first window has.
+    """How many samples the first window has; at least a second is left for the next one.
 
     >>> sound = np.ones(40 * RATE, np.float32)
     >>> sound[27 * RATE : 27 * RATE + TENTH] = 0
     >>> round(window_length(sound) / RATE, 2)
     27.05
     """
-    longest = int(SECONDS * RATE)
-    if len(samples) <= longest:
+    if len(samples) <= SECONDS * RATE:
         return len(samples)
+    longest = min(int(SECONDS * RATE), len(samples) - RATE)
     last = np.square(samples[longest - SEARCHED : longest], dtype=np.float64)
     loudness = last.reshape(-1, TENTH).sum(axis=1)
     return longest - SEARCHED + int(loudness.argmin()) * TENTH + TENTH // 2

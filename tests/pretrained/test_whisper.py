@@ -10,7 +10,7 @@ from crossattn.interop import ImportMismatchError, huggingface
 from crossattn.interop.files import WeightsError
 from crossattn.models.generate import Beam
 from crossattn.pretrained import load_model
-from crossattn.pretrained.transcriber import TENTH, encode, read
+from crossattn.pretrained.transcriber import TENTH, encode, read, window_length
 from crossattn.pretrained.whisper import whisper_model
 from tests.support.whisper import END, PROMPT, peer, write_ctranslate2, write_folder
 
@@ -98,6 +98,13 @@ def test_long_sounds_end_windows_at_the_quietest_place(said):
     assert [round(end, 2) for _, end, _ in windows] == [27.05, 55]
     assert {frames.shape for _, _, frames in windows} == {(3000, 80)}
     assert [(a, b) for a, b, _ in _transcriber(said)._windows(sound[:0])] == [(0, 0)]
+    # A second at least is left for the next one.
+    short = np.ones(30 * RATE + RATE // 2, np.float32)
+    for start, loud in ((27.0, 0.5), (29.9, 0.0)):
+        short[round(start * RATE) : round(start * RATE) + TENTH] = loud
+    assert window_length(short) == round(27.05 * RATE)
+    with pytest.raises(ValueError, match=r"samples \(N,\) or a spectrogram \(F, 80\), got \(\)"):
+        list(_transcriber(said)._windows(np.float32(1)))
 
 
 def _transcriber(said):
