@@ -30,6 +30,7 @@ class Caption:
       written: which words the model wrote.
       image: what it saw.
       grid: rows and columns of patches.
+      readings: of `viewer.Example`.
     """
 
     text: str

@@ -37,6 +37,7 @@ class Captioner:
       processor: what is done to pictures first.
 
     Example:
+      >>> from crossattn import viewer
       >>> from crossattn.pretrained import load_model
       >>> def page(folder, picture):  # on which the words of a caption light up their regions
       ...     return viewer.explore(load_model(folder).caption(picture).example())
@@ -96,8 +97,8 @@ class Captioner:
         """
         if self.question is not None:
             raise WeightsError(f"{self._checkpoint.where} answers questions: ask one")
-        # As the model was trained: what begins a text, and what does not end it.
-        ids = [self.start_id, *self._checkpoint.tokenizer.encode(prompt).ids[1:-1]]
+        given = self._checkpoint.tokenizer.encode(prompt, add_special_tokens=False).ids
+        ids = [self.start_id, *given]
         how: dict[str, Any] = {"length": length, "strategy": strategy}
         texts, seen = self.generate(self._pixels(picture), [ids], **how)
         tokens = self._without_end(texts)[1:]

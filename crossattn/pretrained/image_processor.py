@@ -73,7 +73,14 @@ class ImageProcessor:
         return (pixels - mean) / std
 
     def fitted(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
-        """Resized and cropped."""
+        """Resized and cropped.
+
+        Raises:
+          ValueError: the picture is something else.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            found = f"{image.dtype} of shape {image.shape}"
+            raise ValueError(f"a picture is (h, w, 3), uint8, got {found}")
         h, w = image.shape[:2]
         size = self.size
         if self.shortest is not None:

@@ -48,6 +48,7 @@ def test_a_caption_and_its_page(there, monkeypatch, capsys):
     assert "<title>photo.png: w5 w7s" in page
 
 
+@pytest.mark.slow
 def test_an_answer(there, monkeypatch, capsys):
     given = "photo.png", "--model", "blip_vqa", "--question", "w9 ?", "--explore", "answer.html"
     run(there, monkeypatch, *given)

@@ -21,6 +21,7 @@ STACK = Stack(
 TOWER = ImageTower(STACK, patch_size=4, grid=(3, 3), epsilon=1e-12)
 
 
+@pytest.mark.slow
 def test_the_tokens_of_a_vision_transformer(x64):
     arrays, state, config = fixture("vit")
     assert config["num_attention_heads"] == STACK.heads
@@ -75,6 +76,7 @@ def test_texts_that_a_tower_does_not_read():
             jax.eval_shape(lambda tokens=tokens: tower.init(jax.random.key(0), tokens))
 
 
+@pytest.mark.slow
 def test_words_that_are_not_there_change_nothing():
     tower = TextTower(Stack(1, 8, 2, presets.TEXT), vocab_size=11, length=4)
     tokens, there = (

@@ -8,7 +8,7 @@ import pytest
 from crossattn.interop.files import WeightsError
 from crossattn.pretrained import Checkpoint
 from crossattn.pretrained.image_processor import ImageProcessor
-from tests.support.pretrained import FOLDER
+from tests.support.pretrained import fixture
 
 NAMES = ("clip", "clip_small", "siglip", "blip", "vit")
 FIT = {"size": {"height": 4, "width": 4}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
@@ -21,7 +21,7 @@ def processor(tmp_path, settings, name="preprocessor_config.json"):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_pixels(name, tmp_path):
-    arrays = np.load(FOLDER / "processors.npz")
+    arrays, _, _ = fixture("processors")
     settings = json.loads(str(arrays[f"{name}/settings"]))
     pixels = processor(tmp_path, settings)(arrays["image"])
     assert pixels.dtype == np.float32
@@ -64,3 +64,9 @@ def test_refused(settings, message, tmp_path):
     with pytest.raises(WeightsError, match=message) as error:
         processor(tmp_path, settings)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("image", [np.ones((4, 4, 3)), np.ones((4, 4), np.uint8)])
+def test_what_is_no_picture(image, unchecked):
+    with pytest.raises(ValueError, match=r"a picture is \(h, w, 3\), uint8, got"):
+        ImageProcessor(size=(2, 2))(image)

@@ -27,11 +27,21 @@ def test_the_same_scores(tmp_path, x64):
     np.testing.assert_allclose(text, arrays["out/text"], atol=1e-10)
     found = apply(model.params, image, text, method="compare")
     np.testing.assert_allclose(found, arrays["out/contrast"], atol=1e-10)
-    matched = apply(model.params, images, tokens, there)
+    assert np.ptp(arrays["out/contrast"]) > 0.01
+
+
+@pytest.mark.slow
+def test_the_same_matches(tmp_path, x64):
+    folder, arrays = folder_of("blip2", tmp_path)
+    model = load_model(folder, dtype=jnp.float64)
+    given = (("images", "f8"), ("tokens", "i4"), ("there", bool))
+    inputs = [jnp.asarray(arrays[f"in/{name}"], dtype) for name, dtype in given]
+    matched = jax.jit(model.module.apply)(model.params, *inputs)
     np.testing.assert_allclose(matched, arrays["out/match"], atol=1e-10)
     assert np.ptp(arrays["out/match"][:, 0]) > 0.01
 
 
+@pytest.mark.slow
 def test_pictures_and_texts(tmp_path):
     model = load_model(folder_of("blip2", tmp_path)[0])
     pictures = list(np.random.default_rng(0).integers(256, size=(2, 9, 12, 3), dtype=np.uint8))
@@ -57,6 +67,7 @@ def test_byte_for_byte():
     assert all(back[key].tobytes() == state[key].tobytes() for key in state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

@@ -14,9 +14,10 @@ PICTURES |= {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "resample": 3}
 
 def fixture(name):
     """Arrays by name, tensors by theirs, and config.json."""
-    arrays = dict(np.load(FOLDER / f"{name}.npz"))
+    with np.load(FOLDER / f"{name}.npz") as file:
+        arrays = dict(file)
     state = {key[6:]: value for key, value in arrays.items() if key.startswith("state/")}
-    return arrays, state, json.loads(str(arrays["config"]))
+    return arrays, state, json.loads(str(arrays.get("config", "{}")))
 
 
 def write(folder, state, config, *, preprocessing=PICTURES):
