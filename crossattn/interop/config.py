@@ -61,6 +61,7 @@ OWN: dict[str, Mapping[str, tuple[str, ...]]] = {
     # Half of the encoder's heads.
     "bidirectional": {"heads": ()},
     "ip_adapter": dict.fromkeys(KEYS, ()),
+    "ip_adapter_image": dict.fromkeys(KEYS, ()),
     "clip": {"D": ("projection_dim",)},
     "blip2": {"D": ("image_text_hidden_size",)},
     "whisper_encoder": {"S": ("max_source_positions",), "C": ("num_mel_bins",), "P": (), "W": ()},

@@ -111,6 +111,12 @@ IP_ADAPTER = (
     *dense("processor.to_k_ip.{i}", "picture_key_{i}", "Q N", bias=False),
     *dense("processor.to_v_ip.{i}", "picture_value_{i}", "Q N", bias=False),
 )
+# What a published adapter has of one attention: the rest is the image model's own.
+IP_ADAPTER_ALONE = (
+    *dense("to_k_ip", "picture_key_0", "Q N", bias=False),
+    *dense("to_v_ip", "picture_value_0", "Q N", bias=False),
+)
+IP_ADAPTER_IMAGE = (*dense("proj", "proj", "A C"), *layer_norm("norm", "norm"))
 
 STREAMS: dict[str, tuple[Layout, ...]] = {
     "lxmert": (Layout(lxmert()),),
@@ -127,7 +133,8 @@ STREAMS: dict[str, tuple[Layout, ...]] = {
         for theirs in ("qformer.", "")
         for text in (False, True)
     ),
-    "ip_adapter": (Layout(IP_ADAPTER),),
+    "ip_adapter": (Layout(IP_ADAPTER), Layout(IP_ADAPTER_ALONE)),
+    "ip_adapter_image": (Layout(IP_ADAPTER_IMAGE),),
 }
 
 STREAM_CLASSES: dict[str, str] = {
@@ -141,5 +148,6 @@ STREAM_CLASSES: dict[str, str] = {
     "sam_two_way_first": "SamTwoWayAttentionBlock(skip_first_layer_pe=True)",
     "prefix_lm": "GitLayer",
     "qformer": "Blip2QFormerModel, also inside a BLIP-2",
-    "ip_adapter": "diffusers Attention with IPAdapterAttnProcessor",
+    "ip_adapter": "diffusers Attention with IPAdapterAttnProcessor, or one of a published adapter",
+    "ip_adapter_image": "ImageProjModel of a published IP-Adapter",
 }

@@ -64,11 +64,23 @@ def _read(file: Path) -> Mapping[str, np.ndarray]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch has many of its own
         raise WeightsError(f"{file} is refused by torch: {str(error).splitlines()[0]}") from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    if isinstance(content, Mapping):
+        content = _flat(content.get("state_dict", content))
     if not isinstance(content, Mapping) or not all(map(torch.is_tensor, content.values())):
         raise WeightsError(f"{file} holds something else than tensors by name")
     return {name: _array(tensor, torch) for name, tensor in content.items()}
+
+
+def _flat(content: Any) -> Any:
+    """Mappings of mappings, as IP-Adapters are stored, by names with dots."""
+    if not isinstance(content, Mapping):
+        return content
+    found: dict[str, Any] = {}
+    for name, one in content.items():
+        inner = _flat(one)
+        own = {f"{name}.{k}": v for k, v in inner.items()} if isinstance(inner, Mapping) else None
+        found |= {name: inner} if own is None else own
+    return found
 
 
 def _array(tensor: Any, torch: Any) -> np.ndarray:

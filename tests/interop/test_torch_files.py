@@ -88,6 +88,19 @@ def test_a_folder_of_several(tmp_path, torch):
         huggingface.load(tmp_path, "t5")
 
 
+def test_parts_of_a_file_are_named_with_dots(tmp_path, torch):
+    layer, image = drawn("ip_adapter", 1), drawn("ip_adapter_image")
+    parts = {f"1.{name}": array for name, array in layer.items()}
+    torch["ip-adapter.bin"] = {"image_proj": tensors(image), "ip_adapter": tensors(parts)}
+    file = saved(tmp_path / "ip-adapter.bin")
+    for state, name, prefix in (
+        (layer, "ip_adapter", "ip_adapter.1."),
+        (image, "ip_adapter_image", "image_proj."),
+    ):
+        found = huggingface.tensors(huggingface.load(file, name, prefix=prefix), name)
+        same(state, found)
+
+
 def test_what_is_no_weights_is_refused(tmp_path, torch):
     file = saved(tmp_path / "t5.pt")
     for content, message in (
