@@ -64,7 +64,9 @@ class Checkpoint:
 
     @functools.cached_property
     def variables(self) -> Variables | None:
-        """The variables of a CTranslate2 model; None of another one."""
+        """The variables of a CTranslate2 model; None of another one, or where safetensors are."""
+        if any(name.endswith(".safetensors") for name in self.files):
+            return None
         return Variables(*self.files[BINARY]) if BINARY in self.files else None
 
     @functools.cached_property

@@ -31,6 +31,18 @@ def test_a_folder(tmp_path):
     np.testing.assert_array_equal(checkpoint.tensors["a.weight"], weights["a.weight"])
 
 
+def test_safetensors_come_first(tmp_path):
+    """Beside them a file of the name of CTranslate2's is somebody else's."""
+    save_file({"a": np.ones(2, np.float32)}, tmp_path / "model.safetensors")
+    (tmp_path / "model.bin").write_bytes(b"no model")
+    write(tmp_path, config={"model_type": "odd"})
+    assert Checkpoint(tmp_path).config == {"model_type": "odd"}
+    assert list(Checkpoint(tmp_path).tensors) == ["a"]
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match="is no CTranslate2 model of a version"):
+        _ = Checkpoint(tmp_path).config
+
+
 def test_a_family_is_one_line(tmp_path, monkeypatch):
     module = types.ModuleType("odd_family")
     module.load = lambda checkpoint, *, loud=False: (checkpoint.config["d_model"], loud)
