@@ -7,10 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from crossattn import renamed
-from crossattn.nn.attention import ProjectedContext
 from crossattn.nn.cache import fits, kv_caches
 from crossattn.nn.config import NormKind
-from crossattn.nn.context import words
+from crossattn.nn.context import ContextOrPair, MaskOrPair, ProjectedOrPair, words
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.families.interleaved import Interleaved
 from crossattn.nn.head import Targets, cross_entropy
@@ -20,12 +19,10 @@ from crossattn.nn.layers.positions import RelativeBias
 from crossattn.nn.module import Module
 from crossattn.nn.stack import Stack
 from crossattn.nn.tables import Embed, exceeds, in_table, nan_from
-from crossattn.ops import AttentionTrace, Mask
+from crossattn.ops import Mask
 from crossattn.shapes import Array, Bool, Float, Int
 
 __all__ = ["TextDecoder"]
-
-Observe = Callable[[AttentionTrace], Any]
 
 
 @renamed.arguments(vocabulary="vocab_size")
@@ -33,7 +30,8 @@ class TextDecoder(Module):
     """Words and positions, a stack, and logits by the same word embeddings or by others.
 
     Attributes:
-      stack: of the blocks, or groups of blocks that read images among blocks that read text.
+      stack: of the blocks, or groups of blocks that read images among blocks that read text. Of a
+        `GatedStack` contexts, masks and traces are pairs.
       vocab_size: V.
       length: positions there are; None, where they are not learned: as many as one likes.
       first_norm: the embeddings are normed (BERT, BLIP).
@@ -104,9 +102,9 @@ class TextDecoder(Module):
     def __call__(
         self,
         tokens: Int[Array, "B T"],
-        context: Float[Array, "I S N"] | ProjectedContext,
+        context: ContextOrPair,
         *,
-        mask: Mask | None = None,
+        mask: MaskOrPair = None,
         observe: Callable[..., Any] = lambda trace: None,
         others: Any = None,
     ) -> tuple[Float[Array, "B T V"], Any]:
@@ -127,10 +125,10 @@ class TextDecoder(Module):
     def cross_entropy(
         self,
         tokens: Int[Array, "B T"],
-        context: Float[Array, "I S N"] | ProjectedContext,
+        context: ContextOrPair,
         targets: Targets,
         *,
-        mask: Mask | None = None,
+        mask: MaskOrPair = None,
     ) -> tuple[Float[Array, ""], Bool[Array, "B T"]]:
         """The loss of `tokens` and whether each target is predicted, without all logits at once.
 
@@ -142,11 +140,10 @@ class TextDecoder(Module):
         bias = self.bias if self._biased else None
         return cross_entropy(x, self._table.embedding, targets, bias=bias)
 
-    def project(
-        self, context: Float[Array, "B S N"], *, mask: Mask | None = None
-    ) -> ProjectedContext:
+    def project(self, context: ContextOrPair, *, mask: MaskOrPair = None) -> Any:
         """Keys and values of the context for every layer; what `mask` hides stays hidden."""
-        return self.stack.project(context, mask=mask)
+        stack: Any = self.stack
+        return stack.project(context, mask=mask)
 
     def init_cache(self, rows: int, length: int, *, dtype: Any = None) -> Any:
         """An empty cache of `rows` texts of up to `length` words, in `dtype` as that of the stack.
@@ -161,12 +158,12 @@ class TextDecoder(Module):
     def decode_step(
         self,
         tokens: Int[Array, " *N"],
-        context: ProjectedContext,
+        context: ProjectedOrPair,
         cache: Any,
         position: Int[Array, ""],
         *,
-        mask: Mask | None = None,
-        observe: Observe = lambda trace: None,
+        mask: MaskOrPair = None,
+        observe: Callable[..., Any] = lambda trace: None,
     ) -> tuple[Float[Array, "*N V"], Any, Any]:
         """Logits of the word after `tokens`, which stand at `position`, as `__call__` has them.
 
@@ -196,7 +193,8 @@ class TextDecoder(Module):
         x = self._embedded(several, places, context)
         x = jnp.where(there[:, None, None], x, jnp.nan)
         where["observe"] = observe
-        x, cache, kept = self.stack.decode_step(x, context, cache, position, **where)
+        stack: Any = self.stack
+        x, cache, kept = stack.decode_step(x, context, cache, position, **where)
         logits = self._logits(self._transformed(x))
         return logits.reshape(*jnp.shape(tokens), -1), cache, kept
 

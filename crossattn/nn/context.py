@@ -14,7 +14,10 @@ from crossattn.ops.masks.terms import Keys, Lengths
 from crossattn.shapes import Array, Float
 
 __all__ = [
+    "ContextOrPair",
+    "MaskOrPair",
     "ProjectedContext",
+    "ProjectedOrPair",
     "check_shared",
     "combine_masks",
     "of_keys",
@@ -38,6 +41,12 @@ class ProjectedContext:
     keys: Any
     values: Any
     mask: Any = None
+
+
+# Of a `GatedStack`, whose layers read two contexts, each is a pair.
+ContextOrPair = Float[Array, "I S N"] | ProjectedContext | tuple[Any, Any]
+ProjectedOrPair = ProjectedContext | tuple[Any, Any]
+MaskOrPair = Mask | tuple[Mask | None, Mask | None] | None
 
 
 def zero_masked(

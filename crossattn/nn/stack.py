@@ -8,6 +8,7 @@ from crossattn.nn.attention import CrossAttention, ProjectedContext
 from crossattn.nn.block import Block
 from crossattn.nn.cache import KVCache, check_caches, empty_cache
 from crossattn.nn.config import BlockConfig, fields_of
+from crossattn.nn.context import ContextOrPair, MaskOrPair, ProjectedOrPair
 from crossattn.nn.dtypes import promoted
 from crossattn.nn.module import PolicyModule
 from crossattn.nn.scan import Remat, decode_layers, scan_layers
@@ -62,10 +63,10 @@ class Stack(PolicyModule):
     def __call__(
         self,
         x: Float[Array, "B T M"],
-        context: Float[Array, "I S N"] | ProjectedContext | None,
+        context: ContextOrPair | None,
         *,
-        contexts: Float[Array, "L I S N"] | None = None,
-        mask: Mask | None = None,
+        contexts: Float[Array, "L I S N"] | tuple[Any, Any] | None = None,
+        mask: MaskOrPair = None,
         visible: Bool[Array, "L I S"] | None = None,
         self_mask: Mask | None = None,
         query_positions: Float[Array, "_ T _"] | None = None,
@@ -111,11 +112,11 @@ class Stack(PolicyModule):
 
     def project(
         self,
-        context: Float[Array, "B S N"],
+        context: ContextOrPair,
         *,
-        mask: Mask | None = None,
+        mask: MaskOrPair = None,
         key_positions: Float[Array, "_ S _"] | None = None,
-    ) -> ProjectedContext:
+    ) -> Any:
         """Keys and values of the context for every layer, with a leading axis L.
 
         What `mask` hides stays hidden in every step: it need not be given again.
@@ -145,11 +146,11 @@ class Stack(PolicyModule):
     def decode_step(
         self,
         x: Float[Array, "B T M"],
-        context: ProjectedContext | None,
+        context: ProjectedOrPair | None,
         cache: tuple[KVCache, ...],
         position: Int[Array, ""],
         *,
-        mask: Mask | None = None,
+        mask: MaskOrPair = None,
         query_positions: Float[Array, "_ T _"] | None = None,
         self_bias: Float[Array, "_ _ _ _"] | None = None,
         observe: Callable[[AttentionTrace], Any] = lambda trace: None,
