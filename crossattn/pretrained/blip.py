@@ -38,7 +38,7 @@ def load_blip(checkpoint: Checkpoint, dtype: Any = jnp.float32) -> Captioner:
       WeightsError, ImportMismatchError: the folder holds no such model, whole.
     """
     vision, text = (
-        Sizes(checkpoint.config.get(f"{name}_config") or {}, defaults, checkpoint.where)
+        Sizes.of(checkpoint, f"{name}_config", defaults)
         for name, defaults in (("vision", VISION), ("text", TEXT))
     )
     has = lambda prefix: any(name.startswith(prefix) for name in checkpoint.tensors)

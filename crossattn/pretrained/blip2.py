@@ -36,10 +36,10 @@ def load_blip2(checkpoint: Checkpoint, dtype: Any = jnp.float32) -> QueryEncoder
       WeightsError, ImportMismatchError: the folder holds no such model, whole.
     """
     vision, text = (
-        Sizes(checkpoint.config.get(f"{name}_config") or {}, defaults, checkpoint.where)
+        Sizes.of(checkpoint, f"{name}_config", defaults)
         for name, defaults in (("vision", VISION), ("qformer", QFORMER))
     )
-    whole = Sizes(checkpoint.config, WHOLE, checkpoint.where)
+    whole = Sizes.of(checkpoint, "", WHOLE)
     if not any(name.startswith("itm_head.") for name in checkpoint.tensors):
         kind = "Blip2ForImageTextRetrieval is loaded, of others `huggingface.load` reads the parts"
         raise WeightsError(f"{checkpoint.where} has no tensors of an itm_head: {kind}")

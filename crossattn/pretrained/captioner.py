@@ -16,6 +16,7 @@ from crossattn.models.text_tower import TextTower
 from crossattn.pretrained.caption import Caption, pieces_of_words
 from crossattn.pretrained.checkpoint import Checkpoint
 from crossattn.pretrained.image_processor import ImageProcessor
+from crossattn.pretrained.towers import check_size, check_tokens
 from crossattn.shapes import Array, Float, Int, UInt8
 
 __all__ = ["Captioner"]
@@ -123,6 +124,7 @@ class Captioner:
         if len(asked.ids) > self.question.length:
             found = f"a question of {len(asked.ids)} tokens"
             raise WeightsError(f"{found}, but there are positions for {self.question.length}")
+        check_tokens(np.asarray(asked.ids), self.question.vocab_size)
         how: dict[str, Any] = {"length": length, "strategy": strategy}
         context, looked = self.read(self._pixels(picture), jnp.asarray([asked.ids]))
         texts, seen = self._of_context(context, [[self.start_id]], **how)
@@ -166,6 +168,7 @@ class Captioner:
                 f"{self.decoder.length}: give a length of 1 to "
                 f"{max(1, self.decoder.length - prompt.shape[1])}"
             )
+        check_tokens(np.asarray(prompt), self.decoder.vocab_size)
         texts = self._write(self.params, context, prompt, length=length, strategy=strategy)
         return texts, np.moveaxis(np.asarray(texts.observed), 1, 3)
 
@@ -196,7 +199,9 @@ class Captioner:
         return generate(step, cache, prompt, eos_id=self.end_id, pad_id=self.pad_id, **how)
 
     def _pixels(self, picture):
-        return jnp.asarray(self.processor(np.asarray(picture)))[None]
+        pixels = self.processor(np.asarray(picture))
+        check_size(pixels, self.image, self._checkpoint.where)
+        return jnp.asarray(pixels)[None]
 
     def _without_end(self, texts):
         """The tokens of the first text."""

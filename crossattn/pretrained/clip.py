@@ -42,7 +42,7 @@ def load_clip(checkpoint: Checkpoint, dtype: Any = jnp.float32) -> DualEncoder:
       WeightsError, ImportMismatchError: the folder holds no such model, whole.
     """
     vision, text = _sizes(checkpoint, CLIP_VISION, CLIP_TEXT)
-    whole = Sizes(checkpoint.config, {"projection_dim": 512}, checkpoint.where)
+    whole = Sizes.of(checkpoint, "", {"projection_dim": 512})
     tower = image_tower(vision, presets.TEXT, patch_bias=False, first_norm=True)
     end = text.whole("eos_token_id")
     model = DualTowers(
@@ -76,9 +76,9 @@ def load_siglip(checkpoint: Checkpoint, dtype: Any = jnp.float32) -> DualEncoder
 
 
 def _sizes(checkpoint: Checkpoint, vision: Any, text: Any) -> tuple[Sizes, Sizes]:
-    given = (checkpoint.config.get(f"{one}_config") or {} for one in ("vision", "text"))
-    image, words = given
-    return Sizes(image, vision, checkpoint.where), Sizes(words, text, checkpoint.where)
+    parts = (("vision_config", vision), ("text_config", text))
+    image, words = (Sizes.of(checkpoint, name, defaults) for name, defaults in parts)
+    return image, words
 
 
 def _text_tower(sizes: Sizes, *, causal: bool = False) -> TextTower:

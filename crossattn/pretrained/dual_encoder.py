@@ -10,6 +10,7 @@ import numpy as np
 from crossattn.interop.files import WeightsError
 from crossattn.pretrained.checkpoint import Checkpoint
 from crossattn.pretrained.image_processor import ImageProcessor
+from crossattn.pretrained.towers import check_size, check_tokens
 from crossattn.shapes import Float, Int, UInt8
 
 __all__ = ["DualEncoder"]
@@ -50,6 +51,11 @@ class DualEncoder:
         """How many tokens there are positions for."""
         return self.module.text.length
 
+    @property
+    def words(self) -> int:
+        """How many words the model has."""
+        return self.module.text.vocab_size
+
     @functools.cached_property
     def processor(self) -> ImageProcessor:
         """Of the folder's preprocessor_config.json."""
@@ -57,7 +63,10 @@ class DualEncoder:
 
     def pixels(self, pictures: Pictures) -> Float[np.ndarray, "I h w 3"]:
         """Pictures (h, w, 3), uint8, as the tower reads them."""
-        return np.stack([self.processor(np.asarray(one)) for one in pictures])
+        found = [self.processor(np.asarray(one)) for one in pictures]
+        for pixels in found:
+            check_size(pixels, self.module.image, self._checkpoint.where)
+        return np.stack(found)
 
     def tokens(self, texts: Sequence[str]) -> Int[np.ndarray, "B T"]:
         """The numbers of the words of texts, filled up.
@@ -78,6 +87,7 @@ class DualEncoder:
         rows = np.full((len(texts), self._filled(max(map(len, found)))), self.pad_id, np.int32)
         for row, ids in zip(rows, found, strict=True):
             row[: len(ids)] = ids
+        check_tokens(rows, self.words)
         return rows
 
     def image_features(self, pictures: Pictures) -> Float[np.ndarray, "I D"]:

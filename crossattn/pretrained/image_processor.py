@@ -15,8 +15,8 @@ __all__ = ["ImageProcessor"]
 
 Size = tuple[int, int]
 BILINEAR, BICUBIC = 2, 3
-# The longest side of a picture that is shown, not read.
-SHOWN = 768
+# The longest side of a picture that is shown, not read, and of one that is read.
+SHOWN, LARGEST = 768, 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,16 +110,20 @@ def _steps(found: Mapping[str, Any]) -> dict[str, Any]:
     resample = found.get("resample")
     if resample is None:  # what the classes take
         resample = BILINEAR if kind.startswith("ViT") else BICUBIC
-    steps["resample"] = int(resample)
+    steps["resample"] = int(Image.Resampling(resample))
     if found.get("do_resize", True):
         steps |= _size(found["size"], kind)
     if found.get("do_center_crop", False):
         crop = found["crop_size"]
-        steps["crop"] = (crop, crop) if isinstance(crop, int) else (crop["height"], crop["width"])
+        sides = (crop, crop) if isinstance(crop, int) else (crop["height"], crop["width"])
+        steps["crop"] = _sides(*sides)
     scaled = found.get("do_rescale", True)
     steps["factor"] = float(found.get("rescale_factor") or 1 / 255) if scaled else 1.0
     if found.get("do_normalize", True):
         steps |= {"mean": tuple(found["image_mean"]), "std": tuple(found["image_std"])}
+        numbers = np.array([steps["mean"], steps["std"]], np.float64)
+        if numbers.shape != (2, 3) or not np.isfinite(numbers).all() or not (numbers[1] > 0).all():
+            raise ValueError("image_mean and image_std are 3 numbers each, these above 0")
     return steps
 
 
@@ -130,10 +134,18 @@ def _size(size: Any, kind: str) -> dict[str, Any]:
             {"shortest_edge": size} if kind.startswith("CLIP") else {"height": size, "width": size}
         )
     if "shortest_edge" in size and "longest_edge" not in size:
-        return {"shortest": int(size["shortest_edge"])}
+        return {"shortest": _sides(size["shortest_edge"])[0]}
     if "height" in size and "width" in size:
-        return {"size": (int(size["height"]), int(size["width"]))}
+        return {"size": _sides(size["height"], size["width"])}
     raise ValueError(f"size {size}: a height and a width, or a shortest_edge alone, are known")
+
+
+def _sides(*sides: Any) -> Any:
+    """Numbers of pixels."""
+    for side in sides:
+        if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= LARGEST:
+            raise ValueError(f"a side of {side!r} pixels: expected 1 to {LARGEST}")
+    return sides
 
 
 def _resized(image: np.ndarray, size: Size, resample: int) -> np.ndarray:

@@ -38,6 +38,11 @@ class QueryEncoder(DualEncoder):
         """How many tokens there are positions for."""
         return self.module.length
 
+    @property
+    def words(self) -> int:
+        """How many words the model has."""
+        return self.module.vocab_size
+
     def match(self, pictures: Pictures, texts: Sequence[str]) -> Float[np.ndarray, " B"]:
         """The probability that each text is about its picture; there are as many of both.
 

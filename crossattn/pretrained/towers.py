@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from crossattn.interop import huggingface
@@ -18,8 +19,17 @@ from crossattn.models.image_tower import ImageTower
 from crossattn.nn.config import BlockConfig
 from crossattn.nn.stack import Stack
 from crossattn.pretrained.checkpoint import Checkpoint
+from crossattn.shapes import Int
 
-__all__ = ["ModelPart", "Sizes", "image_tower", "load_parts", "stack_of"]
+__all__ = [
+    "ModelPart",
+    "Sizes",
+    "check_size",
+    "check_tokens",
+    "image_tower",
+    "load_parts",
+    "stack_of",
+]
 
 
 class Sizes:
@@ -33,6 +43,18 @@ class Sizes:
     def __init__(self, content: Mapping[str, Any], defaults: Mapping[str, Any], where: str):
         given = {key: value for key, value in content.items() if value is not None}
         self.values, self.where = {**defaults, **given}, where
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, section: str, defaults: Mapping[str, Any]) -> "Sizes":
+        """Those of a section of config.json, or of all of it where the section is "".
+
+        Raises:
+          WeightsError: the section is no object.
+        """
+        content = checkpoint.config.get(section) if section else checkpoint.config
+        if not isinstance(content, dict | None):
+            raise WeightsError(f"{checkpoint.where}/config.json has a {section} that is no object")
+        return cls(content or {}, defaults, checkpoint.where)
 
     def whole(self, key: str, least: int = 1) -> int:
         """A whole number.
@@ -99,6 +121,33 @@ def image_tower(sizes: Sizes, design: BlockConfig, **kind: Any) -> ImageTower:
         raise sizes.refused("num_channels", "3")
     stack, grid = stack_of(sizes, design), (height // patch, width // patch)
     return ImageTower(stack, patch, grid, epsilon=stack.config.residual.epsilon, **kind)
+
+
+def check_tokens(tokens: Int[np.ndarray, "..."], size: int) -> None:
+    """Refuse tokens for which a model has no words: its tokenizer is another's.
+
+    >>> check_tokens(np.array([[2, 40]]), 40)
+    Traceback (most recent call last):
+    crossattn.interop.files.WeightsError: token 40 of the tokenizer: the model has words 0 to 39
+    """
+    if tokens.size and tokens.max() >= size:
+        found = f"token {tokens.max()} of the tokenizer"
+        raise WeightsError(f"{found}: the model has words 0 to {size - 1}")
+
+
+def check_size(pixels: np.ndarray, tower: ImageTower, where: str) -> None:
+    """Refuse a picture that is not as large as those that the tower reads.
+
+    Raises:
+      WeightsError: preprocessor_config.json is another model's.
+    """
+    side, (h, w) = tower.patch_size, pixels.shape[:2]
+    if (h // side, w // side) != tower.grid:
+        rows, columns = tower.grid
+        raise WeightsError(
+            f"{where}/preprocessor_config.json makes pictures of {h} x {w} pixels, the model reads "
+            f"{rows * side} x {columns * side}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

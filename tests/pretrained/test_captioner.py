@@ -10,6 +10,7 @@ from crossattn.interop import ImportMismatchError, huggingface
 from crossattn.interop.files import WeightsError
 from crossattn.models.generate import Beam
 from crossattn.pretrained import load_model
+from crossattn.pretrained.image_processor import ImageProcessor
 from tests.support.pretrained import fixture, folder_of, write
 
 PARTS = {"blip_vision": "vision_model.", "blip_decoder": "text_decoder."}
@@ -140,10 +141,18 @@ def test_a_question_and_its_answer(answerer):
         model.answer(PICTURE, "w5 " * 15)
 
 
-def test_what_a_captioner_refuses(captioner):
+def test_what_a_captioner_refuses(captioner, monkeypatch):
     model, _ = captioner
+    with monkeypatch.context() as patch:
+        patch.setitem(vars(model), "processor", ImageProcessor(size=(20, 14)))
+        with pytest.raises(WeightsError, match=r"makes pictures of 20 x 14 pixels, .* 12 x 12"):
+            model.caption(PICTURE)
     with pytest.raises(WeightsError, match="writes captions: it takes no question"):
         model.answer(PICTURE, "w5 ?")
+    with pytest.raises(
+        WeightsError, match="token 40 of the tokenizer: the model has words 0 to 39"
+    ):
+        model.generate(jnp.zeros((1, 14, 14, 3)), [[model.start_id, 40]], length=10)
     with pytest.raises(WeightsError, match=r"1 tokens and 16 more, .* give a length of 1 to 15"):
         model.caption(PICTURE, length=16)
     assert repr(model) == (

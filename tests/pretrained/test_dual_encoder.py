@@ -112,6 +112,7 @@ def test_what_does_not_fit_is_a_table(change, message, tmp_path):
     ],
 )
 def test_settings_that_cannot_be(change, message, tmp_path):
+    """In one line."""
     folder = broken("clip", tmp_path, lambda s, c: c["vision_config"].update(change))
     with pytest.raises(WeightsError, match=message) as error:
         load_model(folder)
@@ -123,3 +124,9 @@ def test_pictures_of_another_size(tmp_path):
     given = model.params, jnp.ones((1, 16, 14, 3))
     with pytest.raises(ValueError, match=r"pictures of 16 x 14 pixels, .* 3 x 3 patches of 4: res"):
         jax.eval_shape(lambda: model.module.apply(*given, method="image_features"))
+
+
+def test_a_section_that_is_none(tmp_path):
+    folder = broken("clip", tmp_path, lambda s, c: c.update(text_config=[3]))
+    with pytest.raises(WeightsError, match=r"config\.json has a text_config that is no object"):
+        load_model(folder)

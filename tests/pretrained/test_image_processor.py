@@ -58,6 +58,11 @@ def test_what_is_shown_is_what_is_seen():
         ({"image_mean": [0.5] * 3}, "is not understood: 'size'"),
         (FIT | {"image_mean": 3}, "is not understood"),
         (FIT | {"resample": "x"}, "is not understood"),
+        (FIT | {"resample": 99}, "is not understood: 99 is not a valid Resampling"),
+        (FIT | {"size": {"height": 0, "width": 4}}, "a side of 0 pixels: expected 1 to 10000"),
+        (FIT | {"size": {"shortest_edge": "4"}}, "a side of '4' pixels: expected 1 to 10000"),
+        (FIT | {"image_std": [0.5, 0.5, 0]}, "are 3 numbers each, these above 0"),
+        (FIT | {"image_mean": [0.5]}, "is not understood"),
     ],
 )
 def test_refused(settings, message, tmp_path):
