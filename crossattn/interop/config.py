@@ -27,6 +27,7 @@ SECTIONS = {
     "latent_projector": "text_config",
     "map_head": "vision_config",
     "mllama": "text_config",
+    "instruct_qformer": "qformer_config",
     "qformer": "qformer_config",
     "resampler": "perceiver_config",
     "resampler_masked": "perceiver_config",

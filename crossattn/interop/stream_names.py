@@ -88,7 +88,7 @@ GIT = (
 )
 
 
-def qformer(theirs: str, text: bool) -> Entries:
+def qformer(theirs: str, text: bool, norm: str = "layernorm") -> Entries:
     """BLIP-2's, inside a whole model where it has its queries, or alone; with words or without."""
     own = bert("attention.", "self_attention", "self_residual/norm", inner="attention")
     own += bert_mlp("intermediate_query", "output_query", "mlp_residual/norm")
@@ -97,10 +97,20 @@ def qformer(theirs: str, text: bool) -> Entries:
         own += bert_mlp("intermediate", "output", *fed)
     names = {"inner": "attention", "widths": "MN"}
     read = bert("crossattention.", "cross_attention", "cross_residual/norm", **names)
-    entries = layer_norm(f"{theirs}layernorm", "norm")
+    entries = layer_norm(f"{theirs}{norm}", "norm")
     entries += nested(f"{theirs}encoder.layer.{{i}}.", "layer_{i}/", own)
     entries += nested(f"{theirs}encoder.layer.{{c}}.", "layer_{c}/", read)
     return (*entries, Entry("query_tokens", ("queries",), "1 R M", "R M")) if theirs else entries
+
+
+def instruct_qformer(theirs: str) -> Entries:
+    """InstructBLIP's, with the words of the instruction."""
+    tables = (("word", "words", "W M"), ("position", "places", "P M"))
+    entries = tuple(
+        Entry(f"{theirs}embeddings.{name}_embeddings.weight", (f"{ours}/embedding",), shape)
+        for name, ours, shape in tables
+    )
+    return entries + nested("", "qformer/", qformer(theirs, True, "embeddings.layernorm"))
 
 
 IP_ADAPTER = (
@@ -133,6 +143,9 @@ STREAMS: dict[str, tuple[Layout, ...]] = {
         for theirs in ("qformer.", "")
         for text in (False, True)
     ),
+    "instruct_qformer": tuple(
+        Layout(instruct_qformer(theirs), scopes=(theirs,)) for theirs in ("qformer.", "")
+    ),
     "ip_adapter": (Layout(IP_ADAPTER), Layout(IP_ADAPTER_ALONE)),
     "ip_adapter_image": (Layout(IP_ADAPTER_IMAGE),),
 }
@@ -148,6 +161,7 @@ STREAM_CLASSES: dict[str, str] = {
     "sam_two_way_first": "SamTwoWayAttentionBlock(skip_first_layer_pe=True)",
     "prefix_lm": "GitLayer",
     "qformer": "Blip2QFormerModel, also inside a BLIP-2",
+    "instruct_qformer": "InstructBlipQFormerModel, also inside an InstructBLIP",
     "ip_adapter": "diffusers Attention with IPAdapterAttnProcessor, or one of a published adapter",
     "ip_adapter_image": "ImageProjModel of a published IP-Adapter",
 }
