@@ -3,12 +3,14 @@
 python -m experiments.transcribe speech.wav
 python -m experiments.transcribe speech.wav --words
 python -m experiments.transcribe speech.wav --json
+python -m experiments.transcribe speech.wav --heads
 python -m experiments.transcribe rede.flac --model whisper-base --language de --beams 5
 """
 
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +23,7 @@ from crossattn.files import printable
 from crossattn.interop import ImportMismatchError
 from crossattn.interop.files import WeightsError
 from crossattn.lab.speech import load_transcriber, transcribe_words
+from crossattn.lab.speech_heads import SpeechHeads, find_speech_heads
 from crossattn.launch.interrupts import graceful_interrupt
 from crossattn.models.generate import Greedy
 from crossattn.pretrained.transcriber import WHISPER_BEAM, Transcriber
@@ -49,6 +52,8 @@ class TranscribeOptions:
     """A line for each word: from when to when it is spoken, and how sure the model is."""
     json: bool = False
     """All of it as JSON: text, language, segments and words."""
+    heads: bool = False
+    """A line for each head: does it listen to the word that is written, and is it of use?"""
     language: Annotated[str | None, takes("CODE", "the likeliest")] = None
     """Of a multilingual model: en, de, ja ..."""
     translate: bool = False
@@ -62,8 +67,8 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"{manual(__doc__)}", flush=True)
     options = parse(COMMAND, TranscribeOptions(tyro.MISSING), arguments or ["--help"])
-    if options.words and options.json:
-        fail(COMMAND, "--words and --json: JSON has the words anyway, give one of them")
+    if options.words + options.json + options.heads > 1:
+        fail(COMMAND, "--words, --json and --heads: give one of them")
     if options.beams < 1:
         fail(COMMAND, f"--beams must be at least 1, got {options.beams}")
     beam = dataclasses.replace(WHISPER_BEAM, width=options.beams)
@@ -76,6 +81,10 @@ def main(arguments: list[str]) -> None:
         check_speech(COMMAND, model, options.language, task)
         settings: dict[str, Any] = {"language": options.language, "task": task}
         settings |= {"strategy": strategy, "progress": progress(len(sound) / RATE)}
+        if options.heads:
+            found = find_speech_heads(model, sound, **settings)
+            print(head_lines(found, model.alignment_heads))
+            return
         if not (options.words or options.json):
             print(model.transcribe(sound, **settings).text)
             return
@@ -117,6 +126,34 @@ def word_lines(words: list[TimedWord]) -> str:
         times = f"{word.start:6.2f} {word.stop:7.2f} {word.confidence:11.2f}"
         lines.append(f"{times}  {printable(word.text)}")
     return "\n".join(lines)
+
+
+def head_lines(found: SpeechHeads, published: Sequence[tuple[int, int]]) -> str:
+    """A table of heads, those that point best first; * marks those that align words.
+
+    Example:
+      >>> import numpy as np
+      >>> from crossattn.align import HeadScores
+      >>> one = lambda *numbers: [np.array([[number]]) for number in numbers]
+      >>> points = HeadScores(*one(0.9, 0.7, 0.97), 0.1, 20)
+      >>> drops = HeadScores(*one(0.5, 0.2, 0.8), 0.0, 20)
+      >>> print(head_lines(SpeechHeads(points, drops), [(0, 0)]))
+      layer  head  points at its word   drop when it does not hear it
+          0     0* 0.90 (0.70 to 0.97)   0.50 (0.20 to 0.80)
+      20 tokens, chance of pointing 0.10; 95 % intervals; * aligns words
+    """
+    lines = ["layer  head  points at its word   drop when it does not hear it"]
+    for layer, head in found.points.ranked():
+        mark = "*" if (layer, head) in published else " "
+        cells = [
+            "{:.2f} ({:.2f} to {:.2f})".format(*(round(x[layer, head], 2) + 0.0 for x in numbers))
+            for numbers in ((one.score, one.low, one.high) for one in (found.points, found.drops))
+        ]
+        lines.append(f"{layer:5d} {head:5d}{mark} {'   '.join(cells)}")
+    chance = f"chance of pointing {found.points.chance:.2f}"
+    return "\n".join(
+        [*lines, f"{found.points.words} tokens, {chance}; 95 % intervals; * aligns words"]
+    )
 
 
 def _json(options: TranscribeOptions, transcript: Any, words: list[TimedWord]) -> str:

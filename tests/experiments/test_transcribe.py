@@ -12,6 +12,7 @@ from crossattn.align.timed_words import TimedWord
 from crossattn.data.audio import log_mel
 from crossattn.data.errors import DataError
 from crossattn.lab.speech import explore_sound, load_transcriber, transcribe_words
+from crossattn.lab.speech_heads import hidden_likelihood
 from crossattn.pretrained.spoken_words import spoken_words
 from crossattn.pretrained.transcriber import encode, read
 from experiments import explore, transcribe
@@ -138,6 +139,26 @@ def test_explore_writes_a_page_of_the_sound(folder, wav, tmp_path, capsys):
     assert nothing["keys"] == []
 
 
+def test_heads_that_are_hidden_change_what_is_likely(folder, wav, capsys):
+    model, sound = load_transcriber(folder), wavfile.read(wav)[1]
+    transcript = model.transcribe(sound, language="de", heads=model.alignment_heads)
+    (segment,) = transcript.segments
+    likelihood = hidden_likelihood(model, sound, segment)
+    T, hidden = len(segment.tokens), np.zeros((2, 3, len(segment.tokens), 75), bool)
+    before = likelihood(hidden)
+    np.testing.assert_allclose(np.exp(before), segment.probabilities, atol=1e-5)
+    # Only the row of one token is changed, in the first layer: those before it hear as before.
+    hidden[0, 1, T // 2] = True
+    after = likelihood(hidden)
+    np.testing.assert_allclose(after[: T // 2], before[: T // 2], atol=1e-6)
+    assert abs(after[T // 2] - before[T // 2]) > 1e-5
+    table = call(transcribe, capsys, wav, "--model", folder, "--language", "de", "--heads").out
+    lines = table.splitlines()
+    assert len(lines) == 1 + 2 * 3 + 1
+    assert sum("*" in line for line in lines[1:-1]) == len(model.alignment_heads)
+    assert "chance of pointing" in lines[-1]
+
+
 def test_silence_has_no_page(folder, monkeypatch):
     model, silent = load_transcriber(folder), np.zeros((8_000,), np.float32)
     monkeypatch.setattr("crossattn.lab.speech.spoken_words", lambda *given, **named: [])
@@ -152,7 +173,7 @@ def test_silence_has_no_page(folder, monkeypatch):
         (transcribe, ["WAV", "--model", "nowhere"], "there is no folder nowhere"),
         (transcribe, ["WAV", "--model", "MODEL", "--language", "xx"], "language"),
         (transcribe, ["WAV", "--model", "MODEL", "--beams", "0"], "--beams must be at least 1"),
-        (transcribe, ["WAV", "--words", "--json"], "give one of them"),
+        (transcribe, ["WAV", "--words", "--heads"], "give one of them"),
         (transcribe, ["WAV", "--word"], "Unrecognized options: --word"),
         (explore, ["WAV", "--variant", "x"], "--variant is of a run, and"),
         (explore, ["WAV", "--out", "."], "is a folder: name a file in it, like speech.html"),
