@@ -1,99 +1,29 @@
 """Sound to text: windows of a sound, prompts, texts and where each token listened."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from crossattn.data.audio.log_mel import RATE, log_mel
-from crossattn.models.generate import Beam, Greedy, generate
+from crossattn.models.generate import Beam, Greedy
 from crossattn.models.speech_model import SpeechModel
-from crossattn.nn.choices import known
+from crossattn.pretrained.speech_programs import encode, read, writer
+from crossattn.pretrained.transcript import Segment, SpeechTokens, Transcript
 from crossattn.shapes import Array, Float
 
-__all__ = ["WHISPER_BEAM", "Segment", "SpeechTokens", "Transcriber", "Transcript"]
+__all__ = ["WHISPER_BEAM", "Segment", "SpeechTokens", "Transcriber", "Transcript", "encode", "read"]
 
 # Radford et al. 2022, section 4.5, as OpenAI and CTranslate2 have it.
 WHISPER_BEAM = Beam(5, early_stopping=True, count_end=False)
 SECONDS = 30.0
+# Maps are made for a multiple of so many tokens.
+AT_ONCE = 64
 # A window ends at the quietest tenth of a second of its last so many seconds.
 SEARCHED, TENTH = 5 * RATE, RATE // 10
-
-
-@dataclasses.dataclass(frozen=True)
-class SpeechTokens:
-    """Numbers of the tokens that steer a model of speech.
-
-    Attributes:
-      start: with which all prompts begin.
-      end: of a text.
-      plain: after it the text has no time stamps; None: there are none.
-      languages: {code: token}; empty where the model knows one language only.
-      tasks: {"transcribe": token, "translate": token}.
-      suppressed: tokens that are never written.
-      not_first: tokens with which no text begins.
-    """
-
-    start: int
-    end: int
-    plain: int | None = None
-    languages: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    tasks: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    suppressed: tuple[int, ...] = ()
-    not_first: tuple[int, ...] = ()
-
-    @property
-    def never(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Tokens that are not written as the first word, and those that are not behind it."""
-        return (*self.suppressed, *self.not_first), tuple(self.suppressed)
-
-    def prompt(self, language: str | None, task: str) -> list[int]:
-        """The tokens before a text without time stamps."""
-        if not self.languages and (task != "transcribe" or language not in (None, "en")):
-            raise ValueError(f"this model writes English only, got language={language!r}, {task=}")
-        found = [self.start]
-        if self.languages:
-            known("language", language, tuple(self.languages))
-            known("task", task, tuple(self.tasks))
-            found += [self.languages[str(language)], self.tasks[task]]
-        return found if self.plain is None else [*found, self.plain]
-
-
-class Segment(NamedTuple):
-    """The text of a stretch of the sound.
-
-    Attributes:
-      start, end: of the stretch, in seconds.
-      prompt: tokens that were given.
-      tokens: (N,) int32, those that were written, without the end.
-      text: what they say.
-      score: as of `generate`.
-      maps: (h, T, S) float32, what each of the T = prompt + N tokens that were read saw of the
-        context, for the heads that were asked for; row i belongs to the token that is written
-        behind it. None where none were.
-      probabilities: (N,) float32, of the tokens that were written, where maps were asked for.
-    """
-
-    start: float
-    end: float
-    prompt: tuple[int, ...]
-    tokens: np.ndarray
-    text: str
-    score: float
-    maps: np.ndarray | None
-    probabilities: np.ndarray | None = None
-
-
-class Transcript(NamedTuple):
-    """What was said: the text, its language (None of models of one), and the segments."""
-
-    text: str
-    language: str | None
-    segments: tuple[Segment, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -189,9 +119,12 @@ class Transcriber:
         chosen = [[head for layer, head in heads if layer == n] for n in range(stack.layers)]
         most = max(map(len, chosen))
         which = np.array([(own + [0] * most)[:most] for own in chosen], np.int32)
-        row = jnp.array([tokens], jnp.int32)
+        count, room = len(tokens), self.model.decoder.length
+        # Texts of nearly the same length are read by one program: what stands behind is not seen.
+        more = min(-count % AT_ONCE, (room or count) - count)
+        row = jnp.array([[*tokens, *[self.special.end] * more]], jnp.int32)
         logits, kept = read(self.model, self.params, row, context, which)
-        kept, behind = np.asarray(kept)[:, 0], row[0, 1:, None]
+        kept, behind = np.asarray(kept)[:, 0, :, :count], row[0, 1:, None]
         logs = jnp.take_along_axis(jax.nn.log_softmax(logits[0, :-1]), behind, axis=-1)
         place = {
             (layer, head): kept[layer, k]
@@ -199,7 +132,7 @@ class Transcriber:
             for k, head in enumerate(own)
         }
         maps = np.stack([place[layer, head] for layer, head in heads])
-        return maps, np.asarray(jnp.exp(logs[:, 0]), np.float32)
+        return maps, np.asarray(jnp.exp(logs), np.float32)[: count - 1, 0]
 
     def _check(self, heads):
         stack = self.model.decoder.stack
@@ -250,57 +183,3 @@ def window_length(samples: Float[np.ndarray, " N"]) -> int:
     last = np.square(samples[longest - SEARCHED : longest], dtype=np.float64)
     loudness = last.reshape(-1, TENTH).sum(axis=1)
     return longest - SEARCHED + int(loudness.argmin()) * TENTH + TENTH // 2
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def encode(model: SpeechModel, params: Any, frames: Float[Array, "B F N"]) -> Any:
-    """Context tokens of spectrograms."""
-    return model.apply(params, frames, method="encode")
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def read(model: SpeechModel, params: Any, tokens: Any, context: Any, heads: Any = None) -> Any:
-    """Logits, and maps (L, B, h, T, S) of these heads (L, h) of each layer."""
-    observe = lambda trace, which=None: None if which is None else trace.weights()[:, which]
-    given = {"observe": observe, "others": heads, "method": "read"}
-    return model.apply(params, tokens, context, **given)
-
-
-@functools.cache
-def writer(model: SpeechModel, strategy: Any, length: int, end: int, never: Any) -> Any:
-    """The program that writes behind a prompt.
-
-    Words are suppressed before probabilities are made of logits, as OpenAI and CTranslate2 do it;
-    `SuppressTokens` is transformers' rule, under which those of a beam do not sum to 1.
-    """
-    gone = np.zeros((2, model.decoder.vocab_size), np.float32)
-    for row, tokens in zip(gone, never, strict=True):
-        row[list(tokens)] = -np.inf
-
-    @jax.jit
-    def write(params, context, prompt):
-        projected = model.apply(params, context, method="project")
-        rows = len(prompt) * strategy.beams
-        cache = model.apply(params, rows, prompt.shape[1] + length, method="init_cache")
-
-        def prefill(cache, tokens, position):
-            given = (tokens, projected, cache, position)
-            return model.apply(params, *given, method="decode_step")
-
-        def step(cache, tokens, position):
-            logits, cache, observed = prefill(cache, tokens, position)
-            behind = jnp.asarray(position >= prompt.shape[1], jnp.int32)
-            return logits + jnp.asarray(gone, logits.dtype)[behind][None], cache, observed
-
-        return generate(
-            step,
-            cache,
-            prompt,
-            length=length,
-            eos_id=end,
-            pad_id=end,
-            strategy=strategy,
-            prefill=prefill,
-        )
-
-    return write
