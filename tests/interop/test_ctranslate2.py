@@ -118,6 +118,23 @@ def test_whisper_under_its_published_names(tmp_path):
     assert {key: said[key] for key in about["config"]} == about["config"]
 
 
+@pytest.mark.parametrize(("kind", "error"), [("float16", 5e-4), ("int8", 4e-3), ("int16", 5e-4)])
+def test_what_its_own_converter_wrote(tmp_path, kind, error):
+    """Of the same model: in half precision to the bit, else within the step of the integers."""
+    about, arrays, state = peer()
+    found = Variables(*write(tmp_path, arrays[f"converted/{kind}"].tobytes()))
+    tensors = published_tensors(found)
+    assert tensors.keys() == {name for name in state if name != "proj_out.weight"}
+    for name, one in tensors.items():
+        if kind == "float16":
+            np.testing.assert_array_equal(one, state[name].astype(np.float16), name)
+        largest = np.abs(state[name]).max()
+        np.testing.assert_allclose(one, state[name], atol=error * largest, err_msg=name)
+    said = published_config(found, tensors)
+    assert {key: said[key] for key in about["config"]} == about["config"]
+    assert dict(found.aliases) == {"decoder/projection/weight": "decoder/embeddings/weight"}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
