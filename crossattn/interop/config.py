@@ -59,6 +59,7 @@ PERCEIVER = {
 }
 OWN: dict[str, Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("perceiver", "perceiver_encode", "perceiver_decode"), PERCEIVER),
+    "perceiver_text": {"N": ("d_latents",), "T": ("num_latents",), "heads": (), "epsilon": ()},
     # Half of the encoder's heads.
     "bidirectional": {"heads": ()},
     "ip_adapter": dict.fromkeys(KEYS, ()),

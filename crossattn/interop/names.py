@@ -1,5 +1,7 @@
 """What published classes call the parameters of our designs: the layouts, by the preset's name."""
 
+from dataclasses import replace
+
 from crossattn.interop.entries import (
     QKV,
     Entries,
@@ -127,11 +129,31 @@ PERCEIVER = (
     *perceiver("cross_attention", "cross_residual/norm", "MN"),
     *layer_norm("attention.self.layernorm2", "context_norm", width="N"),
 )
+
+
+def fed(entries: Entries, letter: str) -> Entries:
+    """With a letter of their own for the hidden width."""
+    own = lambda shape: shape and shape.replace("F.mlp", letter)
+    return tuple(replace(e, shape=own(e.shape), becomes=own(e.becomes)) for e in entries)
+
+
+PERCEIVER_LAYER = fed(perceiver("self_attention", "self_residual/norm", "MM"), "F.own")
 PERCEIVER_ENCODER = (
     *nested("cross_attention.", "read/", PERCEIVER),
-    *nested(
-        "self_attends.{i}.", "blocks/", perceiver("self_attention", "self_residual/norm", "MM")
-    ),
+    *nested("self_attends.{i}.", "blocks/", PERCEIVER_LAYER),
+)
+# What stands around the encoder: M are the words, N the latents.
+PERCEIVER_TEXT = (
+    Entry("perceiver.embeddings.latents", ("latents",), "T N"),
+    Entry("perceiver.input_preprocessor.embeddings.weight", ("words/embedding",), "W M"),
+    Entry("perceiver.input_preprocessor.position_embeddings.weight", ("places/embedding",), "P M"),
+    Entry("perceiver.decoder.output_position_encodings.position_embeddings", ("queries",), "P M"),
+    *nested("perceiver.decoder.decoding_cross_attention.", "write/", PERCEIVER),
+    Entry("embedding_decoder.bias", ("bias",), "W"),
+)
+PERCEIVER_SCOPES = (
+    *("perceiver.embeddings.", "perceiver.input_preprocessor.", "perceiver.decoder."),
+    "embedding_decoder.",
 )
 RESAMPLER = (
     *layer_norm("0.context_layer_norm", "context_norm"),
@@ -217,6 +239,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "perceiver_encode": (Layout(PERCEIVER),),
     "perceiver_decode": (Layout(PERCEIVER),),
     "perceiver": (Layout(PERCEIVER_ENCODER),),
+    "perceiver_text": (Layout(PERCEIVER_TEXT, scopes=PERCEIVER_SCOPES),),
     "resampler": (
         Layout(
             (
@@ -270,6 +293,7 @@ CLASSES: dict[str, str] = {
     "perceiver_encode": "PerceiverLayer",
     "perceiver_decode": "PerceiverLayer",
     "perceiver": "PerceiverEncoder",
+    "perceiver_text": "PerceiverForMaskedLM, all but its encoder",
     "resampler": "IdeficsPerceiverResampler",
     "resampler_masked": "Idefics2PerceiverResampler",
     "coca_pooler": "open_clip AttentionalPooler",

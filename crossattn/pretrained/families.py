@@ -14,6 +14,7 @@ FAMILIES: dict[str, str] = {
     "blip": "crossattn.pretrained.blip:load_blip",
     "blip-2": "crossattn.pretrained.blip2:load_blip2",
     "clip": "crossattn.pretrained.clip:load_clip",
+    "perceiver": "crossattn.pretrained.perceiver:load_perceiver",
     "siglip": "crossattn.pretrained.clip:load_siglip",
     "t5": "crossattn.pretrained.t5:load_t5",
     "whisper": "crossattn.pretrained.whisper:load_whisper",
