@@ -118,9 +118,12 @@ def test_whisper_under_its_published_names(tmp_path):
     assert {key: said[key] for key in about["config"]} == about["config"]
 
 
-@pytest.mark.parametrize(("kind", "error"), [("float16", 5e-4), ("int8", 4e-3), ("int16", 5e-4)])
+@pytest.mark.parametrize(("kind", "error"), [("float16", 5e-4), ("int8", 4e-3), ("int16", 1.1e-3)])
 def test_what_its_own_converter_wrote(tmp_path, kind, error):
-    """Of the same model: in half precision to the bit, else within the step of the integers."""
+    """Of the same model: in half precision to the bit, else within the step of the integers.
+
+    16 bits have one scale for queries, keys and values, whose largest numbers differ.
+    """
     about, arrays, state = peer()
     found = Variables(*write(tmp_path, arrays[f"converted/{kind}"].tobytes()))
     tensors = published_tensors(found)
