@@ -53,9 +53,7 @@ class AudioEncoder(Module):
         policy = {"dtype": stack.dtype, "param_dtype": stack.param_dtype}
         self.first = Convolution(width, **policy)
         self.second = Convolution(width, stride=2, **policy)
-        start = lambda key, shape, dtype: sinusoids(grid_coordinates(shape[0]), shape[1]).astype(
-            dtype
-        )
+        start = lambda key, shape, dtype: whisper_sinusoids(*shape).astype(dtype)
         self.places = self.param("places", start, (self.length, width), stack.param_dtype)
         self.norm = Norm(epsilon=self.epsilon, param_dtype=stack.param_dtype)
 
@@ -73,3 +71,16 @@ class AudioEncoder(Module):
             )
         x = x + self.places[None, : x.shape[1]].astype(x.dtype)
         return self.norm(self.stack(x, None)[0])
+
+
+def whisper_sinusoids(length: int, width: int) -> Float[Array, "S M"]:
+    """Sines, then cosines, of wavelengths from 2 pi to 10,000 times that, the last one included.
+
+    (openai/whisper, `model.py`; Vaswani et al. stop one step before.)
+
+    >>> whisper_sinusoids(2, 4).round(4).tolist()[1]
+    [0.8414999842643738, 9.999999747378752e-05, 0.5403000116348267, 1.0]
+    """
+    half = width // 2
+    longest = 10_000.0 ** (half / max(half - 1, 1))
+    return sinusoids(grid_coordinates(length), width, longest=longest)
