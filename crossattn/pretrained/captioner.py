@@ -15,8 +15,8 @@ from crossattn.models.text_decoder import TextDecoder
 from crossattn.models.text_tower import TextTower
 from crossattn.pretrained.caption import Caption, pieces_of_words
 from crossattn.pretrained.checkpoint import Checkpoint
-from crossattn.pretrained.image_processor import ImageProcessor
-from crossattn.pretrained.towers import check_size, check_tokens
+from crossattn.pretrained.picture_encoder import PictureEncoder
+from crossattn.pretrained.towers import check_tokens
 from crossattn.shapes import Array, Float, Int, UInt8
 
 __all__ = ["Captioner"]
@@ -35,7 +35,7 @@ class Captioner:
       decoder: reads the picture's tokens, or those of the question that has read the picture.
       params: {"image": ..., "decoder": ..., "question": ...}, variables of the three.
       start_id, end_id, pad_id: tokens that begin, end and fill up what is written.
-      processor: what is done to pictures first.
+      tower: what encodes pictures, by itself.
 
     Example:
       >>> from crossattn import viewer
@@ -73,9 +73,9 @@ class Captioner:
         )
 
     @functools.cached_property
-    def processor(self) -> ImageProcessor:
-        """Of the folder's preprocessor_config.json."""
-        return ImageProcessor.of(self._checkpoint)
+    def tower(self) -> PictureEncoder:
+        """What encodes pictures, by itself."""
+        return PictureEncoder(self.image, self.params["image"], self._checkpoint)
 
     def caption(
         self,
@@ -199,9 +199,7 @@ class Captioner:
         return generate(step, cache, prompt, eos_id=self.end_id, pad_id=self.pad_id, **how)
 
     def _pixels(self, picture):
-        pixels = self.processor(np.asarray(picture))
-        check_size(pixels, self.image, self._checkpoint.where)
-        return jnp.asarray(pixels)[None]
+        return jnp.asarray(self.tower.pixels([picture]))
 
     def _without_end(self, texts):
         """The tokens of the first text."""
@@ -216,7 +214,7 @@ class Captioner:
         words, places = pieces_of_words(self._checkpoint.tokenizer, tokens)
         maps = maps[..., int(self.image.class_token) :]
         rows = [maps[:, :, of].mean(axis=2) for of in places]
-        shown = self.processor.shown(np.asarray(picture))
+        shown = self.tower.processor.shown(np.asarray(picture))
         written = tuple(of[0] >= given for of in places)
         weights = np.stack(rows, axis=2)
         return Caption(text, words, weights, written, shown, self.image.grid, **readings)

@@ -16,7 +16,7 @@ from crossattn.pretrained.checkpoint import Checkpoint
 from crossattn.pretrained.dual_encoder import DualEncoder
 from crossattn.pretrained.towers import ModelPart, Sizes, image_tower, load_parts, stack_of
 
-__all__ = ["load_clip", "load_siglip"]
+__all__ = ["CLIP_VISION", "SIGLIP_VISION", "load_clip", "load_siglip", "with_map_head"]
 
 LAYERS = {"num_hidden_layers": 12, "intermediate_size": 3072, "hidden_size": 768}
 HEADS = {"num_attention_heads": 12}
@@ -65,7 +65,7 @@ def load_siglip(checkpoint: Checkpoint, dtype: Any = jnp.float32) -> DualEncoder
     vision, text = _sizes(checkpoint, SIGLIP_VISION, SIGLIP_TEXT)
     tower = image_tower(vision, presets.TEXT, class_token=False)
     model = DualTowers(
-        tower.clone(head=_map_head(tower)) if vision.values.get("vision_use_head", True) else tower,
+        with_map_head(tower, vision),
         _text_tower(text),
         size=text.whole("projection_size" if "projection_size" in text.values else "hidden_size"),
         project_image=False,
@@ -87,12 +87,17 @@ def _text_tower(sizes: Sizes, *, causal: bool = False) -> TextTower:
     return TextTower(stack, *words, causal=causal, epsilon=stack.config.residual.epsilon)
 
 
-def _map_head(tower: ImageTower) -> Latents:
-    """One query, with the sizes of the tower's layers."""
+def with_map_head(tower: ImageTower, sizes: Sizes) -> ImageTower:
+    """A tower of SigLIP with its head, unless config.json says that it has none.
+
+    The head is one query, with the sizes of the tower's layers.
+    """
+    if not sizes.values.get("vision_use_head", True):
+        return tower
     layers, design = tower.stack.config, presets.config("map_head")
     residual = replace(design.residual, epsilon=layers.residual.epsilon)
     design = replace(design, residual=residual, mlp=layers.mlp)
-    return Latents(1, Block(tower.stack.width, tower.stack.heads, design))
+    return tower.clone(head=Latents(1, Block(tower.stack.width, tower.stack.heads, design)))
 
 
 def _loaded(

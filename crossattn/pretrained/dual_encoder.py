@@ -9,8 +9,8 @@ import numpy as np
 
 from crossattn.interop.files import WeightsError
 from crossattn.pretrained.checkpoint import Checkpoint
-from crossattn.pretrained.image_processor import ImageProcessor
-from crossattn.pretrained.towers import check_size, check_tokens
+from crossattn.pretrained.picture_encoder import PictureEncoder
+from crossattn.pretrained.towers import check_tokens
 from crossattn.shapes import Float, Int, UInt8
 
 __all__ = ["DualEncoder"]
@@ -24,7 +24,7 @@ class DualEncoder:
     Attributes:
       module: the Flax module, a `DualTowers`.
       params: its variables.
-      processor: what is done to pictures first.
+      tower: what encodes pictures, by itself.
       pad_id: the token with which texts are filled up to the length that there are positions for.
 
     Example:
@@ -57,16 +57,15 @@ class DualEncoder:
         return self.module.text.vocab_size
 
     @functools.cached_property
-    def processor(self) -> ImageProcessor:
-        """Of the folder's preprocessor_config.json."""
-        return ImageProcessor.of(self._checkpoint)
+    def tower(self) -> PictureEncoder:
+        """What encodes pictures, by itself."""
+        return PictureEncoder(
+            self.module.image, {"params": self.params["params"]["image"]}, self._checkpoint
+        )
 
     def pixels(self, pictures: Pictures) -> Float[np.ndarray, "I h w 3"]:
         """Pictures (h, w, 3), uint8, as the tower reads them."""
-        found = [self.processor(np.asarray(one)) for one in pictures]
-        for pixels in found:
-            check_size(pixels, self.module.image, self._checkpoint.where)
-        return np.stack(found)
+        return self.tower.pixels(pictures)
 
     def tokens(self, texts: Sequence[str]) -> Int[np.ndarray, "B T"]:
         """The numbers of the words of texts, filled up.

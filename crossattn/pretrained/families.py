@@ -15,7 +15,10 @@ FAMILIES: dict[str, str] = {
     "blip-2": "crossattn.pretrained.blip2:load_blip2",
     "clip": "crossattn.pretrained.clip:load_clip",
     "perceiver": "crossattn.pretrained.perceiver:load_perceiver",
+    "clip_vision_model": "crossattn.pretrained.vision:load_clip_vision",
     "siglip": "crossattn.pretrained.clip:load_siglip",
+    "siglip_vision_model": "crossattn.pretrained.vision:load_siglip_vision",
+    "vit": "crossattn.pretrained.vision:load_vit",
     "t5": "crossattn.pretrained.t5:load_t5",
     "whisper": "crossattn.pretrained.whisper:load_whisper",
 }

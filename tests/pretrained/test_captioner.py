@@ -112,7 +112,7 @@ def test_words_and_where_they_look(captioner):
     assert caption.text.split()[:2] == ["w5", "w7s"]
     # Word by word: the map of a word is that of the position which wrote it.
     ids = [model.start_id, 5, 7, 30]
-    context, _ = model.read(jnp.asarray(model.processor(PICTURE))[None])
+    context, _ = model.read(jnp.asarray(model.tower.processor(PICTURE))[None])
     whole = model.decoder.apply(
         model.params["decoder"], jnp.array([ids]), context, observe=lambda trace: trace.weights()
     )[1]
@@ -144,7 +144,7 @@ def test_a_question_and_its_answer(answerer):
 def test_what_a_captioner_refuses(captioner, monkeypatch):
     model, _ = captioner
     with monkeypatch.context() as patch:
-        patch.setitem(vars(model), "processor", ImageProcessor(size=(20, 14)))
+        patch.setitem(vars(model.tower), "processor", ImageProcessor(size=(20, 14)))
         with pytest.raises(WeightsError, match=r"makes pictures of 20 x 14 pixels, .* 12 x 12"):
             model.caption(PICTURE)
     with pytest.raises(WeightsError, match="writes captions: it takes no question"):

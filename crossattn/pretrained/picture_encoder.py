@@ -1,0 +1,62 @@
+"""A published vision tower with its weights: features of every patch of a picture."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from crossattn.models.image_tower import ImageTower
+from crossattn.pretrained.checkpoint import Checkpoint
+from crossattn.pretrained.image_processor import ImageProcessor
+from crossattn.pretrained.towers import check_size
+from crossattn.shapes import Float, UInt8
+
+__all__ = ["PictureEncoder"]
+
+
+class PictureEncoder:
+    """ViT, or the tower of CLIP, SigLIP, BLIP or BLIP-2.
+
+    Attributes:
+      module: the Flax module.
+      params: its variables.
+      processor: what is done to pictures first.
+    """
+
+    def __init__(self, module: ImageTower, params: Any, checkpoint: Checkpoint):
+        self.module, self.params = module, params
+        self._checkpoint = checkpoint
+        self._run = jax.jit(functools.partial(module.apply), static_argnames="method")
+
+    def __repr__(self) -> str:
+        rows, columns = self.module.grid
+        return (
+            f"PictureEncoder({rows} x {columns} patches of {self.module.patch_size}, "
+            f"{self.module.stack.layers} layers, {self.module.stack.width} features)"
+        )
+
+    @functools.cached_property
+    def processor(self) -> ImageProcessor:
+        """Of the folder's preprocessor_config.json."""
+        return ImageProcessor.of(self._checkpoint)
+
+    def pixels(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> np.ndarray:
+        """Pictures (h, w, 3), uint8, as the tower reads them: (I, h, w, 3), float32."""
+        found = [self.processor(np.asarray(one)) for one in pictures]
+        for pixels in found:
+            check_size(pixels, self.module, self._checkpoint.where)
+        return np.stack(found)
+
+    def patches(
+        self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]
+    ) -> Float[np.ndarray, "I r c M"]:
+        """The state of each patch behind the last layer."""
+        tokens = np.asarray(self._run(self.params, self.pixels(pictures)))
+        tokens = tokens[:, int(self.module.class_token) :]
+        return tokens.reshape(len(tokens), *self.module.grid, -1)
+
+    def pooled(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Float[np.ndarray, "I M"]:
+        """One vector for each picture: of its head, its class token, or the mean of patches."""
+        return np.asarray(self._run(self.params, self.pixels(pictures), method="pooled"))
