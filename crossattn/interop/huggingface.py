@@ -110,7 +110,8 @@ def load(
         the tensors have. With `{i}` in the prefix, or `layers`, it is what a `Stack` has under
         "blocks".
       * `Latents` over one, where the class has learned queries; `TextDecoder` for blip_decoder and
-        whisper_decoder; a `QFormer`, to which its queries are added where the class is given them.
+        whisper_decoder, `AudioEncoder` for whisper_encoder; a `QFormer`, to which its
+        queries are added where the class is given them.
       * a `TwoStreams`, `Prefix` or `DecoupledAttention` for the presets that these are; meter is a
         `StreamStack`'s "layer"; bridgetower has a first meter layer under "first" and the rest,
         stacked, under "blocks"; perceiver has the reading block under "read" and the others,
