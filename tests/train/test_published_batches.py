@@ -114,4 +114,4 @@ def test_memory_stays_flat(tmp_path):
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_100_000_pictures(tmp_path):
-    assert flat(tmp_path, 1_000, 100_000) < 350
+    assert flat(tmp_path, 1_000, 100_000) < 200
