@@ -18,10 +18,9 @@ import tyro
 from crossattn.data.audio import read_sound
 from crossattn.data.errors import DataError
 from crossattn.files import printable
-from crossattn.interop import ImportMismatchError
 from crossattn.interop.files import WeightsError
 from crossattn.lab.exploration import explore_folder, find_shown
-from crossattn.lab.speech import explore_sound, load_transcriber
+from crossattn.lab.speech import explore_sound
 from crossattn.launch.interrupts import graceful_interrupt
 from crossattn.train.checkpoint import CheckpointError
 from crossattn.train.record import RecordError
@@ -29,11 +28,11 @@ from crossattn.train.trained import UnusableRunError
 
 from .command_line import fail, manual, parse, plain_errors, takes
 from .entry import start
-from .transcribe import check_speech
+from .transcribe import check_speech, open_model
 
 COMMAND = "explore"
 RUNS = (RecordError, CheckpointError, DataError, UnusableRunError, ModuleNotFoundError)
-EXPECTED = (*RUNS, WeightsError, ImportMismatchError)
+EXPECTED = (*RUNS, WeightsError)
 NOTHING_LOST = "interrupted; the run is as it was, and no page was written"
 
 
@@ -111,7 +110,7 @@ def _explore_file(options: ExploreOptions, say: Callable[[str], None]) -> None:
     out = options.out or options.run.with_suffix(".html")
     if out.is_dir():
         fail(COMMAND, f"--out {out} is a folder: name a file in it, like speech.html")
-    sound, model = read_sound(options.run), load_transcriber(options.model or "whisper-tiny.en")
+    sound, model = read_sound(options.run), open_model(COMMAND, options.model or "whisper-tiny.en")
     check_speech(COMMAND, model, options.language, "transcribe")
     title, language = options.run.name, options.language
     page = explore_sound(model, sound, title=title, notify=say, language=language)

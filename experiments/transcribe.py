@@ -28,11 +28,11 @@ from crossattn.launch.interrupts import graceful_interrupt
 from crossattn.models.generate import Greedy
 from crossattn.pretrained.transcriber import WHISPER_BEAM, Transcriber
 
-from .command_line import fail, manual, parse, plain_errors, takes
+from .command_line import BAD_INPUT, fail, manual, parse, plain_errors, takes
 from .entry import start
 
 COMMAND = "transcribe"
-EXPECTED = (DataError, WeightsError, ImportMismatchError, ModuleNotFoundError)
+EXPECTED = (DataError, WeightsError, ModuleNotFoundError)
 NOTHING_LOST = "interrupted; nothing was written"
 
 
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> None:
     safe = lambda: NOTHING_LOST
     with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
         sound = read_sound(options.file)
-        model = load_transcriber(options.model)
+        model = open_model(COMMAND, options.model)
         task = "translate" if options.translate else "transcribe"
         check_speech(COMMAND, model, options.language, task)
         settings: dict[str, Any] = {"language": options.language, "task": task}
@@ -91,6 +91,15 @@ def main(arguments: list[str]) -> None:
         transcript, words = transcribe_words(model, sound, **settings)
         every = [word for segment in words for word in segment]
         print(_json(options, transcript, every) if options.json else word_lines(every))
+
+
+def open_model(command: str, source: str) -> Transcriber:
+    """A model of speech; tensors that do not fit end the command with their table."""
+    try:
+        return load_transcriber(source)
+    except ImportMismatchError as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT) from None
 
 
 def check_speech(command: str, model: Transcriber, language: str | None, task: str) -> None:

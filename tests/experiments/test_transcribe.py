@@ -97,6 +97,7 @@ def test_a_long_sound_is_read_in_segments_that_are_told(folder, tmp_path, capsys
     assert starts[first] >= content["segments"][1]["start"]
 
 
+@pytest.mark.slow
 def test_confidence_is_the_probability_of_the_tokens(folder, wav):
     model = load_transcriber(folder)
     sound = wavfile.read(wav)[1]
@@ -139,6 +140,7 @@ def test_explore_writes_a_page_of_the_sound(folder, wav, tmp_path, capsys):
     assert nothing["keys"] == []
 
 
+@pytest.mark.slow
 def test_heads_that_are_hidden_change_what_is_likely(folder, wav, capsys):
     model, sound = load_transcriber(folder), wavfile.read(wav)[1]
     transcript = model.transcribe(sound, language="de", heads=model.alignment_heads)
@@ -189,6 +191,20 @@ def test_mistakes_are_one_line(command, arguments, message, folder, wav, capsys)
     assert len(said.err.splitlines()) == 1
     assert said.err.startswith(f"{command.COMMAND}: ")
     assert message in said.err
+
+
+def test_weights_that_do_not_fit_are_a_table(folder, wav, tmp_path, capsys):
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    says = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(says | {"decoder_layers": 1}))
+    with pytest.raises(SystemExit) as end:
+        transcribe.main([str(wav), "--model", str(tmp_path)])
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert said.startswith("transcribe: ")
+    assert "decoder_layers" in said
+    assert len(said.splitlines()) > 2
 
 
 def test_help(capsys):
