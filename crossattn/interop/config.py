@@ -33,6 +33,7 @@ SECTIONS = {
     "resampler_masked": "perceiver_config",
     "sam_two_way": "mask_decoder_config",
     "sam_two_way_first": "mask_decoder_config",
+    "sam_two_way_transformer": "mask_decoder_config",
 }
 # The words of published classes for each size, of which a config has one; {} is the side.
 KEYS: dict[str, tuple[str, ...]] = {
@@ -60,6 +61,7 @@ PERCEIVER = {
 OWN: dict[str, Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("perceiver", "perceiver_encode", "perceiver_decode"), PERCEIVER),
     "perceiver_text": {"N": ("d_latents",), "T": ("num_latents",), "heads": (), "epsilon": ()},
+    "detr": {"T": ("num_queries",), "heads": (), "epsilon": ()},
     # Half of the encoder's heads.
     "bidirectional": {"heads": ()},
     "ip_adapter": dict.fromkeys(KEYS, ()),

@@ -18,6 +18,7 @@ __all__ = [
     "bert",
     "bert_mlp",
     "dense",
+    "fed",
     "fused",
     "gated",
     "latents",
@@ -110,6 +111,12 @@ def mlp(up: str, down: str, ours: str = "mlp", *, bias: bool = True, width: str 
     """Two maps."""
     first = dense(up, f"{ours}/up", f"F.{ours} {width}", bias=bias)
     return first + dense(down, f"{ours}/down", f"{width} F.{ours}", bias=bias)
+
+
+def fed(entries: Entries, letter: str) -> Entries:
+    """With a letter of their own for the hidden width."""
+    own = lambda shape: shape and shape.replace("F.mlp", letter)
+    return tuple(replace(e, shape=own(e.shape), becomes=own(e.becomes)) for e in entries)
 
 
 def gated(theirs: str, ours: str = "mlp") -> Entries:

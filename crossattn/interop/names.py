@@ -1,7 +1,5 @@
 """What published classes call the parameters of our designs: the layouts, by the preset's name."""
 
-from dataclasses import replace
-
 from crossattn.interop.entries import (
     QKV,
     Entries,
@@ -10,6 +8,7 @@ from crossattn.interop.entries import (
     bert,
     bert_mlp,
     dense,
+    fed,
     fused,
     gated,
     latents,
@@ -129,14 +128,6 @@ PERCEIVER = (
     *perceiver("cross_attention", "cross_residual/norm", "MN"),
     *layer_norm("attention.self.layernorm2", "context_norm", width="N"),
 )
-
-
-def fed(entries: Entries, letter: str) -> Entries:
-    """With a letter of their own for the hidden width."""
-    own = lambda shape: shape and shape.replace("F.mlp", letter)
-    return tuple(replace(e, shape=own(e.shape), becomes=own(e.becomes)) for e in entries)
-
-
 PERCEIVER_LAYER = fed(perceiver("self_attention", "self_residual/norm", "MM"), "F.own")
 PERCEIVER_ENCODER = (
     *nested("cross_attention.", "read/", PERCEIVER),

@@ -81,6 +81,16 @@ SAM = (
     *layer_norm("layer_norm3", "x/mlp_residual_0/norm"),
     *sam("cross_attn_image_to_token.", "context/cross_attention", "layer_norm4"),
 )
+SAM_WHOLE = (
+    *nested("layers.0.", "first/", SAM),
+    *nested("layers.{1+i}.", "stack/layer/", SAM),
+    *nested(
+        "final_attn_token_to_image.",
+        "final/",
+        attention_entries("", "cross_attention", out="out_proj", biased="qkvo", widths="MM"),
+    ),
+    *layer_norm("layer_norm_final_attn", "final/cross_residual/norm"),
+)
 
 GIT = (
     *bert("attention.", "self_attention", "self_residual/norm"),
@@ -137,6 +147,7 @@ STREAMS: dict[str, tuple[Layout, ...]] = {
     "bidirectional": (Layout(BIDIRECTIONAL),),
     "sam_two_way": (Layout(SAM),),
     "sam_two_way_first": (Layout(SAM),),
+    "sam_two_way_transformer": (Layout(SAM_WHOLE),),
     "prefix_lm": (Layout(GIT),),
     "qformer": tuple(
         Layout(qformer(theirs, text), scopes=(theirs,))
@@ -159,6 +170,7 @@ STREAM_CLASSES: dict[str, str] = {
     "bidirectional": "GroundingDinoFusionLayer",
     "sam_two_way": "SamTwoWayAttentionBlock",
     "sam_two_way_first": "SamTwoWayAttentionBlock(skip_first_layer_pe=True)",
+    "sam_two_way_transformer": "SamTwoWayTransformer",
     "prefix_lm": "GitLayer",
     "qformer": "Blip2QFormerModel, also inside a BLIP-2",
     "instruct_qformer": "InstructBlipQFormerModel, also inside an InstructBLIP",

@@ -5,6 +5,7 @@ from crossattn.interop.entries import (
     Entries,
     attention_entries,
     dense,
+    fed,
     fused,
     latents,
     layer_norm,
@@ -140,6 +141,36 @@ BLIP2 = (
 )
 BLIP2_SCOPES = ("embeddings.", "vision_projection.", "text_projection.", "itm_head.")
 
+
+def detr_layer(side: str, number: str, *, cross: bool) -> Entries:
+    """A layer of DETR, with a letter of its side for the hidden width."""
+    sites = {"self_attn": "self", "encoder_attn": "cross"} if cross else {"self_attn": "self"}
+    entries: Entries = ()
+    for theirs, ours in sites.items():
+        names = f"{theirs}.", f"{ours}_attention"
+        entries += attention_entries(*names, out="out_proj", biased="qkvo", widths="MM")
+        entries += layer_norm(f"{theirs}_layer_norm", f"{ours}_residual/norm")
+    entries += fed(mlp("fc1", "fc2"), f"F.{side}")
+    entries += layer_norm("final_layer_norm", "mlp_residual/norm")
+    return nested(f"model.{side}.layers.{{{number}}}.", f"{side}/blocks/", entries)
+
+
+DETR = (
+    Entry("model.query_position_embeddings.weight", ("queries",), "T M"),
+    *patches("model.input_projection"),
+    *detr_layer("encoder", "i", cross=False),
+    *detr_layer("decoder", "d", cross=True),
+    *layer_norm("model.decoder.layernorm", "norm"),
+    *dense("class_labels_classifier", "class", "K M"),
+    *dense("bbox_predictor.layers.0", "box0", "E M"),
+    *dense("bbox_predictor.layers.1", "box1", "G E"),
+    *dense("bbox_predictor.layers.2", "box2", "4 G"),
+)
+DETR_SCOPES = (
+    *("model.query_position_embeddings.", "model.input_projection.", "model.encoder."),
+    *("model.decoder.", "class_labels_classifier.", "bbox_predictor."),
+)
+
 TOWERS: dict[str, tuple[Layout, ...]] = {
     "vit": (Layout(VIT, buffers=VIT_BUFFERS, outer=""),),
     "clip_vision": (Layout(CLIP_VISION),),
@@ -150,6 +181,7 @@ TOWERS: dict[str, tuple[Layout, ...]] = {
     "blip_vision": (Layout(BLIP_VISION),),
     "clip_text": (Layout(TEXT, scopes=TEXT_SCOPES),),
     "siglip_text": (Layout(TEXT, scopes=TEXT_SCOPES),),
+    "detr": (Layout(DETR, scopes=DETR_SCOPES),),
     "blip2": (Layout(BLIP2, scopes=BLIP2_SCOPES),),
     "clip": (Layout(CLIP, scopes=("visual_projection.", "text_projection.", "logit_")),),
     "siglip": (Layout(SIGLIP, scopes=("text_model.head.", "logit_")),),
@@ -162,6 +194,7 @@ TOWER_CLASSES: dict[str, str] = {
     "blip_vision": "BlipVisionModel, Blip2VisionModel",
     "clip_text": "CLIPTextModel",
     "siglip_text": "SiglipTextModel",
+    "detr": "DetrForObjectDetection behind its backbone",
     "blip2": "Blip2ForImageTextRetrieval, its words, projections and head",
     "clip": "CLIPModel, its projections and its scale",
     "siglip": "SiglipModel, its projection, scale and bias",

@@ -14,6 +14,7 @@ FAMILIES: dict[str, str] = {
     "blip": "crossattn.pretrained.blip:load_blip",
     "blip-2": "crossattn.pretrained.blip2:load_blip2",
     "clip": "crossattn.pretrained.clip:load_clip",
+    "detr": "crossattn.pretrained.detr:load_detr",
     "perceiver": "crossattn.pretrained.perceiver:load_perceiver",
     "clip_vision_model": "crossattn.pretrained.vision:load_clip_vision",
     "siglip": "crossattn.pretrained.clip:load_siglip",

@@ -18,8 +18,8 @@ class Peer(NamedTuple):
     arrays: dict
 
 
-def peer(name):
-    with np.load(FOLDER / f"{name}.npz") as file:
+def peer(name, folder=FOLDER):
+    with np.load(folder / f"{name}.npz") as file:
         arrays = {key: file[key] for key in file.files}
     state = {key.removeprefix("state."): one for key, one in arrays.items() if "state." in key}
     config = json.loads(str(arrays.pop("config")))
