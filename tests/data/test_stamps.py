@@ -68,14 +68,13 @@ def test_a_thing_is_never_where_it_is_held_out(scenes):
         if "caption" in line:
             found = [(name, PLACES.index(place)) for name, place in told.findall(line["caption"])]
             assert 1 <= len(found) <= 3
-            first = found[:1] if line["split"] == "pairs" else found
-            seen[line["split"]].update(first)
-            if line["split"] == "pairs":
-                seen["test"].update(found[1:])
+            assert [place for _, place in found] == sorted({place for _, place in found})
+            new = {(name, place) for name, place in found if order.index(name) % 4 == place}
+            assert len(new) == (line["split"] == "pairs")
+            seen["pairs"] |= new
+            seen[line["split"]] |= {*found} - new
     held = {(name, held_out_place(number)) for number, name in enumerate(order)}
-    assert seen["pairs"] == held
-    for split in ("train", "validation", "test"):
-        assert not seen[split] & held
+    assert held <= seen["pairs"]
     assert seen["train"] == {(name, place) for name in order for place in range(4)} - held
 
 
@@ -123,8 +122,9 @@ def test_questions_have_the_answers_that_the_caption_tells(scenes):
             verdicts.append(answer)
         if line["split"] == "pairs":
             assert kind in ("what", "where")
-    assert kinds["what"] == kinds["where"] > kinds["how"] == kinds["is"] == 80
-    assert 25 <= verdicts.count("yes") <= 55
+    assert kinds["what"] == kinds["where"] > kinds["how"] + kinds["is"] == 80
+    assert min(kinds["how"], kinds["is"]) > 25
+    assert 10 <= verdicts.count("yes") <= kinds["is"] - 10
 
 
 def test_the_same_seed_gives_the_same_bytes(package, scenes, tmp_path):

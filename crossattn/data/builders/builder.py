@@ -22,6 +22,7 @@ __all__ = ["BUILDERS", "BuildSettings", "Builder", "Package", "build_set", "find
 BUILDERS = {
     "spoken": "crossattn.data.builders.spoken:SPOKEN",
     "stamps": "crossattn.data.builders.stamps:STAMPS",
+    "kanji": "crossattn.data.builders.kanji:KANJI",
 }
 # What a finished set was built with, and the licences of what it was built from.
 MADE, LICENCES = "set.toml", "LICENCES.txt"

@@ -9,7 +9,7 @@ from crossattn.data.builders.stamp_photographs import OPAQUE, Thing, cut_out
 from crossattn.data.builders.stamp_words import Placed
 from crossattn.data.errors import DataError
 
-__all__ = ["PLACES", "compose", "held_out_place", "place_things"]
+__all__ = ["PLACES", "compose", "held_out_place", "is_new", "place_things"]
 
 PLACES, MOST = 4, 3
 # Of the side of a place: how large things are.
@@ -23,8 +23,13 @@ def held_out_place(thing: int) -> int:
     return thing % PLACES
 
 
+def is_new(one: Placed) -> bool:
+    """Whether training never shows this thing in this place."""
+    return held_out_place(one.thing) == one.place
+
+
 def place_things(draw: np.random.Generator, things: int, *, held_out: bool) -> list[Placed]:
-    """One to three things in different places; the first one where it never was, or none."""
+    """One to three things in the order of their places; one where it never was, or none."""
     count = int(draw.integers(1, MOST + 1))
     while True:
         who = draw.choice(things, count, replace=False)
@@ -32,9 +37,9 @@ def place_things(draw: np.random.Generator, things: int, *, held_out: bool) -> l
         if held_out:
             where[0] = held_out_place(int(who[0]))
         placed = [Placed(int(a), int(b)) for a, b in zip(who, where, strict=True)]
-        new = [held_out_place(one.thing) == one.place for one in placed]
+        new = [is_new(one) for one in placed]
         if len({*map(int, where)}) == count and new == [held_out, *[False] * (count - 1)]:
-            return placed
+            return sorted(placed, key=lambda one: one.place)
 
 
 def compose(

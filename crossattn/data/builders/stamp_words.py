@@ -137,11 +137,12 @@ def say_scene(
     things: list[Named],
     language: str,
     *,
-    first: bool = False,
+    about: Placed | None = None,
 ) -> list[Text]:
     """A caption of all that is there, and questions, with the regions of phrases.
 
-    With `first` only what and where is asked, of the first thing alone.
+    Every other scene is asked how many things there are, the others whether there is one. Where
+    questions are `about` one thing, only what and where is asked, and of no other.
     """
     said = LANGUAGES[language]
     regions: dict[str, list[int]] = {}
@@ -151,16 +152,19 @@ def say_scene(
         told.append(said.told.format(a=one.called, place=where))
         regions |= {one.name: [number], where: [number]}
     texts: list[Text] = [({"caption": said.joined.join(told)}, regions)]
-    for number, (thing, place) in enumerate(placed[:1] if first else placed, 1):
+    for number, (thing, place) in enumerate(placed, 1):
+        if about not in (None, placed[number - 1]):
+            continue
         where, one = said.places[place], things[thing]
         mine = {one.name: [number], where: [number]}
         what = {"question": said.what.format(place=where), "answer": one.name}
         found = said.where.format(a=one.called, name=one.name)
         texts += [(what, mine), ({"question": found, "answer": where}, mine)]
-    if not first:
-        count = {"question": said.many, "answer": str(len(placed))}
-        texts.append((count, {str(len(placed)): [*range(1, len(placed) + 1)]}))
-        texts.append(_whether(draw, placed, things, language))
+    if about is None:
+        many = {"question": said.many, "answer": str(len(placed))}
+        count = many, {str(len(placed)): [*range(1, len(placed) + 1)]}
+        whether = _whether(draw, placed, things, language)
+        texts.append(count if draw.random() < 0.5 else whether)
     return texts
 
 

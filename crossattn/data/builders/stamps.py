@@ -13,7 +13,13 @@ from tqdm import tqdm
 from crossattn.data.builders.builder import Builder, BuildSettings, Package
 from crossattn.data.builders.picture_folder import PictureFolder
 from crossattn.data.builders.stamp_photographs import Thing, find_grounds, find_things
-from crossattn.data.builders.stamp_scenes import PLACES, compose, held_out_place, place_things
+from crossattn.data.builders.stamp_scenes import (
+    PLACES,
+    compose,
+    held_out_place,
+    is_new,
+    place_things,
+)
 from crossattn.data.builders.stamp_words import LANGUAGES, say_scene
 from crossattn.data.dataset import CELL
 from crossattn.data.errors import DataError
@@ -29,11 +35,11 @@ EVALUATED = ("validation", "test", "pairs")
 class StampSettings(BuildSettings):
     """Settings of `stamps`."""
 
-    evaluation_images: int = 500
+    evaluation_images: int = 250
     """Number of pictures of each of validation, test and pairs."""
     image_size: int = 64
     """Side of a picture in pixels; a multiple of 16."""
-    things: int = 48
+    things: int = 24
     """Number of different things, drawn from all that there are."""
     language: str = "en"
     """Language of captions and questions: en, de, fr, es, it or nl."""
@@ -65,10 +71,11 @@ def write_stamps(stamps: Path, directory: Path, settings: StampSettings) -> str:
     splits = {"train": settings.images, **dict.fromkeys(EVALUATED, settings.evaluation_images)}
     plan = [name for name, count in splits.items() for _ in range(count)]
     for split in tqdm(plan, desc="composing scenes", delay=3.0):
-        new = split == "pairs"
-        placed = place_things(draw, settings.things, held_out=new)
+        placed = place_things(draw, settings.things, held_out=split == "pairs")
         pixels, regions = compose(draw, placed, chosen, grounds, settings.image_size)
-        texts = say_scene(draw, placed, names, settings.language, first=new)
+        texts = say_scene(
+            draw, placed, names, settings.language, about=next(filter(is_new, placed), None)
+        )
         folder.add(split, pixels, regions, texts)
     photographs = sum(len(thing.files) for thing in chosen)
     about = (
