@@ -16,6 +16,8 @@ from crossattn.data.published.lines import AnnotatedLine, Folders, entry_error, 
 
 __all__ = ["PAIRS", "read_sugarcrepe", "read_valse", "read_winoground"]
 
+# Where the pictures of COCO lie, as its authors name the folder in their command.
+IMAGES = ("val2017", "images/val2017", "data/coco/images/val2017", "coco/images/val2017")
 # People who found the caption true and the foil not, of three, in the items that VALSE counts.
 VOTES = 2
 
@@ -47,7 +49,7 @@ def read_sugarcrepe(folders: Folders) -> Iterator[AnnotatedLine]:
     for file in _tables(folders.directory, "data/add_att.json, data/swap_obj.json ..."):
         for entry, value in json_entries(file):
             try:
-                inside = ("val2017", "images/val2017", "images", "")
+                inside = (*IMAGES, "images", "")
                 picture = folders.picture(str(value["filename"]), *inside)
                 texts = (str(value["caption"]), str(value["negative_caption"]))
             except (KeyError, TypeError, ValueError) as error:
