@@ -1,7 +1,8 @@
 """A pretrained model that compares pictures and texts."""
 
 import functools
-from collections.abc import Sequence
+import string
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,9 +14,23 @@ from crossattn.pretrained.picture_encoder import PictureEncoder
 from crossattn.pretrained.towers import check_tokens
 from crossattn.shapes import Float, Int, UInt8
 
-__all__ = ["DualEncoder"]
+__all__ = ["DualEncoder", "canonical"]
 
+# Classes of tokenizers that change texts in a way of their own.
+CANONICAL = ("SiglipTokenizer", "SiglipTokenizerFast")
 Pictures = Sequence[UInt8[np.ndarray, "_ _ 3"]]
+
+
+def canonical(text: str, settings: Mapping[str, Any]) -> str:
+    """A text as SigLIP was trained with: small letters, no punctuation, single spaces.
+
+    The class of its tokenizer does so before its vocabulary is asked; tokenizer.json need not say.
+
+    >>> canonical(" A cat,  on\ta Mat. ", {})
+    'a cat on a mat'
+    """
+    text = text.lower() if settings.get("do_lower_case", True) else text
+    return " ".join(text.translate(str.maketrans("", "", string.punctuation)).split())
 
 
 class DualEncoder:
@@ -34,8 +49,8 @@ class DualEncoder:
     """
 
     def __init__(self, module: Any, params: Any, checkpoint: Checkpoint, *, pad_id: int = 0):
-        self.module, self.params, self.pad_id = module, params, pad_id
-        self._checkpoint = checkpoint
+        self.module, self.params = module, params
+        self._checkpoint, self._pad_id = checkpoint, pad_id
 
     def __repr__(self) -> str:
         image, text = self.module.image, self.module.text
@@ -45,6 +60,14 @@ class DualEncoder:
             f"layers; texts of {text.length} tokens, {text.stack.layers} layers; "
             f"{self.module.size} features)"
         )
+
+    @functools.cached_property
+    def pad_id(self) -> int:
+        """What fills texts up: as tokenizer_config.json says, or else config.json."""
+        named = self._tokenizer_config.get("pad_token")
+        word = named.get("content") if isinstance(named, dict) else named
+        known = self._checkpoint.tokenizer.token_to_id(word) if isinstance(word, str) else None
+        return self._pad_id if known is None else known
 
     @property
     def length(self) -> int:
@@ -76,6 +99,8 @@ class DualEncoder:
         tokenizer = self._checkpoint.tokenizer
         tokenizer.no_padding()
         tokenizer.no_truncation()
+        if self._tokenizer_config.get("tokenizer_class") in CANONICAL:
+            texts = [canonical(text, self._tokenizer_config) for text in texts]
         found = [tokenizer.encode(text).ids for text in texts]
         for ids, text in zip(found, texts, strict=True):
             if len(ids) > self.length:
@@ -105,6 +130,10 @@ class DualEncoder:
         """
         features = self.image_features(pictures), self.text_features(texts)
         return np.asarray(self._run("compare")(self.params, *features))
+
+    @functools.cached_property
+    def _tokenizer_config(self) -> dict[str, Any]:
+        return self._checkpoint.settings("tokenizer_config.json", missing={})
 
     def _filled(self, longest: int) -> int:
         """How long all texts are, of which the longest has so many tokens."""

@@ -1,5 +1,7 @@
 """CLIP and SigLIP by one call: what transformers made of the same weights."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,3 +132,14 @@ def test_a_section_that_is_none(tmp_path):
     folder = broken("clip", tmp_path, lambda s, c: c.update(text_config=[3]))
     with pytest.raises(WeightsError, match=r"config\.json has a text_config that is no object"):
         load_model(folder)
+
+
+def test_texts_of_siglip(tmp_path):
+    """Its tokenizer drops punctuation, and has a padding of its own."""
+    folder, _ = folder_of("siglip", tmp_path)
+    own = {"tokenizer_class": "SiglipTokenizer", "pad_token": {"content": "w8"}}
+    for settings, first, fill in (({}, [2, 5, 1, 7, 3], 1), (own, [2, 5, 7, 3, 8], 8)):
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        tokens = load_model(folder).tokens(["W5, w7"])
+        assert tokens[0, :5].tolist() == first
+        assert (tokens[0, 5:] == fill).all()
