@@ -13,6 +13,10 @@ Papers:    after Radford et al. 2022, "Robust Speech Recognition via Large-Scale
 The set is built first, from Debian's asterisk-core-sounds-en-wav (CC-BY-SA 3.0):
            python -m experiments.build_data spoken data/spoken
 
+Expected:  the order of `fusion`: cross-attention over the mean, and far over the text alone.
+Found:     with 3 seeds, 0.40 for cross-attention, 0.32 for the resampler, 0.11 for the mean, 0 for
+           the text alone; two streams are not ahead, as they are on scenes.
+Hardware:  one core, two hardware threads: 50 s of processor time a run, 35 minutes for 5 seeds.
 Command:   python -m experiments.ablate spoken --data.directory data/spoken
 """
 
