@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from crossattn.interop import huggingface
+from crossattn.models.generate import Beam, generate
 from crossattn.nn import presets
 from crossattn.ops import Mask
 from crossattn.pretrained.gated import PUBLISHED, with_gated_attention
@@ -39,6 +40,24 @@ def test_equal_to_the_bit_at_the_start(case):
     np.testing.assert_array_equal(heard, maps)
     assert seen.shape == (*maps.shape[:-1], 4)
     np.testing.assert_array_equal(run(all_params, (sound, None))[0], wanted)
+
+
+def test_transcripts_are_the_same(case):
+    decoder, params, more, all_params, tokens, sound, pictures = case
+
+    def written(decoder, params, context):
+        context = decoder.apply(params, context, method="project")
+        cache = decoder.apply(params, 2 * len(tokens), 8, method="init_cache")
+        step = lambda cache, read, position: decoder.apply(
+            params, read, context, cache, position, method="decode_step"
+        )
+        how = {"length": 6, "eos_id": 20, "strategy": Beam(2), "prefill": step}
+        return generate(step, cache, tokens[:, :2], **how)
+
+    before = jax.jit(lambda p: written(decoder, p, sound))(params)
+    after = jax.jit(lambda p: written(more, p, (sound, pictures)))(all_params)
+    np.testing.assert_array_equal(after.tokens, before.tokens)
+    np.testing.assert_array_equal(after.score, before.score)
 
 
 def opened(params):
