@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from crossattn.align.timed_words import TimedWord
+from crossattn.align.tokens_in_time import TimedWord
 from crossattn.data.audio import RATE, read_sound
 from crossattn.data.errors import DataError
 from crossattn.files import printable

@@ -105,7 +105,7 @@ from crossattn.align.saliency import (
     saliency_chance,
     similarity,
 )
-from crossattn.align.timed_words import (
+from crossattn.align.tokens_in_time import (
     TimedWord,
     group_tokens,
     spoken_starts,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from crossattn.align.arguments import finite_numbers, not_empty
-from crossattn.align.timed_words import TimedWord
+from crossattn.align.tokens_in_time import TimedWord
 from crossattn.shapes import Float
 
 __all__ = ["find_pauses", "words_at_pauses"]

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossattn import viewer
-from crossattn.align.timed_words import TimedWord
-from crossattn.data.audio.log_mel import RATE, log_mel
+from crossattn.align.tokens_in_time import TimedWord
+from crossattn.data.audio.spectrogram import RATE, log_mel
 from crossattn.data.errors import DataError
 from crossattn.interop.files import WeightsError
 from crossattn.ops import Mask

@@ -15,8 +15,8 @@ from crossattn.align.alignment_heads import (
     head_knockouts,
     knockout_scores,
 )
-from crossattn.align.timed_words import TimedWord
-from crossattn.data.audio.log_mel import RATE, log_mel
+from crossattn.align.tokens_in_time import TimedWord
+from crossattn.data.audio.spectrogram import RATE, log_mel
 from crossattn.data.errors import DataError
 from crossattn.nn.interventions import INTERVENTIONS
 from crossattn.pretrained.spoken_words import SECONDS_PER_FRAME, rows_of, spoken_words

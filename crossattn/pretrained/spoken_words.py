@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from crossattn.align.pauses import find_pauses, words_at_pauses
-from crossattn.align.timed_words import (
+from crossattn.align.tokens_in_time import (
     TimedWord,
     group_tokens,
     spoken_starts,
     spoken_tokens,
     timed_words,
 )
-from crossattn.data.audio.log_mel import RATE
+from crossattn.data.audio.spectrogram import RATE
 from crossattn.pretrained.transcriber import Segment, Transcriber
 from crossattn.shapes import Float
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crossattn.data.audio.log_mel import RATE, log_mel
+from crossattn.data.audio.spectrogram import RATE, log_mel
 from crossattn.models.generate import Beam, Greedy
 from crossattn.models.speech_model import SpeechModel
 from crossattn.pretrained.speech_programs import encode, read, writer

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crossattn.align.pauses import find_pauses, words_at_pauses
-from crossattn.align.timed_words import TimedWord, spoken_starts, spoken_tokens, timed_words
+from crossattn.align.tokens_in_time import TimedWord, spoken_starts, spoken_tokens, timed_words
 from crossattn.align.word_times import token_starts
 from tests.support.sounds import made_up
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossattn.align.timed_words import TimedWord, group_tokens, timed_words
+from crossattn.align.tokens_in_time import TimedWord, group_tokens, timed_words
 from crossattn.align.word_times import alignment_matrix, token_starts, warping_path
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "word_times.npz"

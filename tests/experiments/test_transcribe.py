@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from crossattn.align.timed_words import TimedWord
+from crossattn.align.tokens_in_time import TimedWord
 from crossattn.data.audio import log_mel
 from crossattn.data.errors import DataError
 from crossattn.lab.speech import explore_sound, load_transcriber, transcribe_words

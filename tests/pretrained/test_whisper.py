@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from crossattn.data.audio.log_mel import RATE
+from crossattn.data.audio.spectrogram import RATE
 from crossattn.interop import ImportMismatchError, huggingface
 from crossattn.interop.files import WeightsError
 from crossattn.models.generate import Beam

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from crossattn.data.audio.log_mel import RATE
+from crossattn.data.audio.spectrogram import RATE
 from crossattn.data.errors import DataError, one_line
 from crossattn.shapes import Float
 
