@@ -7,6 +7,10 @@ pairs of a part and a position that training never shows, in characters that it 
 The set is built first, from the package kanjivg (CC-BY-SA 3.0), which pip installs:
            python -m experiments.build_data kanji data/kanji
 
+Hardware:  two processor threads; 1,000 steps of cross-attention take about 15 s of processor time
+Expected:  on pairs cross-attention about 0.08, blind and mean-pool about 0; where a part is can be
+           guessed of most parts without looking, so that blind answers 0.56 of the test
+
 Command:   python -m experiments.ablate kanji --data.directory data/kanji
 """
 

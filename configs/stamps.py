@@ -7,6 +7,11 @@ on pairs of a thing and a place that training never shows.
 The set is built first, from Debian's tuxpaint-stamps-default (GPL-2):
            python -m experiments.build_data stamps data/stamps
 
+Hardware:  two processor threads; 1,500 steps of cross-attention take about 25 s of processor time
+Expected:  on pairs oracle-attention about 0.87, cross-attention 0.14, single-stream and resampler
+           0.03, mean-pool and blind 0: what answers 0.77 of the test's questions has learnt as well
+           that a thing is never in its fourth place
+
 Command:   python -m experiments.ablate stamps --data.directory data/stamps
 """
 

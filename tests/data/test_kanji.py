@@ -174,6 +174,22 @@ def test_held_out_pairs_and_new_characters(built, package):
         assert (pair in held) == (line["split"] == "pairs")
 
 
+def test_a_part_does_not_tell_whether_it_is_there(tmp_path):
+    """One part is four times as frequent as the others: "no" asks for it as often as "yes"."""
+    package = write_kanji_package(tmp_path / "package", often="木")
+    settings = KanjiSettings(images=300, evaluation_images=4, parts=5, image_size=16)
+    build_set(find_builder("kanji"), tmp_path / "out", settings, package)
+    asked = [line for line in lines_of(tmp_path / "out") if line.get("question", "")[:2] == "is"]
+    tree = {
+        verdict: np.mean(["木" in line["question"] for line in asked if line["answer"] == verdict])
+        for verdict in ("yes", "no")
+    }
+    # "No" can ask for it of the half of the characters that lack it; of five parts asked for
+    # alike it would be in 0.14 of them.
+    assert tree["yes"] > 0.3
+    assert tree["no"] > 0.2
+
+
 def test_the_same_seed_gives_the_same_bytes(built, package, tmp_path):
     build_set(find_builder("kanji"), tmp_path / "again", SMALL, package / "kanji")
     for name in ("texts.jsonl", "images/train-00007.png", "masks/pairs-00003.png", "README.txt"):

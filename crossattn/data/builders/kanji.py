@@ -67,6 +67,7 @@ def write_kanji(folder: Path, directory: Path, settings: KanjiSettings) -> str:
     held = hold_out(characters)
     draw = np.random.default_rng(settings.seed)
     chosen = _divided(draw, characters, held)
+    named = [part.element for one in chosen["train"] for part in one.parts]
     elements = sorted({part.element for one in characters for part in one.parts})
     written = PictureFolder(directory)
     plan = [
@@ -76,7 +77,7 @@ def write_kanji(folder: Path, directory: Path, settings: KanjiSettings) -> str:
         pixels, regions = draw_character(draw, one, settings.image_size)
         asked = [number for number, part in enumerate(one.parts)
                  if split != "pairs" or (part.element, part.position) in held]  # fmt: skip
-        written.add(split, pixels, regions, _say(draw, one, asked, elements, split))
+        written.add(split, pixels, regions, _say(draw, one, asked, named, split))
     about = (
         f"{sum(written.counts.values()):,} pictures of "
         f"{len({one.sign for _, one in plan}):,} characters with {len(elements)} parts"
@@ -142,7 +143,7 @@ def _say(
     draw: np.random.Generator,
     character: Character,
     asked: Sequence[int],
-    elements: Sequence[str],
+    named: Sequence[str],
     split: str,
 ) -> list[tuple[dict[str, Any], dict[str, list[int]]]]:
     """A caption of all parts, and questions about some, with the regions of phrases."""
@@ -159,7 +160,8 @@ def _say(
     if split != "pairs":
         number = int(draw.integers(len(parts)))
         there = {part.element for part in parts}
-        absent = [element for element in elements if element not in there]
+        # As often as they are parts, so that a part does not tell the answer.
+        absent = [element for element in named if element not in there]
         yes = draw.random() < 0.5
         element = parts[number].element if yes else absent[int(draw.integers(len(absent)))]
         line = {"question": f"is there {element} ?", "answer": "yes" if yes else "no"}
