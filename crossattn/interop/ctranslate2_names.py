@@ -103,7 +103,10 @@ def published_tensors(variables: Variables) -> dict[str, np.ndarray]:
         raise ImportMismatchError(many, fit.problems)
     found: dict[str, np.ndarray] = {}
     for place in fit.places:
-        found |= place.entry.read(variables[place.name], fit.sizes)
+        array = variables[place.name]
+        if array.dtype.kind in "iu":
+            raise WeightsError(f"{variables.where} has {place.name} in {array.dtype} without scale")
+        found |= place.entry.read(array, fit.sizes)
     keys = [name for name in found if name.endswith(".k_proj.bias")]
     if bad := [name for name in keys if np.any(found.pop(name))]:
         raise WeightsError(f"{variables.where} has {bad[0]} that is not 0: Whisper has none")

@@ -93,6 +93,14 @@ def test_damaged(tmp_path, case):
     assert "\n" not in str(error.value)
 
 
+def test_integers_without_a_scale_are_no_weights(tmp_path):
+    arrays = variables_of(peer()[2])
+    arrays["decoder/embeddings/weight"] = np.ones((27, 12), np.int8)
+    (file,) = write(tmp_path, packed(arrays, TIED))
+    with pytest.raises(WeightsError, match="decoder/embeddings/weight in int8 without scale"):
+        published_tensors(Variables(file))
+
+
 def test_scales_that_cannot_be(tmp_path):
     for scale in (np.ones(4, np.float32), np.zeros(5, np.float32), np.ones(5, np.float16)):
         arrays = {"w": np.ones((5, 7), np.int8), "w_scale": scale}

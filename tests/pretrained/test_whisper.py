@@ -12,7 +12,16 @@ from crossattn.models.generate import Beam
 from crossattn.pretrained import load_model
 from crossattn.pretrained.transcriber import TENTH, encode, read, window_length
 from crossattn.pretrained.whisper import whisper_model
-from tests.support.whisper import END, PROMPT, peer, write_ctranslate2, write_folder
+from tests.support.whisper import (
+    END,
+    PROMPT,
+    TIED,
+    packed,
+    peer,
+    variables_of,
+    write_ctranslate2,
+    write_folder,
+)
 
 pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
 
@@ -134,6 +143,10 @@ def test_beam(said, model):
     ("change", "said_of_it"),
     [
         ({"d_model": None}, "config.json is not Whisper's"),
+        ({"d_model": 0}, "config.json is not Whisper's: division by zero"),
+        ({"d_model": float("inf")}, "config.json is not Whisper's: cannot convert float infinity"),
+        ({"encoder_attention_heads": 5}, "encoder_attention_heads 5 do not divide d_model 12"),
+        ({"activation_function": ["gelu"]}, "activation_function is"),
         ({"scale_embedding": True}, "scale_embedding is on"),
         ({"activation_function": "relu"}, "activation_function is 'relu', not 'gelu'"),
         ({"model_type": "whisperer"}, "which is not loaded: there are"),
@@ -147,15 +160,70 @@ def test_configs_that_are_refused(said, tmp_path, change, said_of_it):
 
 
 def test_a_config_that_lacks_something(said):
-    config = dict(said[0]["config"])
-    del config["encoder_layers"]
-    with pytest.raises(WeightsError, match=r"config\.json has no 'encoder_layers'"):
-        whisper_model(config)
+    for name in ("encoder_layers", "num_mel_bins", "vocab_size", "decoder_attention_heads"):
+        config = dict(said[0]["config"])
+        del config[name]
+        with pytest.raises(WeightsError, match=rf"config\.json has no '{name}'"):
+            whisper_model(config)
 
 
 @pytest.mark.parametrize(
-    "change", [{"encoder_attention_heads": 5}, {"decoder_layers": 3}, {"num_mel_bins": 8}]
+    ("change", "said_of_it"),
+    [
+        ({"suppress_tokens": 5}, "suppress_tokens is no list of tokens below 27: 5"),
+        ({"suppress_tokens": [3, -1]}, "suppress_tokens is no list of tokens below 27"),
+        ({"begin_suppress_tokens": [27]}, "begin_suppress_tokens is no list of tokens below 27"),
+        ({"alignment_heads": [[9, 9]]}, "alignment_heads are of 2 layers of 3 heads"),
+        (
+            {"decoder_start_token_id": 20},
+            r"model's: it has '<\|startof.* at 21, expected 20",
+        ),
+        (
+            {"eos_token_id": [19, 18]},
+            r"model's: it has '<\|endof.* at 20, expected \[19",
+        ),
+    ],
 )
+def test_settings_of_another_model(said, tmp_path, change, said_of_it):
+    about, _, state = said
+    about = about | {"generation_config": about["generation_config"] | change}
+    with pytest.raises(WeightsError, match=said_of_it) as error:
+        load_model(write_folder(tmp_path, about, state))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said_of_it"),
+    [
+        ("transcribe|", "transcribed|", r"has no token '<\|transcribe\|>'"),
+        (
+            '"w19": 19',
+            '"w19": 19, "<|endoftext|>": 28',
+            "model's: .* at 28, expected below 27: copy",
+        ),
+        ('"id": 20', '"id": 19', r"at 19, expected one of begin_suppress_tokens \[20, 7\]"),
+    ],
+)
+def test_a_tokenizer_of_another_model(said, tmp_path, old, new, said_of_it):
+    about, _, state = said
+    folder = write_ctranslate2(tmp_path, about, state)
+    file = folder / "tokenizer.json"
+    text = file.read_text().replace(old, new, 1)
+    file.write_text(text.replace(', "w19": 19', "") if "id" in new else text)
+    with pytest.raises(WeightsError, match=said_of_it):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("heads", [(2, 5), (5, 3)])
+def test_heads_of_ctranslate2_that_do_not_divide(said, tmp_path, heads):
+    about, _, state = said
+    folder = write_ctranslate2(tmp_path, about, state)
+    (folder / "model.bin").write_bytes(packed(variables_of(state, heads), TIED))
+    with pytest.raises(WeightsError, match=r"attention_heads 5 do not divide d_model 12"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("change", [{"decoder_layers": 3}, {"num_mel_bins": 8}])
 def test_weights_that_say_otherwise(said, tmp_path, change):
     about, _, state = said
     with pytest.raises((ImportMismatchError, WeightsError)):
