@@ -68,9 +68,9 @@ def write_flickr30k(path, train=8, val=4, test=4):
             (path / f"Annotations/{name}.xml").write_text(
                 f"<annotation><filename>{name}.jpg</filename><size><width>{SIZE[0]}</width>"
                 f"<height>{SIZE[1]}</height><depth>3</depth></size><object><name>{name}</name>"
-                f"<bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax>"
-                f"</bndbox></object><object><name>9</name><scene>1</scene><nobndbox>1</nobndbox>"
-                "</object></annotation>"
+                f"<bndbox><xmin>{x0 + 1}</xmin><ymin>{y0 + 1}</ymin>"
+                f"<xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
+                "<object><name>9</name><scene>1</scene><nobndbox>1</nobndbox></object></annotation>"
             )
         start += count
     return path

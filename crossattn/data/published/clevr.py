@@ -13,8 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crossattn.data.published.fields import field, look_up, spool_entries
 from crossattn.data.published.json_stream import json_entries
 from crossattn.data.published.lines import (
+    MALFORMED,
     AnnotatedLine,
     Folders,
     Place,
@@ -49,12 +51,15 @@ def read_clevr(data: Any, folders: Folders) -> Iterator[AnnotatedLine]:
             for entry, value in json_entries(file, "questions"):
                 where = f"{file.name}, entry {entry}"
                 try:
-                    name = str(value["image_filename"])
+                    name = field(value, "image_filename", str)
                     picture = folders.picture(name, f"images/{part}", part, "images")
-                    text, answer = str(value["question"]), str(value["answer"])
-                    scene = scenes.get(name) if len(scenes) else {}
+                    text, answer = field(value, "question", str), field(value, "answer", str)
+                    if not answer.strip():
+                        raise ValueError("has an empty answer")
+                    listed = "the file of scenes"
+                    scene = look_up(scenes, value, "image_filename", listed) if len(scenes) else {}
                     regions = _regions(text, value.get("program") or [], scene)
-                except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+                except MALFORMED as error:
                     raise entry_error(file, entry, error) from None
                 yield AnnotatedLine(
                     split, (picture,), text, answer, regions, size=SIZE, where=where
@@ -62,15 +67,13 @@ def read_clevr(data: Any, folders: Folders) -> Iterator[AnnotatedLine]:
 
 
 def _scenes(file: Path) -> Spool:
-    scenes = Spool()
-    if file.is_file():
-        for entry, value in json_entries(file, "scenes"):
-            try:
-                scene = {name: value[name] for name in ("objects", "relationships")}
-                scenes.add(str(value["image_filename"]), scene)
-            except (KeyError, TypeError) as error:
-                raise entry_error(file, entry, error) from None
-    return scenes
+    return spool_entries(file, "scenes", _scene) if file.is_file() else Spool()
+
+
+def _scene(entry: str, value: Any) -> tuple[str, dict[str, Any]]:
+    del entry
+    objects, sides = field(value, "objects", list), field(value, "relationships", dict)
+    return field(value, "image_filename", str), {"objects": objects, "relationships": sides}
 
 
 def _regions(text: str, program: Sequence[Any], scene: Mapping[str, Any]) -> tuple[Region, ...]:

@@ -8,8 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from crossattn.data.published.fields import field, identity, look_up, spool_entries
 from crossattn.data.published.json_stream import json_entries
-from crossattn.data.published.lines import AnnotatedLine, Folders, entry_error, find_file
+from crossattn.data.published.lines import (
+    MALFORMED,
+    AnnotatedLine,
+    Folders,
+    entry_error,
+    find_file,
+)
 from crossattn.data.published.spool import Spool
 
 __all__ = ["read_coco_captions", "spool_images"]
@@ -34,10 +41,10 @@ def _captions(file: Path, split: str, folders: Folders, part: str) -> Iterator[A
     images = spool_images(file)
     for entry, value in json_entries(file, "annotations"):
         try:
-            name = images.get(str(value["image_id"]))[0]
+            name = look_up(images, value, "image_id", "the list of images")[0]
             picture = folders.picture(name, part, f"images/{part}", "images", "")
-            said = str(value["caption"]).strip()
-        except (KeyError, TypeError, ValueError) as error:
+            said = field(value, "caption", str).strip()
+        except MALFORMED as error:
             raise entry_error(file, entry, error) from None
         yield AnnotatedLine(split, (picture,), said, where=f"{file.name}, entry {entry}")
 
@@ -48,11 +55,10 @@ def spool_images(file: Path) -> Spool:
     Raises:
         DataError: names the entry that is none.
     """
-    images = Spool()
-    for entry, value in json_entries(file, "images"):
-        try:
-            size = [int(value["width"]), int(value["height"])]
-            images.add(str(value["id"]), [str(value["file_name"]), *size])
-        except (KeyError, TypeError, ValueError) as error:
-            raise entry_error(file, f"{entry} of images", error) from None
-    return images
+    return spool_entries(file, "images", _image)
+
+
+def _image(entry: str, value: Any) -> tuple[str, list[Any]]:
+    del entry
+    sides = [field(value, name, int) for name in ("width", "height")]
+    return identity(value, "id"), [field(value, "file_name", str), *sides]

@@ -100,8 +100,11 @@ def _annotations(file: Path) -> tuple[tuple[int, int], dict[str, list[Place]]]:
         boxes: dict[str, list[Place]] = {}
         for thing in root.iter("object"):
             for box in thing.iter("bndbox"):
-                corners = [box.findtext(name) for name in ("xmin", "ymin", "xmax", "ymax")]
-                place = box_in_shares(corners, size, corners=True)
+                # Pixels count from 1; the last one belongs to the box.
+                x0, y0, x1, y1 = (
+                    int(box.findtext(name, "")) for name in ("xmin", "ymin", "xmax", "ymax")
+                )
+                place = box_in_shares((x0 - 1, y0 - 1, x1, y1), size, corners=True)
                 for name in thing.findall("name"):
                     boxes.setdefault((name.text or "").strip(), []).append(place)
     except (ElementTree.ParseError, ValueError) as error:

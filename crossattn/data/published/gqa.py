@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from crossattn.data.published.fields import field, identity, look_up, spool_entries
 from crossattn.data.published.json_stream import json_entries
 from crossattn.data.published.lines import (
+    MALFORMED,
     AnnotatedLine,
     Folders,
     Region,
@@ -42,36 +44,37 @@ def read_gqa(data: Any, folders: Folders) -> Iterator[AnnotatedLine]:
 
 def _graphs(directory: Path, part: str) -> Spool:
     """Size and objects of each picture."""
-    graphs = Spool()
     for inside in ("", "sceneGraphs", "scene_graphs"):
         file = directory / inside / f"{part}_sceneGraphs.json"
-        if not file.is_file():
-            continue
-        for entry, value in json_entries(file):
-            try:
-                boxes = {
-                    number: [thing[name] for name in "xywh"]
-                    for number, thing in value["objects"].items()
-                }
-                graphs.add(entry, [int(value["width"]), int(value["height"]), boxes])
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise entry_error(file, entry, error) from None
-        break
-    return graphs
+        if file.is_file():
+            return spool_entries(file, "", _graph)
+    return Spool()
+
+
+def _graph(entry: str, value: Any) -> tuple[str, list[Any]]:
+    boxes = {
+        number: [thing[name] for name in "xywh"]
+        for number, thing in field(value, "objects", dict).items()
+    }
+    return entry, [field(value, "width", int), field(value, "height", int), boxes]
 
 
 def _asked(file: Path, graphs: Spool, split: str, folders: Folders) -> Iterator[AnnotatedLine]:
     for entry, value in json_entries(file):
         try:
-            picture = folders.picture(f"{value['imageId']}.jpg", "images", "allImages/images", "")
-            text, answer = str(value["question"]), str(value["answer"])
+            picture = folders.picture(
+                f"{identity(value, 'imageId')}.jpg", "images", "allImages/images", ""
+            )
+            text, answer = field(value, "question", str), field(value, "answer", str)
+            if not answer.strip():
+                raise ValueError("has an empty answer")
             size: tuple[int, int] | None = None
             regions: Regions = ()
             if len(graphs):
-                width, height, boxes = graphs.get(str(value["imageId"]))
+                width, height, boxes = look_up(graphs, value, "imageId", "its file of graphs")
                 size = (width, height)
                 regions = _regions(text, value.get("annotations") or {}, size, boxes)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise entry_error(file, entry, error) from None
         where = f"{file.name}, entry {entry}"
         yield AnnotatedLine(split, (picture,), text, answer, regions, size=size, where=where)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from crossattn.data.errors import DataError, one_line
 
 __all__ = [
+    "MALFORMED",
     "AnnotatedLine",
     "Folders",
     "Place",
@@ -24,6 +25,8 @@ __all__ = [
 Place = tuple[float, float, float, float]
 # Boxes may miss the sides by so many pixels, as rounding leaves them.
 SLACK_PIXELS = 2.0
+# What an entry of another form than the published one raises where it is read.
+MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 class Region(NamedTuple):
@@ -156,10 +159,13 @@ def box_in_shares(box: Sequence[Any], size: Sequence[int], *, corners: bool = Fa
         raise ValueError(f"has a box {one_line(box)}: expected four numbers") from None
     if not corners:
         x1, y1 = x0 + x1, y0 + y1
+    if min(width, height) < 1:
+        raise ValueError(f"has a picture of {width} x {height} pixels")
     if not (x0 < x1 and y0 < y1):
         raise ValueError(f"has a box {one_line(box)} without area")
     slack = SLACK_PIXELS
-    if min(x0, y0) < -slack or x1 > width + slack or y1 > height + slack:
+    inside = x0 < width and y0 < height and x1 > 0 and y1 > 0
+    if not inside or min(x0, y0) < -slack or x1 > width + slack or y1 > height + slack:
         raise ValueError(
             f"has a box {one_line(box)} that leaves its picture of {width} x {height} pixels"
         )
@@ -167,7 +173,9 @@ def box_in_shares(box: Sequence[Any], size: Sequence[int], *, corners: bool = Fa
     return clip(y0, height), clip(x0, width), clip(y1, height), clip(x1, width)
 
 
-def entry_error(file: Path, entry: str, why: object) -> DataError:
-    """What is wrong with an entry of a file; a name that is missing is said to be."""
-    said = f"has no {why}" if isinstance(why, KeyError) else why
+def entry_error(file: Path, entry: str, why: Exception) -> DataError:
+    """What is wrong with an entry of a file: what a ValueError says, or that its form is."""
+    said = (
+        why if isinstance(why, ValueError) else f"is not as published: {type(why).__name__} {why}"
+    )
     return DataError(f"{file.name}, entry {entry}: {one_line(said)}")

@@ -11,8 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from crossattn.data.published.fields import field
 from crossattn.data.published.json_stream import json_lines
-from crossattn.data.published.lines import AnnotatedLine, Folders, entry_error, find_file
+from crossattn.data.published.lines import (
+    MALFORMED,
+    AnnotatedLine,
+    Folders,
+    entry_error,
+    find_file,
+)
 
 __all__ = ["read_nlvr2"]
 
@@ -35,7 +42,7 @@ def _judged(file: Path, split: str, folders: Folders) -> Iterator[AnnotatedLine]
     part = file.stem
     for entry, value in json_lines(file):
         try:
-            first, number, pair, sentence = str(value["identifier"]).split("-")
+            first, number, pair, sentence = field(value, "identifier", str).split("-")
             folder = str(value.get("directory", ""))
             inside = [
                 f"images/{part}/{folder}",
@@ -51,8 +58,8 @@ def _judged(file: Path, split: str, folders: Folders) -> Iterator[AnnotatedLine]
             answer = str(value["label"]).lower()
             if answer not in LABELS:
                 raise ValueError(f"has the label {answer}, expected True or False")
-            text = str(value["sentence"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            text = field(value, "sentence", str)
+        except MALFORMED as error:
             raise entry_error(file, entry, error) from None
         same = f"{first}-{number}-{sentence}"
         where = f"{file.name}, line {entry}"

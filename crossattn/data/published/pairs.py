@@ -11,8 +11,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from crossattn.data.published.fields import field
 from crossattn.data.published.json_stream import json_entries, json_lines
-from crossattn.data.published.lines import AnnotatedLine, Folders, entry_error, find_file
+from crossattn.data.published.lines import (
+    MALFORMED,
+    AnnotatedLine,
+    Folders,
+    entry_error,
+    find_file,
+)
 
 __all__ = ["PAIRS", "read_sugarcrepe", "read_valse", "read_winoground"]
 
@@ -29,18 +36,18 @@ def read_winoground(folders: Folders) -> Iterator[AnnotatedLine]:
     for entry, value in json_lines(file):
         try:
             for picture in ("image_0", "image_1"):
-                name = f"{value[picture]}.png"
+                name = f"{field(value, picture, str)}.png"
                 shown = (folders.picture(name, "images", "data/images", ""),)
                 for caption in ("caption_0", "caption_1"):
                     where = f"{file.name}, line {entry}"
                     yield AnnotatedLine(
                         "swap",
                         shown,
-                        str(value[caption]),
+                        field(value, caption, str),
                         sentence=f"{entry} {picture}",
                         where=where,
                     )
-        except (KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise entry_error(file, entry, error) from None
 
 
@@ -50,9 +57,9 @@ def read_sugarcrepe(folders: Folders) -> Iterator[AnnotatedLine]:
         for entry, value in json_entries(file):
             try:
                 inside = (*IMAGES, "images", "")
-                picture = folders.picture(str(value["filename"]), *inside)
-                texts = (str(value["caption"]), str(value["negative_caption"]))
-            except (KeyError, TypeError, ValueError) as error:
+                picture = folders.picture(field(value, "filename", str), *inside)
+                texts = (field(value, "caption", str), field(value, "negative_caption", str))
+            except MALFORMED as error:
                 raise entry_error(file, entry, error) from None
             yield from _contrast("sugarcrepe", picture, texts, file, entry)
 
@@ -66,9 +73,9 @@ def read_valse(folders: Folders) -> Iterator[AnnotatedLine]:
                     continue
                 names = (str(value.get("dataset", "")), file.stem)
                 inside = ("images", *(f"images/{name}" for name in names), *names, "")
-                picture = folders.picture(str(value["image_file"]), *inside)
-                texts = (str(value["caption"]), str(value["foil"]))
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                picture = folders.picture(field(value, "image_file", str), *inside)
+                texts = (field(value, "caption", str), field(value, "foil", str))
+            except MALFORMED as error:
                 raise entry_error(file, entry, error) from None
             yield from _contrast("valse", picture, texts, file, entry)
 

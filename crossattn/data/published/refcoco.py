@@ -13,8 +13,10 @@ from typing import Any
 
 from crossattn.data.errors import DataError, one_line
 from crossattn.data.published.coco import spool_images
+from crossattn.data.published.fields import field, identity, look_up, spool_entries
 from crossattn.data.published.json_stream import json_entries
 from crossattn.data.published.lines import (
+    MALFORMED,
     AnnotatedLine,
     Folders,
     Region,
@@ -22,7 +24,6 @@ from crossattn.data.published.lines import (
     entry_error,
     find_file,
 )
-from crossattn.data.published.spool import Spool
 from crossattn.data.words import split_words
 
 __all__ = ["read_plain_pickle", "read_refcoco"]
@@ -37,23 +38,23 @@ def read_refcoco(data: Any, folders: Folders) -> Iterator[AnnotatedLine]:
     stem = f"refs({data.split_by})"
     refs = find_file(folders.directory, f"{stem}.p", f"{stem}.json", layout=LAYOUT)
     instances = find_file(folders.directory, "instances.json", layout=LAYOUT)
-    images, boxes = spool_images(instances), Spool()
-    for entry, value in json_entries(instances, "annotations"):
-        try:
-            boxes.add(str(value["id"]), value["bbox"])
-        except (KeyError, TypeError) as error:
-            raise entry_error(instances, entry, error) from None
+    images, boxes = spool_images(instances), spool_entries(instances, "annotations", _box)
     parts = set()
     for entry, ref in _refs(refs):
         try:
-            name, *size = images.get(str(ref["image_id"]))
-            place = box_in_shares(boxes.get(str(ref["ann_id"])), size)
-            picture, split = folders.picture(name, *IMAGES), SPLITS[ref["split"]]
-            said = [str(sentence["sent"]) for sentence in ref["sentences"]]
-        except (KeyError, TypeError, ValueError) as error:
+            name, *size = look_up(images, ref, "image_id", "instances.json")
+            image, box = look_up(boxes, ref, "ann_id", "instances.json")
+            if image != identity(ref, "image_id"):
+                raise ValueError(f"is about image {ref['image_id']}, its box about image {image}")
+            place, own = box_in_shares(box, size), field(ref, "split", str)
+            if own not in SPLITS:
+                raise ValueError(f"has split {own}, expected {', '.join(SPLITS)}")
+            picture, split = folders.picture(name, *IMAGES), SPLITS[own]
+            said = [field(sentence, "sent", str) for sentence in field(ref, "sentences", list)]
+        except MALFORMED as error:
             raise entry_error(refs, entry, error) from None
-        parts.add(ref["split"])
-        if split == "test" and data.test_part not in ("", ref["split"]):
+        parts.add(own)
+        if split == "test" and data.test_part not in ("", own):
             continue
         for text in said:
             region = Region(0, len(split_words(text)), (place,))
@@ -64,6 +65,12 @@ def read_refcoco(data: Any, folders: Folders) -> Iterator[AnnotatedLine]:
     if data.test_part and data.test_part not in parts:
         has = ", ".join(sorted(parts))
         raise DataError(f"--data.test-part {data.test_part}: {refs.name} has {has}")
+
+
+def _box(entry: str, value: Any) -> tuple[str, list[Any]]:
+    """The picture of an object, and its box."""
+    del entry
+    return identity(value, "id"), [identity(value, "image_id"), field(value, "bbox", list)]
 
 
 def _refs(file: Path) -> Iterator[tuple[str, Any]]:

@@ -70,6 +70,13 @@ class Spool:
             raise KeyError(name)
         return self.value(int(self._order[at]))
 
+    def repeated(self) -> tuple[int, int] | None:
+        """The places of two values that have one name, if there are such."""
+        self._sort()
+        assert self._order is not None
+        same = np.flatnonzero(self._sorted[1:] == self._sorted[:-1])[:1]
+        return (int(self._order[same[0]]), int(self._order[same[0] + 1])) if len(same) else None
+
     def groups(self) -> "Groups":
         """The places of the values of each name, in the order in which names first occur."""
         self._sort()

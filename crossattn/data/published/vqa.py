@@ -10,8 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from crossattn.data.published.answer_words import normalise_answer
+from crossattn.data.published.fields import field, identity, look_up, spool_entries
 from crossattn.data.published.json_stream import json_entries
-from crossattn.data.published.lines import AnnotatedLine, Folders, entry_error, find_file
+from crossattn.data.published.lines import (
+    MALFORMED,
+    AnnotatedLine,
+    Folders,
+    entry_error,
+    find_file,
+)
 from crossattn.data.published.spool import Spool
 from crossattn.data.words import spelling
 
@@ -32,18 +39,14 @@ def read_vqa_v2(data: Any, folders: Folders) -> Iterator[AnnotatedLine]:
         if split == "train" or (folders.directory / name).is_file():
             file = find_file(folders.directory, name, layout=LAYOUT)
             asked = f"v2_OpenEnded_mscoco_{part}_questions.json"
-            questions = _questions(find_file(folders.directory, asked, layout=LAYOUT))
+            asked_in = find_file(folders.directory, asked, layout=LAYOUT)
+            questions = spool_entries(asked_in, "questions", _question)
             yield from _answered(file, questions, split, folders, part)
 
 
-def _questions(file: Path) -> Spool:
-    questions = Spool()
-    for entry, value in json_entries(file, "questions"):
-        try:
-            questions.add(str(value["question_id"]), str(value["question"]))
-        except (KeyError, TypeError) as error:
-            raise entry_error(file, entry, error) from None
-    return questions
+def _question(entry: str, value: Any) -> tuple[str, str]:
+    del entry
+    return identity(value, "question_id"), field(value, "question", str)
 
 
 def _answered(
@@ -51,19 +54,20 @@ def _answered(
 ) -> Iterator[AnnotatedLine]:
     for entry, value in json_entries(file, "annotations"):
         try:
-            name = f"COCO_{part}_{int(value['image_id']):012}.jpg"
+            name = f"COCO_{part}_{field(value, 'image_id', int):012}.jpg"
             picture = folders.picture(name, part, f"images/{part}", "images", "")
-            text = questions.get(str(value["question_id"]))
-            answers = tuple(_normalised(one["answer"]) for one in value["answers"])
-            answer = _normalised(value["multiple_choice_answer"])
-            if not answer:
-                raise ValueError("has an empty answer")
-        except (KeyError, TypeError, ValueError) as error:
+            text = look_up(questions, value, "question_id", "the file of questions")
+            people = field(value, "answers", list)
+            answers = tuple(_normalised(field(one, "answer", str)) for one in people)
+            answer = _normalised(field(value, "multiple_choice_answer", str))
+            if not answer or not answers:
+                raise ValueError("has no answers" if answer else "has an empty answer")
+        except MALFORMED as error:
             raise entry_error(file, entry, error) from None
         where = f"{file.name}, entry {entry}"
         yield AnnotatedLine(split, (picture,), text, answer, answers=answers, where=where)
 
 
-def _normalised(answer: Any) -> str:
+def _normalised(answer: str) -> str:
     # Of the letter "a" nothing is left: it stays.
-    return normalise_answer(str(answer)) or spelling(str(answer))
+    return normalise_answer(answer) or spelling(answer)
