@@ -1,95 +1,30 @@
-"""Whisper's published weights on recorded words whose times are known: heads and word times.
+"""Whisper's published weights on recorded words whose times are known: heads and word times."""
 
-Needs the recordings of Debian's asterisk-core-sounds-en-wav (CROSSATTN_SOUNDS names their folder)
-and the packages of `crossattn.pretrained.packages`; skips what is missing.
-"""
-
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from crossattn.align import (
     find_alignment_heads,
     find_pauses,
-    group_tokens,
+    pointing,
+    pointing_chance,
     spoken_starts,
-    spoken_tokens,
     timed_words,
     words_at_pauses,
 )
-from crossattn.data.audio import RATE, log_mel, read_sound
-from crossattn.interop.files import WeightsError
-from crossattn.pretrained import load_model
-from crossattn.pretrained.transcriber import encode
-from tests.support.sounds import SOUNDS
+from crossattn.data.audio import RATE
+from tests.support.words_at_times import FRAMES_PER_SECOND, WORDS, clips, heard, whisper
 
-NUMBERS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
-fifteen sixteen seventeen eighteen nineteen twenty"""
-TENS = "thirty forty fifty sixty seventy eighty ninety"
-DAYS = "Sunday Monday Tuesday Wednesday Thursday Friday Saturday"
-MONTHS = """January February March April May June July August September October November
-December"""
-NAMED = "hundred thousand million today tomorrow yesterday"
-ALONE = """activated added calling cancelled disabled enabled extension goodbye hello location
-number removed second time"""
-FILES = (
-    {f"digits/{n}": word for n, word in enumerate(NUMBERS.split())}
-    | {f"digits/{n}0": word for n, word in enumerate(TENS.split(), 3)}
-    | {f"digits/day-{n}": word for n, word in enumerate(DAYS.split())}
-    | {f"digits/mon-{n}": word for n, word in enumerate(MONTHS.split())}
-    | {f"digits/{word}": word for word in NAMED.split()}
-    | {word: word for word in ALONE.split()}
-)
-WORDS, EACH, NEAR = 60, 6, 0.06
+NEAR = 0.06
 
 
-def spoken_part(samples):
-    """Without the silence around it: what is quieter than 40 dB below the loudest 10 ms."""
-    loud = np.sqrt(np.convolve(samples**2, np.full(160, 1 / 160), "same"))
-    heard = np.flatnonzero(loud > loud.max() / 100)
-    return samples[heard[0] : heard[-1] + 1]
-
-
-def clips():
-    """(samples, words, times) of six words each, with pauses of 0.15 to 0.35 s."""
-    rng = np.random.default_rng(0)
-    files = rng.permutation(sorted(FILES))[:WORDS]
-    pause = lambda: np.zeros(int(RATE * rng.uniform(0.15, 0.35)), np.float32)
-    for first in range(0, WORDS, EACH):
-        parts, times = [pause()], []
-        for file in files[first : first + EACH]:
-            start = sum(map(len, parts)) / RATE
-            parts.append(spoken_part(read_sound(SOUNDS / f"{file}.wav")))
-            times.append((start, sum(map(len, parts)) / RATE))
-            parts.append(pause())
-        yield np.concatenate(parts), [FILES[file] for file in files[first : first + EACH]], times
-
-
-def heard(model, samples, words, times):
-    """Maps (L, H, T + 1, S) of the true text, which tokens are spoken, times found and frames."""
-    stack = model.model.decoder.stack
-    heads = [(layer, head) for layer in range(stack.layers) for head in range(stack.heads)]
-    text = f" {', '.join(words)}."
-    text = text[:2].upper() + text[2:]
-    tokens = model.tokenizer.encode(text, add_special_tokens=False).ids
-    context = encode(model.model, model.params, jnp.asarray(log_mel(samples, model.bands))[None])
-    prompt = model.special.prompt("en" if model.special.languages else None, "transcribe")
-    frames = int(np.ceil(len(samples) / RATE * 50))
-    maps = model.maps(context, [*prompt, *tokens], heads)[:, len(prompt) - 1 :, :frames]
-    decode = lambda some: model.tokenizer.decode(some)
-    groups = group_tokens(tokens, decode)
-    assert len(groups) == len(words)
-    spoken = spoken_tokens(groups, tokens, decode)
-    chosen = [heads.index(head) for head in model.alignment_heads]
-    starts = spoken_starts(maps[chosen].astype(float), spoken)
-    found = timed_words(groups, starts, np.ones(len(tokens)), spoken)
-    middle = (np.arange(frames) + 0.5) / 50
-    regions = np.zeros((len(tokens), frames), bool)
-    for (_, places), (start, stop) in zip(groups, times, strict=True):
-        own = [place for place in places if spoken[place]]
-        regions[own] = (middle >= start) & (middle <= stop)
-    maps = maps.reshape(stack.layers, stack.heads, *maps.shape[1:])
-    return maps[:, :, :-1], words_at_pauses(found, find_pauses(samples)), regions
+def times_found(model, samples, clip):
+    frames = int(np.ceil(len(samples) / RATE * FRAMES_PER_SECOND))
+    layers, places = np.transpose(model.alignment_heads)
+    maps = clip.maps[layers, places, :, :frames].astype(float)
+    starts = spoken_starts(maps, clip.spoken)
+    found = timed_words(clip.groups, starts, np.ones(len(clip.tokens)), clip.spoken)
+    return words_at_pauses(found, find_pauses(samples))
 
 
 @pytest.mark.slow
@@ -97,18 +32,14 @@ def heard(model, samples, words, times):
     ("name", "perfect", "near"), [("whisper-tiny.en", 2, 0.95), ("whisper-base", 3, 0.88)]
 )
 def test_published_heads_and_word_times(name, perfect, near):
-    if not SOUNDS.is_dir():
-        pytest.skip(f"no recordings in {SOUNDS}: apt install asterisk-core-sounds-en-wav")
-    pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
-    try:
-        model = load_model(name)
-    except WeightsError as error:
-        pytest.skip(str(error))
+    model = whisper(name)
     maps, errors, regions = [], [], []
-    for samples, words, times in clips():
-        one, found, region = heard(model, samples, words, times)
-        maps.append(one)
-        regions.append(region)
+    for samples, words, times in clips(6, (0.15, 0.35)):
+        clip = heard(model, samples, words, times)
+        frames = int(np.ceil(len(samples) / RATE * FRAMES_PER_SECOND))
+        maps.append(clip.maps[:, :, :-1, :frames])
+        regions.append(clip.regions[:, :frames])
+        found = times_found(model, samples, clip)
         errors += [(w.start - t[0], w.stop - t[1]) for w, t in zip(found, times, strict=True)]
     scores = find_alignment_heads(maps, regions)
     published = [scores.score[head] for head in model.alignment_heads]
@@ -120,3 +51,53 @@ def test_published_heads_and_word_times(name, perfect, near):
     assert sum(score >= 0.95 for score in published) >= perfect
     assert len(set(scores.above(0.5)) & set(model.alignment_heads)) >= 5
     assert within >= near
+
+
+def words_hit(clip, heads, row, regions):
+    """(2, words), whether the mean map of these heads and a word's tokens peaks in it; chance.
+
+    Rows are those that predict the tokens (0) or read them (1).
+    """
+    layers, places = np.transpose(heads)
+    maps = clip.maps[layers, places].mean(axis=0)
+    own = [[place for place in places if clip.spoken[place]] for _, places in clip.groups]
+    seen = np.stack([maps[np.add(some, row)].mean(axis=0) for some in own])
+    regions = regions[[some[0] for some in own]]
+    return np.stack([pointing(seen, regions), pointing_chance(regions)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("each", "pauses", "least"), [(1, (0, 14), 0.95), (6, (2, 4), 0.88), (20, (0.15, 0.35), 0.88)]
+)
+@pytest.mark.parametrize("name", ["whisper-tiny.en", "whisper-base"])
+def test_the_mean_of_the_published_heads_points_at_words(name, each, pauses, least):
+    model = whisper(name)
+    heads = model.alignment_heads
+    read = [heard(model, *clip) for clip in clips(each, pauses)]
+    each_word = lambda row, kind: np.concatenate(
+        [words_hit(clip, heads, row, getattr(clip, kind)) for clip in read], axis=1
+    )
+    (predicts, chance), (hears, _), (reads, _) = (
+        each_word(*how) for how in ((0, "regions"), (0, "hearing"), (1, "hearing"))
+    )
+    maps, regions = [clip.maps[:, :, :-1] for clip in read], [clip.regions for clip in read]
+    scores = find_alignment_heads(maps, regions)
+    behind = find_alignment_heads([clip.maps[:, :, 1:] for clip in read], regions)
+    others = behind.ranked()[:2]
+    best = {"truth": scores, "agreement": find_alignment_heads(maps)}
+    found = {how: len(set(own.ranked()[: len(heads)]) & set(heads)) for how, own in best.items()}
+    shares = [float(one.mean().round(3)) for one in (predicts, hears, reads, chance)]
+    own = {head: round(float(scores.score[head]), 2) for head in heads}
+    print(f"{name}, {each} a clip: in, hears, of the row behind, chance {shares}; found {found}")
+    print(f"published {own}, at what was read {others}")
+    assert len(predicts) == WORDS
+    assert chance.mean() < 0.03
+    assert predicts.mean() >= least
+    assert hears.mean() >= max(predicts.mean(), 0.9)
+    assert found["truth"] >= 4
+    # The row that reads a word is about to write what comes after it: only other heads are still
+    # at the word.
+    assert reads.mean() < 0.2
+    assert not set(others) & set(heads)
+    assert min(behind.score[head] for head in others) >= 0.9
