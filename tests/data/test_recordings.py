@@ -195,6 +195,7 @@ ONE = [{"word": "alpha", "start": 0.1, "end": 0.4}]
     ("change", "said"),
     [
         (only(4, audio="no.wav"), "line 5: there is no recording no.wav in"),
+        (only(4, audio="x" * 300), "line 5: File name too long: xxx"),
         (only(4, audio="../x.wav"), "line 5: the path ../x.wav leads out of the folder"),
         (only(4, audio=None), "line 5: has no audio"),
         (only(4, caption=None), "line 5: has no caption and no question"),

@@ -83,13 +83,13 @@ def read_recordings(
     found = {}
     for path, number in tqdm(named.items(), desc="reading recordings", delay=PATIENCE_SECONDS):
         file = directory / path
-        if not file.is_file():
-            bad.add(number, f"there is no recording {path} in {directory}")
-            continue
         try:
+            if not file.is_file():
+                bad.add(number, f"there is no recording {path} in {directory}")
+                continue
             samples = read_sound(file)
-        except DataError as error:
-            bad.add(number, error)
+        except (OSError, DataError) as error:
+            bad.add(number, f"{error.strerror}: {path}" if isinstance(error, OSError) else error)
             continue
         seconds = len(samples) / RATE
         if seconds > longest:
