@@ -23,7 +23,7 @@ from crossattn.models.generate import Beam, Greedy
 from crossattn.pretrained import load_model
 from crossattn.pretrained.captioner import LENGTH, Captioner
 
-from .command_line import BAD_INPUT, fail, manual, parse, plain_errors, takes
+from .command_line import BAD_INPUT, check_page, fail, manual, parse, plain_errors, takes
 from .entry import start
 
 COMMAND = "caption"
@@ -68,8 +68,8 @@ def main(arguments: list[str]) -> None:
             fail(COMMAND, f"{name} must be at least 1, got {value}")
     if options.question is not None and options.prompt:
         fail(COMMAND, "--prompt begins a caption: leave it out with --question")
-    if options.explore is not None and options.explore.is_dir():
-        fail(COMMAND, f"--explore {options.explore} is a folder: name a file in it")
+    if options.explore is not None:
+        check_page(COMMAND, "--explore", options.explore, options.file)
     safe = lambda: "interrupted; nothing was written"
     errors = (WeightsError, DataError)
     with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, errors, safe=safe):

@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import tyro
@@ -154,6 +155,14 @@ def _numbers(options: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, int):
                 yield name, one
+
+
+def check_page(command: str, option: str, page: Path, *read: Path) -> None:
+    """End the command where a page would be a folder, or in the place of a file that is read."""
+    if page.is_dir():
+        fail(command, f"{option} {page} is a folder: name a file in it, like page.html")
+    if page.exists() and any(one.exists() and page.samefile(one) for one in read):
+        fail(command, f"{option} {page} is the file that is read: name another, like page.html")
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from crossattn.train.checkpoint import CheckpointError
 from crossattn.train.record import RecordError
 from crossattn.train.trained import UnusableRunError
 
-from .command_line import fail, manual, parse, plain_errors, takes
+from .command_line import check_page, fail, manual, parse, plain_errors, takes
 from .entry import start
 from .transcribe import check_speech, open_model
 
@@ -85,8 +85,7 @@ def main(arguments: list[str]) -> None:
         folder, step = find_shown(options.run, options.variant, options.seed)
         name = "explore.html" if step is None else f"explore-step{step}.html"
         out = options.out or folder / name
-        if out.is_dir():
-            fail(COMMAND, f"--out {out} is a folder: name a file in it, like explore.html")
+        check_page(COMMAND, "--out", out, options.run)
         page = explore_folder(
             options.run,
             options.variant,
@@ -108,8 +107,7 @@ def _explore_file(options: ExploreOptions, say: Callable[[str], None]) -> None:
         if getattr(options, name) != getattr(default, name):
             fail(COMMAND, f"--{name} is of a run, and {options.run} is a file")
     out = options.out or options.run.with_suffix(".html")
-    if out.is_dir():
-        fail(COMMAND, f"--out {out} is a folder: name a file in it, like speech.html")
+    check_page(COMMAND, "--out", out, options.run)
     sound, model = read_sound(options.run), open_model(COMMAND, options.model or "whisper-tiny.en")
     check_speech(COMMAND, model, options.language, "transcribe")
     title, language = options.run.name, options.language

@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import tracemalloc
 import types
 import wave
 
@@ -125,3 +126,20 @@ def test_another_kind_is_read_by_soundfile(tmp_path, monkeypatch, hum):
     np.testing.assert_array_equal(read_sound(tmp_path / "a.flac"), hum)
     (tmp_path / "b.mp3").write_bytes(b"no sound")
     assert "Format not recognised.: convert it to WAV" in refused(tmp_path / "b.mp3")
+
+
+def test_channels_are_averaged_first(tmp_path):
+    """Two hours in stereo take 12 bytes for each pair of samples, and not 28."""
+    pairs = np.random.default_rng(0).integers(-(2**15), 2**15, size=(200_000, 2)).astype(np.int16)
+    wavfile.write(tmp_path / "stereo.wav", RATE, pairs)
+    read_sound(tmp_path / "stereo.wav")
+    tracemalloc.start()
+    found = read_sound(tmp_path / "stereo.wav")
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken < 14 * len(pairs)
+    np.testing.assert_array_equal(found, (pairs / 2**15).mean(axis=1).astype(np.float32))
+    opposite = np.full((99, 2), [np.inf, -np.inf], np.float32)
+    wavfile.write(tmp_path / "endless.wav", RATE, opposite)
+    with pytest.raises(DataError, match="no finite numbers"):
+        read_sound(tmp_path / "endless.wav")

@@ -71,6 +71,7 @@ def test_an_answer(there, monkeypatch, capsys):
         (["photo.png", "--model", "clip", "--beams", "0"], "--beams must be at least 1, got 0"),
         (["photo.png", "--model", "clip", "--prompt", "a", "--question", "b"], "leave it out wi"),
         (["photo.png", "--model", "clip", "--explore", "."], "--explore . is a folder: name a"),
+        (["photo.png", "--model", "clip", "--explore", "photo.png"], "is the file that is read"),
     ],
 )
 def test_one_line(arguments, message, there, monkeypatch, capsys):

@@ -178,7 +178,8 @@ def test_silence_has_no_page(folder, monkeypatch):
         (transcribe, ["WAV", "--words", "--heads"], "give one of them"),
         (transcribe, ["WAV", "--word"], "Unrecognized options: --word"),
         (explore, ["WAV", "--variant", "x"], "--variant is of a run, and"),
-        (explore, ["WAV", "--out", "."], "is a folder: name a file in it, like speech.html"),
+        (explore, ["WAV", "--out", "."], "is a folder: name a file in it, like page.html"),
+        (explore, ["WAV", "--out", "WAV"], "speech.wav is the file that is read: name another"),
         (explore, ["MODEL", "--model", "x"], "--model and --language are of a file of sound"),
     ],
 )
@@ -191,6 +192,7 @@ def test_mistakes_are_one_line(command, arguments, message, folder, wav, capsys)
     assert len(said.err.splitlines()) == 1
     assert said.err.startswith(f"{command.COMMAND}: ")
     assert message in said.err
+    assert wavfile.read(wav)[1].shape == (24_000,)
 
 
 def test_weights_that_do_not_fit_are_a_table(folder, wav, tmp_path, capsys):

@@ -136,6 +136,7 @@ def test_a_section_that_is_none(tmp_path):
 
 def test_texts_of_siglip(tmp_path):
     """Its tokenizer drops punctuation, and has a padding of its own."""
+    pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
     folder, _ = folder_of("siglip", tmp_path)
     own = {"tokenizer_class": "SiglipTokenizer", "pad_token": {"content": "w8"}}
     for settings, first, fill in (({}, [2, 5, 1, 7, 3], 1), (own, [2, 5, 7, 3, 8], 8)):

@@ -91,15 +91,15 @@ def test_decoding_word_by_word_and_masks(case):
     """With open gates: as all words at once; hidden tokens of the pictures are not read."""
     _, _, more, all_params, tokens, sound, pictures = case
     params = opened(all_params)
-    seen = Mask.lengths(key=jnp.full(len(tokens), 3))
-    wanted, _ = more.apply(params, tokens, (sound, pictures), mask=(None, seen))
+    read = jax.jit(lambda c, mask=None: more.apply(params, tokens, c, mask=mask)[0])
+    project = jax.jit(lambda c, mask: more.apply(params, c, mask=mask, method="project"))
+    masks = None, Mask.lengths(key=jnp.full(len(tokens), 3))
+    wanted = read((sound, pictures), masks)
     changed = pictures.at[:, 3].set(9.0)
-    again, _ = more.apply(params, tokens, (sound, changed), mask=(None, seen))
-    np.testing.assert_allclose(again, wanted, atol=1e-6)
-    assert np.abs(np.asarray(more.apply(params, tokens, (sound, changed))[0] - wanted)).max() > 0.01
-    context = more.apply(params, (sound, pictures), mask=(None, seen), method="project")
-    projected, _ = more.apply(params, tokens, context)
-    np.testing.assert_allclose(projected, wanted, atol=1e-5)
+    np.testing.assert_allclose(read((sound, changed), masks), wanted, atol=1e-6)
+    assert np.abs(np.asarray(read((sound, changed)) - wanted)).max() > 0.01
+    context = project((sound, pictures), masks)
+    np.testing.assert_allclose(read(context), wanted, atol=1e-5)
     cache = more.apply(params, len(tokens), tokens.shape[1], method="init_cache")
     step = jax.jit(lambda *given: more.apply(params, *given, method="decode_step"))
     for position, column in enumerate(tokens.T[:3]):

@@ -64,10 +64,11 @@ def test_a_layer_joins_the_attention_that_is_there(number):
     x, text, picture = draw(2, 4, width), draw(2, 7, N), draw(2, TOKENS, N)
     module = presets.build("ip_adapter", width=width, heads=HEADS)
     given = jnp.asarray(x), [jnp.asarray(text), jnp.asarray(picture)]
-    base = module.init(jax.random.key(0), *given, scales=[0.6])["params"]
+    init = jax.jit(lambda key: module.init(key, *given, scales=[0.6]))
+    base = init(jax.random.key(0))["params"]
     params = {"params": base | jax.tree.map(jnp.asarray, loaded["params"])}
     assert params["params"].keys() == base.keys()
-    ours, _ = module.apply(params, *given, scales=[0.6])
+    ours, _ = jax.jit(lambda p: module.apply(p, *given, scales=[0.6]))(params)
     maps = {name: np.asarray(base[name]["kernel"]) for name in ("query", "key", "value", "out")}
     q = x @ maps["query"]
     read = attended(q, text @ maps["key"], text @ maps["value"])

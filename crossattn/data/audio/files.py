@@ -65,7 +65,7 @@ def read_sound(path: str | Path, rate: int = RATE) -> Float[np.ndarray, " N"]:
         raise DataError(f"{path} is damaged: it has samples that are no finite numbers")
     if not SLOWEST <= own <= FASTEST:
         raise DataError(f"{path} is damaged: it says that it has {own} samples a second")
-    return resample(samples if samples.ndim == 1 else samples.mean(axis=1), own, rate)
+    return resample(samples, own, rate)
 
 
 def resample(
@@ -93,7 +93,7 @@ def resample(
 
 
 def _read_wave(path: Path) -> tuple[int, np.ndarray] | None:
-    """Rate and samples (N,) or (N, channels); None of a compressed file."""
+    """Rate and samples (N,) of all channels; None of a compressed file."""
     from scipy.io import wavfile
 
     try:
@@ -114,12 +114,19 @@ def _read_wave(path: Path) -> tuple[int, np.ndarray] | None:
 
 
 def _in_one(samples: np.ndarray) -> np.ndarray:
-    """Whole numbers as floating-point numbers in -1..1; silence of unsigned ones is 128."""
-    if samples.dtype.kind == "u":
-        return (samples.astype(np.float32) - 128) / 128
-    if samples.dtype.kind == "i":
-        return samples / np.float64(2.0 ** (8 * samples.dtype.itemsize - 1))
-    return samples
+    """The mean of all channels, first of all: of hours it is what takes memory.
+
+    Whole numbers become floating-point numbers in -1..1; silence of unsigned ones is 128.
+    """
+    kind, size = samples.dtype.kind, samples.dtype.itemsize
+    with np.errstate(all="ignore"):  # of what is no number something is said later
+        one = samples if samples.ndim == 1 else samples.mean(axis=1)
+    if kind == "u":
+        return (one.astype(np.float32) - 128) / 128
+    if kind == "i":
+        one = one.astype(np.float64, copy=samples.ndim == 1)
+        one /= 2.0 ** (8 * size - 1)
+    return one
 
 
 def _read_by_soundfile(path: Path) -> tuple[int, np.ndarray]:
@@ -131,7 +138,7 @@ def _read_by_soundfile(path: Path) -> tuple[int, np.ndarray]:
             f"{path} is damaged, or of a kind that is not known: {one_line(error)}: convert it to "
             "WAV"
         ) from None
-    return int(rate), samples
+    return int(rate), samples if samples.ndim == 1 else samples.mean(axis=1)
 
 
 def _soundfile(path: Path) -> Any:
