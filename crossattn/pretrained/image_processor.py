@@ -86,6 +86,9 @@ class ImageProcessor:
         if self.shortest is not None:
             longer = int(self.shortest * max(h, w) / min(h, w))
             size = (self.shortest, longer) if h <= w else (longer, self.shortest)
+            if longer > LARGEST:
+                made = f"it would become {size[0]} x {size[1]}, expected at most {LARGEST} a side"
+                raise ValueError(f"a picture of {h} x {w} pixels is too thin: {made}: crop it")
         if size is not None:
             image = _resized(image, size, self.resample)
         return image if self.crop is None else _cropped(image, self.crop)

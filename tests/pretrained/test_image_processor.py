@@ -75,3 +75,8 @@ def test_refused(settings, message, tmp_path):
 def test_what_is_no_picture(image, unchecked):
     with pytest.raises(ValueError, match=r"a picture is \(h, w, 3\), uint8, got"):
         ImageProcessor(size=(2, 2))(image)
+
+
+def test_a_line_is_too_thin():
+    with pytest.raises(ValueError, match="1 x 99 pixels is too thin: it would become 224 x 22176"):
+        ImageProcessor(shortest=224, crop=(224, 224)).fitted(np.zeros((1, 99, 3), np.uint8))
