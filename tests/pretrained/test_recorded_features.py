@@ -19,6 +19,7 @@ from tests.support.recorded_words import lines_of, write_folder
 
 BANDS = 12
 SIZES = {"d_model": 8, "vocab_size": 11, "max_source_positions": 100, "max_target_positions": 6}
+SIZES["num_mel_bins"] = BANDS
 SIZES |= {f"{side}_{what}": 2 for side in ("encoder", "decoder")
           for what in ("layers", "attention_heads", "ffn_dim")}  # fmt: skip
 
