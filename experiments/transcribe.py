@@ -18,6 +18,7 @@ import tyro
 
 from crossattn.align.tokens_in_time import TimedWord
 from crossattn.data.audio import RATE, read_sound
+from crossattn.data.audio.spectrogram import FRAMES_PER_SECOND
 from crossattn.data.errors import DataError
 from crossattn.files import printable
 from crossattn.interop import ImportMismatchError
@@ -26,7 +27,7 @@ from crossattn.lab.speech import load_transcriber, transcribe_words
 from crossattn.lab.speech_heads import SpeechHeads, find_speech_heads
 from crossattn.launch.interrupts import graceful_interrupt
 from crossattn.models.generate import Greedy
-from crossattn.pretrained.transcriber import WHISPER_BEAM, Transcriber
+from crossattn.pretrained.transcriber import SECONDS, WHISPER_BEAM, Transcriber
 
 from .command_line import BAD_INPUT, fail, manual, parse, plain_errors, takes
 from .entry import start
@@ -34,6 +35,8 @@ from .entry import start
 COMMAND = "transcribe"
 EXPECTED = (DataError, WeightsError, ModuleNotFoundError)
 NOTHING_LOST = "interrupted; nothing was written"
+# Of more, the scores of all next words are numbers of gigabytes.
+MOST_BEAMS = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +72,8 @@ def main(arguments: list[str]) -> None:
     options = parse(COMMAND, TranscribeOptions(tyro.MISSING), arguments or ["--help"])
     if options.words + options.json + options.heads > 1:
         fail(COMMAND, "--words, --json and --heads: give one of them")
-    if options.beams < 1:
-        fail(COMMAND, f"--beams must be at least 1, got {options.beams}")
+    if not 1 <= options.beams <= MOST_BEAMS:
+        fail(COMMAND, f"--beams must be at least 1 and at most {MOST_BEAMS}, got {options.beams}")
     beam = dataclasses.replace(WHISPER_BEAM, width=options.beams)
     strategy = Greedy() if options.beams == 1 else beam
     safe = lambda: NOTHING_LOST
@@ -103,7 +106,11 @@ def open_model(command: str, source: str) -> Transcriber:
 
 
 def check_speech(command: str, model: Transcriber, language: str | None, task: str) -> None:
-    """End the command where the model does not know a language or a task."""
+    """End the command where the model does not know a language, a task, or sounds of 30 s."""
+    room = 2 * model.model.encoder.length
+    if room < SECONDS * FRAMES_PER_SECOND:
+        seconds = f"{room / FRAMES_PER_SECOND:g} s of sound"
+        fail(command, f"this model has positions for {seconds}, and {SECONDS:g} s are read at once")
     if language is None and model.special.languages:
         language = next(iter(model.special.languages))
     try:

@@ -175,6 +175,8 @@ def test_silence_has_no_page(folder, monkeypatch):
         (transcribe, ["WAV", "--model", "nowhere"], "there is no folder nowhere"),
         (transcribe, ["WAV", "--model", "MODEL", "--language", "xx"], "language"),
         (transcribe, ["WAV", "--model", "MODEL", "--beams", "0"], "--beams must be at least 1"),
+        (transcribe, ["WAV", "--beams", "100000"], "--beams must be at least 1 and at most 1000"),
+        (transcribe, ["WAV", "--model", "SHORT"], "positions for 0.22 s of sound, and 30 s are"),
         (transcribe, ["WAV", "--words", "--heads"], "give one of them"),
         (transcribe, ["WAV", "--word"], "Unrecognized options: --word"),
         (explore, ["WAV", "--variant", "x"], "--variant is of a run, and"),
@@ -183,8 +185,10 @@ def test_silence_has_no_page(folder, monkeypatch):
         (explore, ["MODEL", "--model", "x"], "--model and --language are of a file of sound"),
     ],
 )
-def test_mistakes_are_one_line(command, arguments, message, folder, wav, capsys):
-    places = {"WAV": wav, "MODEL": folder}
+def test_mistakes_are_one_line(command, arguments, message, folder, wav, tmp_path, capsys):
+    places = {"WAV": wav, "MODEL": folder, "SHORT": tmp_path}
+    about, _, state = peer()
+    write_folder(tmp_path, about, state)
     with pytest.raises(SystemExit) as end:
         command.main([str(places.get(word, word)) for word in arguments])
     said = capsys.readouterr()
