@@ -52,7 +52,19 @@ def test_a_set_is_built_once(package, tmp_path):
     assert held(tmp_path / "same") == held(out) == there
     with pytest.raises(DataError, match=r"another set, words is 3 there and 4 here: give another"):
         build_set(builder(), out, WordSettings(words=4), package)
+    with pytest.raises(DataError, match=r"another set, edition is 1 there and 2 here: give anothe"):
+        build_set(builder(edition=2), out, WordSettings(), package)
     assert held(out) == there
+
+
+def test_a_set_from_before_editions_is_of_the_first(package, tmp_path):
+    build_set(builder(), tmp_path / "out", WordSettings(), package)
+    made = tmp_path / "out/set.toml"
+    assert "edition = 1\n" in made.read_text()
+    made.write_text(made.read_text().replace("edition = 1\n", ""))
+    assert build_set(builder(), tmp_path / "out", WordSettings()).endswith("this set already")
+    with pytest.raises(DataError, match="edition is 1 there and 2 here"):
+        build_set(builder(edition=2), tmp_path / "out", WordSettings(), package)
 
 
 def test_what_is_in_the_way_stays(package, tmp_path):

@@ -100,6 +100,7 @@ class Builder:
             gives a sentence on what was written.
         licences: the text of the licences of the package's files, from its folder.
         settings: the class of its settings.
+        edition: one more whenever the same settings give another set than before.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Builder:
     write: Callable[[Path, Path, Any], str]
     licences: Callable[[Path], str]
     settings: type[BuildSettings] = BuildSettings
+    edition: int = 1
 
 
 def find_builder(name: str) -> Builder:
@@ -119,7 +121,6 @@ def find_builder(name: str) -> Builder:
     Example:
         >>> find_builder("stmps")
         Traceback (most recent call last):
-          ...
         crossattn.data.errors.DataError: there is no set 'stmps' to build: ...
     """
     if name not in BUILDERS:
@@ -150,7 +151,7 @@ def build_set(
         DataError: the folder holds something else, or the package is missing or not what it was.
     """
     directory = directory.expanduser()
-    said = {"set": builder.name, **dataclasses.asdict(settings)}
+    said = {"set": builder.name, "edition": builder.edition, **dataclasses.asdict(settings)}
     if _is_there(directory, said):
         return f"{directory} holds this set already"
     found = builder.package.find(package)
@@ -190,8 +191,8 @@ def _is_there(directory: Path, said: dict[str, Any]) -> bool:
         raise DataError(f"{directory} is not empty and holds no set: give another folder") from None
     except ValueError as error:
         raise DataError(f"{directory / MADE} is damaged: {one_line(error)}") from None
-    # As TOML has them, lists for tuples.
-    wanted = json.loads(json.dumps(said))
+    made.setdefault("edition", 1)
+    wanted = json.loads(json.dumps(said))  # lists for tuples
     for name in (*wanted, *made):
         if made.get(name) != wanted.get(name):
             differ = f"{name} is {made.get(name)} there and {wanted.get(name)} here"
