@@ -1,7 +1,6 @@
 """Characters and their parts: strokes as another reader has them, masks, held-out pairs."""
 
 import json
-import re
 from importlib import metadata
 
 import numpy as np
@@ -14,7 +13,8 @@ from PIL import Image
 from crossattn.data.builders import kanji
 from crossattn.data.builders.builder import build_set, find_builder
 from crossattn.data.builders.kanji import KanjiSettings
-from crossattn.data.builders.kanji_characters import hold_out, keep_frequent, read_characters
+from crossattn.data.builders.kanji_characters import keep_frequent, read_glyphs
+from crossattn.data.builders.kanji_pictures import POSITIONS, hold_out
 from crossattn.data.builders.strokes import POINTS, draw_strokes, parse_path
 from crossattn.data.errors import DataError
 from tests.support.made_up_kanji import PARTS, write_character, write_kanji_package
@@ -93,101 +93,91 @@ def built(package, tmp_path_factory):
     return out
 
 
-SMALL = KanjiSettings(images=40, evaluation_images=12, parts=4, image_size=64)
+SMALL = KanjiSettings(images=40, evaluation_images=12, parts=5, image_size=64)
 
 
 def lines_of(folder):
     return [json.loads(line) for line in (folder / "texts.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_parts_with_one_place_are_read(package):
-    characters = read_characters(package / "kanji")
-    assert len(characters) == 80
-    first = characters[0]
-    assert [(part.element, part.position) for part in first.parts] == [
-        ("木", "left"),
-        ("口", "right"),
-    ]
-    assert [part.strokes for part in first.parts] == [(0, 1, 2, 3), (4, 5, 6)]
-    np.testing.assert_allclose(first.strokes[0], [[8, 46], [44, 46]])
-    kept = keep_frequent(characters, 2)
-    assert len({part.element for one in kept for part in one.parts}) == 2
+def test_parts_are_read_as_each_character_has_them(package):
+    glyphs = read_glyphs(package / "kanji")
+    # Two of 80 characters each, and two of one whose third part is in pieces.
+    assert len(glyphs) == 162
+    assert [(glyph.element, len(glyph.strokes)) for glyph in glyphs[:2]] == [("木", 4), ("口", 3)]
+    assert glyphs[0].sign == glyphs[1].sign == "一"
+    np.testing.assert_allclose(glyphs[0].strokes[0], [[8, 46], [44, 46]])
+    kept = keep_frequent(glyphs, 2)
+    assert list(kept) == ["一", "口"]
+    assert [len(own) for own in kept.values()] == [32, 34]
     with pytest.raises(DataError, match="there are 5 different parts"):
-        keep_frequent(characters, 6)
+        keep_frequent(glyphs, 6)
 
 
 def test_masks_are_the_strokes_of_their_part(built):
-    """All ink of a half is of the part that is there, and no other pixel is."""
-    two = 0
-    for line in lines_of(built):
-        if "caption" not in line or " and " not in line["caption"]:
-            continue
-        two += 1
+    """All ink of a quarter is of the part that is there, and no other pixel is."""
+    captions = [line for line in lines_of(built) if "caption" in line]
+    assert len(captions) == 40 + 3 * 12
+    for line in captions:
         grey = np.asarray(Image.open(built / line["image"]).convert("L")).astype(float)
         (file,) = {name.split("#")[0] for own in line["masks"].values() for name in own}
         regions = np.asarray(Image.open(built / file))
         share = (grey.max() - grey) / (grey.max() - grey.min())
-        numbers = {place: int(own[0].split("#")[1]) for place, own in line["masks"].items()}
-        assert set(regions.ravel()) == {0, 1, 2}
         assert (share[regions > 0] > 0.35).all()
         assert (share[regions == 0] < 0.45).all()
-        y, x = np.nonzero(regions == 1)
-        v, u = np.nonzero(regions == 2)
-        if "left" in numbers:
-            assert numbers["left"] == 1
-            assert x.max() < u.min()
-        else:
-            assert numbers["top"] == 1
-            assert y.max() < v.min()
-    assert two > 20
+        assert [line["masks"][one] for one in POSITIONS] == [[f"{file}#{n}"] for n in range(1, 5)]
+        assert sorted(set(regions.ravel())) == [0, 1, 2, 3, 4]
+        places = {number: np.nonzero(regions == number) for number in range(1, 5)}
+        for one, other in ((1, 2), (3, 4)):
+            assert places[one][1].max() < places[other][1].min()
+        for one, other in ((1, 3), (2, 4)):
+            assert places[one][0].max() < places[other][0].min()
 
 
-def test_held_out_pairs_and_new_characters(built, package):
+def told(caption):
+    return {tuple(one.split(" in the ")) for one in caption.split(" and ")}
+
+
+def test_held_out_pairs_are_never_in_training_and_alone_asked_for(built, package):
     lines = lines_of(built)
-    held = hold_out(keep_frequent(read_characters(package / "kanji"), 4))
+    held = hold_out(list(keep_frequent(read_glyphs(package / "kanji"), 5)))
     assert len(held) == 2
-    told = re.compile(r"(\S+) (?:on the|at the) (left|right|top|bottom)")
-    signs = {}
+    captions = {line["image"]: told(line["caption"]) for line in lines if "caption" in line}
+    asked_for = set()
     for line in lines:
-        signs.setdefault(line["split"], set()).add(line["character"])
-        if "caption" in line:
-            found = set(told.findall(line["caption"]))
-            assert bool(found & held) == (line["split"] == "pairs")
-    assert all(not signs[one] & signs[two] for one in signs for two in signs if one < two)
-    captions = {line["image"]: line["caption"] for line in lines if "caption" in line}
-    for line in lines:
-        caption, asked = captions[line["image"]], line.get("question", "").split()
+        there, asked = captions[line["image"]], line.get("question", "").rstrip(" ?").split(" ")
+        assert bool(there & held) == (line["split"] == "pairs")
         match asked[:1]:
             case ["which"]:
-                where = " ".join(asked[3:]).rstrip("?")
-                pair = (line["answer"], where.split()[-1])
-                assert f"{line['answer']} {where}" in caption
+                pair = line["answer"], " ".join(asked[-2:])
             case ["where"]:
-                pair = (asked[2], line["answer"])
-                assert pair in told.findall(caption)
+                pair = asked[-1], line["answer"]
             case ["is"]:
-                assert (line["answer"] == "yes") == (asked[2] in caption)
+                assert (line["answer"] == "yes") == (asked[-1] in {part for part, _ in there})
                 assert line["split"] != "pairs"
                 continue
             case _:
                 continue
+        assert pair in there
         assert (pair in held) == (line["split"] == "pairs")
+        asked_for |= {pair} & held
+    assert asked_for == held
 
 
-def test_a_part_does_not_tell_whether_it_is_there(tmp_path):
-    """One part is four times as frequent as the others: "no" asks for it as often as "yes"."""
-    package = write_kanji_package(tmp_path / "package", often="木")
-    settings = KanjiSettings(images=300, evaluation_images=4, parts=5, image_size=16)
-    build_set(find_builder("kanji"), tmp_path / "out", settings, package)
-    asked = [line for line in lines_of(tmp_path / "out") if line.get("question", "")[:2] == "is"]
-    tree = {
-        verdict: np.mean(["木" in line["question"] for line in asked if line["answer"] == verdict])
-        for verdict in ("yes", "no")
-    }
-    # "No" can ask for it of the half of the characters that lack it; of five parts asked for
-    # alike it would be in 0.14 of them.
-    assert tree["yes"] > 0.3
-    assert tree["no"] > 0.2
+def test_no_character_gives_strokes_to_training_and_to_another_split(built):
+    signs = {}
+    for line in lines_of(built):
+        signs.setdefault(line["split"], set()).update(line["characters"])
+    assert not signs["train"] & (signs["validation"] | signs["test"] | signs["pairs"])
+    assert not signs["validation"] & (signs["test"] | signs["pairs"])
+
+
+def test_every_third_part_lacks_one_position():
+    elements = [chr(0x4E00 + number) for number in range(24)]
+    held = hold_out(elements)
+    assert len(held) == 8
+    assert len({part.element for part in held}) == 8
+    assert {part.position for part in held} == set(POSITIONS)
 
 
 def test_the_same_seed_gives_the_same_bytes(built, package, tmp_path):
@@ -202,7 +192,7 @@ def test_damage_and_absence_are_said(tmp_path, monkeypatch):
     folder.mkdir()
     write_character(folder, 0x4E00, "<g>")
     with pytest.raises(DataError, match=r"04e00\.svg cannot be read: mismatched tag"):
-        read_characters(folder)
+        read_glyphs(folder)
 
     def absent(name):
         raise metadata.PackageNotFoundError(name)
@@ -212,12 +202,20 @@ def test_damage_and_absence_are_said(tmp_path, monkeypatch):
         build_set(find_builder("kanji"), tmp_path / "out", SMALL)
     with pytest.raises(ValueError, match="image_size is a multiple of 8 from 16 on, got 20"):
         KanjiSettings(image_size=20)
+    with pytest.raises(ValueError, match="parts must be over 4, got 4"):
+        KanjiSettings(parts=4)
+    few = sorted((write_kanji_package(tmp_path / "few") / "kanji").glob("04e*.svg"))
+    for number, file in enumerate(few):
+        if number % 9:
+            file.unlink()
+    with pytest.raises(DataError, match=r"9 characters are too few: none with . is left for vali"):
+        build_set(find_builder("kanji"), tmp_path / "out", SMALL, tmp_path / "few")
 
 
 @pytest.mark.slow
-def test_the_package_has_frequent_parts_and_pairs_to_hold_out():
+def test_the_package_has_frequent_parts():
     if kanji._installed() is None:
         pytest.skip("the package is not installed: pip install kanjivg")
-    characters = keep_frequent(read_characters(kanji._installed()), 60)
-    assert len(characters) > 4_000
-    assert ("木", "top") in hold_out(characters)
+    parts = keep_frequent(read_glyphs(kanji._installed()), 24)
+    assert "木" in parts
+    assert min(len(glyphs) for glyphs in parts.values()) > 80

@@ -19,7 +19,7 @@ from tests.support.made_up_stamps import write_stamps_package
 FEW = {"images": 24, "evaluation_images": 8}
 SETS = {
     "stamps": (stamps.SUITE, StampSettings(**FEW, things=6), write_stamps_package),
-    "kanji": (kanji.SUITE, KanjiSettings(**FEW, parts=4), write_kanji_package),
+    "kanji": (kanji.SUITE, KanjiSettings(**FEW, parts=5), write_kanji_package),
 }
 
 

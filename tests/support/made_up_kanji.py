@@ -48,7 +48,7 @@ def moved(path, x, y):
     return " ".join(found)
 
 
-def write_kanji_package(root, often=""):
+def write_kanji_package(root):
     """Characters of two parts, two of each pair of them: side by side and one above the other."""
     folder = root / "kanji"
     folder.mkdir(parents=True)
@@ -59,10 +59,6 @@ def write_kanji_package(root, often=""):
                 text = group(one, a) + group(other, b)
                 write_character(folder, code, text)
                 code += 1
-    for number in range(40 if often else 0):  # beside 40 others without it
-        write_character(folder, code, group(often, "left"))
-        write_character(folder, code + 1, group("口" if number % 2 else "力", "left"))
-        code += 2
     # No ideograph, one without positions, and one whose part is in two pieces.
     write_character(folder, 0x41, group("木", "left"))
     write_character(folder, code, group("木", "left").replace('kvg:position="left"', ""))

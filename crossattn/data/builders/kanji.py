@@ -1,12 +1,14 @@
-"""`kanji`: characters and their parts, each left, right, at the top or at the bottom.
+"""`kanji`: four parts of characters, one in each quarter of a picture.
 
-Which pixels are strokes of which part is known. Characters of the test are none of training. Some
-parts are never seen in one of their positions in training; the split `pairs` has the characters
-with these.
+Strokes are those of real characters (KanjiVG); which parts stand together, and where, is drawn:
+in real characters a part tells its position, and one of two parts tells the other's. Which pixels
+are strokes of which part is known. Strokes of the test are from characters that give training none.
+Some parts are never seen in one of the positions in training; the split `pairs` shows them there,
+and asks about them.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,30 +17,24 @@ import numpy as np
 from tqdm import tqdm
 
 from crossattn.data.builders.builder import Builder, BuildSettings, Package
-from crossattn.data.builders.kanji_characters import (
-    Character,
+from crossattn.data.builders.kanji_characters import Glyph, keep_frequent, read_glyphs
+from crossattn.data.builders.kanji_pictures import (
+    POSITIONS,
+    PlacedPart,
+    draw_parts,
     hold_out,
-    keep_frequent,
-    read_characters,
+    place_parts,
 )
 from crossattn.data.builders.picture_folder import PictureFolder
-from crossattn.data.builders.strokes import draw_strokes
 from crossattn.data.dataset import CELL
 from crossattn.data.errors import DataError
 from crossattn.fields import positive
 
-__all__ = ["KANJI", "KanjiSettings", "draw_character"]
+__all__ = ["KANJI", "KanjiSettings"]
 
-# Units of a side of KanjiVG's square.
-SQUARE = 109.0
-# Of the picture: how large characters are; widths of strokes in units of the square.
-SMALLEST, LARGEST = 0.8, 1.0
-THINNEST, THICKEST = 3.0, 6.0
-# A pixel belongs to the part that covers most of it, from this share on.
-COVERED = 0.4
-SHARE = 0.1
-WHERE = {"left": "on the left", "right": "on the right", "top": "at the top"}
-WHERE |= {"bottom": "at the bottom"}
+EVALUATED = ("validation", "test", "pairs")
+# Of the characters: from a tenth each are the strokes of validation, and of test and pairs.
+TENTH = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +45,14 @@ class KanjiSettings(BuildSettings):
     """Number of pictures of each of validation, test and pairs."""
     image_size: int = 64
     """Side of a picture in pixels; a multiple of 8."""
-    parts: int = 60
+    parts: int = 24
     """Number of different parts that texts name, the most frequent ones."""
 
     def __post_init__(self):
         super().__post_init__()
-        positive("", evaluation_images=self.evaluation_images, parts=self.parts)
+        positive("", evaluation_images=self.evaluation_images)
+        if self.parts <= len(POSITIONS):
+            raise ValueError(f"parts must be over {len(POSITIONS)}, got {self.parts}")
         if self.image_size < 2 * CELL or self.image_size % CELL:
             raise ValueError(
                 f"image_size is a multiple of {CELL} from {2 * CELL} on, got {self.image_size}"
@@ -63,117 +61,90 @@ class KanjiSettings(BuildSettings):
 
 def write_kanji(folder: Path, directory: Path, settings: KanjiSettings) -> str:
     """Write the set into an empty folder."""
-    characters = keep_frequent(read_characters(folder), settings.parts)
-    held = hold_out(characters)
+    every = keep_frequent(read_glyphs(folder), settings.parts)
+    elements = list(every)
+    held = hold_out(elements)
     draw = np.random.default_rng(settings.seed)
-    chosen = _divided(draw, characters, held)
-    named = [part.element for one in chosen["train"] for part in one.parts]
-    elements = sorted({part.element for one in characters for part in one.parts})
+    own = _divided(draw, every)
     written = PictureFolder(directory)
-    plan = [
-        (split, one) for split, own in chosen.items() for one in _cycle(draw, own, split, settings)
-    ]
-    for split, one in tqdm(plan, desc="drawing characters", delay=3.0):
-        pixels, regions = draw_character(draw, one, settings.image_size)
-        asked = [number for number, part in enumerate(one.parts)
-                 if split != "pairs" or (part.element, part.position) in held]  # fmt: skip
-        written.add(split, pixels, regions, _say(draw, one, asked, named, split))
+    splits = {"train": settings.images, **dict.fromkeys(EVALUATED, settings.evaluation_images)}
+    plan = [name for name, count in splits.items() for _ in range(count)]
+    for split in tqdm(plan, desc="drawing characters", delay=3.0):
+        placed = place_parts(draw, elements, held, new=split == "pairs")
+        choices = [own[split][part.element] for part in placed]
+        glyphs = [choice[int(draw.integers(len(choice)))] for choice in choices]
+        strokes = [glyph.strokes for glyph in glyphs]
+        pixels, regions = draw_parts(draw, strokes, settings.image_size)
+        asked = [n for n, part in enumerate(placed) if split != "pairs" or part in held]
+        # Not read by the source, for who wants to know.
+        signs = {"characters": "".join(glyph.sign for glyph in glyphs)}
+        texts = _say(draw, placed, asked, elements, split)
+        written.add(split, pixels, regions, [(signs | line, masks) for line, masks in texts])
+    characters = len({glyph.sign for glyphs in every.values() for glyph in glyphs})
     about = (
-        f"{sum(written.counts.values()):,} pictures of "
-        f"{len({one.sign for _, one in plan}):,} characters with {len(elements)} parts"
+        f"{sum(written.counts.values()):,} pictures of four of {len(elements)} parts each, "
+        f"from the strokes of {characters:,} characters"
     )
     (directory / "README.txt").write_text(_readme(about, elements, held), encoding="utf-8")
     return about
 
 
 def _divided(
-    draw: np.random.Generator, characters: Sequence[Character], held: set[tuple[str, str]]
-) -> dict[str, list[Character]]:
-    """Characters by the part of the data that they are in; a tenth each for validation and test."""
-    new = lambda one: any((part.element, part.position) in held for part in one.parts)
-    known = [one for one in characters if not new(one)]
-    order = [known[number] for number in draw.permutation(len(known))]
-    some = int(SHARE * len(order))
-    chosen = {
-        "train": order[2 * some :],
-        "validation": order[:some],
-        "test": order[some : 2 * some],
-        "pairs": [one for one in characters if new(one)],
+    draw: np.random.Generator, every: Mapping[str, Sequence[Glyph]]
+) -> dict[str, dict[str, list[Glyph]]]:
+    """Strokes by the part of the data that they are in: no character gives some to two of them."""
+    signs = sorted({glyph.sign for glyphs in every.values() for glyph in glyphs})
+    number = {signs[one]: n % TENTH for n, one in enumerate(draw.permutation(len(signs)))}
+    uses = {"train": range(2, TENTH), "validation": [0], "test": [1], "pairs": [1]}
+    found = {
+        split: {
+            element: [glyph for glyph in glyphs if number[glyph.sign] in mine]
+            for element, glyphs in every.items()
+        }
+        for split, mine in uses.items()
     }
-    if empty := [name for name, own in chosen.items() if not own]:
-        raise DataError(
-            f"{len(characters)} characters are too few: none is left for {' and '.join(empty)}"
-        )
-    return chosen
-
-
-def _cycle(
-    draw: np.random.Generator, own: Sequence[Character], split: str, settings: KanjiSettings
-) -> list[Character]:
-    """As many characters as a split has pictures: all in turn, each time in another order."""
-    count = settings.images if split == "train" else settings.evaluation_images
-    rounds = -(-count // len(own))
-    return [own[one] for _ in range(rounds) for one in draw.permutation(len(own))][:count]
-
-
-def draw_character(
-    draw: np.random.Generator, character: Character, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """A character of some size, place, width and shade, and its parts as regions; both uint8.
-
-    Returns:
-        Pixels (size, size, 3), and regions (size, size): o + 1 for part o, 0 for all else.
-    """
-    scale = size * float(draw.uniform(SMALLEST, LARGEST)) / SQUARE
-    corner = draw.uniform(0, size - SQUARE * scale, 2)
-    width = float(draw.uniform(THINNEST, THICKEST)) * scale
-    strokes = [stroke * scale + corner for stroke in character.strokes]
-    ink, paper = int(draw.integers(0, 90)), int(draw.integers(170, 256))
-    covered = draw_strokes(strokes, size, width)
-    grey = np.rint(paper + (ink - paper) * covered).astype(np.uint8)
-    shares = [
-        draw_strokes([strokes[number] for number in part.strokes], size, width)
-        for part in character.parts
-    ]
-    most = np.stack([np.full((size, size), COVERED), *shares]).argmax(axis=0)
-    return np.repeat(grey[..., None], 3, axis=-1), most.astype(np.uint8)
+    for split, own in found.items():
+        if rare := [element for element, glyphs in own.items() if not glyphs]:
+            raise DataError(
+                f"{len(signs)} characters are too few: none with {rare[0]} is left for {split}; "
+                "give --parts fewer"
+            )
+    return found
 
 
 def _say(
     draw: np.random.Generator,
-    character: Character,
+    parts: Sequence[PlacedPart],
     asked: Sequence[int],
-    named: Sequence[str],
+    elements: Sequence[str],
     split: str,
 ) -> list[tuple[dict[str, Any], dict[str, list[int]]]]:
     """A caption of all parts, and questions about some, with the regions of phrases."""
-    parts = character.parts
-    told = " and ".join(f"{part.element} {WHERE[part.position]}" for part in parts)
-    regions = {name: [number] for number, part in enumerate(parts, 1) for name in part[:2]}
+    told = " and ".join(f"{part.element} in the {part.position}" for part in parts)
+    regions = {name: [number] for number, part in enumerate(parts, 1) for name in part}
     texts: list[tuple[dict[str, Any], dict[str, list[int]]]] = [({"caption": told}, regions)]
     for number in asked:
-        element, position, _ = parts[number]
+        element, position = parts[number]
         mine = {element: [number + 1], position: [number + 1]}
-        what = {"question": f"which part is {WHERE[position]}?", "answer": element}
+        what = {"question": f"which part is in the {position}?", "answer": element}
         found = {"question": f"where is {element} ?", "answer": position}
         texts += [(what, mine), (found, mine)]
     if split != "pairs":
         number = int(draw.integers(len(parts)))
         there = {part.element for part in parts}
-        # As often as they are parts, so that a part does not tell the answer.
-        absent = [element for element in named if element not in there]
+        absent = [element for element in elements if element not in there]
         yes = draw.random() < 0.5
         element = parts[number].element if yes else absent[int(draw.integers(len(absent)))]
         line = {"question": f"is there {element} ?", "answer": "yes" if yes else "no"}
         texts.append((line, {element: [number + 1]} if yes else {}))
-    # Not read by the source, for who wants to know.
-    return [({"character": character.sign, **columns}, own) for columns, own in texts]
+    return texts
 
 
-def _readme(about: str, elements: Sequence[str], held: set[tuple[str, str]]) -> str:
+def _readme(about: str, elements: Sequence[str], held: set[PlacedPart]) -> str:
     pairs = ", ".join(f"{element} {position}" for element, position in sorted(held))
     return (
-        f"{about}.\n\nDrawn from the strokes of KanjiVG (see LICENCES.txt). Parts: "
+        f"{about}.\n\nStrokes are real, of KanjiVG (see LICENCES.txt), and which parts stand "
+        "together is drawn: most\npictures are no character that there is. Parts: "
         f"{' '.join(elements)}\n\nNever in training, and what the split pairs is about: {pairs}\n"
     )
 
@@ -197,9 +168,10 @@ def _licences(folder: Path) -> str:
 
 KANJI = Builder(
     "kanji",
-    "characters and their parts (KanjiVG, CC-BY-SA 3.0), exact masks, held-out pairs",
+    "parts of characters put together (KanjiVG, CC-BY-SA 3.0), exact masks, held-out pairs",
     Package("the package kanjivg", "pip install kanjivg", "kanji", "?????.svg", _installed),
     write_kanji,
     _licences,
     KanjiSettings,
+    edition=2,
 )
