@@ -34,6 +34,7 @@ LATE_FIELDS: dict[str, Any] = {
         "curriculum_words": [],
         "curriculum_share": 0.0,
         "tokenizer": "",
+        "missing": 0,
     },
 }
 FORMER_FIELDS = {"model.perception": "model.image_encoder"}

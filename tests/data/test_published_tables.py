@@ -121,3 +121,23 @@ def test_a_damaged_folder_of_datasets_is_named(tmp_path):
 )
 def test_names_say_the_split(name, split):
     assert split_said_by(name) == split
+
+
+def test_a_sample_without_its_picture_is_counted_or_left_out(tmp_path):
+    directory = made.write_webdataset(tmp_path)
+    shard = directory / "train-000001.tar"
+    whole = tmp_path / "whole.tar"
+    shard.rename(whole)
+    with tarfile.open(whole) as old, tarfile.open(shard, "w") as new:
+        for member in old:
+            if member.name != "000007.jpg":
+                new.addfile(member, old.extractfile(member))
+    whole.unlink()
+    why = (
+        r"train-000001.tar, sample 000007: has no picture, of txt, json, cls; 1 picture is missing"
+    )
+    with pytest.raises(DataError, match=why):
+        load("webdataset", directory)
+    found = load("webdataset", directory, missing=1)
+    assert len(found.train) == 11
+    assert "2 of 36 texts are left out" in found.notes[0]

@@ -40,7 +40,7 @@ def read_arrow(data: Any, folders: Folders) -> Iterator[AnnotatedLine]:
             raise DataError(f"{directory} names a split {one_line(name)}")
         split = split_said_by(name) if len(places) > 1 else "train"
         for file in _files(place):
-            yield from _read(data, file, split)
+            yield from _read(data, folders, file, split)
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def _files(place: Path) -> Iterator[Path]:
         yield place / name
 
 
-def _read(data: Any, file: Path, split: str) -> Iterator[AnnotatedLine]:
+def _read(data: Any, folders: Folders, file: Path, split: str) -> Iterator[AnnotatedLine]:
     try:
         import pyarrow
     except ModuleNotFoundError as error:
@@ -86,7 +86,8 @@ def _read(data: Any, file: Path, split: str) -> Iterator[AnnotatedLine]:
                 row += 1
                 where = f"{file.name}, row {row}"
                 try:
-                    picture = pictures.place(number)
+                    place, lacking = pictures.place(number)
+                    picture = place or folders.lacks(where, lacking, where)
                     values = {name: texts.column(name)[number].as_py() for name in used}
                     yield from row_lines(values, columns, picture, split, where)
                 except ValueError as error:
@@ -135,21 +136,15 @@ class _Pictures:
         if held is not None and not 0 <= self.start <= mapped.size - held.size:
             raise DataError(f"{file.name} is compressed, which is not read: save it without")
 
-    def place(self, number: int) -> str:
-        """The place of a picture, or the file that it is in.
-
-        Raises:
-            ValueError: it is not there.
-        """
+    def place(self, number: int) -> tuple[str, str]:
+        """The place of a picture, or the file that it is in; or nothing, and why."""
         if self.whole[number].is_valid and self.bytes[number].is_valid:
             first, end = (int(one) for one in self.ends[number : number + 2])
-            return place_in_file(self.file, self.start + first, end - first)
+            return place_in_file(self.file, self.start + first, end - first), ""
         path = self.paths[number].as_py() if self.paths is not None else None
         if not path:
-            raise ValueError("holds no picture")
-        if not Path(path).is_file():
-            raise ValueError(f"there is no picture {path}")
-        return str(path)
+            return "", "holds no picture"
+        return (str(path), "") if Path(path).is_file() else ("", f"there is no picture {path}")
 
 
 def _names(kind: Any) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from crossattn.data.errors import DataError, one_line
+from crossattn.data.published.spool import name_key
 
 __all__ = [
     "MALFORMED",
@@ -45,7 +46,8 @@ class AnnotatedLine(NamedTuple):
 
     Attributes:
         split: train, validation, test, or the name of a split of pairs.
-        pictures: files, or parts of one; of two, the first is shown left of the second.
+        pictures: files, or parts of one; of two, the first is shown left of the second. An empty
+            one is missing.
         text: a caption or a question.
         answer: to the question; empty for captions.
         regions: of words.
@@ -79,11 +81,18 @@ class SetReader(Protocol):
 class Folders:
     """Where a set lies, and where its pictures do.
 
+    Attributes:
+        missing: keys of the pictures that are not there.
+        why: what the first of these is, and where it was looked for.
+        where: which entry lacks it, where texts do not say it.
+
     Raises:
         DataError: a folder is not there.
     """
 
     def __init__(self, directory: str, pictures: str = ""):
+        self.missing: set[int] = set()
+        self.why = self.where = ""
         self.directory = Path(directory).expanduser()
         self.pictures = Path(pictures).expanduser() if pictures else self.directory
         for place in (self.directory, self.pictures):
@@ -93,8 +102,10 @@ class Folders:
     def picture(self, name: str, *inside: str) -> str:
         """The file of a picture, in one of some folders within that of the pictures.
 
+        Where none has it, this is empty, and the picture is one of those that are missing.
+
         Raises:
-            ValueError: the name leads out of it, or no folder has it.
+            ValueError: the name leads out of it.
         """
         if os.path.isabs(name) or os.pardir in name.split("/") or "\0" in name:
             raise ValueError(f"the path {one_line(name)} leads out of the folder")
@@ -103,7 +114,15 @@ class Folders:
             if os.path.isfile(file):
                 return file
         looked = " or ".join(str(self.pictures / folder) for folder in inside or ("",))
-        raise ValueError(f"there is no picture {one_line(name)} in {looked} (--data.pictures DIR)")
+        why = f"there is no picture {one_line(name)} in {looked} (--data.pictures DIR)"
+        return self.lacks(os.path.join(*inside[:1], name), why)
+
+    def lacks(self, name: str, why: str, where: str = "") -> str:
+        """Count a picture that is not there; what stands for it in `AnnotatedLine.pictures`."""
+        if not self.missing:
+            self.why, self.where = why, where
+        self.missing.add(name_key(name))
+        return ""
 
 
 def find_file(directory: Path, *names: str, layout: str) -> Path:

@@ -35,20 +35,20 @@ def read_winoground(folders: Folders) -> Iterator[AnnotatedLine]:
     file = find_file(folders.directory, *names, layout="data/examples.jsonl and the folder images")
     for entry, value in json_lines(file):
         try:
-            for picture in ("image_0", "image_1"):
-                name = f"{field(value, picture, str)}.png"
-                shown = (folders.picture(name, "images", "data/images", ""),)
-                for caption in ("caption_0", "caption_1"):
-                    where = f"{file.name}, line {entry}"
-                    yield AnnotatedLine(
-                        "swap",
-                        shown,
-                        field(value, caption, str),
-                        sentence=f"{entry} {picture}",
-                        where=where,
-                    )
+            names = [f"{field(value, f'image_{one}', str)}.png" for one in (0, 1)]
+            inside = ("images", "data/images", "")
+            pictures = [folders.picture(name, *inside) for name in names]
+            texts = [field(value, f"caption_{one}", str) for one in (0, 1)]
         except MALFORMED as error:
             raise entry_error(file, entry, error) from None
+        where = f"{file.name}, line {entry}"
+        for one, picture in enumerate(pictures):
+            # Where one of the two is missing, all four lines are left out.
+            shown = (picture,) if all(pictures) else ("",)
+            for text in texts:
+                yield AnnotatedLine(
+                    "swap", shown, text, sentence=f"{entry} image_{one}", where=where
+                )
 
 
 def read_sugarcrepe(folders: Folders) -> Iterator[AnnotatedLine]:

@@ -19,8 +19,16 @@ class PublishedData(TokenizedData):
     """Folder of the set, as its authors ship it: see docs/published_data.md."""
     pictures: str = ""
     """Folder of its pictures, where they lie elsewhere."""
+    missing: int = 0
+    """Pictures that may be missing from a folder: their texts are left out, and the report says how
+    many there are. More are refused, and how many there are is said."""
     fingerprint: str = ""
     """Of the texts and regions that a run learnt from: other ones are refused."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.missing < 0:
+            raise ValueError(f"data.missing is a number of pictures, got {self.missing}")
 
 
 @dataclasses.dataclass(frozen=True)

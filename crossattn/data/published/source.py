@@ -7,8 +7,7 @@ picture of `train` is set aside for each. docs/published_data.md has the layout 
 
 import copy
 import dataclasses
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,11 +22,11 @@ from crossattn.data.published.arrow import read_arrow
 from crossattn.data.published.clevr import read_clevr
 from crossattn.data.published.coco import read_coco_captions
 from crossattn.data.published.flickr30k import read_flickr30k_entities
+from crossattn.data.published.gather import PATIENCE_SECONDS, gather
 from crossattn.data.published.gqa import read_gqa
 from crossattn.data.published.index import AnnotatedPictures
-from crossattn.data.published.lines import AnnotatedLine, Folders, SetReader
+from crossattn.data.published.lines import SetReader
 from crossattn.data.published.nlvr2 import read_nlvr2
-from crossattn.data.published.pairs import PAIRS
 from crossattn.data.published.refcoco import read_refcoco
 from crossattn.data.published.settings import (
     CaptionsData,
@@ -42,7 +41,7 @@ from crossattn.data.samples import SEED
 from crossattn.data.sources import Settings, Source
 from crossattn.data.stream import StreamedRecords
 from crossattn.data.survey import Survey, Tally
-from crossattn.data.tokenizer import read_tokenizer, with_tokenizer
+from crossattn.data.tokenizer import read_tokenizer
 
 __all__ = [
     "CLEVR",
@@ -59,8 +58,6 @@ __all__ = [
 # Where a set has no other pictures to be judged by, so many parts of `train` are made.
 HELD_OUT_EVERY = 10
 HELD_OUT_PLACE = {"validation": 0, "test": 5}
-# A pass over the texts that takes longer than this shows its progress.
-PATIENCE_SECONDS = 3.0
 # (split, numbers of its pictures) that are evaluated on.
 Numbered = tuple[AnnotatedPictures, np.ndarray]
 
@@ -73,56 +70,27 @@ def _loader(title: str, read: SetReader) -> Callable[[Settings], Dataset]:
                 f"data.source {data.source} reads the folder of {title}: name it with "
                 "--data.directory DIR (docs/published_data.md has the layout)"
             )
-        splits = _indexed(read(data, Folders(data.directory, data.pictures)), data.image_size)
-        pairs = _pairs(data)
-        fingerprint = _fingerprint([*splits.values(), *pairs.values()], data.tokenizer)
+        gathered = gather(data, read)
+        fingerprint = gathered.fingerprint
         if data.fingerprint not in ("", fingerprint):
             raise DataError(
                 f"the texts of {data.directory} have changed, or this version reads them "
                 f"otherwise: their fingerprint is {fingerprint}, not {data.fingerprint}"
             )
-        found = _dataset(data, Geometry(data.image_size, settings.window), splits, pairs)
-        about = f"Pictures and texts of {title}; {_squeezed(data)}"
-        return dataclasses.replace(found, fingerprint=fingerprint, about=about)
+        geometry = Geometry(data.image_size, settings.window)
+        found = _dataset(data, geometry, gathered.splits, gathered.pairs)
+        return dataclasses.replace(
+            found,
+            fingerprint=fingerprint,
+            about=f"Pictures and texts of {title}; {_squeezed(data)}",
+            notes=gathered.notes,
+        )
 
     return load
 
 
 def _squeezed(data: PublishedData) -> str:
     return f"pictures are squeezed into {data.image_size} x {data.image_size} pixels."
-
-
-def _indexed(lines: Iterable[AnnotatedLine], size: int) -> dict[str, AnnotatedPictures]:
-    """The lines of each part, gathered by picture."""
-    splits: dict[str, AnnotatedPictures] = {}
-    for line in tqdm(lines, desc="reading texts", delay=PATIENCE_SECONDS):
-        splits.setdefault(line.split, AnnotatedPictures(size)).add(line)
-    for split in splits.values():
-        split.gather()
-    return splits
-
-
-def _pairs(data: PublishedData) -> dict[str, AnnotatedPictures]:
-    """The sets of pairs that are named, by the split that they become."""
-    pairs = {}
-    for name, read in PAIRS.items():
-        if directory := getattr(data, name, ""):
-            own = AnnotatedPictures(data.image_size)
-            split = ""
-            for line in read(Folders(directory)):
-                own.add(line, line.sentence)
-                split = line.split
-            if not split:
-                raise DataError(f"{directory} holds no pairs")
-            own.gather()
-            pairs[split] = own
-    return pairs
-
-
-def _fingerprint(every: list[AnnotatedPictures], tokenizer: str) -> str:
-    digests = b"".join(one.digest.digest() for one in every)
-    own = hashlib.blake2b(digests, digest_size=4).hexdigest()
-    return with_tokenizer(own, tokenizer)
 
 
 def _dataset(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Groups", "Spool"]
+__all__ = ["Groups", "Spool", "name_key"]
 
 
 class Spool:
@@ -44,7 +44,7 @@ class Spool:
         """One more value."""
         written = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
         self.file.write(written)
-        self.keys.append(_key(name))
+        self.keys.append(name_key(name))
         self.starts.append(self.end)
         self.sizes.append(len(written))
         self.end += len(written)
@@ -64,7 +64,7 @@ class Spool:
         """
         if self._order is None:
             self._sort()
-        key = np.uint64(_key(name))
+        key = np.uint64(name_key(name))
         at = int(np.searchsorted(self._sorted, key))
         if self._order is None or at == len(self._sorted) or self._sorted[at] != key:
             raise KeyError(name)
@@ -108,6 +108,6 @@ class Groups(Sequence):
         return self.order[self.begins[index] : self.ends[index]].tolist()
 
 
-def _key(name: str) -> int:
+def name_key(name: str) -> int:
     """64 bits of a name: of ten million names two share theirs once in 400,000 sets."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")

@@ -37,21 +37,25 @@ def read_webdataset(data: Any, folders: Folders) -> Iterator[AnnotatedLine]:
         for key, parts in _samples(shard):
             where = f"{shard.name}, sample {key}"
             try:
-                yield from _lines(data, shard, parts, split, where)
+                yield from _lines(data, folders, shard, parts, split, where)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{where}: {one_line(error)}") from None
 
 
 def _lines(
-    data: Any, shard: Path, parts: dict[str, Any], split: str, where: str
+    data: Any, folders: Folders, shard: Path, parts: dict[str, Any], split: str, where: str
 ) -> Iterator[AnnotatedLine]:
     pictures = [ending for ending in parts if ending in PICTURES]
     row = dict(parts.get("json", {}))
     row |= {ending: parts[ending] for ending in TEXTS if ending in parts}
-    if not pictures or not row:
-        raise ValueError(f"has no {'text' if pictures else 'picture'}, of {', '.join(parts)}")
+    if not row:
+        raise ValueError(f"has no text, of {', '.join(parts)}")
+    if pictures:
+        picture = place_in_file(shard, *parts[pictures[0]])
+    else:
+        picture = folders.lacks(where, f"has no picture, of {', '.join(parts)}", where)
     columns = find_text_columns(row, data, where)
-    yield from row_lines(row, columns, place_in_file(shard, *parts[pictures[0]]), split, where)
+    yield from row_lines(row, columns, picture, split, where)
 
 
 def _samples(shard: Path) -> Iterator[tuple[str, dict[str, Any]]]:
