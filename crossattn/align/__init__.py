@@ -56,6 +56,7 @@ from crossattn.align.features import (
     recall_chance,
     recall_chance_of,
     recall_of,
+    retrieval_ranks,
     uniformity,
 )
 from crossattn.align.losses import (
@@ -195,6 +196,7 @@ __all__ = [
     "region_swap_effect",
     "removal_steps",
     "retrieval_accuracy",
+    "retrieval_ranks",
     "roc_auc",
     "rollout",
     "rouge_l",

@@ -4,10 +4,12 @@ Letters: N items, E texts of T words, P patches of an image, G parts of it, H he
 """
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 import numpy as np
 
+from crossattn.align.features import retrieval_ranks
 from crossattn.shapes import Bool, Float, Int
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "FeaturePairs",
     "Knockouts",
     "PeoplesAnswers",
+    "RetrievalFolds",
     "RetrievalScores",
     "SwapPairs",
     "WrittenCaptions",
@@ -144,6 +147,19 @@ class RetrievalScores:
     item: ClassVar[str] = "retrieval"
     score: Float[np.ndarray, "I C"]
     right: Bool[np.ndarray, "I C"]
+
+    @functools.cached_property
+    def ranks(self) -> dict[str, Int[np.ndarray, " _"]]:
+        """That of each image and of each caption, see `retrieval_ranks`."""
+        return retrieval_ranks(self.score, self.right)
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalFolds:
+    """Equal parts of a gallery, each searched by itself (COCO's 1k: five of 1,000 images)."""
+
+    item: ClassVar[str] = "retrieval"
+    folds: tuple[RetrievalScores, ...]
 
 
 @dataclasses.dataclass(frozen=True)

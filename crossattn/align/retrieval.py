@@ -7,10 +7,9 @@ from crossattn.align.features import (
     feature_alignment,
     modality_gap,
     recall_chance_of,
-    recall_of,
     uniformity,
 )
-from crossattn.align.inputs import FeaturePairs, RetrievalScores
+from crossattn.align.inputs import FeaturePairs, RetrievalFolds, RetrievalScores
 from crossattn.align.measures import Measure, register_measure
 from crossattn.align.representation import cka
 
@@ -23,7 +22,7 @@ def _register_recall(way: str, k: int) -> None:
             f"{way}_r{k}",
             "task",
             RetrievalScores,
-            lambda found: recall_of(found.score, found.right, k)[way],
+            lambda found: _hits(found, way, k),
             "R@K: how often one of the K nearest is right, of all captions for each image of the "
             "split, and of all images for each caption; of captions of equal words all are right.",
             chance=lambda found: recall_chance_of(found.right, k)[way],
@@ -31,10 +30,29 @@ def _register_recall(way: str, k: int) -> None:
             column=f"{WAYS[way]} R@{k}",
         )
     )
+    register_measure(
+        Measure(
+            f"{way}_r{k}_1k",
+            "task",
+            RetrievalFolds,
+            lambda found: np.concatenate([_hits(fold, way, k) for fold in found.folds]),
+            "R@K (1k): the mean R@K of parts of 1,000 images, each searched by itself, in the "
+            "order of the split.",
+            chance=lambda found: np.concatenate(
+                [recall_chance_of(fold.right, k)[way] for fold in found.folds]
+            ),
+            chance_meaning="Chance of R@K (1k): scores that are random.",
+            column=f"{WAYS[way]} R@{k} (1k)",
+        )
+    )
+
+
+def _hits(found: RetrievalScores, way: str, k: int) -> np.ndarray:
+    return (found.ranks[way] < k).astype(float)
 
 
 for _way in WAYS:
-    for _k in (1, 5):
+    for _k in (1, 5, 10):
         _register_recall(_way, _k)
 
 register_measure(

@@ -25,6 +25,7 @@ SOURCES = {
     "folder": "crossattn.data.folder.source:FOLDER",
     "recordings": "crossattn.data.recordings.source:RECORDINGS",
     "coco_captions": "crossattn.data.published.source:COCO_CAPTIONS",
+    "karpathy": "crossattn.data.published.source:KARPATHY",
     "flickr30k_entities": "crossattn.data.published.source:FLICKR30K_ENTITIES",
     "refcoco": "crossattn.data.published.source:REFCOCO",
     "vqa_v2": "crossattn.data.published.source:VQA_V2",
@@ -60,7 +61,7 @@ class Data:
 
     source: str = "scenes"
     """scenes (generated), easy_vqa (a package), tfds, folder or recordings (a directory), a
-    published set (coco_captions, flickr30k_entities, refcoco, vqa_v2, gqa, clevr, nlvr2),
+    published set (coco_captions, karpathy, flickr30k_entities, refcoco, vqa_v2, gqa, clevr, nlvr2),
     hf_dataset or webdataset (directories of tables), or MODULE:NAME."""
     images: int = 10_000
     """Number of training images; scenes come in multiples of 100, 0 means all (not scenes)."""

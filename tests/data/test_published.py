@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
+from crossattn.data.batches import WHOLE
 from crossattn.data.errors import DataError
 from crossattn.data.published import clevr, json_stream
 from crossattn.data.published.flickr30k import parse_sentence
@@ -18,6 +19,7 @@ from tests.support.picture_folders import draw
 
 SIZES = {
     "coco_captions": {"validation": 3, "test": 3},
+    "karpathy": {"validation": 3, "test": 3},
     "flickr30k_entities": {"validation": 4, "test": 4},
     "refcoco": {"validation": 4, "test": 4},
     "vqa_v2": {"validation": 3, "test": 3},
@@ -85,6 +87,27 @@ def test_words_have_the_boxes_that_the_set_gives_them(folders, name, first, word
     top, left, bottom, right = test.places[0, 0]
     x0, y0, x1, y1 = draw(first)[3]
     np.testing.assert_allclose([left * 48, top * 32, right * 48, bottom * 32], [x0, y0, x1, y1])
+
+
+def test_five_captions_of_a_picture_are_compared_as_the_protocol_has_it(folders, tmp_path):
+    found = load("karpathy", folders["karpathy"])
+    for part in ("validation", "test"):
+        assert np.unique(found.splits[part].image, return_counts=True)[1].tolist() == [5] * 3
+    # All six of one that is learnt.
+    batch = found.train.drawn(12 * 6, 6, 0, WHOLE).batch(0)
+    texts = [len(np.unique(own, axis=0)) for own in batch["tokens"].reshape(12, 6, -1)]
+    assert sorted(texts) == [5] * 8 + [6] * 4
+    other = made.write_karpathy(tmp_path)
+    damage_json(other / "dataset_coco.json", lambda v: v["images"][5].update(split="dev"))
+    with pytest.raises(
+        DataError, match=r"dataset_coco\.json, entry 6: has split dev, expected tra"
+    ):
+        load("karpathy", other)
+    (other / "dataset_flickr8k.json").write_text("{}")
+    with pytest.raises(
+        DataError, match=r"has 2 files dataset_\*\.json: expected one, dataset_coco"
+    ):
+        load("karpathy", other)
 
 
 def test_equal_phrases_of_a_sentence_keep_their_own_boxes():
@@ -298,6 +321,7 @@ def test_a_damaged_picture_is_named_when_it_is_read(tmp_path):
 
 GONE = {
     "coco_captions": ("train2017/000000000003.jpg", 2, 24 + 12),
+    "karpathy": ("val2014/COCO_val2014_000000000003.jpg", 5, 94),
     "flickr30k_entities": ("flickr30k-images/1003.jpg", 2, 32),
     "refcoco": ("train2014/COCO_train2014_000000000003.jpg", 2, 40),
     "vqa_v2": ("train2014/COCO_train2014_000000000003.jpg", 2, 36),

@@ -50,6 +50,23 @@ def write_coco(path, train=12, val=6):
     return path
 
 
+def write_karpathy(path, train=12, val=3, test=3):
+    images = []
+    for number in range(train + val + test):
+        split = ["val", "test"][number % 2] if number >= train else ["train", "restval"][number % 2]
+        name = f"COCO_val2014_{number:012}.jpg"
+        _save(path / "val2014" / name, number)
+        colour, shape = _said(number)
+        # Of some pictures there are more captions than the protocol counts.
+        texts = [f"A {colour} {shape}, said {word}." for word in range(1, 7)]
+        sentences = [{"tokens": text.lower().split(), "raw": text, "imgid": number, "sentid": 1}
+                     for text in texts[: 5 + number % 3 // 2]]  # fmt: skip
+        images.append({"filepath": "val2014", "filename": name, "imgid": number, "split": split,
+                       "sentids": [], "sentences": sentences, "cocoid": number})  # fmt: skip
+    _write(path / "dataset_coco.json", {"images": images, "dataset": "coco"})
+    return path
+
+
 def write_flickr30k(path, train=8, val=4, test=4):
     start = 1000
     for part, count in (("train", train), ("val", val), ("test", test)):
@@ -249,6 +266,7 @@ def write_valse(path, count=4):
 
 WRITERS = {
     "coco_captions": write_coco,
+    "karpathy": write_karpathy,
     "flickr30k_entities": write_flickr30k,
     "refcoco": write_refcoco,
     "vqa_v2": write_vqa,

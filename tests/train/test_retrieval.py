@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 
 import jax
@@ -15,6 +16,7 @@ from crossattn.data import scenes
 from crossattn.models.joint_space import JointFeatures
 from crossattn.sharding import make_mesh, partition, place_batch
 from crossattn.sharding.wire import collectives
+from crossattn.train import retrieval
 from crossattn.train import step as steps
 from crossattn.train.comparison import captioned, comparing_terms, last_words
 from crossattn.train.evaluate import Evaluator
@@ -190,7 +192,7 @@ def test_planted_features_are_called_what_they_are(told):
     truth = read("iid", texts, true_features(texts))
     levels = truth.chance
     for way in ("image_to_text", "text_to_image"):
-        assert truth.metrics[f"iid/{way}_r1"] == truth.metrics[f"iid/{way}_r5"] == 1
+        assert {truth.metrics[f"iid/{way}_r{k}"] for k in (1, 5, 10)} == {1}
         # A scene more that is told alike raises chance a little.
         assert 0.01 <= levels[f"iid/{way}_r1"] < 0.012
     assert truth.metrics["modality_gap/iid"] == truth.metrics["feature_alignment/iid"] == 0
@@ -209,6 +211,25 @@ def test_planted_features_are_called_what_they_are(told):
     shift[0] = 3
     moved = read("iid", texts, JointFeatures(unit(image + shift), unit(image - shift), None))
     assert moved.metrics["modality_gap/iid"] > 1.5
+
+
+def test_large_galleries_are_searched_by_folds_too(told, monkeypatch):
+    monkeypatch.setattr(retrieval, "FOLD", 25)
+    texts = told["iid"]
+    rng = np.random.default_rng(1)
+    image, text = rng.normal(size=(2, 100, 8))
+    found = read("iid", texts, JointFeatures(image, text, None))
+    for way, k in itertools.product(("image_to_text", "text_to_image"), (1, 5, 10)):
+        hits = []
+        for rows in np.arange(100).reshape(4, 25):
+            own = texts.rows(rows)
+            alone = read("iid", own, JointFeatures(image[rows], text[rows], None))
+            hits.append(alone.metrics[f"iid/{way}_r{k}"])
+        np.testing.assert_allclose(found.metrics[f"iid/{way}_r{k}_1k"], np.mean(hits), rtol=1e-6)
+        assert found.metrics[f"iid/{way}_r{k}"] < found.metrics[f"iid/{way}_r{k}_1k"]
+        assert found.chance[f"iid/{way}_r{k}_1k"] > 3 * found.chance[f"iid/{way}_r{k}"]
+    few = read("iid", texts.rows(np.arange(99)), JointFeatures(image[:99], text[:99], None))
+    assert not any(name.endswith("_1k") for name in few.metrics)
 
 
 def test_swap_pairs_by_similarity_and_by_matching(told):

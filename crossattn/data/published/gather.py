@@ -56,8 +56,8 @@ def gather(data: PublishedData, read: SetReader) -> Gathered:
             notes += said
     digests = b"".join(one.digest.digest() for one in [*splits.values(), *pairs.values()])
     mark = hashlib.blake2b(digests, digest_size=4).hexdigest()
-    said = tuple(note for note in notes if note)
-    return Gathered(splits, pairs, with_tokenizer(mark, data.tokenizer), said)
+    there = tuple(note for note in notes if note)
+    return Gathered(splits, pairs, with_tokenizer(mark, data.tokenizer), there)
 
 
 def _parts(

@@ -31,8 +31,8 @@ VOTES = 2
 
 def read_winoground(folders: Folders) -> Iterator[AnnotatedLine]:
     """Four lines of each pair: both captions of the first picture, both of the second."""
-    names = ("data/examples.jsonl", "examples.jsonl")
-    file = find_file(folders.directory, *names, layout="data/examples.jsonl and the folder images")
+    tables = ("data/examples.jsonl", "examples.jsonl")
+    file = find_file(folders.directory, *tables, layout="data/examples.jsonl and the folder images")
     for entry, value in json_lines(file):
         try:
             names = [f"{field(value, f'image_{one}', str)}.png" for one in (0, 1)]

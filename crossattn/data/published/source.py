@@ -25,6 +25,7 @@ from crossattn.data.published.flickr30k import read_flickr30k_entities
 from crossattn.data.published.gather import PATIENCE_SECONDS, gather
 from crossattn.data.published.gqa import read_gqa
 from crossattn.data.published.index import AnnotatedPictures
+from crossattn.data.published.karpathy import read_karpathy
 from crossattn.data.published.lines import SetReader
 from crossattn.data.published.nlvr2 import read_nlvr2
 from crossattn.data.published.refcoco import read_refcoco
@@ -49,6 +50,7 @@ __all__ = [
     "FLICKR30K_ENTITIES",
     "GQA",
     "HF_DATASET",
+    "KARPATHY",
     "NLVR2",
     "REFCOCO",
     "VQA_V2",
@@ -206,6 +208,9 @@ def _source(name: str, title: str, read: SetReader, settings: Any, *tasks: str) 
 
 COCO_CAPTIONS = _source(
     "coco_captions", "COCO captions", read_coco_captions, CaptionsData, "caption"
+)
+KARPATHY = _source(
+    "karpathy", "captions as Karpathy divides them", read_karpathy, CaptionsData, "caption"
 )
 FLICKR30K_ENTITIES = _source(
     "flickr30k_entities", "Flickr30k Entities", read_flickr30k_entities, CaptionsData, "caption"
