@@ -22,12 +22,12 @@ from crossattn.data.published.arrow import read_arrow
 from crossattn.data.published.clevr import read_clevr
 from crossattn.data.published.coco import read_coco_captions
 from crossattn.data.published.flickr30k import read_flickr30k_entities
-from crossattn.data.published.gather import PATIENCE_SECONDS, gather
 from crossattn.data.published.gqa import read_gqa
 from crossattn.data.published.index import AnnotatedPictures
 from crossattn.data.published.karpathy import read_karpathy
 from crossattn.data.published.lines import SetReader
 from crossattn.data.published.nlvr2 import read_nlvr2
+from crossattn.data.published.parts import PATIENCE_SECONDS, read_all_parts
 from crossattn.data.published.refcoco import read_refcoco
 from crossattn.data.published.settings import (
     CaptionsData,
@@ -72,7 +72,7 @@ def _loader(title: str, read: SetReader) -> Callable[[Settings], Dataset]:
                 f"data.source {data.source} reads the folder of {title}: name it with "
                 "--data.directory DIR (docs/published_data.md has the layout)"
             )
-        gathered = gather(data, read)
+        gathered = read_all_parts(data, read)
         fingerprint = gathered.fingerprint
         if data.fingerprint not in ("", fingerprint):
             raise DataError(

@@ -13,7 +13,7 @@ from crossattn.data.published.pairs import PAIRS
 from crossattn.data.published.settings import PublishedData
 from crossattn.data.tokenizer import with_tokenizer
 
-__all__ = ["PATIENCE_SECONDS", "Gathered", "gather"]
+__all__ = ["PATIENCE_SECONDS", "Gathered", "read_all_parts"]
 
 # A pass over the texts that takes longer than this shows its progress.
 PATIENCE_SECONDS = 3.0
@@ -37,7 +37,7 @@ class Gathered:
     notes: tuple[str, ...]
 
 
-def gather(data: PublishedData, read: SetReader) -> Gathered:
+def read_all_parts(data: PublishedData, read: SetReader) -> Gathered:
     """Read all texts of a set; those whose picture is missing are left out, where that is allowed.
 
     Raises:
