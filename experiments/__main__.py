@@ -18,6 +18,7 @@ COMMANDS = {
     "plan": "compile a run for a TPU slice that is not here: does it fit, what does it send",
     "bench": "measure speed, memory and error on this machine, beside other libraries",
     "encode": "what the encoder of a published model makes of recordings, as context for runs",
+    "decoder": "the text decoder of a published model, for runs that start with it",
     "build_data": "build a set of real pictures or recordings from packages that you install",
     "caption": "what is on a picture, by a published model; a page on which its words light up",
     "import_weights": "show which tensors of a checkpoint fit a preset, and which do not",

@@ -11,6 +11,7 @@ from crossattn.launch.options import LaunchError
 from crossattn.train.checkpoint import CheckpointError
 from crossattn.train.folder import FolderError
 from crossattn.train.freezing import FrozenError
+from crossattn.train.initial import InitialError
 from crossattn.train.loop import NonFiniteLossError
 from crossattn.train.parallel import ParallelismError
 from crossattn.train.quiet import quiet_logs
@@ -30,6 +31,7 @@ EXPECTED: tuple[type[Exception], ...] = (
     CheckpointError,
     DataError,
     FrozenError,
+    InitialError,
     LaunchError,
     NonFiniteLossError,
     ParallelismError,

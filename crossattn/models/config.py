@@ -25,6 +25,9 @@ class VisionLanguageConfig:
     """Published design of the layers, see docs/presets.md; a change of it resets block."""
     block: BlockConfig | TwoStreamConfig | AttentionConfig = None  # type: ignore[assignment]
     """What each layer is made of; that of the preset unless fields of it are changed."""
+    text_preset: str = ""
+    """Published design of the layers that read the text alone between those that read the context,
+    like whisper, which are then without their own context; plain ones when empty."""
     context_view: ContextView = "tokens"
     """What words may read of the image: its tokens; their mean; none; truth: at each position the
     region of the word that it predicts, an upper bound that is told the alignment."""
@@ -77,6 +80,7 @@ class VisionLanguageConfig:
             )
         if self.width % self.heads:
             raise ValueError(f"model.width {self.width} is not a multiple of heads {self.heads}")
+        self._check_text_preset()
         self._check_connector()
         self._check_view()
         self._check_depth()
@@ -114,6 +118,29 @@ class VisionLanguageConfig:
     def attends(self) -> bool:
         """Whether words look at patches, each by itself."""
         return self.context_view not in POOLED
+
+    @property
+    def text_block(self) -> BlockConfig:
+        """Of the layers that read the text alone, where they stand between others."""
+        own = self.block
+        assert isinstance(own, BlockConfig)
+        expanded = lambda mlp: dataclasses.replace(mlp, expansion=own.mlp.expansion)
+        if not self.text_preset:
+            plain = dataclasses.replace(presets.TEXT, self_attention=own.self_attention)
+            return dataclasses.replace(plain, mlp=expanded(plain.mlp))
+        text = presets.config(self.text_preset)
+        order = tuple(part for part in text.order if part != "cross")
+        return dataclasses.replace(text, order=order, mlp=expanded(text.mlp))
+
+    def _check_text_preset(self) -> None:
+        if not self.text_preset:
+            return
+        order = getattr(presets.config(self.text_preset), "order", ())
+        if self.use != "interleaved" or "self" not in order or "merged" in order:
+            raise ValueError(
+                f"model.text_preset {self.text_preset} is a decoder like whisper between the "
+                f"layers of a preset like flamingo, not of {self.preset}"
+            )
 
     def _check_connector(self) -> None:
         if not self.connector:

@@ -149,12 +149,7 @@ def decoded(model: nn.Module, s: Streams, block: BlockConfig | None = None, inne
         return x, kept, text
     every, reading = config.cross_every, config.reading_layers
     if config.use == "interleaved":
-        text = dataclasses.replace(
-            presets.TEXT,
-            self_attention=block.self_attention,
-            mlp=dataclasses.replace(presets.TEXT.mlp, expansion=block.mlp.expansion),
-        )
-        stack = Interleaved(reading, every, *s.sizes, block, text, **fields)
+        stack = Interleaved(reading, every, *s.sizes, block, config.text_block, **fields)
         return stack(s.x, context, **where | {"mask": where["mask"] or Mask()}, observe=s.look)
     if every > 1:
         group = SparseBlock(*s.sizes, block, every, **s.policy, name="stack")

@@ -157,7 +157,9 @@ class VisionLanguageDecoder(Module):
         # Behind what is observed, designs with a half that reads the text alone have its words.
         x, observed, *alone = joiner(self, streams)
         features = self._features(whole, alone[0] if alone else x, x, last, streams.policy)
-        x = Norm(name="norm")(x)
+        # Published parameters have been trained with an epsilon of their own.
+        epsilon = config.text_block.residual.epsilon if config.text_preset else Norm.epsilon
+        x = Norm(epsilon=epsilon, name="norm")(x)
         if targets is None:
             logits = nan_from(Dense(self.vocab_size, wide=True, name="logits")(x), there)
             return logits, observed, *features

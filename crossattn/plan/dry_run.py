@@ -126,7 +126,7 @@ def _finished(runs: list[Path]) -> tuple[float, float] | None:
 
 def _size(run: Run, source: Dataset) -> tuple[int, float]:
     """Parameters and FLOPs of a step, from shapes alone: nothing is compiled or computed."""
-    programs = TrainPrograms(run, len(source.vocabulary))
+    programs = TrainPrograms(run, source.vocabulary)
     batch = batches_of(run, source.train, 0).batch(0)
     state = jax.eval_shape(programs.create, 0, batch)
     step = jax.make_jaxpr(programs.step)(state, batch, np.float32(run.optimizer.learning_rate))
@@ -136,7 +136,7 @@ def _size(run: Run, source: Dataset) -> tuple[int, float]:
 def _time(run: Run, source: Dataset) -> tuple[float, float]:
     """Seconds of compilation and of a run, from a few steps here and now."""
     print(f"timing {TIMED_STEPS} steps ...", file=sys.stderr)
-    programs = TrainPrograms(run, len(source.vocabulary))
+    programs = TrainPrograms(run, source.vocabulary)
     batches, rate = batches_of(run, source.train, 0), np.float32(run.optimizer.learning_rate)
     start = time.perf_counter()
     state = programs.create(0, batches.batch(0))

@@ -116,9 +116,11 @@ class PlannedPrograms:
     """
 
     def __init__(self, run: Run, sizes: ProgramSizes):
-        self.run, self.sizes = run, sizes
+        self.sizes = sizes
+        # What parameters start with changes no program.
+        run = dataclasses.replace(run, initial="")
         here = loop.TrainPrograms(run, sizes.words)
-        self.model, self.step = here.model, here.step
+        self.run, self.model, self.step = run, here.model, here.step
         self.state: State = jax.eval_shape(here.create, 0, sizes.train)
 
     def plan(self, mesh: Mesh) -> Partition:

@@ -70,12 +70,12 @@ def run_variant(
 ) -> None:
     """Train and measure the given seeds of a variant through one set of compiled programs."""
     run = suite.run(variant)
-    programs = TrainPrograms(run, len(source.vocabulary), parallel)
+    programs = TrainPrograms(run, source.vocabulary, parallel)
     plan = grouping.plan(programs, source.train, seeds)
     if plan.chunking is not None:
         listener.notify(f"{variant}: {plan.words}")
         parallel = dataclasses.replace(parallel, chunking=plan.chunking)
-        programs = TrainPrograms(run, len(source.vocabulary), parallel)
+        programs = TrainPrograms(run, source.vocabulary, parallel)
     evaluator = Evaluator(programs.model, parallel)
     if suite.sweep:
         run = _with_best_rate(suite, variant, run, programs, evaluator, source, folder, listener)

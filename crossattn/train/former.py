@@ -22,10 +22,13 @@ FORMER_PARTS = {"optimiser": "optimizer"}
 # JSON has it. A source of data has some of those of data, or none, as a block those of blocks.
 LATE_FIELDS: dict[str, Any] = {
     "pretrain_text_steps": 0,
+    "initial": "",
+    "ignore_initial": False,
     "loss": json.loads(json.dumps(dataclasses.asdict(NEXT_WORD))),
     "model": {
         "embedding": 0,
         "coordinates": False,
+        "text_preset": "",
         "block": {"siamese": False, "joint_mlp": None},
     },
     "data": {

@@ -12,6 +12,7 @@ import numpy as np
 from crossattn.data.batches import Batches
 from crossattn.train import step as steps
 from crossattn.train.chunks import Chunks
+from crossattn.train.initial import initial_parameters, put_in
 from crossattn.train.optimizer import optimizer_of
 from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
 from crossattn.train.run import Run
@@ -37,13 +38,17 @@ class TrainPrograms:
       chunks: programs of several steps, or seeds; None where each step is a program.
     """
 
-    def __init__(self, run: Run, words: int, parallel: Parallelism = SINGLE_DEVICE):
-        """Programs of a run whose vocabulary has `words` words.
+    def __init__(self, run: Run, words: int | Sequence[str], parallel: Parallelism = SINGLE_DEVICE):
+        """Programs of a run whose vocabulary has these `words`, or so many.
 
         Raises:
+          InitialError: the run starts with published parameters that do not fit it, or that are
+            those of words, of which only the number is given.
           ParallelismError: the batches do not divide over the devices.
         """
         parallel.check(run)
+        published = initial_parameters(run, words)
+        words = words if isinstance(words, int) else len(words)
         self.run, self.words, self.parallel = run, words, parallel
         self._flops: float | None = None
         self.model = steps.model_of(run, words, layout=parallel.layout(run))
@@ -51,13 +56,14 @@ class TrainPrograms:
         create = functools.partial(
             steps.initial_state, self.model, optimizer, average=run.optimizer.ema > 0
         )
+        started = functools.partial(_started, published)
         step = functools.partial(
             steps.train_step, self.model, optimizer, run=run, parts=parallel.accumulate
         )
-        self.create = parallel.creator(create, together=False)
+        self.create = started(parallel.creator(create, together=False))
         self.create_all = self.create
         if parallel.seeds > 1:
-            self.create_all = parallel.creator(create, together=True)
+            self.create_all = started(parallel.creator(create, together=True))
         self.step = parallel.stepper(step, run.steps)
         self.chunks = Chunks(run, step, parallel.chunking) if parallel.chunking else None
 
@@ -69,6 +75,26 @@ class TrainPrograms:
         devices = 1 if mesh is None else mesh.size // self.parallel.seeds
         peak = peak_flops(jax.devices()[0].device_kind)
         return Meter(together * self._flops, None if peak is None else devices * peak)
+
+
+def _started(
+    published: dict[str, np.ndarray], create: Callable[..., State]
+) -> Callable[..., State]:
+    """The program of a first state, whose parameters are the published ones where there are some.
+
+    They are put in behind it: a program would hold them all as constants.
+    """
+    if not published:
+        return create
+
+    def started(seed: Any, batch: Any) -> State:
+        state = create(seed, batch)
+        params = put_in(state.params, published)
+        # Steps give the memory of a state away: an average shares no array with the parameters.
+        average = put_in(state.average, published) if state.average else ()
+        return state._replace(params=params, average=average)
+
+    return started
 
 
 def fit(

@@ -75,6 +75,11 @@ class Run:
     pretrain_text_steps: int = 0
     """The first so many steps train the text alone: the image is hidden. Then learning begins again
     with it, and what optimizer.frozen names is frozen from there on only."""
+    initial: str = ""
+    """Folder of published parameters of a text decoder that the run starts with, as
+    python -m experiments.decoder writes it; all parameters are drawn when empty."""
+    ignore_initial: bool = False
+    """All parameters are drawn all the same: a row that shows what the published ones bring."""
 
     def __post_init__(self):
         settle(self)

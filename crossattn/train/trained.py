@@ -1,5 +1,6 @@
 """Trained runs on the disk: found by their folder, and built again with their parameters."""
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -159,7 +160,8 @@ def load_trained(
     where = folder / "checkpoints"
     if newest(where) is None:
         raise UnusableRunError(f"{folder} has no checkpoint yet: train the run first")
-    programs = TrainPrograms(of.run, len(source.vocabulary))
+    # Its parameters are those of the checkpoint, whatever it started with.
+    programs = TrainPrograms(dataclasses.replace(of.run, initial=""), source.vocabulary)
     batch = batches_of(of.run, source.train, of.seed).batch(0)
     shapes = jax.eval_shape(programs.create, of.seed, batch)
     like = jax.tree.map(
@@ -179,5 +181,5 @@ def load_trained(
 
 def untrained_parameters(of: RunRecord, source: Dataset) -> Any:
     """What a run would be judged by before its first step: a pure function of its seed."""
-    programs = TrainPrograms(of.run, len(source.vocabulary))
+    programs = TrainPrograms(of.run, source.vocabulary)
     return programs.create(of.seed, batches_of(of.run, source.train, of.seed).batch(0)).evaluated
