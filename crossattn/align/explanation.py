@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossattn.align.arguments import jax_or_numpy, not_empty, not_negative
+from crossattn.align.arguments import jax_or_numpy, not_empty, not_negative, products_of
 from crossattn.shapes import Array, Float
 
 __all__ = ["Relevancy", "attention_grad_cam", "gradient_weighted_attention", "rollout"]
@@ -44,7 +44,7 @@ def rollout(weights: Float[Numbers, "L ... S S"]) -> Float[Numbers, "... S S"]:
     layers = mixed / mixed.sum(axis=-1, keepdims=True)
     joint = layers[0]
     for layer in layers[1:]:
-        joint = layer @ joint
+        joint = products_of(xp, layer, joint)
     return joint
 
 
@@ -129,10 +129,10 @@ class Relevancy(NamedTuple):
         Raises:
           ValueError: another shape, or weights that are not finite.
         """
-        weights = self._checked("weights", weights, self.x_to_x)
+        xp, weights = self._checked("weights", weights, self.x_to_x)
         return self._replace(
-            x_to_x=self.x_to_x + weights @ self.x_to_x,
-            x_to_context=self.x_to_context + weights @ self.x_to_context,
+            x_to_x=self.x_to_x + products_of(xp, weights, self.x_to_x),
+            x_to_context=self.x_to_context + products_of(xp, weights, self.x_to_context),
         )
 
     def context_self_attention(self, weights: Float[Numbers, "... S S"]) -> "Relevancy":
@@ -158,11 +158,12 @@ class Relevancy(NamedTuple):
         Raises:
           ValueError: other shapes, or weights that are not finite.
         """
-        weights = self._checked("weights", weights, self.x_to_context)
+        xp, weights = self._checked("weights", weights, self.x_to_context)
         x, context = _without_residual(self.x_to_x), _without_residual(self.context_to_context)
+        read = products_of(xp, x.swapaxes(-1, -2), products_of(xp, weights, context))
         after = self._replace(
-            x_to_context=self.x_to_context + x.swapaxes(-1, -2) @ (weights @ context),
-            x_to_x=self.x_to_x + weights @ self.context_to_x,
+            x_to_context=self.x_to_context + read,
+            x_to_x=self.x_to_x + products_of(xp, weights, self.context_to_x),
         )
         if context_weights is None:
             return after
@@ -174,10 +175,10 @@ class Relevancy(NamedTuple):
         return Relevancy(*reversed(self))
 
     def _checked(self, name, weights, like):
-        _, weights = jax_or_numpy(name, weights)
+        xp, weights = jax_or_numpy(name, weights)
         if weights.shape != like.shape:
             raise ValueError(f"{name} {weights.shape}: {like.shape} is meant, the mean over heads")
-        return weights
+        return xp, weights
 
 
 def _of_heads(weights, gradients):

@@ -8,7 +8,13 @@ from math import comb
 
 import numpy as np
 
-from crossattn.align.arguments import boolean, finite_numbers, jax_or_numpy, not_empty
+from crossattn.align.arguments import (
+    boolean,
+    finite_numbers,
+    jax_or_numpy,
+    not_empty,
+    squared_distances,
+)
 from crossattn.shapes import Array, Bool, Float, Int
 
 __all__ = [
@@ -205,7 +211,7 @@ def feature_alignment(
         said = f"image {image.shape}, text {text.shape}"
         raise ValueError(f"{said}: one shape (..., N, D) is meant, pair by pair")
     squared = ((image - text) ** 2).sum(axis=-1)
-    return xp.asarray((squared ** (power / 2)).mean(axis=-1))
+    return xp.asarray(_mean(squared ** (power / 2), -1))
 
 
 def uniformity(features: Float[Numbers, "... N D"], *, scale: float = 2.0) -> Float[Numbers, "..."]:
@@ -227,10 +233,17 @@ def uniformity(features: Float[Numbers, "... N D"], *, scale: float = 2.0) -> Fl
     N = features.shape[-2]
     if N < 2:
         raise ValueError(f"features {features.shape}: two or more are meant, (..., N, D)")
-    products = features @ features.swapaxes(-1, -2)
-    # Of length 1, so |x - y|^2 = 2 - 2 x y.
-    near = xp.exp(-scale * (2 - 2 * products)) * (1 - xp.eye(N, dtype=features.dtype))
-    return xp.asarray(xp.log(near.sum(axis=(-2, -1)) / (N * (N - 1))))
+    # A feature is no pair with itself.
+    near = xp.where(xp.eye(N, dtype=bool), -xp.inf, -scale * squared_distances(xp, features))
+    nearest = near.max(axis=(-2, -1), keepdims=True)
+    mean = _mean(xp.exp(near - nearest), (-2, -1)) * N / (N - 1)
+    return xp.asarray(xp.log(mean) + nearest[..., 0, 0])
+
+
+def _mean(values, axis):
+    """The mean, and what rounding had lost of it: float32 adds up many numbers badly."""
+    first = values.mean(axis=axis, keepdims=True)
+    return (first + (values - first).mean(axis=axis, keepdims=True)).squeeze(axis)
 
 
 def _unit(name, features):

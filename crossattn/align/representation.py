@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import scipy.linalg
 
-from crossattn.align.arguments import jax_or_numpy, not_empty
+from crossattn.align.arguments import jax_or_numpy, not_empty, products_of, squared_distances
 from crossattn.shapes import Array, Float
 
 __all__ = [
@@ -222,12 +222,9 @@ def _neighbourly(x, y, k):
 
 
 def _products(xp, x, kernel, sigma):
-    products = x @ x.T
     if kernel == "linear":
-        return products
-    squares = (x**2).sum(axis=1)
-    distance = (squares[:, None] + squares[None, :] - 2 * products).clip(min=0)
-    return xp.exp(-distance / (2 * sigma**2))
+        return products_of(xp, x, x.T)
+    return xp.exp(-squared_distances(xp, x) / (2 * sigma**2))
 
 
 def _ranked(xp, products, itself):
@@ -245,9 +242,11 @@ def _hsic(xp, a, b, unbiased):
     n = len(a)
     if not unbiased:
         centring = xp.eye(n, dtype=a.dtype) - 1 / n
-        return ((centring @ a) * (centring @ b).T).sum()
+        a, b = (products_of(xp, centring, z) for z in (a, b))
+        return (a * b.T).sum()
     off = 1 - xp.eye(n, dtype=a.dtype)
-    a, b = a * off, b * off
+    # A constant added to either is no difference, but for what cancels: there it costs digits.
+    a, b = ((z - (z * off).sum() / (n * (n - 1))) * off for z in (a, b))
     total = (a * b.T).sum() + a.sum() * b.sum() / ((n - 1) * (n - 2))
     return (total - 2 * (a.sum(axis=0) * b.sum(axis=1)).sum() / (n - 2)) / (n * (n - 3))
 

@@ -9,6 +9,7 @@ import pytest
 
 from crossattn import align
 from crossattn.align import Relevancy, attention_grad_cam, gradient_weighted_attention, rollout
+from tests.support.measure_inputs import two_streams
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "measures"
 CHEFER = dict(np.load(FIXTURES / "chefer_relevancy.npz"))
@@ -47,8 +48,18 @@ def test_relevancy_of_the_original_rules():
 
 
 def test_relevancy_of_a_batch_under_jit():
-    twice = {name: jnp.asarray(np.stack([x, x]), jnp.float32) for name, x in CHEFER.items()}
-    assert_as_pinned(jax.jit(lxmert)(twice), 3e-6)
+    """In float32, of the pinned layers and of other seeds, in one program."""
+    seeds = [{name: CHEFER[name] for name in two_streams(0)}, *map(two_streams, range(30))]
+    batch = {name: np.stack([layers[name] for layers in seeds]) for name in seeds[0]}
+    small = {name: jnp.asarray(x, jnp.float32) for name, x in batch.items()}
+    program = jax.jit(lxmert)
+    found = program(small)
+    assert_as_pinned([value[:1] for value in found], 1e-6)
+    for value, wanted in zip(found, lxmert(batch), strict=True):
+        assert value.dtype == jnp.float32
+        np.testing.assert_allclose(value, wanted, rtol=0, atol=1e-6)
+    text = str(jax.make_jaxpr(program)(small))
+    assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST") > 0
 
 
 def test_relevancy_of_a_context_that_nothing_has_mixed_is_finite():
@@ -75,6 +86,9 @@ def test_grad_cam_of_albef():
     words = pinned["mask"][:, None]
     found = (attention_grad_cam(pinned["attn"], pinned["grad"]) * words).mean(axis=1)
     np.testing.assert_allclose(found, pinned["gradcam"], rtol=0, atol=1e-10)
+    halves = (jnp.asarray(pinned[name], jnp.float32) for name in ("attn", "grad"))
+    small = np.asarray(jax.jit(attention_grad_cam)(*halves))
+    np.testing.assert_allclose((small * words).mean(axis=1), pinned["gradcam"], rtol=0, atol=1e-6)
 
 
 def test_relevancy_finds_the_way_through_a_mixed_context():
