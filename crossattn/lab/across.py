@@ -69,7 +69,8 @@ class SuitesComparison:
     def __repr__(self) -> str:
         title = next(block.text for block in self.blocks if isinstance(block, Heading))
         said = [textwrap.fill(text, 110) for text in (title, *self._banners)]
-        said += [f"{name}:\n{table!r}" for name, table in self.tables.items()]
+        for name, table in self.tables.items():
+            said += [textwrap.fill(f"{name}: {table.caption}", 110), repr(table)]
         return "\n\n".join(said)
 
     def _repr_html_(self) -> str:

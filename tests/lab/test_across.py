@@ -159,7 +159,8 @@ def test_the_command_writes_a_page(there, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(there)
     compare.main([*SIZES, "--html", str(tmp_path / "page.html")])
     printed = capsys.readouterr().out
-    assert printed.startswith("3 suites side by side\n\nsuites:\nsuite ")
+    assert printed.startswith("3 suites side by side\n\nsuites: Better, worse: the variants of ")
+    assert "\n\nsuite   " in printed
     assert printed.endswith(f"\npage: {tmp_path / 'page.html'}\n")
     page = (tmp_path / "page.html").read_text()
     assert "<h1>3 suites side by side</h1>" in page

@@ -26,6 +26,9 @@ UNREACHED = """
 return [...document.querySelectorAll('.scroll')].filter((box) =>
   box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX !== 'auto').length;
 """
+WIDE = """
+return [...document.querySelectorAll('.scroll')].map((box) => box.scrollWidth > box.clientWidth);
+"""
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +59,12 @@ def test_suites_side_by_side_need_no_scrolling_on_a_desk(browser, headline, tmp_
     path = tmp_path / "suites.html"
     path.write_text(to_html(suite_blocks({name: {**headline, **told} for name in ("a", "b", "c")})))
     assert seen(browser, path, 1280) == []
-    wide = (
-        "return [...document.querySelectorAll('.scroll')].map(x => x.scrollWidth > x.clientWidth)"
-    )
-    assert browser.execute_script(wide)[:3] == [False] * 3
+    assert browser.execute_script(WIDE)[:3] == [False] * 3
+    many = ", ".join(f"every-{n}-layers" for n in range(9))
+    row = ["placement", many, "pairs/accuracy", "cross-attention", *[many] * 3, "2 supported"]
+    path.write_text(to_html([TableBlock("suites", "so", (["column"] * len(row), [row]))]))
+    assert seen(browser, path, 1280) == []
+    assert browser.execute_script(WIDE) == [False]
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -60,6 +60,7 @@ th, td { border-bottom: 1px solid var(--line); font-weight: normal; padding: 0.2
 thead th { font-weight: 600; white-space: normal; }
 tr > :first-child, .words { text-align: left; }
 td.words { min-width: 16rem; }
+.texts td.words { min-width: 9rem; }
 td.words, td.phrase { white-space: normal; }
 tbody th { background: var(--paper); left: 0; position: sticky; }
 tbody tr:nth-child(even) > th { background: var(--band); }
@@ -172,6 +173,8 @@ def _figure(number: str, caption: str, png: bytes, writer: MarkdownIt) -> str:
 def _table(table: Table) -> str:
     header, rows = table
     style = [' class="words"' if long else "" for long in wordy(table)]
+    # The first column is read from the left, and as narrow as its names.
+    texts = ' class="texts"' if sum(map(bool, style[1:])) > 2 else ""
     head = "".join(
         f'<th scope="col"{own}>{_plain(cell)}</th>' for own, cell in zip(style, header, strict=True)
     )
@@ -185,7 +188,7 @@ def _table(table: Table) -> str:
         + "</tr>"
         for first, *rest in rows
     )
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    return f"<table{texts}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
 def _phrase(cell: str) -> str:
