@@ -2,6 +2,7 @@
 
 python -m experiments.transcribe speech.wav
 python -m experiments.transcribe speech.wav --words
+python -m experiments.transcribe speech.wav --timestamps
 python -m experiments.transcribe speech.wav --json
 python -m experiments.transcribe speech.wav --heads
 python -m experiments.transcribe rede.flac --model whisper-base --language de --beams 5
@@ -27,7 +28,8 @@ from crossattn.lab.speech import load_transcriber, transcribe_words
 from crossattn.lab.speech_heads import SpeechHeads, find_speech_heads
 from crossattn.launch.interrupts import graceful_interrupt
 from crossattn.models.generate import Greedy
-from crossattn.pretrained.transcriber import SECONDS, WHISPER_BEAM, Transcriber
+from crossattn.pretrained.sound_windows import SECONDS
+from crossattn.pretrained.transcriber import WHISPER_BEAM, Segment, Transcriber
 
 from .command_line import BAD_INPUT, fail, manual, parse, plain_errors, takes
 from .entry import start
@@ -55,6 +57,8 @@ class TranscribeOptions:
     """A line for each word: from when to when it is spoken, and how sure the model is."""
     json: bool = False
     """All of it as JSON: text, language, segments and words."""
+    timestamps: bool = False
+    """The model's own: a line for each of its sentences, or segments of --json."""
     heads: bool = False
     """A line for each head: does it listen to the word that is written, and is it of use?"""
     language: Annotated[str | None, takes("CODE", "the likeliest")] = None
@@ -72,6 +76,8 @@ def main(arguments: list[str]) -> None:
     options = parse(COMMAND, TranscribeOptions(tyro.MISSING), arguments or ["--help"])
     if options.words + options.json + options.heads > 1:
         fail(COMMAND, "--words, --json and --heads: give one of them")
+    if options.timestamps and (options.words or options.heads):
+        fail(COMMAND, "--timestamps are those of sentences: leave --words and --heads out")
     if not 1 <= options.beams <= MOST_BEAMS:
         fail(COMMAND, f"--beams must be at least 1 and at most {MOST_BEAMS}, got {options.beams}")
     beam = dataclasses.replace(WHISPER_BEAM, width=options.beams)
@@ -81,12 +87,17 @@ def main(arguments: list[str]) -> None:
         sound = read_sound(options.file)
         model = open_model(COMMAND, options.model)
         task = "translate" if options.translate else "transcribe"
-        check_speech(COMMAND, model, options.language, task)
+        check_speech(COMMAND, model, options.language, task, timestamps=options.timestamps)
         settings: dict[str, Any] = {"language": options.language, "task": task}
         settings |= {"strategy": strategy, "progress": progress(len(sound) / RATE)}
         if options.heads:
             found = find_speech_heads(model, sound, **settings)
             print(head_lines(found, model.alignment_heads))
+            return
+        if options.timestamps:
+            transcript = model.transcribe(sound, timestamps=True, **settings)
+            lines = segment_lines(transcript.segments)
+            print(_json(options, transcript, []) if options.json else lines)
             return
         if not (options.words or options.json):
             print(model.transcribe(sound, **settings).text)
@@ -105,8 +116,15 @@ def open_model(command: str, source: str) -> Transcriber:
         raise SystemExit(BAD_INPUT) from None
 
 
-def check_speech(command: str, model: Transcriber, language: str | None, task: str) -> None:
-    """End the command where the model does not know a language, a task, or sounds of 30 s."""
+def check_speech(
+    command: str,
+    model: Transcriber,
+    language: str | None,
+    task: str,
+    *,
+    timestamps: bool = False,
+) -> None:
+    """End the command where the model does not know what is asked of it, or sounds of 30 s."""
     room = 2 * model.model.encoder.length
     if room < SECONDS * FRAMES_PER_SECOND:
         seconds = f"{room / FRAMES_PER_SECOND:g} s of sound"
@@ -114,7 +132,7 @@ def check_speech(command: str, model: Transcriber, language: str | None, task: s
     if language is None and model.special.languages:
         language = next(iter(model.special.languages))
     try:
-        model.special.prompt(language, task)
+        model.special.prompt(language, task, timestamps=timestamps)
     except ValueError as error:
         fail(command, str(error))
 
@@ -142,6 +160,21 @@ def word_lines(words: list[TimedWord]) -> str:
         times = f"{word.start:6.2f} {word.stop:7.2f} {word.confidence:11.2f}"
         lines.append(f"{times}  {printable(word.text)}")
     return "\n".join(lines)
+
+
+def segment_lines(segments: Sequence[Segment]) -> str:
+    """A table: from, to, text.
+
+    Example:
+      >>> import numpy as np
+      >>> print(segment_lines([Segment(0.0, 2.56, (), np.array([7]), "Hello.", -1.0, None)]))
+        from      to  text
+        0.00    2.56  Hello.
+    """
+    lines = [f"{'from':>6} {'to':>7}  text"]
+    return "\n".join(
+        [*lines, *(f"{s.start:6.2f} {s.end:7.2f}  {printable(s.text)}" for s in segments)]
+    )
 
 
 def head_lines(found: SpeechHeads, published: Sequence[tuple[int, int]]) -> str:

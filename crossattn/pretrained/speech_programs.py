@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossattn.models.generate import generate
+from crossattn.models.logits import Hook
 from crossattn.models.speech_model import SpeechModel
 from crossattn.shapes import Array, Float
 
@@ -29,7 +30,14 @@ def read(model: SpeechModel, params: Any, tokens: Any, context: Any, heads: Any 
 
 
 @functools.cache
-def writer(model: SpeechModel, strategy: Any, length: int, end: int, never: Any) -> Any:
+def writer(
+    model: SpeechModel,
+    strategy: Any,
+    length: int,
+    end: int,
+    never: Any,
+    rules: tuple[Hook, ...] = (),
+) -> Any:
     """The program that writes behind a prompt.
 
     Words are suppressed before probabilities are made of logits, as OpenAI and CTranslate2 do it;
@@ -40,7 +48,7 @@ def writer(model: SpeechModel, strategy: Any, length: int, end: int, never: Any)
         row[list(tokens)] = -np.inf
 
     @jax.jit
-    def write(params, context, prompt):
+    def write(params, context, prompt, key):
         projected = model.apply(params, context, method="project")
         rows = len(prompt) * strategy.beams
         cache = model.apply(params, rows, prompt.shape[1] + length, method="init_cache")
@@ -62,6 +70,8 @@ def writer(model: SpeechModel, strategy: Any, length: int, end: int, never: Any)
             eos_id=end,
             pad_id=end,
             strategy=strategy,
+            key=key,
+            logits=rules,
             prefill=prefill,
         )
 

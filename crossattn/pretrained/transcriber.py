@@ -2,16 +2,22 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crossattn.data.audio.spectrogram import RATE, log_mel
-from crossattn.models.generate import Beam, Greedy
+from crossattn.models.generate import Beam, Greedy, Sample
 from crossattn.models.speech_model import SpeechModel
+from crossattn.pretrained.acceptance import Acceptance, mean_logprob
+from crossattn.pretrained.sound_windows import (
+    next_window,
+    quiet_windows,
+    seeking_windows,
+)
 from crossattn.pretrained.speech_programs import encode, read, writer
+from crossattn.pretrained.timestamps import TimestampRules, divided
 from crossattn.pretrained.transcript import Segment, SpeechTokens, Transcript
 from crossattn.shapes import Array, Float
 
@@ -19,11 +25,8 @@ __all__ = ["WHISPER_BEAM", "Segment", "SpeechTokens", "Transcriber", "Transcript
 
 # Radford et al. 2022, section 4.5, as OpenAI and CTranslate2 have it.
 WHISPER_BEAM = Beam(5, early_stopping=True, count_end=False)
-SECONDS = 30.0
 # Maps are made for a multiple of so many tokens.
 AT_ONCE = 64
-# A window ends at the quietest tenth of a second of its last so many seconds.
-SEARCHED, TENTH = 5 * RATE, RATE // 10
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -60,11 +63,15 @@ class Transcriber:
         length: int | None = None,
         heads: Sequence[tuple[int, int]] = (),
         progress: Callable[[float, float], None] = lambda start, end: None,
+        timestamps: bool = False,
+        acceptance: Acceptance = Acceptance(),  # noqa: B008 - it has no state
     ) -> Transcript:
         """The words of a sound of any length.
 
         A long sound is read in windows of at most 30 seconds, each of which ends at the quietest
-        tenth of a second of the last 5; texts of windows are joined by a space.
+        tenth of a second of the last 5; texts of windows are joined by a space. With time stamps
+        the model says where its sentences begin and end: each is a segment, and the next window
+        begins where the last whole one ends.
 
         Args:
           sound: (N,) samples at 16 kHz in -1..1, or a spectrogram (F, bands) by `log_mel`, of one
@@ -75,33 +82,90 @@ class Transcriber:
           length: tokens a window has at most; None: half as many as the decoder has positions.
           heads: (layer, head) of which maps are returned; see `alignment_heads`.
           progress: told from when to when each window lasts, in seconds, before it is read.
+          timestamps: whether they are written.
+          acceptance: which windows have no text, and which texts are written again.
 
         Raises:
-          ValueError: an unknown language, task or head, or a sound of another kind.
+          ValueError: an unknown language, task or head, or a sound of another kind; heads, whose
+            maps are those of a window, with time stamps; time stamps of a model that has none.
         """
         self._check(heads)
+        if timestamps and heads:
+            raise ValueError("timestamps=True gives no maps: leave heads out")
+        how = _How(strategy, length, tuple(heads), timestamps, acceptance)
         found: list[Segment] = []
-        for start, end, frames in self._windows(np.asarray(sound)):
+        done = None
+        windows = (seeking_windows if timestamps else quiet_windows)(np.asarray(sound), self.bands)
+        while (window := next_window(windows, done)) is not None:
+            start, end, frames = window
             progress(start, end)
             context = encode(self.model, self.params, frames[None])
             if language is None and self.special.languages:
                 language = self.language(context)
-            prompt = self.special.prompt(language, task)
-            tokens, score = self._written(context, prompt, strategy, length)
-            text = self.tokenizer.decode(tokens.tolist(), skip_special_tokens=True).strip()
-            maps = p = None
-            if heads:
-                maps, p = self._seen(context, [*prompt, *tokens.tolist()], heads)
-                p = p[len(prompt) - 1 :]
-            found.append(Segment(start, end, tuple(prompt), tokens, text, score, maps, p))
+            prompt = self.special.prompt(language, task, timestamps=timestamps)
+            segments, done = self._heard(context, prompt, start, end, how)
+            found += segments
         text = " ".join(one.text for one in found if one.text)
         return Transcript(text, language, tuple(found))
 
+    def _heard(self, context, prompt, start, end, how):
+        """Segments of a window, and how many of its seconds are done."""
+        tokens, score, text, logprob, silence = self._accepted(context, prompt, how)
+        if how.acceptance.silent(silence, logprob):
+            return [], end - start
+        maps = p = None
+        if how.heads:
+            maps, p = self._seen(context, [*prompt, *tokens.tolist()], how.heads)
+            p = p[len(prompt) - 1 :]
+        if not how.timestamps or self.special.plain is None:
+            own = Segment(start, end, tuple(prompt), tokens, text, score, maps, p, silence)
+            return [own], end - start
+        parts, done = divided(tokens.tolist(), self.special.plain, end - start)
+        found = []
+        for first, last, part in parts:
+            begin, stop = min(start + first, end), min(start + last, end)
+            some, said = np.array(part, np.int32), self._text(part)
+            given = tuple(prompt), some, said, score, None, None, silence
+            found.append(Segment(begin, stop, *given))
+        return [one for one in found if one.text], done
+
+    def _accepted(self, context, prompt, how):
+        """Of the first text that is not poor: tokens, score, text, mean log-probability, silence.
+
+        Silence is asked for where it matters: it takes a pass over the context.
+        """
+        silence = None
+        tried = [how.strategy, *map(Sample, how.acceptance.temperatures)]
+        for n, strategy in enumerate(tried):
+            tokens, score = self._written(context, prompt, strategy, how, jax.random.key(n))
+            text, logprob = self._text(tokens), mean_logprob(score, len(tokens), strategy)
+            if silence is None and not how.acceptance.sure(logprob):
+                silence = self.no_speech(context)
+            if not how.acceptance.poor(text, logprob, silence):
+                break
+        return tokens, score, text, logprob, silence
+
+    def _text(self, tokens):
+        """What tokens say, without time stamps."""
+        plain = self.special.plain
+        words = [int(n) for n in tokens if plain is None or n < plain]
+        return self.tokenizer.decode(words, skip_special_tokens=True).strip()
+
+    def no_speech(self, context: Float[Array, "1 S N"]) -> float | None:
+        """The probability that nothing is said in a context by `encode`; None: it is not known."""
+        if self.special.no_speech is None:
+            return None
+        return float(jax.nn.softmax(self._at_start(context))[self.special.no_speech])
+
     def language(self, context: Float[Array, "1 S N"]) -> str:
         """The likeliest language of a context by `encode`."""
-        codes, start = list(self.special.languages), jnp.array([[self.special.start]])
-        logits = np.asarray(read(self.model, self.params, start, context)[0][0, 0])
+        codes, logits = list(self.special.languages), np.asarray(self._at_start(context))
         return codes[int(logits[[self.special.languages[code] for code in codes]].argmax())]
+
+    def _at_start(self, context):
+        """Logits behind the first token."""
+        start = jnp.array([[self.special.start]])
+        return read(self.model, self.params, start, context)[0][0, 0].astype(jnp.float32)
 
     def maps(
         self,
@@ -141,45 +205,27 @@ class Transcriber:
                 there = f"{stack.layers} layers of {stack.heads} heads"
                 raise ValueError(f"there is no head {head} in layer {layer}: there are {there}")
 
-    def _windows(self, sound):
-        """(start, end, spectrogram) of each."""
-        if sound.ndim not in (1, 2):
-            raise ValueError(
-                f"a sound is samples (N,) or a spectrogram (F, {self.bands}), got {sound.shape}"
-            )
-        if sound.ndim == 2:
-            yield 0.0, len(sound) / 100, jnp.asarray(sound, jnp.float32)
-            return
-        start = 0
-        while start < len(sound) or start == 0:
-            end = start + window_length(sound[start:])
-            frames = log_mel(sound[start:end], self.bands, seconds=SECONDS)
-            yield start / RATE, end / RATE, jnp.asarray(frames)
-            start = max(end, 1)  # of no sound there is one window
-
-    def _written(self, context, prompt, strategy, length):
-        room = self.model.decoder.length
+    def _written(self, context, prompt, strategy, how, key):
+        room, special = self.model.decoder.length, self.special
         assert room is not None
-        length = room // 2 if length is None else length
+        length = room // 2 if how.length is None else how.length
         length = min(length, room - len(prompt))
-        write = writer(self.model, strategy, length, self.special.end, self.special.never)
-        texts = jax.device_get(write(self.params, context, jnp.array([prompt], jnp.int32)))
+        rules: tuple[TimestampRules, ...] = ()
+        if how.timestamps and special.plain is not None:
+            rules = (TimestampRules(special.plain, special.end),)
+        write = writer(self.model, strategy, length, special.end, special.never, rules)
+        given = self.params, context, jnp.array([prompt], jnp.int32), key
+        texts = jax.device_get(write(*given))
         tokens = texts.tokens[0, len(prompt) : int(texts.lengths[0])]
-        ended = int((tokens[-1:] == self.special.end).sum())
+        ended = int((tokens[-1:] == special.end).sum())
         return tokens[: len(tokens) - ended], float(texts.score[0])
 
 
-def window_length(samples: Float[np.ndarray, " N"]) -> int:
-    """How many samples the first window has; at least a second is left for the next one.
+class _How(NamedTuple):
+    """What is asked of each window; see `Transcriber.transcribe`."""
 
-    >>> sound = np.ones(40 * RATE, np.float32)
-    >>> sound[27 * RATE : 27 * RATE + TENTH] = 0
-    >>> round(window_length(sound) / RATE, 2)
-    27.05
-    """
-    if len(samples) <= SECONDS * RATE:
-        return len(samples)
-    longest = min(int(SECONDS * RATE), len(samples) - RATE)
-    last = np.square(samples[longest - SEARCHED : longest], dtype=np.float64)
-    loudness = last.reshape(-1, TENTH).sum(axis=1)
-    return longest - SEARCHED + int(loudness.argmin()) * TENTH + TENTH // 2
+    strategy: Any
+    length: int | None
+    heads: tuple[tuple[int, int], ...]
+    timestamps: bool
+    acceptance: Acceptance

@@ -23,6 +23,8 @@ class SpeechTokens:
       tasks: {"transcribe": token, "translate": token}.
       suppressed: tokens that are never written.
       not_first: tokens with which no text begins.
+      no_speech: behind `start` it says that nothing is said; None: there is none.
+      timestamps: how many of them there are, behind `plain`.
     """
 
     start: int
@@ -32,14 +34,18 @@ class SpeechTokens:
     tasks: Mapping[str, int] = dataclasses.field(default_factory=dict)
     suppressed: tuple[int, ...] = ()
     not_first: tuple[int, ...] = ()
+    no_speech: int | None = None
+    timestamps: int = 0
 
     @property
     def never(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Tokens that are not written as the first word, and those that are not behind it."""
         return (*self.suppressed, *self.not_first), tuple(self.suppressed)
 
-    def prompt(self, language: str | None, task: str) -> list[int]:
-        """The tokens before a text without time stamps."""
+    def prompt(self, language: str | None, task: str, *, timestamps: bool = False) -> list[int]:
+        """The tokens before a text, by default one without time stamps."""
+        if timestamps and not self.timestamps:
+            raise ValueError("this model has no time stamps: leave timestamps out")
         if not self.languages and (task != "transcribe" or language not in (None, "en")):
             raise ValueError(f"this model writes English only, got language={language!r}, {task=}")
         found = [self.start]
@@ -47,7 +53,7 @@ class SpeechTokens:
             known("language", language, tuple(self.languages))
             known("task", task, tuple(self.tasks))
             found += [self.languages[str(language)], self.tasks[task]]
-        return found if self.plain is None else [*found, self.plain]
+        return found if timestamps or self.plain is None else [*found, self.plain]
 
 
 class Segment(NamedTuple):
@@ -63,6 +69,8 @@ class Segment(NamedTuple):
         context, for the heads that were asked for; row i belongs to the token that is written
         behind it. None where none were.
       probabilities: (N,) float32, of the tokens that were written, where maps were asked for.
+      no_speech: probability that nothing is said in the window; None where it was not asked for,
+        since the text is sure, and of models that do not say.
     """
 
     start: float
@@ -73,6 +81,7 @@ class Segment(NamedTuple):
     score: float
     maps: np.ndarray | None
     probabilities: np.ndarray | None = None
+    no_speech: float | None = None
 
 
 class Transcript(NamedTuple):

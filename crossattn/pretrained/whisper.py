@@ -118,6 +118,8 @@ def special_tokens(checkpoint: Checkpoint) -> SpeechTokens:
         {task: named[task] for task in tasks},
         _numbers(checkpoint, "suppress_tokens", words),
         _numbers(checkpoint, "begin_suppress_tokens", words),
+        named.get("nospeech", named.get("nocaptions")),
+        max(words - 1 - named.get("notimestamps", words), 0),
     )
     _check_tokens(checkpoint, found, words)
     return found

@@ -175,6 +175,12 @@ def test_silence_has_no_page(folder, monkeypatch):
         (transcribe, ["WAV", "--model", "nowhere"], "there is no folder nowhere"),
         (transcribe, ["WAV", "--model", "MODEL", "--language", "xx"], "language"),
         (transcribe, ["WAV", "--model", "MODEL", "--beams", "0"], "--beams must be at least 1"),
+        (
+            transcribe,
+            ["WAV", "--model", "MODEL", "--language", "de", "--timestamps"],
+            "this model has no time stamps",
+        ),
+        (transcribe, ["WAV", "--timestamps", "--words"], "--timestamps are those of sentences"),
         (transcribe, ["WAV", "--beams", "100000"], "--beams must be at least 1 and at most 1000"),
         (transcribe, ["WAV", "--model", "SHORT"], "positions for 0.22 s of sound, and 30 s are"),
         (transcribe, ["WAV", "--words", "--heads"], "give one of them"),

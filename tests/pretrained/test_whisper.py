@@ -10,7 +10,8 @@ from crossattn.interop import ImportMismatchError, huggingface
 from crossattn.interop.files import WeightsError
 from crossattn.models.generate import Beam
 from crossattn.pretrained import load_model
-from crossattn.pretrained.transcriber import TENTH, encode, read, window_length
+from crossattn.pretrained.sound_windows import TENTH, quiet_windows, window_length
+from crossattn.pretrained.transcriber import encode, read
 from crossattn.pretrained.whisper import whisper_model
 from tests.support.whisper import (
     END,
@@ -97,23 +98,23 @@ def test_the_language_is_the_likeliest_one(said, model):
         model.transcribe(frames, language="dee")
 
 
-def test_long_sounds_end_windows_at_the_quietest_place(said):
+def test_long_sounds_end_windows_at_the_quietest_place():
     """30 s of 55 s are read first, or what stands before the silence in the last 5 of them."""
     rng = np.random.default_rng(0)
     sound = rng.normal(size=55 * RATE).astype(np.float32) * 0.1
     sound[27 * RATE : 27 * RATE + TENTH] = 0
-    windows = list(_transcriber(said)._windows(sound))
+    windows = list(quiet_windows(sound, 80))
     assert [round(start, 2) for start, _, _ in windows] == [0, 27.05]
     assert [round(end, 2) for _, end, _ in windows] == [27.05, 55]
     assert {frames.shape for _, _, frames in windows} == {(3000, 80)}
-    assert [(a, b) for a, b, _ in _transcriber(said)._windows(sound[:0])] == [(0, 0)]
+    assert [(a, b) for a, b, _ in quiet_windows(sound[:0], 80)] == [(0, 0)]
     # A second at least is left for the next one.
     short = np.ones(30 * RATE + RATE // 2, np.float32)
     for start, loud in ((27.0, 0.5), (29.9, 0.0)):
         short[round(start * RATE) : round(start * RATE) + TENTH] = loud
     assert window_length(short) == round(27.05 * RATE)
     with pytest.raises(ValueError, match=r"samples \(N,\) or a spectrogram \(F, 80\), got \(\)"):
-        list(_transcriber(said)._windows(np.float32(1)))
+        list(quiet_windows(np.array(1, np.float32), 80))
 
 
 def _transcriber(said):

@@ -10,6 +10,7 @@ from crossattn.data.audio import read_sound
 from crossattn.interop.files import WeightsError
 from crossattn.models.generate import Greedy
 from crossattn.pretrained import load_model
+from crossattn.pretrained.sound_windows import quiet_windows
 from crossattn.pretrained.transcriber import WHISPER_BEAM, encode, read
 from tests.support.fixtures import FOLDER
 from tests.support.sounds import SOUNDS
@@ -49,7 +50,7 @@ def test_recordings(loaded, said, clip):
         np.testing.assert_array_equal(window.tokens, said[f"{name}/{clip}/{kind}"])
     spoken = re.sub(r"[^a-z ]", "", found.text.lower())
     assert spoken.startswith(CLIPS[clip])
-    (_, _, frames), *_ = model._windows(sound)
+    (_, _, frames), *_ = quiet_windows(sound, model.bands)
     context = encode(model.model, model.params, frames[None])
     tokens = [*window.prompt, *said[f"{name}/{clip}/greedy"].tolist()]
     logits, _ = read(model.model, model.params, jnp.array([tokens]), context)
