@@ -147,7 +147,8 @@ class PlannedPrograms:
         patches = batch.coverage.shape[-1]
         visible = jax.ShapeDtypeStruct((evaluator.layers, evaluator.rows, patches), bool)
         params = jax.tree.map(_placed, self.state.params, self.plan(mesh).shardings.params)
-        return evaluator.program(params, batch, visible)
+        # Adapters are in the kernels by then.
+        return evaluator.program({"params": params["params"]}, batch, visible)
 
     def _there(self, mesh: Mesh) -> loop.TrainPrograms:
         return loop.TrainPrograms(self.run, self.sizes.words, Lowering(mesh))

@@ -172,6 +172,7 @@ BESIDE = {
     "label_smoothing": "Labels are smoothed by {}.",
     "optimizer.ema": "What is evaluated is a moving average of the parameters, of decay {}.",
     "optimizer.frozen": "Parameters of these paths are not trained: {}.",
+    "optimizer.adapted": "Beside frozen kernels of these paths low-rank adapters are trained: {}.",
     "pretrain_text_steps": (
         "Of the steps these come first, without an image, and train all of the text: {}; then the "
         "optimizer and its schedule begin again, and what is frozen is so from there on."

@@ -25,6 +25,7 @@ LATE_FIELDS: dict[str, Any] = {
     "initial": "",
     "ignore_initial": False,
     "loss": json.loads(json.dumps(dataclasses.asdict(NEXT_WORD))),
+    "optimizer": {"adapted": "", "adapter_rank": 8},
     "model": {
         "embedding": 0,
         "coordinates": False,

@@ -8,11 +8,22 @@ import optax
 
 from crossattn.nn.parameters import chosen
 
-__all__ = ["FrozenError", "TwoStages", "frozen", "is_frozen", "stop_frozen", "two_stages"]
+__all__ = [
+    "ADAPTERS",
+    "FrozenError",
+    "TwoStages",
+    "frozen",
+    "is_frozen",
+    "stop_frozen",
+    "two_stages",
+]
+
+# Variables beside the parameters that are trained where parameters are frozen, and only there.
+ADAPTERS = "adapters"
 
 
 class FrozenError(ValueError):
-    """A pattern of frozen parameters that matches none, or is no pattern."""
+    """A pattern of frozen parameters that matches none or all, or is no pattern."""
 
 
 def frozen(optimizer: optax.GradientTransformation, pattern: str) -> optax.GradientTransformation:
@@ -28,7 +39,7 @@ def frozen(optimizer: optax.GradientTransformation, pattern: str) -> optax.Gradi
         beside it, "groups/text|words".
 
     Raises:
-      FrozenError: at `init`, where the pattern matches nothing; it names what is near.
+      FrozenError: at `init`, where the pattern matches nothing, naming what is near, or everything.
 
     >>> import jax.numpy as jnp
     >>> params = {"words": jnp.ones(2), "gate": jnp.ones(2)}
@@ -47,15 +58,20 @@ def frozen(optimizer: optax.GradientTransformation, pattern: str) -> optax.Gradi
 def is_frozen(params: Any, pattern: str) -> Any:
     """Which parameters a pattern of their paths stops, as a tree of the same structure.
 
+    Adapters, whose paths have those of kernels in them, are not asked about.
+
     Raises:
-      FrozenError: the pattern matches nothing; names what is near.
+      FrozenError: the pattern matches nothing, naming what is near, or leaves nothing to train.
     """
     name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    paths = [name(path) for path, _ in leaves]
     try:
-        stopped = set(chosen(pattern, [name(path) for path, _ in leaves]))
+        stopped = set(chosen(pattern, [path for path in paths if not _is_adapter(path)]))
     except ValueError as error:
         raise FrozenError(f"frozen: {error}") from None
+    if len(stopped) == len(paths):
+        raise FrozenError(f"frozen: {pattern!r} matches every parameter: nothing is left to train")
     return jax.tree_util.tree_map_with_path(lambda path, _: name(path) in stopped, params)
 
 
@@ -65,18 +81,21 @@ def stop_frozen(params: Any, pattern: str, when: Any = None) -> Any:
     Args:
       params: of a model.
       pattern: of those that are frozen; "" stops nothing here.
-      when: () bool, whether they are frozen now; always when None.
+      when: () bool, whether they are frozen now; always when None. Adapters are while they are not.
 
     Raises:
       FrozenError: see `is_frozen`.
     """
     if not pattern:
         return params
-    stopped = jax.lax.stop_gradient(params)
+    stopped, free = jax.lax.stop_gradient(params), params
     if when is not None:
-        stopped = _where(when, stopped, params)
+        stopped, free = _where(when, stopped, params), _where(when, params, stopped)
+    still = is_frozen(params, pattern)
+    if ADAPTERS in params:
+        params = {**params, ADAPTERS: free[ADAPTERS]}
     choose = lambda leaf, stop, still: stop if still else leaf
-    return jax.tree.map(choose, params, stopped, is_frozen(params, pattern))
+    return jax.tree.map(choose, params, stopped, still)
 
 
 class TwoStages(NamedTuple):
@@ -114,6 +133,8 @@ def two_stages(
     """
 
     def init(params: Any) -> TwoStages:
+        if pattern:
+            is_frozen(params, pattern)  # refused before the first step
         return TwoStages(jnp.zeros((), jnp.int32), optimizer.init(params))
 
     def update(updates: Any, state: TwoStages, params: Any = None) -> tuple[Any, TwoStages]:
@@ -127,6 +148,10 @@ def two_stages(
         return updates, TwoStages(state.count + 1, inner)
 
     return optax.GradientTransformation(init, update)
+
+
+def _is_adapter(path: str) -> bool:
+    return path.split("/")[0] == ADAPTERS
 
 
 def _is_schedule(state: Any) -> bool:

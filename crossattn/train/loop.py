@@ -54,7 +54,7 @@ class TrainPrograms:
         self.model = steps.model_of(run, words, layout=parallel.layout(run))
         optimizer = optimizer_of(run.optimizer, run.steps, run.pretrain_text_steps)
         create = functools.partial(
-            steps.initial_state, self.model, optimizer, average=run.optimizer.ema > 0
+            steps.initial_state, self.model, optimizer, settings=run.optimizer
         )
         started = functools.partial(_started, published)
         step = functools.partial(

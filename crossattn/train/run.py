@@ -10,6 +10,7 @@ from crossattn import renamed
 from crossattn.data.sources import Data
 from crossattn.fields import changed, flat, positive, settle
 from crossattn.models.config import VisionLanguageConfig as Model
+from crossattn.nn.layers.patch_encoder import VECTORS
 from crossattn.train.former import FORMER_PARTS, present
 from crossattn.train.losses import NEXT_WORD, Losses
 
@@ -40,12 +41,22 @@ class Optimizer:
     """Largest global norm of the gradient."""
     frozen: str = ""
     """Parameters that are not trained: a regular expression of parts of paths, such as encoder."""
+    adapted: str = ""
+    """Frozen kernels beside which low-rank adapters (LoRA) are trained: a regular expression as
+    that of frozen, such as self_attention|mlp."""
+    adapter_rank: int = 8
+    """Rank of the adapters."""
     ema: float = 0.0
     """Decay of a moving average of the parameters, which is evaluated; 0 has none, 0.999 is one."""
 
     def __post_init__(self):
         settle(self, "optimizer.")
         positive("optimizer.", learning_rate=self.learning_rate, clip=self.clip)
+        positive("optimizer.", adapter_rank=self.adapter_rank)
+        if self.adapted and not self.frozen:
+            raise ValueError(
+                "optimizer.adapted is of kernels that are frozen: set optimizer.frozen as well"
+            )
         for name in ("warmup", "ema"):
             if not 0 <= (share := getattr(self, name)) < 1:
                 raise ValueError(f"optimizer.{name} is a share in [0, 1), got {share}")
@@ -111,6 +122,10 @@ class Run:
                 "loss.matching compare texts: set it to 0"
             )
         encoder = self.model.image_encoder
+        if encoder in VECTORS and getattr(self.data, "flip", False):
+            raise ValueError(
+                f"data.flip mirrors pixels, and model.image_encoder {encoder} reads none"
+            )
         for field, reads in (("features", "features"), ("noise", "oracle")):
             given = getattr(self.data, field, None) != getattr(type(self.data), field, None)
             if given and encoder != reads:

@@ -14,15 +14,17 @@ from crossattn.nn.head import Targets
 from crossattn.shapes import Array, Float
 from crossattn.sharding import ContextParallel
 from crossattn.train.accumulate import accumulate
+from crossattn.train.adapters import adapters_merged, learning, with_adapters
 from crossattn.train.comparison import comparing_terms, last_words
 from crossattn.train.draws import dropout_rngs, shown_or_hidden, step_key
-from crossattn.train.freezing import stop_frozen
 from crossattn.train.losses import NEXT_WORD, Given, Losses, layer_maps, map_terms, weighted_sum
 from crossattn.train.optimizer import averaged
-from crossattn.train.run import Run
+from crossattn.train.run import Optimizer, Run
 
 # Up to so many logits of a batch they are one array: 64 MiB in float32.
 PLAIN_LOGITS = 2**24
+# Without adapters and without a moving average.
+PLAIN = Optimizer()
 
 
 class State(NamedTuple):
@@ -30,7 +32,7 @@ class State(NamedTuple):
 
     Attributes:
       step: int32 scalar.
-      params: that are trained.
+      params: that are trained, with adapters where the run has some.
       optimizer: its state.
       average: moving average of the parameters, () where the run has none.
     """
@@ -42,8 +44,8 @@ class State(NamedTuple):
 
     @property
     def evaluated(self) -> Any:
-        """The parameters that a run is judged by."""
-        return self.average or self.params
+        """The parameters that a run is judged by, as a model takes them."""
+        return adapters_merged(self.average or self.params)
 
 
 def model_of(
@@ -182,9 +184,16 @@ def _next_word(model, params, batch, smoothing, rngs, **looks):
 
 
 def initial_state(
-    model: VisionLanguageDecoder, optimizer: Any, seed: Any, batch: Batch, *, average: bool = False
+    model: VisionLanguageDecoder,
+    optimizer: Any,
+    seed: Any,
+    batch: Batch,
+    settings: Optimizer = PLAIN,
 ) -> State:
-    """The state before the first step: a pure function of the seed and of the batch's shapes."""
+    """The state before the first step: a pure function of the seed and of the batch's shapes.
+
+    Of the settings, adapters and the moving average are read.
+    """
     key = jax.random.fold_in(jax.random.key(0), seed)
     (B, T), (images, _, P) = batch.tokens.shape, batch.coverage.shape
     # Lazy: the forward pass is traced but not compiled. Parameters are the same over all devices as
@@ -198,9 +207,10 @@ def initial_state(
         prompt=jax.ShapeDtypeStruct((B, T - 1), jnp.bool),
         boxes=jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch.boxes),
     )
+    params = with_adapters(jax.random.fold_in(key, 1), params, settings)
     with jax.numpy_dtype_promotion("standard"):
         state = optimizer.init(params)
-    copy = jax.tree.map(jnp.copy, params) if average else ()
+    copy = jax.tree.map(jnp.copy, params) if settings.ema else ()
     return State(jnp.zeros((), jnp.int32), params, state, copy)
 
 
@@ -224,7 +234,7 @@ def train_step(
 
     def loss(params, batch):
         rngs = dropout_rngs(model.config.dropout, state.step, batch)
-        params, average = stop_frozen(params, settings.frozen, shown), state.average
+        params, average = learning(params, settings, shown), adapters_merged(state.average)
         batch, visible = (batch, None) if shown is None else shown_or_hidden(batch, shown)
         key = step_key("matching", state.step, batch) if terms.matching else None
         given = {"terms": terms, "average": average, "visible": visible, "key": key}

@@ -15,7 +15,7 @@ import optax
 
 from crossattn.data.batches import Batch
 from crossattn.train import step as steps
-from crossattn.train.freezing import stop_frozen
+from crossattn.train.adapters import learning
 from crossattn.train.run import Run
 
 
@@ -80,12 +80,14 @@ def model_flops(run: Run, words: int, batch: Batch) -> float:
     model = steps.model_of(dataclasses.replace(run, model=plain), words)
 
     def loss(params: Any, batch: Batch) -> Any:
-        params = stop_frozen(params, run.optimizer.frozen)
+        params = learning(params, run.optimizer)
         if not run.loss.plain:
             return steps.objective(model, params, batch, terms=run.loss, average=params)[0]
         return steps.losses(steps.forward(model, params, batch)[0], batch)[0]
 
-    create = lambda batch: steps.initial_state(model, optax.identity(), 0, batch).params
+    create = lambda batch: (
+        steps.initial_state(model, optax.identity(), 0, batch, run.optimizer).params
+    )
     params = jax.eval_shape(create, batch)
     return matrix_flops(jax.make_jaxpr(jax.grad(loss))(params, batch))
 

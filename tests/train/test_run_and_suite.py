@@ -307,3 +307,12 @@ def test_a_claimed_folder_that_is_gone_is_said(tmp_path):
     folder.path.rename(tmp_path / "other")
     with pytest.raises(FolderError, match="out was moved, removed or replaced while"):
         folder.check_there()
+
+
+@pytest.mark.parametrize("encoder", ["features", "frames"])
+def test_vectors_are_not_mirrored(encoder):
+    """The features of a picture, turned round, are not those of the picture turned round."""
+    data = Data("folder", flip=True)
+    with pytest.raises(ValueError, match=f"flip mirrors pixels, and model.image_encoder {encoder}"):
+        Run(data=data, model=Model(image_encoder=encoder))
+    assert Run(data=data, model=Model(image_encoder="conv")).data.flip

@@ -16,7 +16,7 @@ from crossattn import renamed
 from crossattn.nn.parameters import chosen
 from crossattn.shapes import Array
 
-__all__ = ["create_adapters", "merged"]
+__all__ = ["adapted_paths", "create_adapters", "merged"]
 
 __getattr__ = renamed.former_names(__name__, create="create_adapters")
 ADAPTED = ("kernel", "embedding")
@@ -34,7 +34,7 @@ def create_adapters(key: Array, params: Any, pattern: str, *, rank: int) -> Any:
       rank: columns of `down` (..., in, rank) and rows of `up` (..., rank, out).
 
     Raises:
-      ValueError: nothing matches, or none of what matches is a kernel.
+      ValueError: nothing matches, none of what matches is a kernel, or the rank is below 1.
 
     >>> params = {"query": {"kernel": jnp.ones((4, 6)), "bias": jnp.ones(6)}}
     >>> adapters = create_adapters(jax.random.key(0), params, "query/kernel", rank=2)
@@ -43,6 +43,8 @@ def create_adapters(key: Array, params: Any, pattern: str, *, rank: int) -> Any:
     >>> bool((merged(params, adapters)["query"]["kernel"] == 1).all())
     True
     """
+    if rank < 1:
+        raise ValueError(f"the rank of adapters is at least 1, got {rank}")
     flat = flatten_dict(params, sep="/")
     matching = chosen(pattern, flat)
     # Not by the number of axes: stacked biases have two, as kernels have.
@@ -62,8 +64,28 @@ def create_adapters(key: Array, params: Any, pattern: str, *, rank: int) -> Any:
 
 
 def merged(params: Any, adapters: Any, *, scale: float = 1.0) -> Any:
-    """The parameters with `scale` down @ up added to the adapted kernels."""
+    """The parameters with `scale` down @ up added to the adapted kernels.
+
+    Raises:
+      ValueError: an adapter is of a kernel that is not there, or of another shape.
+    """
     flat, low = flatten_dict(params, sep="/"), flatten_dict(adapters, sep="/")
-    for path in [path.removesuffix("/down") for path in low if path.endswith("/down")]:
+    for path in adapted_paths(adapters):
+        down, up = low[f"{path}/down"].shape, low[f"{path}/up"].shape
+        if path not in flat or flat[path].shape != (*down[:-1], up[-1]):
+            there = f"one of {flat[path].shape}" if path in flat else "none"
+            raise ValueError(
+                f"adapters of {path} are for a kernel of {(*down[:-1], up[-1])}, there is {there}"
+            )
         flat[path] = flat[path] + scale * (low[f"{path}/down"] @ low[f"{path}/up"])
     return unflatten_dict(flat, sep="/")
+
+
+def adapted_paths(adapters: Any) -> list[str]:
+    """Paths of the kernels that adapters are of.
+
+    >>> adapted_paths({"query": {"kernel": {"down": jnp.ones((4, 2)), "up": jnp.ones((2, 6))}}})
+    ['query/kernel']
+    """
+    low = flatten_dict(adapters, sep="/")
+    return [path.removesuffix("/down") for path in low if path.endswith("/down")]
