@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from crossattn.data.batches import TrainingRecords
+from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
+from crossattn.data.originals import Originals, keys_of_pixels
 from crossattn.data.samples import PartSample, draw_sample
 
 __all__ = ["CELL", "Dataset"]
@@ -41,6 +43,10 @@ class Dataset:
         about: what the pictures and the texts are, in sentences, for readers of a report.
         parts_about: part to a sentence on what it holds, and how that differs from training.
         sample: some training examples, to show one where `train` is read while a run trains.
+        originals: part to the pictures or recordings behind its images, where these are not
+            already what `draw` gives.
+        areas: part to a function of the number of an image, to the pixels (O, h, w) bool of its
+            regions, where these may overlap.
     """
 
     train: Examples | TrainingRecords
@@ -54,6 +60,8 @@ class Dataset:
     about: str = ""
     parts_about: Mapping[str, str] = dataclasses.field(default_factory=dict)
     sample: Examples | None = None
+    originals: Mapping[str, Originals] = dataclasses.field(default_factory=dict)
+    areas: Mapping[str, Callable[[int], np.ndarray]] = dataclasses.field(default_factory=dict)
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -75,7 +83,7 @@ class Dataset:
                 functools.partial(self.pictures, part=name),
                 functools.partial(self.masks, part=name),
             )
-            for name, part in self._held().items()
+            for name, part in self.held.items()
         )
 
     def describe(self) -> dict[str, Any]:
@@ -93,7 +101,7 @@ class Dataset:
         """Pixels (n, h, w, 3) in uint8 of images of a part, of the main split if none is named."""
         if (draw := self._painted(self.draw, part)) is not None:
             return draw(images)
-        examples = self._held()[part or self.main]
+        examples = self.held[part or self.main]
         if examples.images.dtype == np.uint8:
             return examples.images[images]
         grey = np.clip(examples.coverage[images].sum(axis=1), 0, 1) * 255
@@ -103,12 +111,36 @@ class Dataset:
         """Regions (n, h, w) of images of a part: 0 ground, o + 1 for region o."""
         if (outline := self._painted(self.outline, part)) is not None:
             return outline(images)
-        examples = self._held()[part or self.main]
+        examples = self.held[part or self.main]
         coverage = examples.coverage[images]
         most = np.where(coverage.max(axis=1) >= examples.covered, coverage.argmax(axis=1) + 1, 0)
         return self._over_cells(most)
 
-    def _held(self) -> dict[str, Examples]:
+    def original(self, part: str) -> Originals:
+        """What is behind the images of a part, for an encoder to read.
+
+        Raises:
+            DataError: the source gives no pictures.
+        """
+        if part in self.originals:
+            return self.originals[part]
+        held = self.held.get(part)
+        drawn = self._painted(self.draw, part) is not None
+        if held is None or not (drawn or held.images.dtype == np.uint8):
+            raise DataError(f"the source of these data gives no pictures of {part} to encode")
+        draw = functools.partial(self.pictures, part=part)
+        keys = keys_of_pixels(draw, len(held.images))
+        return Originals(keys, lambda number: draw(np.array([number]))[0])
+
+    def whole_areas(self, image: int, part: str) -> np.ndarray:
+        """Pixels (O, h, w) bool of the regions of an image of a part."""
+        if part in self.areas:
+            return self.areas[part](image)
+        things = self.held[part].coverage.shape[1]
+        return self.masks(np.array([image]), part) == 1 + np.arange(things)[:, None, None]
+
+    @property
+    def held(self) -> dict[str, Examples]:
         """The parts that are held in memory; of training perhaps a sample."""
         train = self.train if isinstance(self.train, Examples) else self.sample
         return ({} if train is None else {"train": train}) | self.splits
@@ -165,7 +197,7 @@ class Dataset:
                     _check_chance(part)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
-        for name in (self.main, *(name for name in self._held() if name != self.main)):
+        for name in (self.main, *(name for name in self.held if name != self.main)):
             self._check_shown(name)
 
     def _check_shown(self, part: str) -> None:

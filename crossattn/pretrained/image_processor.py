@@ -82,16 +82,40 @@ class ImageProcessor:
             found = f"{image.dtype} of shape {image.shape}"
             raise ValueError(f"a picture is (h, w, 3), uint8, got {found}")
         h, w = image.shape[:2]
-        size = self.size
-        if self.shortest is not None:
-            longer = int(self.shortest * max(h, w) / min(h, w))
-            size = (self.shortest, longer) if h <= w else (longer, self.shortest)
-            if longer > LARGEST:
-                made = f"it would become {size[0]} x {size[1]}, expected at most {LARGEST} a side"
-                raise ValueError(f"a picture of {h} x {w} pixels is too thin: {made}: crop it")
-        if size is not None:
+        if (size := self._resized_to(h, w)) != (h, w):
             image = _resized(image, size, self.resample)
         return image if self.crop is None else _cropped(image, self.crop)
+
+    def window(self, size: Size, kept: Size) -> tuple[float, float, float, float]:
+        """Where in a picture the first pixels that a tower reads lie: y, x, y, x in shares of it.
+
+        Args:
+          size: height and width of the picture.
+          kept: rows and columns of what `fitted` gives, from the upper left on.
+
+        Returns:
+          Below 0 and above 1 where black is put around the picture.
+
+        Example:
+          >>> ImageProcessor(shortest=10, crop=(10, 10)).window((20, 40), (8, 10))
+          (0.0, 0.25, 0.8, 0.75)
+        """
+        resized = self._resized_to(*size)
+        corner = [0, 0]
+        if self.crop is not None:
+            corner = [_corner(*sides) for sides in zip(resized, self.crop, strict=True)]
+        (top, left), (h, w) = corner, resized
+        return top / h, left / w, (top + kept[0]) / h, (left + kept[1]) / w
+
+    def _resized_to(self, h: int, w: int) -> Size:
+        if self.shortest is None:
+            return self.size or (h, w)
+        longer = int(self.shortest * max(h, w) / min(h, w))
+        size = (self.shortest, longer) if h <= w else (longer, self.shortest)
+        if longer > LARGEST:
+            made = f"it would become {size[0]} x {size[1]}, expected at most {LARGEST} a side"
+            raise ValueError(f"a picture of {h} x {w} pixels is too thin: {made}: crop it")
+        return size
 
     def shown(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
         """What of a picture a model sees, for people: as it is where nothing is cut off."""
@@ -159,9 +183,16 @@ def _resized(image: np.ndarray, size: Size, resample: int) -> np.ndarray:
 
 def _cropped(image: np.ndarray, crop: Size) -> np.ndarray:
     """The middle, as transformers rounds it; black around what is smaller."""
+    top, left = (_corner(*sides) for sides in zip(image.shape[:2], crop, strict=True))
     (h, w), (height, width) = image.shape[:2], crop
-    above, beside = (-(-max(0, room) // 2) for room in (height - h, width - w))
-    ground = np.zeros((max(h, height), max(w, width), 3), image.dtype)
-    ground[above : above + h, beside : beside + w] = image
-    top, left = (ground.shape[0] - height) // 2, (ground.shape[1] - width) // 2
-    return ground[top : top + height, left : left + width]
+    kept = np.zeros((height, width, 3), image.dtype)
+    inside = image[max(0, top) : min(h, top + height), max(0, left) : min(w, left + width)]
+    above, beside = max(0, -top), max(0, -left)
+    kept[above : above + inside.shape[0], beside : beside + inside.shape[1]] = inside
+    return kept
+
+
+def _corner(side: int, crop: int) -> int:
+    """Where the middle of a side begins; below 0 where the side is shorter."""
+    above = -(-max(0, crop - side) // 2)
+    return (max(side, crop) - crop) // 2 - above

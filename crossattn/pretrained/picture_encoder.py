@@ -57,6 +57,11 @@ class PictureEncoder:
         tokens = tokens[:, int(self.module.class_token) :]
         return tokens.reshape(len(tokens), *self.module.grid, -1)
 
+    def seen(self, picture: UInt8[np.ndarray, "h w 3"]) -> tuple[float, float, float, float]:
+        """Which part of a picture its patches cover: y, x, y, x in shares; see `window`."""
+        side, (rows, columns) = self.module.patch_size, self.module.grid
+        return self.processor.window(picture.shape[:2], (rows * side, columns * side))
+
     def pooled(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Float[np.ndarray, "I M"]:
         """One vector for each picture: of its head, its class token, or the mean of patches."""
         return np.asarray(self._run(self.params, self.pixels(pictures), method="pooled"))

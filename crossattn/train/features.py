@@ -1,7 +1,8 @@
 """What an encoder makes of every image, kept in files: the context of models that train no encoder.
 
 A folder holds `train.npy` and `SPLIT.npy`, float32 (images, patches, width), in the order of the
-images of the data that they were made from.
+images of the data that they were made from; or, with `encoder.json` beside them, what
+experiments.encode has written, see `crossattn.data.encoded`.
 """
 
 import dataclasses
@@ -13,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from crossattn.data.dataset import Dataset
+from crossattn.data.encoded import Encoder, match_keys, through_encoder
 from crossattn.data.examples import Examples
 from crossattn.files import write_atomically
 from crossattn.nn import PatchEncoder
@@ -20,8 +23,8 @@ from crossattn.nn import PatchEncoder
 AT_A_TIME = 128
 
 
-def with_features(examples: Examples, folder: str, name: str) -> Examples:
-    """Examples whose images are the features of a folder.
+def with_features(dataset: Dataset, folder: str) -> Dataset:
+    """Data whose images are the features of a folder.
 
     Raises:
       ValueError: there is no such file, or it was made of other images.
@@ -29,22 +32,46 @@ def with_features(examples: Examples, folder: str, name: str) -> Examples:
     if not folder:
         raise ValueError(
             "model.image_encoder features needs data.features: a folder of NAME.npy files, which "
-            "python -m experiments.evaluate RUN --features FOLDER writes"
+            "python -m experiments.evaluate RUN --features FOLDER writes, or experiments.encode"
         )
-    path = Path(folder) / f"{name}.npy"
+    encoder = Encoder.of(folder)
+    path = lambda name: Path(folder) / f"{name}.npy"
+    if encoder is None:
+        found = {name: _array(path(name)) for name in dataset.held}
+    else:
+        rows = {name: _rows(path(name), dataset.original(name).keys) for name in dataset.held}
+        if encoder.grid:
+            return through_encoder(dataset, rows, encoder.grid)
+        found = {name: own["features"] for name, own in rows.items()}
+    parts = {name: _replaced(part, found[name], path(name)) for name, part in dataset.held.items()}
+    return dataclasses.replace(dataset, train=parts.pop("train"), splits=parts)
+
+
+def _array(path: Path) -> np.ndarray:
     try:
         # Memory-mapped: a batch reads its own rows.
-        found = np.load(path, mmap_mode="r")
+        return np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no array in NumPy's format"
         raise ValueError(f"cannot read the features {path}: {reason}") from None
-    wanted = (len(examples.coverage), examples.coverage.shape[-1])
+
+
+def _rows(path: Path, keys: np.ndarray) -> np.ndarray:
+    """The rows of a file of these keys."""
+    found = _array(path)
+    if found.dtype.names != ("key", "seen", "features") or not len(found):
+        raise ValueError(f"{path} is none that experiments.encode has written: encode once more")
+    return found[match_keys(found["key"], keys, path)]
+
+
+def _replaced(part: Examples, found: np.ndarray, path: Path) -> Examples:
+    wanted = (len(part.coverage), part.coverage.shape[-1])
     if found.ndim != 3 or found.shape[:2] != wanted or found.dtype != np.float32:
         raise ValueError(
             f"{path} holds {found.dtype} {found.shape}, these data need float32 "
             f"{(*wanted, 'width')}: type the data options that the features were made with"
         )
-    return dataclasses.replace(examples, images=found)
+    return dataclasses.replace(part, images=found)
 
 
 def write_features(encoder: PatchEncoder, params: Any, images: np.ndarray, path: Path) -> None:

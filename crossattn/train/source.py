@@ -1,6 +1,5 @@
 """The data of a run: loaded by its source, cut and encoded as the run asks for."""
 
-import dataclasses
 from typing import Any
 
 from crossattn.data.batches import WHOLE, Batches, Share, TrainingRecords
@@ -25,13 +24,7 @@ def load_dataset(run: Run) -> Dataset:
     encoder = run.model.image_encoder
     dataset = load_source(run.data, encoder, boxes="boxes" in run.model.contexts)
     if encoder == "features" and isinstance(dataset.train, Examples):
-        folder = getattr(run.data, "features", "")
-        encoded = lambda part, name: with_features(part, folder, name)
-        dataset = dataclasses.replace(
-            dataset,
-            train=encoded(dataset.train, "train"),
-            splits={name: encoded(part, name) for name, part in dataset.splits.items()},
-        )
+        dataset = with_features(dataset, getattr(run.data, "features", ""))
     return dataset.cut()
 
 

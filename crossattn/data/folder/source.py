@@ -9,11 +9,14 @@ the rules by which pictures are split.
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from crossattn.data.dataset import Dataset
+from crossattn.data.encoded import with_encoder
 from crossattn.data.errors import DataError
 from crossattn.data.folder.about import about_folder, about_parts, unknown_words
 from crossattn.data.folder.lines import ColumnNames, PictureLine, find_columns, parse_lines
@@ -21,10 +24,12 @@ from crossattn.data.folder.masks import Masked, Regions, read_masks
 from crossattn.data.folder.pictures import Picture, check_lines, gather_record, read_pictures
 from crossattn.data.folder.splits import by_column, by_share
 from crossattn.data.folder.table import EXAMPLE, BadLines, find_table, read_rows
-from crossattn.data.picture_texts import Geometry, TokenizedData, read_examples
+from crossattn.data.originals import Originals
+from crossattn.data.picture_texts import Geometry, TokenizedData, read_examples, record_arrays
+from crossattn.data.pictures import read_upright
 from crossattn.data.records import ImageRecord
 from crossattn.data.sources import EncodedData, Settings, Source
-from crossattn.data.survey import Tally
+from crossattn.data.survey import Survey, Tally
 from crossattn.data.tokenizer import read_tokenizer, with_tokenizer
 
 __all__ = ["FOLDER", "FolderData"]
@@ -88,6 +93,7 @@ def _load(settings: Settings) -> Dataset:
     lines = _wanted(file, lines, data.tasks)
     parts = _divided(lines, pictures, data.box_format, regions)
     fingerprint = with_tokenizer(_fingerprint(parts), data.tokenizer)
+    fingerprint = with_encoder(fingerprint, data.features)
     if data.fingerprint not in ("", fingerprint):
         raise DataError(
             f"{file.name} or its pictures have changed, or this version reads them otherwise: the "
@@ -129,8 +135,15 @@ def _wanted(file: Path, lines: Sequence[PictureLine], tasks: Sequence[str]) -> l
     return found
 
 
-# The hash of each picture's file, and what is learnt of it.
-Parts = dict[str, list[tuple[int, ImageRecord]]]
+class Told(NamedTuple):
+    """A picture: its path, the hash of its file, and what is learnt of it."""
+
+    path: str
+    hash: int
+    record: ImageRecord
+
+
+Parts = dict[str, list[Told]]
 
 
 def _divided(
@@ -146,7 +159,7 @@ def _divided(
     parts: Parts = {name: [] for name in ("train", "validation", "test", *sorted(set(chosen)))}
     for part, (path, own) in zip(chosen, by_picture.items(), strict=True):
         record = gather_record(own, pictures[path], form, regions)
-        parts[part].append((pictures[path].hash, record))
+        parts[part].append(Told(path, pictures[path].hash, record))
     return parts
 
 
@@ -158,9 +171,9 @@ def _fingerprint(parts: Parts) -> str:
     said: list[tuple[Any, ...]] = [
         (part, hash, one.questions, one.captions, one.boxes.tolist(), one.labels, one.phrases)
         for part, every in parts.items()
-        for hash, one in every
+        for _, hash, one in every
     ]
-    masks = [one.masks for every in parts.values() for _, one in every]
+    masks = [one.masks for every in parts.values() for *_, one in every]
     if any(masks):
         said += [(label, region.tobytes()) for own in masks for label, region in own]
     return hashlib.blake2b(repr(said).encode(), digest_size=4).hexdigest()
@@ -189,12 +202,14 @@ def _dataset(
     split_column: str,
 ) -> Dataset:
     tally, held = Tally(tokenizer=read_tokenizer(data.tokenizer)), {}
+    originals: dict[str, Originals] = {}
     for name, every in parts.items():
         limit = data.images if name == "train" else data.evaluation_images
-        records = [record for _, record in every[: limit or None]]
-        for record in records:
-            tally.add(record, learnt=name == "train")
-        held[name] = _Held(records, file)
+        kept = every[: limit or None]
+        for told in kept:
+            tally.add(told.record, learnt=name == "train")
+        held[name] = _Held([told.record for told in kept], file)
+        originals[name] = _originals(file.parent, kept)
     survey = tally.survey(range(len(held["train"].records)), {})
     geometry = Geometry(data.image_size, window)
     found, masks = {}, {}
@@ -204,16 +219,29 @@ def _dataset(
         found["train"],
         {name: part for name, part in found.items() if name != "train"},
         main="test",
+        # Also where features of an encoder take the place of the images.
+        draw={name: part.images.__getitem__ for name, part in found.items()},
         outline={name: own.__getitem__ for name, own in masks.items()},
+        originals=originals,
+        areas={name: _areas(one, survey, geometry) for name, one in held.items()},
         notes=tuple(unknown_words(found["test"])),
         about=about_folder(file, there, found, split_column, region=_regions_named(parts)),
         parts_about=about_parts(found),
     )
 
 
+def _originals(directory: Path, kept: Sequence[Told]) -> Originals:
+    keys = np.array([one.hash for one in kept], np.uint64)
+    return Originals(keys, lambda number: read_upright(directory / kept[number].path))
+
+
+def _areas(held: _Held, survey: Survey, geometry: Geometry) -> Callable[[int], np.ndarray]:
+    return lambda number: record_arrays(held, number, survey, geometry)["areas"]
+
+
 def _regions_named(parts: Parts) -> str:
     """What regions of words are given by."""
-    every = [record for own in parts.values() for _, record in own]
+    every = [one.record for own in parts.values() for one in own]
     kinds = {"boxes": any(map(len, (one.labels for one in every)))}
     kinds["masks"] = any(one.masks for one in every)
     return " or ".join(name for name, there in kinds.items() if there) or "boxes"

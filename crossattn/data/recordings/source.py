@@ -13,10 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from crossattn.data.audio import read_sound
 from crossattn.data.dataset import Dataset
+from crossattn.data.encoded import with_encoder
 from crossattn.data.errors import DataError
 from crossattn.data.folder.splits import by_column, by_share
 from crossattn.data.folder.table import BadLines, find_table, read_rows
+from crossattn.data.originals import Originals
 from crossattn.data.recordings.assembly import Heard, Parts, assemble
 from crossattn.data.recordings.lines import EXAMPLE, RecordingLine, SpokenWord, recording_lines
 from crossattn.data.recordings.sounds import Frames, Recording, read_recordings
@@ -104,7 +109,7 @@ def read_parts(data: RecordingsData) -> ReadRecordings:
     heard = _wanted(file, lines, recordings, words, data.tasks)
     split = {line.audio: line.split for line in lines}
     parts = _divided({path: (split[path], one) for path, one in heard.items()})
-    fingerprint = _fingerprint(parts)
+    fingerprint = with_encoder(_fingerprint(parts), data.features)
     if data.fingerprint not in ("", fingerprint):
         raise DataError(
             f"{file.name} or its recordings have changed, or this version reads them otherwise: "
@@ -117,9 +122,14 @@ def read_parts(data: RecordingsData) -> ReadRecordings:
 
 def _load(settings: Settings) -> Dataset:
     read = read_parts(settings.data)
-    return dataclasses.replace(
-        assemble(read.file, read.parts, read.frames), fingerprint=read.fingerprint
-    )
+    originals = {name: _originals(own) for name, own in read.parts.items()}
+    found = assemble(read.file, read.parts, read.frames)
+    return dataclasses.replace(found, fingerprint=read.fingerprint, originals=originals)
+
+
+def _originals(own: Sequence[Heard]) -> Originals:
+    keys = np.array([one.recording.hash for one in own], np.uint64)
+    return Originals(keys, lambda number: read_sound(own[number].recording.file))
 
 
 def _words(

@@ -8,8 +8,8 @@ import pytest
 from crossattn.data.audio import log_mel, read_sound
 from crossattn.data.errors import DataError
 from crossattn.data.recordings.source import RecordingsData
-from crossattn.data.sources import Data
-from crossattn.pretrained.recorded_features import heard_by, write_recorded_features
+from crossattn.data.sources import Data, load_source
+from crossattn.pretrained.encoded_features import encode_parts, heard_by, of_sounds
 from crossattn.pretrained.transcriber import SpeechTokens, Transcriber
 from crossattn.pretrained.whisper import whisper_model
 from crossattn.train.run import Run, replace
@@ -52,7 +52,9 @@ def test_features_stand_for_their_recordings(model, folder, tmp_path):
     """Each image of each part has the features of the recording that its texts are about."""
     out = tmp_path / "whisper"
     data = RecordingsData("recordings", directory=str(folder))
-    assert write_recorded_features(model, data, out) == 10
+    dataset = load_source(data, "frames")
+    originals = {name: dataset.original(name) for name in dataset.held}
+    assert encode_parts(of_sounds(model, "tiny", dataset.train.grid[1], 10), originals, out) == 10
     numbers = {line["caption"]: n for n, line in enumerate(lines_of(10)[0][::2])}
     wanted = {"model.image_encoder": "features", "data.features": str(out)}
     run = replace(Run(data=Data("recordings", directory=str(folder)), batch_size=4), wanted)
@@ -66,23 +68,23 @@ def test_features_stand_for_their_recordings(model, folder, tmp_path):
     assert dataset.pictures(np.arange(1)).dtype == np.uint8
 
 
-def test_an_odd_number_of_frames_is_refused(model, folder, tmp_path):
-    data = RecordingsData("recordings", directory=str(folder), token_frames=5, slices=1)
+def test_an_odd_number_of_frames_is_refused(model):
     with pytest.raises(DataError, match=r"data\.token_frames 5 is odd"):
-        write_recorded_features(model, data, tmp_path)
+        of_sounds(model, "tiny", 15, 5)
 
 
 def test_the_command(model, folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(encode, "load_model", lambda name: model if name == "tiny" else object())
-    options = [str(folder), str(tmp_path / "out"), "--token-frames", "8"]
+    options = [str(folder), str(tmp_path / "out"), "--data.source", "recordings"]
+    options += ["--data.token-frames", "8", "--data.slices", "4"]
     encode.main(["tiny", *options])
     assert f"10 recordings in {tmp_path}/out: read them with" in capsys.readouterr().out
-    assert np.load(tmp_path / "out/test.npy").shape[1] == 22
+    assert np.load(tmp_path / "out/test.npy")["features"].shape[1] == 22
     with pytest.raises(SystemExit) as end:
-        encode.main(["clip", *options])
+        encode.main(["clip", *options[:2]])
     assert end.value.code == 2
-    assert "clip is no model of speech" in capsys.readouterr().err
+    assert "clip has no tower for pictures" in capsys.readouterr().err
     with pytest.raises(SystemExit) as end:
-        encode.main(["tiny", str(tmp_path / "none"), str(tmp_path / "out")])
+        encode.main(["tiny", str(tmp_path / "none"), *options[1:]])
     assert end.value.code == 2
     assert "there is no folder" in capsys.readouterr().err
