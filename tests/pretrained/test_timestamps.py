@@ -46,6 +46,7 @@ def test_rules():
     texts = [[], [10], [10, 2], [10, 2, 30], [10, 2, 30, 30], [10, 2, 30, 30, 3], [12, 1, 2, 40]]
     logits = rng.normal(size=(len(texts), WORDS)).astype(np.float32)
     logits[[2, 5], 4] = 9  # a word that is likelier than all time stamps
+    logits[6, END] = 9  # the end, behind one time stamp
     rules = jax.jit(RULES)
     for text, row in zip(texts, logits, strict=True):
         tokens = [1, 11, *text]  # a time stamp in the prompt is none of the text
