@@ -44,15 +44,25 @@ def pointing(
     return np.where(region.any(axis=-1), hit.astype(float), np.nan)
 
 
-def pointing_chance(region: Bool[np.ndarray, "... P"]) -> Float[np.ndarray, "..."]:
+def pointing_chance(
+    region: Bool[np.ndarray, "... P"], shown: Bool[np.ndarray, "... P"] | None = None
+) -> Float[np.ndarray, "..."]:
     """Pointing of a patch drawn at random: the share of patches in the region.
+
+    Args:
+      region: of each word.
+      shown: patches that show the picture, among which it is drawn; all if None.
 
     Example:
       >>> pointing_chance(np.array([[True, False, False, False]])).tolist()
       [0.25]
     """
     region = boolean("region", region)
-    return np.where(region.any(axis=-1), region.mean(axis=-1), np.nan)
+    if shown is None:
+        return np.where(region.any(axis=-1), region.mean(axis=-1), np.nan)
+    region, shown = of_one_shape("... P", region=region, shown=boolean("shown", shown))
+    count = np.maximum(shown.sum(axis=-1), 1)
+    return np.where(region.any(axis=-1), (region & shown).sum(axis=-1) / count, np.nan)
 
 
 def mass_in_region(
@@ -117,7 +127,7 @@ def _entropy(maps: AttentionMaps) -> Float[np.ndarray, " N"] | None:
     if (maps.weights < 0).any():
         return None
     # A row that sees nothing looks nowhere in particular.
-    return np.nan_to_num(normalized_entropy(maps.weights), nan=1.0)
+    return np.nan_to_num(normalized_entropy(maps.weights, maps.seen), nan=1.0)
 
 
 def pointing_by_head(maps: AttentionMaps) -> Float[np.ndarray, "N H"]:
@@ -141,6 +151,12 @@ def best_patch(maps: AttentionMaps) -> float:
     return float(maps.region.mean(axis=0).max())
 
 
+def _covered_share(maps: AttentionMaps) -> float:
+    if maps.shown is None:
+        return float(np.mean(maps.coverage))
+    return float(np.mean(maps.coverage.sum(axis=1) / maps.shown.sum(axis=1)))
+
+
 def _image_mass(maps: AttentionMaps) -> np.ndarray | None:
     # Where the softmax covers more than the image; elsewhere it is 1 and says nothing.
     return maps.image_mass if maps.image_mass.min() < 1 - 1e-4 else None
@@ -153,7 +169,7 @@ register_measure(
         AttentionMaps,
         lambda maps: pointing(maps.weights, maps.region),
         "Pointing: how often the most attended patch lies on the true region.",
-        chance=lambda maps: float(np.mean(pointing_chance(maps.region))),
+        chance=lambda maps: float(np.mean(pointing_chance(maps.region, maps.shown))),
         chance_meaning="Chance, for pointing: the mean share of the patches that belong to the "
         "region, which is what a patch picked at random reaches.",
         headline={"*": "pointing"},
@@ -169,7 +185,7 @@ register_measure(
         lambda maps: mass_in_region(maps.weights, maps.coverage),
         "Mass: the share of the attention inside the region, patches counting by the share of "
         "them that it covers.",
-        chance=lambda maps: float(np.mean(maps.coverage)),
+        chance=_covered_share,
         chance_meaning="Chance, for mass: the share of the picture that the region covers.",
     )
 )
@@ -204,7 +220,7 @@ register_measure(
         AttentionMaps,
         head_agreement,
         "Head agreement: the share of all pairs of heads that attend most to the same patch.",
-        chance=lambda maps: 1 / maps.weights.shape[-1],
+        chance=lambda maps: float(np.mean(1 / maps.seen.sum(axis=1))),
         chance_meaning="Chance of head agreement: heads that each attend most to a patch picked at "
         "random.",
     )

@@ -3,6 +3,8 @@
 A box is ymin, xmin, ymax, xmax in shares of the sides. Patches are taken to tile the picture.
 """
 
+import dataclasses
+
 import numpy as np
 from scipy.ndimage import label
 
@@ -96,7 +98,10 @@ def _of_maps(maps: AttentionMaps) -> np.ndarray | None:
 def _whole_picture(maps: AttentionMaps) -> np.ndarray | None:
     if (found := _phrases(maps)) is None:
         return None
-    return box_accuracy(np.array([0.0, 0.0, 1.0, 1.0]), found[1])
+    if maps.shown is None:
+        return box_accuracy(np.array([0.0, 0.0, 1.0, 1.0]), found[1])
+    even, truth = _phrases(dataclasses.replace(maps, weights=maps.shown.astype(float))) or found
+    return box_accuracy(box_of_map(even, maps.grid), truth)
 
 
 def _phrases(maps: AttentionMaps) -> tuple[np.ndarray, np.ndarray] | None:

@@ -185,6 +185,7 @@ class AttentionMaps:
       box: ymin, xmin, ymax, xmax of a region that is one box, in shares of the sides, float (N, 4),
         NaN for others; or None where boxes are not known.
       phrase: the same number for words of one phrase, int (N,); or None.
+      shown: patches that show the picture, bool (N, P); None where all do.
     """
 
     item: ClassVar[str] = "item"
@@ -196,6 +197,12 @@ class AttentionMaps:
     grid: tuple[int, int] = (0, 0)
     box: Float[np.ndarray, "N 4"] | None = None
     phrase: Int[np.ndarray, " N"] | None = None
+    shown: Bool[np.ndarray, "N P"] | None = None
+
+    @property
+    def seen(self) -> Bool[np.ndarray, "N P"]:
+        """Patches that show the picture of each word."""
+        return np.ones(self.weights.shape, bool) if self.shown is None else self.shown
 
 
 @dataclasses.dataclass(frozen=True)

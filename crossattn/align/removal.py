@@ -106,13 +106,16 @@ def curve_area(curve: Float[np.ndarray, "... K1"]) -> Float[np.ndarray, "..."]:
 
 
 def knockouts(
-    truth: Bool[np.ndarray, "N P"], random: np.random.Generator
+    truth: Bool[np.ndarray, "N P"],
+    random: np.random.Generator,
+    shown: Bool[np.ndarray, "N P"] | None = None,
 ) -> dict[str, Bool[np.ndarray, "N P"]]:
     """What stays visible when a region is knocked out (Geva et al. 2023).
 
     Args:
       truth: positions that the true region touches at all, at most half of them.
       random: source of the random regions.
+      shown: positions that show anything, among which these are drawn; all if None.
 
     Returns:
       "truth": all but the true region; "random": all but as many positions drawn outside of it;
@@ -126,10 +129,12 @@ def knockouts(
       >>> {name: int(visible.sum()) for name, visible in seen.items()}
       {'truth': 2, 'random': 2, 'rest': 1}
     """
-    if (2 * truth.sum(axis=1) > truth.shape[1]).any():
+    there = np.ones(truth.shape, bool) if shown is None else shown
+    if (2 * truth.sum(axis=1) > there.sum(axis=1)).any():
         raise ValueError("a region over half the positions leaves no room for a random one")
-    # Order the positions of each row at random with the true ones last: the first n are the region.
-    order = np.argsort(random.random(truth.shape) + truth, axis=1)
+    # Order the positions of each row at random, the true ones and what shows nothing last: the
+    # first n are the region.
+    order = np.argsort(random.random(truth.shape) + (truth | ~there), axis=1)
     rank = np.argsort(order, axis=1)
     return {"truth": ~truth, "random": rank >= truth.sum(axis=1, keepdims=True), "rest": truth}
 

@@ -218,8 +218,19 @@ def _distribution(name, values):
     return values / np.where(total > 0, total, 1)
 
 
+def _alike(seen):
+    """Rows that see the same patches, and these."""
+    patterns, which = np.unique(seen, axis=0, return_inverse=True)
+    return [(which.reshape(-1) == number, own) for number, own in enumerate(patterns)]
+
+
 def _auc(maps: AttentionMaps) -> np.ndarray | None:
-    values = roc_auc(maps.weights, maps.region)
+    values = np.concatenate(
+        [
+            roc_auc(maps.weights[rows][:, seen], maps.region[rows][:, seen])
+            for rows, seen in _alike(maps.seen)
+        ]
+    )
     # Of a region that is the whole picture there is nothing to rank.
     values = values[~np.isnan(values)]
     return values if len(values) else None

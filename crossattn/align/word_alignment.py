@@ -135,6 +135,12 @@ def _error_rate(links, sure, possible):
     return np.where(total > 0, 1 - right / np.where(total > 0, total, 1), np.nan)
 
 
+def _random_links(maps: AttentionMaps) -> float:
+    """AER of one random link a word, among the patches that show the picture."""
+    even = maps.seen / maps.seen.sum(axis=1, keepdims=True)
+    return float(soft_alignment_error_rate(even, *links_from_coverage(maps.coverage)))
+
+
 def _aer(maps: AttentionMaps) -> float | None:
     links = strongest_links(maps.weights)
     rate = float(alignment_error_rate(links, *links_from_coverage(maps.coverage)))
@@ -150,7 +156,7 @@ register_measure(
         _aer,
         "AER: the alignment error rate of all words together, each linked to its most attended "
         "patch; patches that the region covers by half are sure, those that it touches possible.",
-        chance=lambda maps: float(alignment_error_chance(*links_from_coverage(maps.coverage))),
+        chance=_random_links,
         chance_meaning="Chance of AER: a patch picked at random for each word.",
         column="AER",
         lower_is_better=True,

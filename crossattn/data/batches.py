@@ -35,6 +35,7 @@ class Batch(NamedTuple):
         images: (I, P, F) float32 or (I, h, w, 3) uint8.
         coverage: (I, O, P) float32, share of each patch that each region covers.
         boxes: (I, O, 3) float32, place and size of each region, or None: see `Examples`.
+        shown: (I, P) bool, patches that show the picture, or None where all do.
     """
 
     tokens: Any
@@ -43,6 +44,7 @@ class Batch(NamedTuple):
     images: Any
     coverage: Any
     boxes: Any = None
+    shown: Any = None
 
 
 class Picked(NamedTuple):
@@ -233,6 +235,7 @@ def gather(examples: Any, rows: Any, *, texts_per_image: int = 1, pictures: Any 
         "images": examples.images[image],
         "coverage": examples.coverage[image],
         "boxes": None if examples.boxes is None else examples.boxes[image],
+        "shown": None if examples.shown is None else examples.shown[image],
     }
 
 

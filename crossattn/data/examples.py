@@ -50,6 +50,8 @@ class Examples:
         sentence: (E,) int64, the same for rows that are judged together; or None.
         places: (N, O, 4) float32, ymin, xmin, ymax, xmax of each region that is one box, as shares
             of the sides, NaN for others; or None.
+        shown: (N, P) bool, patches that show the image: the others are hidden from every model; or
+            None where all do.
 
     Raises:
         ValueError: where shapes contradict one another or an index points outside.
@@ -75,6 +77,7 @@ class Examples:
     answers: np.ndarray | None = None
     sentence: np.ndarray | None = None
     places: np.ndarray | None = None
+    shown: np.ndarray | None = None
 
     def __post_init__(self):
         rows, length = self.tokens.shape
@@ -106,6 +109,7 @@ class Examples:
                 "both begin with images, regions"
             )
         beside = {"answers": (rows,), "sentence": (rows,), "places": (count, things, 4)}
+        beside["shown"] = (count, patches)
         for name, shape in beside.items():
             values = getattr(self, name)
             if values is not None and values.shape[: len(shape)] != shape:
@@ -140,6 +144,11 @@ class Examples:
                     f"{name} has values from {shares.min():g} to {shares.max():g}: regions lie "
                     "inside the picture, as shares of 0 to 1"
                 )
+        if self.shown is not None:
+            if self.shown.dtype != bool or not self.shown.any(axis=1).all():
+                raise ValueError("shown is bool, and each image has a patch that shows it")
+            if (self.coverage.max(axis=1) > 0)[~self.shown].any():
+                raise ValueError("coverage is above 0 in a patch that shows nothing")
         asked = np.flatnonzero(self.answer)
         if not self.target[asked, self.answer[asked]].all():
             raise ValueError("an answer is no target")

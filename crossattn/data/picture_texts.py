@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from crossattn.data.canvas import shown_windows
 from crossattn.data.dataset import CELL
 from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
@@ -121,12 +122,18 @@ def record_arrays(
     except DataError as error:
         raise DataError(f"{split.where(index)} {error}") from None
     inside = areas(record, rows.labels, geometry.size)
+    hidden = {}
+    if record.cells is not None:
+        inside &= record.cells.repeat(CELL, axis=0).repeat(CELL, axis=1)
+        hidden["shown"] = shown_windows(record.cells, geometry.window)
+    coverage = window_coverage(inside, cell=CELL, window=geometry.window)
     return {
+        **hidden,
         **{field.name: getattr(rows, field.name) for field in dataclasses.fields(Rows)},
         "places": _places(record, rows.labels),
         "images": pixels,
         "areas": inside,
-        "coverage": window_coverage(inside, cell=CELL, window=geometry.window),
+        "coverage": coverage * hidden.get("shown", True),
     }
 
 
@@ -167,6 +174,7 @@ def read_examples(
         chance=survey.chance(asked),
         covered=COVERED,
         places=np.stack([one["places"] for one in found]) if exact else None,
+        shown=np.stack([one["shown"] for one in found]) if "shown" in found[0] else None,
         **_judged(found),
         **{name: np.concatenate([one[name] for one in found]) for name in rows},
     )

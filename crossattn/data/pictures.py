@@ -14,6 +14,7 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ __all__ = [
     "read_picture",
 ]
 
+# Width and height.
+Sides = tuple[int, int]
 # Only these decoders are ever begun: that of EPS, for one, would start another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
@@ -84,18 +87,25 @@ def decode(encoded: bytes, size: int | None = None) -> UInt8[np.ndarray, "height
         >>> decode(file.getvalue())[0, :, 0].tolist()
         [0, 64, 128, 255]
     """
-    return _decode(encoded, size, upright=False)[0]
+    return _decode(encoded, _square(size), upright=False)[0]
 
 
 def decode_sized(
-    encoded: bytes, size: int
-) -> tuple[UInt8[np.ndarray, "size size 3"], tuple[int, int]]:
-    """Decode a picture file as `decode` does, with width and height of the whole picture.
+    encoded: bytes, fit: Callable[[Sides], Sides]
+) -> tuple[UInt8[np.ndarray, "height width 3"], Sides]:
+    """Decode a picture file as `decode` does, resized to the sides that `fit` says.
+
+    Args:
+        encoded: the whole file.
+        fit: width and height of the whole picture to those that are wanted.
+
+    Returns:
+        Its pixels, and width and height of the whole picture.
 
     Raises:
         DataError: as `decode`.
     """
-    return _decode(encoded, size, upright=False)
+    return _decode(encoded, fit, upright=False)
 
 
 def decode_upright(
@@ -109,18 +119,24 @@ def decode_upright(
     Raises:
         DataError: as `decode`.
     """
-    return _decode(encoded, size, upright=True)
+    return _decode(encoded, _square(size), upright=True)
 
 
-def _decode(encoded: bytes, size: int | None, *, upright: bool) -> tuple[Any, tuple[int, int]]:
+def _square(size: int | None) -> Callable[[Sides], Sides] | None:
+    return None if size is None else lambda whole: (size, size)
+
+
+def _decode(
+    encoded: bytes, fit: Callable[[Sides], Sides] | None, *, upright: bool
+) -> tuple[Any, Sides]:
     try:
         with Image.open(io.BytesIO(_without_texts(encoded)), formats=FORMATS) as file:
             turned = 1
             if upright and file.format != "TIFF":
                 turned = file.getexif().get(ORIENTATION, 1)
             whole = file.size
-            if size:
-                file.draft("RGB", (size, size))  # a large JPEG is decoded at a fraction of its size
+            if fit:
+                file.draft("RGB", fit(whole))  # a large JPEG is decoded at a fraction of its size
             picture = _rgb(file, encoded)
             if file.format == "TIFF":
                 whole = picture.size
@@ -128,8 +144,8 @@ def _decode(encoded: bytes, size: int | None, *, upright: bool) -> tuple[Any, tu
                 picture = picture.transpose(TURNS[turned])
             if turned in SIDEWAYS:
                 whole = whole[::-1]
-            if size:
-                picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+            if fit:
+                picture = picture.resize(fit(whole), Image.Resampling.BILINEAR)
             return np.asarray(picture), whole
     except DataError:
         raise

@@ -26,6 +26,7 @@ class ImageRecord:
             word after the last one of a question is its answer. Read instead of phrases.
         answers: for each question, what several people answered; None where one is known.
         sentences: for each text, the same name where texts are judged together, or none.
+        cells: (rows, columns) bool, which cells of the pixels show the picture; None: all.
     """
 
     image: Any
@@ -38,6 +39,7 @@ class ImageRecord:
     spans: Sequence[Sequence[tuple[int, int, int]]] | None = None
     answers: Sequence[Sequence[str]] | None = None
     sentences: Sequence[str] | None = None
+    cells: np.ndarray | None = None
 
     @property
     def shown(self) -> set[int]:

@@ -13,7 +13,7 @@ from crossattn.data.survey import Survey
 
 __all__ = ["FIELDS", "RecordStream", "StreamedRecords"]
 
-FIELDS = ("tokens", "target", "grounded", "images", "coverage")
+FIELDS = ("tokens", "target", "grounded", "images", "coverage", "shown")
 TEXT_FIELDS = ("tokens", "target", "grounded")
 # Batches that are read ahead, and threads that read them: decoding releases the lock.
 READ = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
@@ -28,7 +28,8 @@ class RecordStream:
     whole batch remains is dropped.
 
     Args:
-        load: number of a record to its arrays: `FIELDS`, those of texts with a leading axis E.
+        load: number of a record to its arrays: `FIELDS`, those of texts with a leading axis E;
+            "shown" may be missing.
         records: numbers of the records.
         images: pictures in a batch of this process.
         texts: texts of each picture.
@@ -76,7 +77,9 @@ class RecordStream:
             count = len(arrays["tokens"])
             rows = random.permutation(count)[np.arange(texts) % count]
             return {
-                name: arrays[name][rows] if name in TEXT_FIELDS else arrays[name] for name in FIELDS
+                name: arrays[name][rows] if name in TEXT_FIELDS else arrays[name]
+                for name in FIELDS
+                if name in arrays
             }
 
         self.dataset = (

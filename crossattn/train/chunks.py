@@ -58,6 +58,7 @@ class OnDevice(NamedTuple):
     images: Any
     coverage: Any
     boxes: Any
+    shown: Any
 
 
 class Chunks:

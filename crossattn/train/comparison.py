@@ -96,4 +96,5 @@ def _paired(batch: Batch, image: Any, text: Any) -> Batch:
         images=of_images(batch.images),
         coverage=of_images(batch.coverage),
         boxes=None if batch.boxes is None else of_images(batch.boxes),
+        shown=None if batch.shown is None else of_images(batch.shown),
     )

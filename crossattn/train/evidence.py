@@ -192,6 +192,7 @@ def attention_maps(examples: Examples, look: Look) -> dict[str, list[AttentionMa
                     coverage[known],
                     examples.grid,
                     *boxes_of(examples, rows[known], words[known]),
+                    None if examples.shown is None else examples.shown[examples.image[rows[known]]],
                 )
                 for layer in range(len(look.attention))
             ]

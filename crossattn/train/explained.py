@@ -53,6 +53,10 @@ class Answered(NamedTuple):
 
 def answers_of(examples: Examples, count: int = ANSWERS) -> Answered | None:
     """So many answers, drawn with a fixed seed; None where nothing of the kind is asked."""
+    if examples.shown is not None:
+        raise ValueError(
+            "parts of pictures are explained where these fill their square: data.resolution square"
+        )
     rows, queries, _ = positions(examples)["answer"]
     if not len(rows):
         return None

@@ -39,6 +39,7 @@ LATE_FIELDS: dict[str, Any] = {
         "curriculum_share": 0.0,
         "tokenizer": "",
         "missing": 0,
+        "resolution": "square",
     },
 }
 FORMER_FIELDS = {"model.perception": "model.image_encoder"}

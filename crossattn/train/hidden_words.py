@@ -46,11 +46,13 @@ def hidden_words(examples: Examples, layers: int = 0) -> HiddenWords | None:
     rows, words, levels = _hidden(examples)
     truth = examples.regions(rows)[np.arange(len(rows)), words] > 0
     # Outside of a region over half the picture there is no random region of equal size.
-    fair = truth.any(axis=1) & (2 * truth.sum(axis=1) <= truth.shape[1])
+    there = np.ones_like(truth) if examples.shown is None else examples.shown[examples.image[rows]]
+    fair = truth.any(axis=1) & (2 * truth.sum(axis=1) <= there.sum(axis=1))
     if not fair.any():
         return None
     truth = truth[fair]
-    visible = {"intact": np.ones_like(truth), **knockouts(truth, np.random.default_rng(0))}
+    hidden = knockouts(truth, np.random.default_rng(0), there[fair])
+    visible = {"intact": np.ones_like(truth), **hidden}
     for layer, name in itertools.product(range(layers), ("truth", "random")):
         own = np.ones((layers, *truth.shape), bool)
         own[layer] = visible[name]

@@ -65,6 +65,8 @@ def regions(batch: Batch) -> Float[Array, "B T P"]:
 def inputs_of(batch: Batch, visible: Array | None = None) -> dict[str, Any]:
     """What a `VisionLanguageDecoder` is given of a batch, by name; all patches where None.
 
+    Of those, the ones that show the image.
+
     The region that a position is about (for context_view "truth"): all patches touched by the word
     that it predicts, or by the word that it has read where the former has none.
     """
@@ -72,6 +74,8 @@ def inputs_of(batch: Batch, visible: Array | None = None) -> dict[str, Any]:
     ahead = jnp.any(touched[:, 1:], axis=-1, keepdims=True)
     if visible is None:
         visible = jnp.ones((batch.coverage.shape[0], batch.coverage.shape[-1]), bool)
+    if batch.shown is not None:
+        visible &= batch.shown
     return {
         "tokens": batch.tokens[:, :-1],
         "images": batch.images,

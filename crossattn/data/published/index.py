@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from crossattn.data.canvas import Canvas, Shown
 from crossattn.data.errors import DataError
-from crossattn.data.pictures import decode_sized
 from crossattn.data.published.lines import AnnotatedLine, Place, Region, read_place
 from crossattn.data.published.spool import Spool
 from crossattn.data.records import ImageRecord
 from crossattn.data.words import spelling, split_words
-from crossattn.shapes import UInt8
 
 __all__ = ["AnnotatedPictures"]
 
@@ -28,15 +27,15 @@ class AnnotatedPictures(Sequence):
     """The pictures of a split with their texts, each read when it is asked for.
 
     Args:
-        size: pictures are squeezed into a square of so many pixels a side.
+        canvas: on which pictures are shown.
 
     Attributes:
         answers: those that questions may have; others are left out. None: any.
         counts: how often each answer is given.
     """
 
-    def __init__(self, size: int):
-        self.size, self.spool = size, Spool()
+    def __init__(self, canvas: Canvas):
+        self.canvas, self.spool = canvas, Spool()
         self.digest = hashlib.blake2b(digest_size=8)
         self.counts: Counter[str] = Counter()
         self.answers: frozenset[str] | None = None
@@ -83,13 +82,13 @@ class AnnotatedPictures(Sequence):
                 annotations say.
         """
         lines = self.lines(index)
-        return self._record(lines, _pixels(lines[0], self.size))
+        return self._record(lines, _show(lines[0], self.canvas))
 
     def where(self, index: int) -> str:
         """Spell where a record lies, for messages."""
         return self.lines(index)[0].where
 
-    def _record(self, lines: Sequence[AnnotatedLine], pixels: Any) -> ImageRecord:
+    def _record(self, lines: Sequence[AnnotatedLine], shown: Shown | None) -> ImageRecord:
         asked = [line for line in lines if line.answer and self._is_known(line.answer)]
         told = [line for line in lines if not line.answer]
         numbers: dict[tuple[Place, ...], int] = {}
@@ -101,15 +100,18 @@ class AnnotatedPictures(Sequence):
             for line in (*asked, *told)
         ]
         boxes = [(place, label) for places, label in numbers.items() for place in places]
+        share = shown.share if shown else (1.0, 1.0)
         return ImageRecord(
-            pixels,
+            shown and shown.pixels,
             [(line.text, line.answer) for line in asked],
             [line.text for line in told],
-            np.array([place for place, _ in boxes], np.float32).reshape(-1, 4),
+            np.array([place for place, _ in boxes], np.float32).reshape(-1, 4)
+            * np.array(share * 2, np.float32),
             [label for _, label in boxes],
             spans=spans,
             answers=[line.answers for line in asked],
             sentences=[line.sentence for line in (*asked, *told)],
+            cells=shown.cells if shown else None,
         )
 
     def _is_known(self, answer: str) -> bool:
@@ -126,26 +128,23 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _pixels(line: AnnotatedLine, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The picture of a line, or two side by side, each half as wide."""
+def _show(line: AnnotatedLine, canvas: Canvas) -> Shown:
+    """The picture of a line, or two side by side."""
     found = []
     for picture in line.pictures:
+        name = picture.split("\0")[0]
         try:
-            pixels, whole = decode_sized(read_place(picture), size)
+            pixels, whole = canvas.read(read_place(picture), len(line.pictures))
         except (OSError, DataError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            name = picture.split("\0")[0]
             raise DataError(f"{name} ({line.where}) {why}") from None
         if (
             line.size
             and max(abs(a - b) for a, b in zip(whole, line.size, strict=True)) > SLACK_SIDE
         ):
             raise DataError(
-                f"{picture} has {whole[0]} x {whole[1]} pixels, {line.where} says "
+                f"{name} has {whole[0]} x {whole[1]} pixels, {line.where} says "
                 f"{line.size[0]} x {line.size[1]}"
             )
         found.append(pixels)
-    if len(found) == 1:
-        return found[0]
-    halves = [pixels.reshape(size, size // 2, 2, 3).mean(axis=2) for pixels in found]
-    return np.rint(np.concatenate(halves, axis=1)).astype(np.uint8)
+    return canvas.show(found)

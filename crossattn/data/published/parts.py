@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
+from crossattn.data.canvas import Canvas
 from crossattn.data.errors import DataError
 from crossattn.data.published.index import AnnotatedPictures
 from crossattn.data.published.lines import AnnotatedLine, Folders, SetReader
@@ -68,6 +69,7 @@ def _parts(
     by_sentence: bool = False,
 ) -> tuple[Parts, str]:
     """The lines of each part by picture, or by what they name; and how many were left out."""
+    canvas = Canvas(data.image_size, native=data.resolution == "native")
     parts: Parts = {}
     first, texts, every = "", 0, 0
     for line in tqdm(lines, desc="reading texts", delay=PATIENCE_SECONDS):
@@ -75,7 +77,7 @@ def _parts(
         if not all(line.pictures):
             first, texts = first or line.where, texts + 1
             continue
-        own = parts.setdefault(line.split, AnnotatedPictures(data.image_size))
+        own = parts.setdefault(line.split, AnnotatedPictures(canvas))
         own.add(line, line.sentence if by_sentence else "")
     for part in parts.values():
         part.gather()

@@ -22,6 +22,9 @@ class PublishedData(TokenizedData):
     missing: int = 0
     """Pictures that may be missing from a folder: their texts are left out, and the report says how
     many there are. More are refused, and how many there are is said."""
+    resolution: Literal["square", "native"] = "square"
+    """square squeezes pictures into image_size x image_size pixels; native keeps their aspect
+    ratio: they are scaled down until they fit, and the patches left over are hidden."""
     fingerprint: str = ""
     """Of the texts and regions that a run learnt from: other ones are refused."""
 
@@ -29,6 +32,8 @@ class PublishedData(TokenizedData):
         super().__post_init__()
         if self.missing < 0:
             raise ValueError(f"data.missing is a number of pictures, got {self.missing}")
+        if self.flip and self.resolution == "native":
+            raise ValueError("data.flip is for data.resolution square: set one of them back")
 
 
 @dataclasses.dataclass(frozen=True)
