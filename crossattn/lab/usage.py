@@ -101,7 +101,9 @@ def measure_usage(
         if record.variant == next(iter(shared)):
             before = untrained_parameters(record, source)
             looks = _measure(content, own, before, record, "references", UNTRAINED)
-            drawn = attention_evidence(source.splits, random_looks(looks, record.seed), source.main)
+            drawn = attention_evidence(
+                source.splits, random_looks(source.splits, looks, record.seed), source.main
+            )
             _keep(content, drawn, record, "references", RANDOM)
         content |= _about(record, own)
     folder = Path(out or path / "usage")

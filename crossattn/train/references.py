@@ -46,23 +46,30 @@ def measure_references(
     evidence, looks = measure_use(evaluator, params, splits, main=main)
     found = {UNTRAINED: evidence.metrics}
     if looks:
-        found[RANDOM] = attention_evidence(splits, random_looks(looks, seed), main).metrics
+        found[RANDOM] = attention_evidence(splits, random_looks(splits, looks, seed), main).metrics
     return {name: _of_families(metrics) for name, metrics in found.items()}
 
 
-def random_looks(looks: Mapping[str, Look], seed: int) -> dict[str, Look]:
+def random_looks(
+    splits: Mapping[str, Examples], looks: Mapping[str, Look], seed: int
+) -> dict[str, Look]:
     """Random attention in the place of what was looked at, by split."""
     rng = np.random.default_rng(seed)
-    return {name: random_look(look, rng) for name, look in looks.items()}
+    return {name: random_look(look, rng, splits[name]) for name, look in looks.items()}
 
 
-def random_look(look: Look, rng: np.random.Generator) -> Look:
-    """Attention of every head drawn uniformly from all distributions over the patches."""
+def random_look(look: Look, rng: np.random.Generator, examples: Examples) -> Look:
+    """Attention of every head drawn uniformly from all distributions over the patches.
+
+    Over those that show the picture of each of the examples.
+    """
+    shown = None if examples.shown is None else examples.shown[examples.image][:, None]
     heads = np.shape(look.peak)[-1]
     shape = np.shape(look.attention)
     total, peaks = np.zeros(shape), []
     for _ in range(heads):
         drawn = rng.standard_exponential(shape)
+        drawn = drawn if shown is None else drawn * shown
         total += drawn / drawn.sum(axis=-1, keepdims=True)
         peaks.append(drawn.argmax(axis=-1))
     return Look(total / heads, np.stack(peaks, axis=-1).astype(np.int16), np.ones(shape[:-1]))

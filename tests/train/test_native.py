@@ -9,8 +9,11 @@ import pytest
 from crossattn.align import knockouts
 from crossattn.align.evidence import Evidence
 from crossattn.align.inputs import AttentionMaps
+from crossattn.data import scenes
 from crossattn.data.batches import Batch
 from crossattn.train import step as steps
+from crossattn.train.predictions import Look
+from crossattn.train.references import random_looks
 from crossattn.train.run import Run, replace
 
 # On 3 x 3 cells a picture of 2 x 3 and one of 3 x 1.
@@ -32,7 +35,9 @@ DESIGNS = {
 
 
 def made(model, own):
-    return jax.jit(lambda one: model.init(jax.random.key(0), **steps.inputs_of(one)))(own)
+    params = jax.jit(lambda one: model.init(jax.random.key(0), **steps.inputs_of(one)))(own)
+    # No gate is closed.
+    return jax.tree.map(lambda leaf: leaf + 0.1, params)
 
 
 def batch(seed=0):
@@ -65,7 +70,7 @@ def test_no_model_sees_what_is_beside_a_picture(design):
     for one, two in zip(*(jax.tree.leaves(said(each)) for each in (own, other)), strict=True):
         np.testing.assert_array_equal(one, two)
     whole = said(other._replace(shown=np.ones((2, 9), bool)))
-    assert np.abs(whole[0] - said(other)[0]).max() > 1e-3
+    assert np.abs(whole[0] - said(other)[0]).max() > 1e-4
 
 
 def test_a_padded_picture_has_the_loss_of_the_picture_alone():
@@ -127,6 +132,20 @@ def test_measures_count_the_patches_that_show_the_picture():
         assert one.keys() == other.keys()
         for name, value in one.items():
             np.testing.assert_allclose(value, other[name], rtol=1e-6, err_msg=name)
+
+
+def test_random_attention_lies_on_the_picture():
+    data = scenes.examples("iid", 3, seed=0)
+    shown = np.random.default_rng(0).random((3, 64)) < 0.5
+    data = dataclasses.replace(data, shown=shown)
+    E, T = data.tokens.shape
+    look = Look(np.zeros((2, E, T, 64)), np.zeros((2, E, T, 2)), np.ones((2, E, T)))
+    drawn = random_looks({"iid": data}, {"iid": look}, 0)["iid"]
+    seen = np.broadcast_to(shown[data.image][:, None], (E, T, 64))
+    assert (drawn.attention[:, ~seen] == 0).all()
+    np.testing.assert_allclose(drawn.attention.sum(axis=-1), 1)
+    for peaks in drawn.peak:
+        assert np.take_along_axis(seen, peaks.astype(int), axis=-1).all()
 
 
 def test_random_regions_lie_on_the_picture():
