@@ -195,6 +195,15 @@ def test_expressions_are_the_same_from_a_pickle_and_from_json(folders, tmp_path)
         load("refcoco", folders["refcoco"], test_part="testB")
 
 
+def test_texts_of_python_2_keep_their_letters():
+    # What Python 2 wrote of the bytes of a text: S of protocol 0, U of protocols 1 and 2.
+    for text, written in (("café", "café".encode()), ("café", "café".encode("latin-1"))):
+        short = b"\x80\x02U" + bytes([len(written)]) + written + b"."
+        assert read_plain_pickle(short) == text
+        assert read_plain_pickle(b"S" + repr(written)[1:].encode() + b"\n.") == text
+    assert read_plain_pickle(pickle.dumps("日本", protocol=2)) == "日本"
+
+
 class Harm:
     def __reduce__(self):
         return (eval, ("1 / 0",))

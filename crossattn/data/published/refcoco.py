@@ -91,7 +91,8 @@ def _refs(file: Path) -> Iterator[tuple[str, Any]]:
 def read_plain_pickle(data: bytes) -> Any:
     """What a pickle holds, of lists, dicts, texts and numbers alone.
 
-    A pickle may name any function, and is a program that calls it: here no name is looked up.
+    A pickle may name any function, and is a program that calls it: here no name is looked up. Texts
+    of Python 2, which are bytes, are UTF-8, or else Latin-1.
 
     Raises:
         ValueError: it holds anything else, or is damaged.
@@ -105,7 +106,10 @@ def read_plain_pickle(data: bytes) -> Any:
         ValueError: is no pickle of plain data: it names builtins.print, which is not looked up
     """
     try:
-        return _Plain(io.BytesIO(data), encoding="latin-1").load()
+        try:
+            return _Plain(io.BytesIO(data), encoding="utf-8").load()
+        except UnicodeDecodeError:
+            return _Plain(io.BytesIO(data), encoding="latin-1").load()
     except Exception as error:  # a damaged pickle raises a dozen kinds
         raise ValueError(f"is no pickle of plain data: {one_line(error)}") from None
 
