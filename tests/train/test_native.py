@@ -53,7 +53,13 @@ def batch(seed=0):
     )
 
 
-@pytest.mark.parametrize("design", DESIGNS)
+QUICK = ("cross-attention", "single-stream")
+
+
+@pytest.mark.parametrize(
+    "design",
+    [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in DESIGNS],
+)
 def test_no_model_sees_what_is_beside_a_picture(design):
     run = replace(BASE, DESIGNS[design])
     model, own = steps.model_of(run, 11), batch()
@@ -135,8 +141,8 @@ def test_measures_count_the_patches_that_show_the_picture():
 
 
 def test_random_attention_lies_on_the_picture():
-    data = scenes.examples("iid", 3, seed=0)
-    shown = np.random.default_rng(0).random((3, 64)) < 0.5
+    data = scenes.examples("iid", 100, seed=0)
+    shown = np.random.default_rng(0).random((100, 64)) < 0.5
     data = dataclasses.replace(data, shown=shown)
     E, T = data.tokens.shape
     look = Look(np.zeros((2, E, T, 64)), np.zeros((2, E, T, 2)), np.ones((2, E, T)))
