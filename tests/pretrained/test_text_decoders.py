@@ -127,6 +127,8 @@ def test_at_the_start_it_says_what_the_published_decoder_says(
     seen = jnp.ones(batch.coverage.shape[::2], bool)
     for visible in (seen, ~seen):
         np.testing.assert_array_equal(say(state.params, visible), wanted)
+    low_rank = TrainPrograms(replace(run, {"optimizer.adapted": "text0/mlp"}), words)
+    np.testing.assert_array_equal(say(low_rank.create(0, batch).evaluated, seen), wanted)
     other = programs.create(1, batch).params["params"]
     kernel = lambda params: params["encoder"]["embed"]["kernel"]
     assert (kernel(other) != kernel(state.params["params"])).any()

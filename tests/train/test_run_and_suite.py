@@ -250,7 +250,7 @@ TRAINED = {
         *("loss.entropy", "loss.diversity"),
         *("loss.distillation", "loss.distillation_teacher", "optimizer.ema"),
     ),
-    "gated_whisper": ("ignore_initial", "optimizer.frozen"),
+    "gated_whisper": ("ignore_initial", "optimizer.frozen", "optimizer.adapted"),
     "retrieval": ("loss.next_word", "loss.contrastive", "loss.matching"),
     "relations": (
         *("loss.attention", "loss.attention_layers"),
