@@ -14,6 +14,7 @@ from crossattn.nn.dtypes import promoted
 from crossattn.nn.families.interleaved import Interleaved
 from crossattn.nn.head import Targets, cross_entropy
 from crossattn.nn.layers.dense import Dense
+from crossattn.nn.layers.mlp import ACTIVATIONS
 from crossattn.nn.layers.norm import Norm
 from crossattn.nn.layers.positions import RelativeBias
 from crossattn.nn.module import Module
@@ -36,8 +37,8 @@ class TextDecoder(Module):
       length: positions there are; None, where they are not learned: as many as one likes.
       first_norm: the embeddings are normed (BERT, BLIP).
       final_norm: what the stack returns is normed (designs whose norms stand before sublayers).
-      transformed: a dense layer, a GELU and a norm stand before the logits, which have a bias
-        (BERT, BLIP).
+      transformed: a dense layer, the activation of the blocks and a norm stand before the logits,
+        which have a bias (BERT, BLIP).
       epsilon: of these norms.
       norm_kind: of these norms.
       positions: "learned" vectors are added to the words; None: no vectors are.
@@ -246,7 +247,8 @@ class TextDecoder(Module):
         """What words are multiplied with."""
         x = self.norm(x) if self.final_norm else x
         if self.transformed:
-            x = self.transform_norm(nn.gelu(self.transform(x), approximate=False))
+            design = self.stack.config if isinstance(self.stack, Stack) else self.stack.text
+            x = self.transform_norm(ACTIVATIONS[design.mlp.activation](self.transform(x)))
         return x if self.logits_scale == 1 else x * self.logits_scale
 
     def _logits(self, x):

@@ -164,3 +164,17 @@ def test_cross_entropy_is_that_of_the_logits(transformed):
     got, want = jax.jit(both)(params, tokens)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, want)
     assert np.isnan(jax.jit(blockwise)(params, tokens.at[0, 1].set(V)))
+
+
+def test_what_stands_before_the_logits_has_the_activation_of_the_blocks():
+    design = presets.config("encoder_decoder_post")
+    design = replace(design, mlp=replace(design.mlp, activation="relu"))
+    model = TextDecoder(Stack(1, M, H, design), V, PLACES, final_norm=False, transformed=True)
+    tokens = jnp.ones((B, 2), int)
+    params = filled(model, tokens, SOUND)
+    _, found = model.apply(params, tokens, SOUND, capture_intermediates=True)
+    before, normed = (
+        found["intermediates"][one]["__call__"][0] for one in ("transform", "transform_norm")
+    )
+    norm = model.bind(params).transform_norm
+    np.testing.assert_allclose(normed, norm(jnp.maximum(before, 0)), atol=1e-6)
