@@ -14,7 +14,7 @@ from typing import Any
 from crossattn.interop.files import WeightsError
 from crossattn.interop.table import Fit, Line
 
-__all__ = ["Config", "config_misfits", "read_config"]
+__all__ = ["Config", "activation_of", "config_misfits", "read_config"]
 
 NAME = "config.json"
 LONGEST = 10_000_000
@@ -77,6 +77,7 @@ LAYERS = {
     "t5": ("num_decoder_layers", "num_layers"),
     "lxmert": ("x_layers",),
     "perceiver": ("num_self_attends_per_block",),
+    "sam_two_way_transformer": ("num_hidden_layers",),
     "resampler": ("resampler_depth",),
     "resampler_masked": ("resampler_depth",),
     **dict.fromkeys(
@@ -91,11 +92,11 @@ LAYERS = {
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu-tanh",
+    "gelu_python": "gelu",
+    "gelu_accurate": "gelu-tanh",
     "gelu_fast": "gelu-tanh",
     "gelu_pytorch_tanh": "gelu-tanh",
     "quick_gelu": "gelu-quick",
-    "gated-gelu": "gelu-tanh",  # as T5 has it
-    "gated-silu": "silu",
     "relu": "relu",
     "silu": "silu",
     "swish": "silu",
@@ -121,6 +122,8 @@ class Config:
             if isinstance(content.get(section), dict):
                 content = content[section]
         keys = {**KEYS, "layers": LAYERS.get(preset, ()), **OWN.get(preset, {})}
+        # Of its layers the first is not stacked with the others.
+        self.apart = preset == "sam_two_way_transformer"
         self.relative = str(content.get("position_embedding_type")).startswith("relative")
         self.found: dict[str, tuple[str, Any]] = {}
         for what, words in keys.items():
@@ -143,11 +146,21 @@ class Config:
     @property
     def activation(self) -> str | None:
         """In the words of `MLP`; None also where it has no such one."""
-        value = self._value("activation")
-        return ACTIVATIONS.get(value) if isinstance(value, str) else None
+        return activation_of(self._value("activation"))
 
     def _value(self, what: str) -> Any:
         return self.found.get(what, ("", None))[1]
+
+
+def activation_of(word: Any) -> Any:
+    """An activation in the words of `MLP`, also one that T5 says to be gated; None of others.
+
+    >>> activation_of("quick_gelu"), activation_of("gated-silu"), activation_of("tanh")
+    ('gelu-quick', 'silu', None)
+    """
+    if word == "gated-gelu":  # as T5 has it
+        return "gelu-tanh"
+    return ACTIVATIONS.get(word.removeprefix("gated-")) if isinstance(word, str) else None
 
 
 def read_config(folder: Path) -> Mapping[str, Any] | None:
@@ -183,7 +196,7 @@ def config_misfits(
     """
     lines, sizes = [], dict(fit.sizes)
     if count := len({place.layer for place in fit.places if place.entry.stacked}):
-        sizes["layers"] = count
+        sizes["layers"] = count + config.apart
     if not layers:
         sizes.pop("layers", None)
     for what, (key, value) in config.found.items():
@@ -191,7 +204,7 @@ def config_misfits(
             if config.epsilon is None:
                 lines.append(Line("config", key, repr(value), "a number above 0 and below 1"))
         elif what == "activation":
-            if config.activation is None and "F.mlp" in sizes:
+            if config.activation is None and _feeds(sizes):
                 lines.append(Line("config", key, repr(value), f"one of {', '.join(ACTIVATIONS)}"))
         elif not _whole(value):
             lines.append(Line("config", key, repr(value), "a whole number"))
@@ -249,11 +262,14 @@ def _of_module(config: Config, sizes: Mapping[str, int], inner: Any, module: Any
     numbers = {"epsilon": getattr(module, "epsilon", None)}
     if design is not None:
         numbers["config.residual.epsilon"] = design.residual.epsilon
-        feed = design.mlp.activation
-        if "F.mlp" in sizes and config.activation != feed and "activation" in says:
-            lines.append(
-                Line("module", "config.mlp.activation", feed, ", ".join(says["activation"]))
-            )
+        logits = getattr(cross, "logits", None)
+        if logits is not None and logits.norm is not None:
+            numbers["config.cross_attention.logits.epsilon"] = logits.epsilon
+    field, feed = ("activation", getattr(module, "activation", None))
+    if design is not None:
+        field, feed = "config.mlp.activation", design.mlp.activation
+    if _feeds(sizes) and feed not in (None, config.activation) and "activation" in says:
+        lines.append(Line("module", field, feed, ", ".join(says["activation"])))
     for field, one in numbers.items():
         wanted = config.epsilon
         if one is not None and wanted is not None and not math.isclose(one, wanted):
@@ -267,6 +283,11 @@ def _inner(module: Any) -> Any:
         if not hasattr(module, "heads") and hasattr(module, name):
             return _inner(getattr(module, name))
     return module
+
+
+def _feeds(sizes: Mapping[str, int]) -> bool:
+    """Whether there are feed-forward layers among the tensors."""
+    return any(letter.startswith("F.") for letter in sizes)
 
 
 def _whole(value: Any) -> bool:

@@ -38,7 +38,8 @@ def module(preset: str, fit: Fit, beside: config.Config | None = None) -> str:
     if name not in presets.names() or presets.get(name).family not in ("block", "qformer"):
         return ""
     paths = {p for place in fit.places for p in (*place.entry.ours, *place.entry.zeros)}
-    changed = [one for one in (numbers(name, beside, paths), changes(name, fit, paths)) if one]
+    norms = norm_epsilon(name, beside, paths)
+    changed = [o for o in (numbers(name, beside, paths), changes(name, fit, paths), norms) if o]
     known = heads_of(sizes) or (beside and beside.heads)
     heads = str(known or "heads")
     layers = len({place.layer for place in fit.places if place.entry.stacked})
@@ -81,6 +82,16 @@ def numbers(name: str, beside: config.Config | None, paths: set[str]) -> dict[st
     if feeds and beside.activation not in (None, design.mlp.activation):
         found["mlp"] = f"replace(design.mlp, activation={beside.activation!r})"
     return found
+
+
+def norm_epsilon(name: str, beside: config.Config | None, paths: set[str]) -> dict[str, str]:
+    """The epsilon of the norms of queries and keys, where it is another in config.json."""
+    logits = presets.config(name).cross_attention.logits
+    there = any("/query_norm/" in path for path in paths)
+    if not there or beside is None or beside.epsilon in (None, logits.epsilon):
+        return {}
+    new = f"replace(design.cross_attention.logits, epsilon={beside.epsilon:g})"
+    return {"cross_attention": f"replace(design.cross_attention, logits={new})"}
 
 
 def asking(

@@ -25,6 +25,8 @@ class TwoWayTransformer(Module):
       heads: H.
       hidden: width of the layers of prompts alone.
       epsilon: of the norms, but for the last.
+      downsample: by which the width is divided in the last attention; in the others by 2.
+      activation: of the layers of prompts alone, as of `MLPConfig`.
 
     Raises:
       ValueError: less than two layers.
@@ -44,6 +46,8 @@ class TwoWayTransformer(Module):
     heads: int
     hidden: int = 2048
     epsilon: float = 1e-6
+    downsample: int = 2
+    activation: Any = "relu"
 
     def setup(self):  # noqa: D102 - Linen calls it
         if self.layers < 2:
@@ -51,7 +55,7 @@ class TwoWayTransformer(Module):
         self.first = self._layer("sam_two_way_first")
         self.stack = StreamStack(self._layer("sam_two_way"), self.layers - 1)
         design: Any = presets.config("sam_two_way")
-        size = self.width // 2 // self.heads
+        size = self.width // self.downsample // self.heads
         attention = replace(design.cross_attention, head_size=size)
         last = ResidualConfig(norm="post", epsilon=1e-5)
         alone = BlockConfig(order=("cross",), residual=last, cross_attention=attention)
@@ -64,7 +68,7 @@ class TwoWayTransformer(Module):
             for name in ("residual", "cross_residual", "self_residual")
             if getattr(design, name, None) is not None
         }
-        mlp = replace(design.mlp, expansion=self.hidden / self.width)
+        mlp = replace(design.mlp, expansion=self.hidden / self.width, activation=self.activation)
         return TwoStreams(self.width, self.heads, replace(design, mlp=mlp, **norms), parent=None)
 
     def __call__(

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from crossattn.interop.config import ACTIVATIONS
 from crossattn.interop.files import WeightsError
 from crossattn.models.detector import ObjectDetector
 from crossattn.nn import AttentionConfig, presets
@@ -67,6 +66,8 @@ def load_detr(checkpoint: Checkpoint, *, dtype: Any = jnp.float32) -> Detector:
         raise WeightsError(f"{checkpoint.where} has no {HEAD}: DetrForObjectDetection is loaded")
     if sizes.values["position_embedding_type"] != "sine":
         raise sizes.refused("position_embedding_type", "sine")
+    if sizes.values.get("auxiliary_loss"):  # the class then norms the stream behind each layer
+        raise sizes.refused("auxiliary_loss", "false")
     encoder, decoder = (_stack(sizes, side) for side in ("encoder", "decoder"))
     classes = int(tensors[HEAD].shape[0]) - 1
     model = ObjectDetector(encoder, decoder, sizes.whole("num_queries"), classes)
@@ -83,9 +84,7 @@ def _stack(sizes: Sizes, side: str) -> Stack:
     width, heads = sizes.whole("d_model"), sizes.whole(f"{side}_attention_heads")
     if width % heads or width % 4:
         raise sizes.refused("d_model", f"a multiple of 4 and of {side}_attention_heads {heads}")
-    activation: Any = ACTIVATIONS.get(str(sizes.values["activation_function"]))
-    if activation is None:
-        raise sizes.refused("activation_function", f"one of {', '.join(ACTIVATIONS)}")
+    activation = sizes.activation("activation_function")
     design, placed = presets.config("encoder_decoder_post"), AttentionConfig(positions="add")
     expansion = sizes.whole(f"{side}_ffn_dim") / width
     design = dataclasses.replace(

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crossattn.interop.config import ACTIVATIONS
 from crossattn.interop.files import WeightsError
 from crossattn.models.perceiver import MaskedPerceiver, PerceiverIO
 from crossattn.nn import AttentionConfig, presets
@@ -113,9 +112,7 @@ def perceiver_model(sizes: Sizes) -> MaskedPerceiver:
     """
     width, words = sizes.whole("d_latents"), sizes.whole("d_model")
     keys, values = (sizes.values.get(f"{name}_channels") for name in ("qk", "v"))
-    activation: Any = ACTIVATIONS.get(str(sizes.values["hidden_act"]))
-    if activation is None:
-        raise sizes.refused("hidden_act", f"one of {', '.join(ACTIVATIONS)}")
+    activation = sizes.activation("hidden_act")
     shape = sizes.values["cross_attention_shape_for_attention"]
     if shape not in ("q", "kv"):
         raise sizes.refused("cross_attention_shape_for_attention", "q or kv")

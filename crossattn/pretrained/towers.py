@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen as nn
 
 from crossattn.interop import huggingface
-from crossattn.interop.config import ACTIVATIONS
+from crossattn.interop.config import ACTIVATIONS, activation_of
 from crossattn.interop.files import WeightsError
 from crossattn.interop.table import ImportMismatchError, Line
 from crossattn.models.image_tower import ImageTower
@@ -78,6 +78,17 @@ class Sizes:
             raise self.refused(key, "a number above 0 and below 1")
         return float(value)
 
+    def activation(self, key: str) -> Any:
+        """An activation, in the words of `MLP`.
+
+        Raises:
+          WeightsError: there is no such one here.
+        """
+        found = activation_of(self.values.get(key))
+        if found is None:
+            raise self.refused(key, f"one of {', '.join(ACTIVATIONS)}")
+        return found
+
     def refused(self, key: str, wanted: str) -> WeightsError:
         """The error for a value that is not what is wanted."""
         found = self.values.get(key)
@@ -93,9 +104,7 @@ def stack_of(sizes: Sizes, design: BlockConfig, heads: str = "num_attention_head
     width, count = sizes.whole("hidden_size"), sizes.whole(heads)
     if width % count:
         raise sizes.refused(heads, f"a divisor of hidden_size {width}")
-    activation: Any = ACTIVATIONS.get(str(sizes.values.get("hidden_act")))
-    if activation is None:
-        raise sizes.refused("hidden_act", f"one of {', '.join(ACTIVATIONS)}")
+    activation = sizes.activation("hidden_act")
     expansion = sizes.whole("intermediate_size") / width
     design = replace(
         design,

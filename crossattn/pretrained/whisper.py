@@ -68,9 +68,6 @@ def whisper_model(says: Mapping[str, Any]) -> SpeechModel:
     """
     if says.get("scale_embedding"):
         raise WeightsError("scale_embedding is on, which no published Whisper has")
-    activation = settings.ACTIVATIONS.get(str(says.get("activation_function", "gelu")))
-    if activation != "gelu":
-        raise WeightsError(f"activation_function is {says['activation_function']!r}, not 'gelu'")
     try:
         encoder, decoder = (_stack(says, side) for side in ("encoder", "decoder"))
         words, places, _ = (
@@ -89,7 +86,12 @@ def _stack(says, side):
     heads = int(says[f"{side}_attention_heads"])
     if heads > 0 and width % heads:
         raise ValueError(f"{side}_attention_heads {heads} do not divide d_model {width}")
-    mlp = dataclasses.replace(design.mlp, expansion=says[f"{side}_ffn_dim"] / width)
+    activation = settings.activation_of(word := says.get("activation_function", "gelu"))
+    if activation is None:
+        known = ", ".join(settings.ACTIVATIONS)
+        raise ValueError(f"activation_function is {word!r}, expected one of {known}")
+    expansion = says[f"{side}_ffn_dim"] / width
+    mlp = dataclasses.replace(design.mlp, expansion=expansion, activation=activation)
     order = design.order if side == "decoder" else ("self", "mlp")
     config = dataclasses.replace(design, mlp=mlp, order=order)
     return Stack(int(says[f"{side}_layers"]), width, heads, config)

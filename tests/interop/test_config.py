@@ -286,3 +286,21 @@ def test_the_printed_module_has_what_only_the_config_tells(tmp_path, capsys):
     other = Block(module.width, module.heads, presets.config("encoder_decoder_post"))
     with pytest.raises(ImportMismatchError, match="2 settings do not fit"):
         huggingface.load(folder, "encoder_decoder_post", module=other)
+
+
+def test_norms_of_queries_and_keys_have_the_epsilon_of_the_config(tmp_path, capsys):
+    peer, found = read("mllama"), {}
+    config = {"num_attention_heads": peer.settings["heads"], "rms_norm_eps": 1e-3}
+    folder = written(tmp_path, peer.state, config)
+    import_weights.main([str(folder), "--preset", "mllama"])
+    lines = capsys.readouterr().out.splitlines()
+    code = [line for line in lines if line.startswith(("from ", "design =", "module ="))]
+    exec("\n".join(code), found)
+    module = found["module"]
+    assert module.config.cross_attention.logits.epsilon == 1e-3
+    huggingface.load(folder, "mllama", module=module)
+    attention = module.config.cross_attention
+    attention = replace(attention, logits=replace(attention.logits, epsilon=1e-5))
+    other = module.clone(config=replace(module.config, cross_attention=attention))
+    with pytest.raises(ImportMismatchError, match=r"logits\.epsilon +1e-05 +0\.001"):
+        huggingface.load(folder, "mllama", module=other)

@@ -45,6 +45,7 @@ def test_files_are_given_back(found):
         ({"position_embedding_type": "learned"}, "expected sine"),
         ({"activation_function": "tanh"}, "activation_function 'tanh'"),
         ({"decoder_attention_heads": 5}, "decoder_attention_heads 5"),
+        ({"auxiliary_loss": True}, "auxiliary_loss True: expected false"),
     ],
 )
 def test_configs_that_are_refused(found, tmp_path, change, said):
@@ -68,8 +69,8 @@ def weights(traces):
 
 def test_sam():
     one = peer("sam", DETECTION)
-    params = huggingface.load(one.state, "sam_two_way_transformer")
     model = TwoWayTransformer(3, 12, 3, hidden=20)
+    params = huggingface.load(one.state, "sam_two_way_transformer", module=model)
     given = [jnp.asarray(one.arrays[name]) for name in ("prompts", "image", "places")]
     (x, context), _ = jax.jit(lambda params: model.apply(params, *given))(params)
     np.testing.assert_allclose(x, one.arrays["x"], atol=1e-5)
@@ -89,5 +90,23 @@ def test_sam():
     ]
     assert last.shape == (2, 3, 5, 6)
     same(huggingface.tensors(params, "sam_two_way_transformer"), one.state)
+    shapes = lambda model: jax.eval_shape(model.init, jax.random.key(0), *given)["params"]
+    last = shapes(TwoWayTransformer(3, 12, 3, downsample=4))["final"]["cross_attention"]
+    assert last["query"]["kernel"].shape == (12, 3)
     with pytest.raises(ValueError, match="at least 2 layers, got 1"):
         TwoWayTransformer(1, 12, 3).init(jax.random.key(0), *given)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"hidden_act": "gelu"}, "module +activation +relu +gelu, as config.json has hidden_act"),
+        ({"num_hidden_layers": 4}, "num_hidden_layers +4 +3, as the tensors have it"),
+    ],
+)
+def test_settings_of_sam_that_are_refused(tmp_path, change, said):
+    one = peer("sam", DETECTION)
+    folder = stored(tmp_path, one.state, one.config | change)
+    model = TwoWayTransformer(3, 12, 3, hidden=20)
+    with pytest.raises(ImportMismatchError, match=said):
+        huggingface.load(folder, "sam_two_way_transformer", module=model)

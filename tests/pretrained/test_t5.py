@@ -91,8 +91,15 @@ def test_other_sizes_and_missing_parts_are_refused(tmp_path):
         rest = {key: tensor for key, tensor in one.state.items() if key != name}
         with pytest.raises(ImportMismatchError, match=f"missing +{name}"):
             load_model(stored(tmp_path, rest, one.config))
-    with pytest.raises(WeightsError, match="feed_forward_proj 'gated-tanh': there are gelu"):
-        load_model(stored(tmp_path, one.state, one.config | {"feed_forward_proj": "gated-tanh"}))
+    for change, message in (
+        ({"feed_forward_proj": "gated-tanh"}, "feed_forward_proj 'gated-tanh': expected one of"),
+        ({"relative_attention_max_distance": 4}, "max_distance 4: .* at least 5"),
+        ({"relative_attention_num_buckets": "8"}, "num_buckets '8': expected a whole number"),
+        ({"layer_norm_epsilon": 0}, "layer_norm_epsilon 0: expected a number above 0"),
+        ({"d_kv": -1}, "d_kv -1: expected a whole number of at least 1"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            load_model(stored(tmp_path, one.state, one.config | change))
     config = {key: value for key, value in one.config.items() if key != "d_ff"}
     with pytest.raises(WeightsError, match=r"config\.json has no d_ff"):
         load_model(stored(tmp_path, one.state, config))
@@ -112,3 +119,12 @@ def test_a_text_needs_a_tokenizer(found):
     with pytest.raises(WeightsError, match=r"tokenizer\.json|pip install tokenizers"):
         found[1](["a text"])
     assert dataclasses.is_dataclass(found[1])
+
+
+def test_gated_layers_with_any_activation_in_any_dtype(tmp_path):
+    one = peer("t5_v1_1")
+    folder = stored(tmp_path, one.state, one.config | {"feed_forward_proj": "gated-relu"})
+    loaded = load_model(folder, dtype=jnp.bfloat16)
+    mlp = loaded.model.decoder.stack.config.mlp
+    assert (mlp.activation, mlp.gated) == ("relu", True)
+    assert {leaf.dtype for leaf in jax.tree.leaves(loaded.params)} == {jnp.dtype("bfloat16")}

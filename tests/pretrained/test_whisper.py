@@ -149,7 +149,7 @@ def test_beam(said, model):
         ({"encoder_attention_heads": 5}, "encoder_attention_heads 5 do not divide d_model 12"),
         ({"activation_function": ["gelu"]}, "activation_function is"),
         ({"scale_embedding": True}, "scale_embedding is on"),
-        ({"activation_function": "relu"}, "activation_function is 'relu', not 'gelu'"),
+        ({"activation_function": "tanh"}, "activation_function is 'tanh', expected one of gelu"),
         ({"model_type": "whisperer"}, "which is not loaded: there are"),
     ],
 )
