@@ -38,7 +38,7 @@ from crossattn.models.decoder_maps import Score, gradients_of_maps
 from crossattn.models.reading_layers import gathered, readings, scattered
 from crossattn.models.vision_language import VisionLanguageDecoder
 from crossattn.nn.interventions import ACTIVATIONS, INTERVENTIONS
-from crossattn.shapes import Array, Float
+from crossattn.shapes import Array, Bool, Float
 
 __all__ = [
     "Activations",
@@ -47,6 +47,7 @@ __all__ = [
     "knock_out_edges",
     "maps_and_gradients",
     "patch",
+    "swap_region",
 ]
 
 
@@ -140,6 +141,43 @@ def knock_out_edges(
             f"{edges.dtype}{edges.shape}"
         )
     return _run(model, params, inputs, {"edges": edges})
+
+
+def swap_region(
+    model: VisionLanguageDecoder,
+    params: Any,
+    inputs: Mapping[str, Any],
+    donors: Float[Array, "B P F"],
+    region: Bool[Array, "B P"],
+) -> tuple[Float[Array, "B T V"], Activations]:
+    """Logits and activations where a region of each image has a donor's content.
+
+    An interchange intervention (Geiger et al. 2021) on the input; `crossattn.align` has
+    `exchange_regions`, which makes donors, and `region_swap_effect`, which adds a random region.
+
+    Args:
+      model: the model.
+      params: its variables.
+      inputs: what it is run on, images as patches (B, P, F), one for each text.
+      donors: whose content is put in, like the images.
+      region: which patches.
+
+    Raises:
+      ValueError: donors of another shape or dtype, or a region that is not (B, P) booleans.
+    """
+    images = jnp.asarray(inputs["images"])
+    donors, region = jnp.asarray(donors), jnp.asarray(region)
+    if (donors.shape, donors.dtype) != (images.shape, images.dtype) or images.ndim != 3:
+        raise ValueError(
+            f"swap_region: images {images.dtype}{images.shape}, donors "
+            f"{donors.dtype}{donors.shape}: two alike, (B, P, F), are meant"
+        )
+    if region.dtype != bool or region.shape != images.shape[:2]:
+        raise ValueError(
+            f"swap_region: region is booleans {images.shape[:2]}, got {region.dtype}{region.shape}"
+        )
+    mixed = jnp.where(region[..., None], donors, images)
+    return _run(model, params, {**inputs, "images": mixed}, {})
 
 
 def maps_and_gradients(

@@ -13,6 +13,7 @@ from crossattn.models.interventions import (
     knock_out_edges,
     maps_and_gradients,
     patch,
+    swap_region,
 )
 from crossattn.models.vision_language import VisionLanguageDecoder
 from tests.models.test_vision_language import NAMES, fields, filled
@@ -115,6 +116,33 @@ def test_patching_with_itself_changes_no_bit(decoder):
 
 def test_cut_edges_are_hidden_patches(decoder):
     cut_edges_are_hidden_patches(decoder)
+
+
+def test_a_region_has_a_donors_content(decoder, unchecked):
+    """Under scan and jit: its own changes no bit, another's is that of the mixed image."""
+    close = lambda one, other: np.testing.assert_allclose(one, other, atol=1e-5)
+    none = jnp.zeros((B, P), bool)
+    module, params, given = decoder.module, decoder.params, decoder.given
+    program = jax.jit(lambda *arrays: swap_region(module, *arrays))
+    swap = lambda donors, region: program(params, given, donors, region)
+    region = jnp.zeros((B, P), bool).at[:, :2].set(True)
+    own = swap(given["images"], region)
+    assert equal(own, swap(inputs(1)["images"], none))
+    jax.tree.map(close, own, decoder.captured(given))
+    donors = inputs(1)["images"]
+    mixed = given | {"images": given["images"].at[:, :2].set(donors[:, :2])}
+    found = swap(donors, region)
+    jax.tree.map(close, found, decoder.captured(mixed))
+    assert not np.allclose(found[0], own[0], atol=1e-3)
+    unseen = none.at[0, 3].set(True)  # is hidden from all words
+    np.testing.assert_array_equal(swap(donors, unseen)[0], own[0])
+    for bad in (
+        {"donors": donors[:, 1:]},
+        {"region": region.astype(jnp.float32)},
+        {"region": region[:, 1:]},
+    ):
+        with pytest.raises(ValueError, match=r"^swap_region: (images|region)"):
+            swap_region(module, params, given, **{"donors": donors, "region": region} | bad)
 
 
 SLOW = [name for name in NAMES if name not in ("encoder_decoder_pre", "none", "mean", "coca, mean")]
