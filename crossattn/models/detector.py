@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from crossattn.nn.layers.dense import Dense
@@ -29,13 +30,14 @@ def grid_sinusoids(there: Bool[Array, "B Y X"], width: int) -> Float[Array, "B S
     >>> grid_sinusoids(jnp.ones((1, 2, 3), bool), 8).shape
     (1, 6, 8)
     """
-    order = jnp.arange(width // 2)
-    steps, even, found = order // 2 * 2 / (width // 2), order % 2 == 0, []
+    order = np.arange(width // 2)
+    # In numpy's float64: XLA's power is off by several units in the last place.
+    periods, found = 10_000.0 ** (order // 2 * 2 / (width // 2)), []
     for axis in (1, 2):
         count = jnp.cumsum(there, axis, dtype=jnp.float32)
         count = count / (count.max(axis, keepdims=True) + 1e-6) * (2 * jnp.pi)
-        angle = count[..., None] / (10_000.0**steps)[None, None, None]
-        found.append(jnp.where(even[None, None, None], jnp.sin(angle), jnp.cos(angle)))
+        angle = count[..., None] / jnp.asarray(periods, jnp.float32)[None, None, None]
+        found.append(jnp.where((order % 2 == 0)[None, None, None], jnp.sin(angle), jnp.cos(angle)))
     return jnp.concatenate(found, -1).reshape(there.shape[0], -1, width)
 
 
