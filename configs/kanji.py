@@ -13,12 +13,13 @@ answered 0.53 of such a test, and no row but oracle-attention left the floor of 
 The set is built first, from the package kanjivg (CC-BY-SA 3.0), which pip installs:
            python -m experiments.build_data kanji data/kanji
 
-Hardware:  two processor threads beside much other work: 3,000 steps of cross-attention and what is
-           measured of them take about 3 minutes of processor time
+Hardware:  two processor threads; 3,000 steps of cross-attention and what is measured of them take
+           about 2 minutes of processor time
 Expected:  blind and mean-pool 0 on pairs, oracle-attention far over all others
-Found:     with one seed cross-attention answers 0.12 of pairs: 0.24 of which part is in a position,
-           and no question of where a part is, whose held-out answer training has only ruled out.
-           Nothing is learnt of the pictures before step 1,000; after 3,000 training answers 0.77
+Found:     with 3 seeds, on pairs oracle-attention 0.993, cross-attention 0.114 [0.000, 0.284],
+           bidirectional 0.047, co-attention 0.007, all others 0; on the test 0.998, 0.764, 0.668,
+           0.677, single-stream 0.356, resampler 0.340, mean-pool 0.229, blind 0.194. Held-out
+           answers to where a part is are never found: training has only ruled them out
 
 Command:   python -m experiments.ablate kanji --data.directory data/kanji
 """
