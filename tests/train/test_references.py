@@ -42,10 +42,10 @@ def test_reference_rows_are_at_chance(found):
     assert {find_metric(name).measure.family for name in untrained} == {"attention", "causal"}
 
 
-def test_random_attention_is_random_for_each_head():
+def test_random_attention_is_random_for_each_head(examples):
     look = Look(np.zeros((2, 300, 3, 16)), np.zeros((2, 300, 3, 4), np.int16), np.ones((2, 300, 3)))
-    drawn = random_look(look, np.random.default_rng(0))
-    again = random_look(look, np.random.default_rng(0))
+    drawn = random_look(look, np.random.default_rng(0), examples)
+    again = random_look(look, np.random.default_rng(0), examples)
     np.testing.assert_array_equal(again.peak, drawn.peak)
     np.testing.assert_allclose(drawn.attention.sum(-1), 1)
     assert drawn.peak.shape == look.peak.shape
