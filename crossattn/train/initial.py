@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -86,9 +87,12 @@ def _read(folder: Path) -> dict[str, np.ndarray]:
     path = folder / FILE
     try:
         with np.load(path) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no archive of NumPy"
+            arrays = {name: file[name] for name in file.files}
+        if not {"about", "words/embedding"} <= arrays.keys():
+            raise ValueError("another archive")
+        return arrays
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or "it is damaged, or no archive of a decoder"
         raise InitialError(
             f"initial: cannot read {path}: {reason}: type "
             f"python -m experiments.decoder whisper-tiny.en {folder}"

@@ -208,7 +208,12 @@ def test_what_does_not_fit_is_said_in_a_line(run, words, folder, tmp_path):
     said = refused(run, words, initial=str(tmp_path / "no"))
     assert re.search("cannot read .*: No such file .*: type python -m experiments.decoder", said)
     (tmp_path / FILE).write_bytes(b"damaged")
-    assert "is no archive of NumPy" in refused(run, words, initial=str(tmp_path))
+    assert "it is damaged, or no archive" in refused(run, words, initial=str(tmp_path))
+    whole = (folder / "decoder.npz").read_bytes()
+    (tmp_path / "decoder.npz").write_bytes(whole[: len(whole) // 2])
+    assert "it is damaged, or no archive" in refused(run, words, initial=str(tmp_path))
+    np.savez(tmp_path / "decoder.npz", x=np.ones(2))
+    assert "it is damaged, or no archive" in refused(run, words, initial=str(tmp_path))
     assert "only the number is known" in refused(run, len(words))
     with pytest.raises(ValueError, match=r"model\.text_preset whisper is a decoder like whisper"):
         Model(text_preset="whisper")
