@@ -86,7 +86,8 @@ def put_in(params: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 def _read(folder: Path) -> dict[str, np.ndarray]:
     path = folder / FILE
     try:
-        with np.load(path) as file:
+        # np.load leaves a file open that it opened itself and then finds damaged.
+        with path.open("rb") as opened, np.load(opened) as file:
             arrays = {name: file[name] for name in file.files}
         if not {"about", "words/embedding"} <= arrays.keys():
             raise ValueError("another archive")

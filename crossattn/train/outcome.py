@@ -173,7 +173,8 @@ def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
                 finished.references.extend(
                     {"variant": name, "seed": seed, "metrics": rows[name]} for name in rows
                 )
-            items.append(np.load(where / "items.npz")[suite.primary])
+            with np.load(where / "items.npz") as kept:
+                items.append(kept[suite.primary])
             finished.curves.setdefault(variant, {})[seed] = record["curve"]
             paces.append(record["step_seconds"])
             parameters = record["parameters"]
