@@ -50,7 +50,7 @@ SUITE = Suite(
         "gated": {},
         "no-gate": {"model.block.residual.gate": None},
         "random-decoder": RANDOM,
-        "low-rank": {"optimizer.adapted": "text0/(self_attention|mlp)"},
+        "low-rank": {"optimizer.adapted": "text[01]/(self_attention|mlp)"},
         "trained-decoder": TRAINED,
         "from-scratch": {**RANDOM, **TRAINED},
         "blind": {"model.context_view": "none"},

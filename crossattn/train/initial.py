@@ -9,7 +9,7 @@ words; words, where no tokenizer cuts them).
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -59,7 +59,17 @@ def initial_parameters(run: Run, words: int | Sequence[str]) -> dict[str, np.nda
     rows = _rows(table, about["special"], str(folder), words)
     arrays |= {"words/embedding": rows, "logits/kernel": rows.T}
     arrays["logits/bias"] = np.zeros(len(rows), rows.dtype)
-    return {f"params/{path}": array for path, array in arrays.items()}
+    return {f"params/{path}": array for path, array in _grouped(arrays, run.model.cross_every)}
+
+
+def _grouped(arrays: Mapping[str, np.ndarray], every: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Arrays (L, ...) of layers of text as those (L / every, ...) of each place in a group."""
+    for path, array in arrays.items():
+        if "/text0/" not in path:
+            yield path, array
+            continue
+        for number in range(every):
+            yield path.replace("/text0/", f"/text{number}/"), array[number::every]
 
 
 def put_in(params: Any, arrays: Mapping[str, np.ndarray]) -> Any:

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 
 from crossattn.data import scenes
-from crossattn.data.builders.builder import build_set, find_builder
-from crossattn.data.builders.stamps import StampSettings
 from crossattn.data.dataset import Dataset
 from crossattn.interop.files import WeightsError
 from crossattn.models.interventions import capture
@@ -32,7 +30,6 @@ from crossattn.train.step import forward, inputs_of
 from crossattn.train.trained import load_trained
 from experiments import ablate
 from experiments import decoder as command
-from tests.support.made_up_stamps import write_stamps_package
 from tests.support.whisper import peer, write_folder
 
 pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
@@ -123,6 +120,11 @@ def test_at_the_start_it_says_what_the_published_decoder_says(
     published, programs, words, batch, run
 ):
     wanted = alone(published, words)(batch.tokens[:, :-1])
+    seldom = TrainPrograms(replace(run, {"model.cross_every": 2}), words)
+    (every_second,) = readings(seldom.model.config)
+    assert every_second.layers == 1
+    params = seldom.create(0, batch).params
+    assert jnp.array_equal(forward(seldom.model, params, batch)[0], wanted)
     state = programs.create(0, batch)
     say = jax.jit(lambda params, visible: forward(programs.model, params, batch, visible)[0])
     seen = jnp.ones(batch.coverage.shape[::2], bool)
