@@ -38,6 +38,9 @@ class VisionLanguageConfig:
     """Tokens that a connector makes of an image, or that a bottleneck passes on."""
     cross_every: int = 1
     """Every so manieth layer reads the context, the others the text alone."""
+    cross_at: int = 0
+    """Which of every cross_every layers it is: 0 is the first (decoders without layers of a
+    text_preset)."""
     image_encoder: ImageEncoder = "oracle"
     """What the model perceives of an image: symbolic patches, what another encoder made of it,
     spectra of sound, or pixels in three ways."""
@@ -172,6 +175,11 @@ class VisionLanguageConfig:
             raise ValueError(
                 f"model.cross_every is for decoders, {self.preset} reads the context in every "
                 "layer: leave it at 1"
+            )
+        if not 0 <= self.cross_at < self.cross_every or (self.cross_at and self.use != "decoder"):
+            raise ValueError(
+                f"model.cross_at {self.cross_at} is the place of a decoder's layer among "
+                f"{self.cross_every} (cross_every), from 0 on; {self.preset} is of use {self.use}"
             )
         if self.layers % self.cross_every:
             raise ValueError(

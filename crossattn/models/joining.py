@@ -152,7 +152,8 @@ def decoded(model: nn.Module, s: Streams, block: BlockConfig | None = None, inne
         stack = Interleaved(reading, every, *s.sizes, block, config.text_block, **fields)
         return stack(s.x, context, **where | {"mask": where["mask"] or Mask()}, observe=s.look)
     if every > 1:
-        group = SparseBlock(*s.sizes, block, every, **s.policy, name="stack")
+        places = every, config.cross_at
+        group = SparseBlock(*s.sizes, block, *places, **s.policy, name="stack")
         visible, contexts = where.pop("visible"), where.pop("contexts", None)
 
         def step(group, x, context, where, visible, mine, other):
@@ -167,13 +168,14 @@ def decoded(model: nn.Module, s: Streams, block: BlockConfig | None = None, inne
 
 
 class SparseBlock(PolicyModule):
-    """A block that reads the context, and behind it blocks of the same kind that do not.
+    """A block that reads the context among blocks of the same kind that do not.
 
     Attributes:
       width: M.
       heads: H.
-      config: of the first block.
+      config: of the block that reads.
       every: how many blocks there are.
+      before: how many of them stand before it.
       others: as those of `PolicyModule`.
     """
 
@@ -181,17 +183,21 @@ class SparseBlock(PolicyModule):
     heads: int
     config: BlockConfig
     every: int
+    before: int
 
     @nn.compact
     def __call__(self, x: Array, context: Array, **where: Any) -> tuple[Array, AttentionTrace]:
-        """The words behind all blocks, and the trace of the first; arguments as of `Block`."""
-        sizes = self.width, self.heads
-        x, trace = Block(*sizes, self.config, **self.policy, name="reading")(x, context, **where)
+        """The words behind all blocks, and the trace of reading; arguments as of `Block`."""
+        sizes, trace = (self.width, self.heads), None
         order = tuple(part for part in self.config.order if part != "cross")
         text = dataclasses.replace(self.config, order=order)
         own = {name: where[name] for name in ("self_mask", "query_positions")}
-        for number in range(1, self.every):
-            x, _ = Block(*sizes, text, **self.policy, name=f"text{number}")(x, None, **own)
+        for number in range(self.every):
+            if number == self.before:
+                reading = Block(*sizes, self.config, **self.policy, name="reading")
+                x, trace = reading(x, context, **where)
+            else:
+                x, _ = Block(*sizes, text, **self.policy, name=f"text{number}")(x, None, **own)
         return x, cast(AttentionTrace, trace)
 
 

@@ -62,7 +62,7 @@ an answer for which all parts are alike counts as 0. Deletion and insertion: the
 P(answer) while the parts are hidden, or shown, one after the other, the most salient first; a
 faithful explanation has a small deletion and a large insertion, beside those of the row random.
 Rollout and relevancy are there where each layer is attention among words and then to patches,
-Grad-CAM where words read the patches themselves, not what a resampler or a bottleneck makes of them.
+Grad-CAM where words read patches themselves, not what a resampler or a bottleneck makes of them.
 """)
 
 HEAD_TABLE = _line("""

@@ -25,11 +25,12 @@ LATE_FIELDS: dict[str, Any] = {
     "initial": "",
     "ignore_initial": False,
     "loss": json.loads(json.dumps(dataclasses.asdict(NEXT_WORD))),
-    "optimizer": {"adapted": "", "adapter_rank": 8},
+    "optimizer": {"adapted": "", "adapter_rank": 8, "multiplied": "", "rate_multiplier": 10.0},
     "model": {
         "embedding": 0,
         "coordinates": False,
         "text_preset": "",
+        "cross_at": 0,
         "block": {"siamese": False, "joint_mlp": None},
     },
     "data": {

@@ -14,6 +14,7 @@ __all__ = [
     "TwoStages",
     "frozen",
     "is_frozen",
+    "matched",
     "stop_frozen",
     "two_stages",
 ]
@@ -23,7 +24,7 @@ ADAPTERS = "adapters"
 
 
 class FrozenError(ValueError):
-    """A pattern of frozen parameters that matches none or all, or is no pattern."""
+    """A pattern of parameters that matches none, or is no pattern; of frozen ones, or all."""
 
 
 def frozen(optimizer: optax.GradientTransformation, pattern: str) -> optax.GradientTransformation:
@@ -63,16 +64,25 @@ def is_frozen(params: Any, pattern: str) -> Any:
     Raises:
       FrozenError: the pattern matches nothing, naming what is near, or leaves nothing to train.
     """
-    name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
-    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
-    paths = [name(path) for path, _ in leaves]
-    try:
-        stopped = set(chosen(pattern, [path for path in paths if not _is_adapter(path)]))
-    except ValueError as error:
-        raise FrozenError(f"frozen: {error}") from None
-    if len(stopped) == len(paths):
+    stopped = matched(params, pattern, "frozen")
+    if all(jax.tree.leaves(stopped)):
         raise FrozenError(f"frozen: {pattern!r} matches every parameter: nothing is left to train")
-    return jax.tree_util.tree_map_with_path(lambda path, _: name(path) in stopped, params)
+    return stopped
+
+
+def matched(params: Any, pattern: str, option: str) -> Any:
+    """Which parameters a pattern of their paths matches, as a tree of the same structure.
+
+    Raises:
+      FrozenError: it matches nothing; names the option, and what is near.
+    """
+    name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+    paths = [name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    try:
+        found = set(chosen(pattern, [path for path in paths if not _is_adapter(path)]))
+    except ValueError as error:
+        raise FrozenError(f"{option}: {error}") from None
+    return jax.tree_util.tree_map_with_path(lambda path, _: name(path) in found, params)
 
 
 def stop_frozen(params: Any, pattern: str, when: Any = None) -> Any:

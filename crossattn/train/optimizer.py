@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from crossattn.shapes import Array
-from crossattn.train.freezing import frozen, two_stages
+from crossattn.train.freezing import frozen, matched, two_stages
 from crossattn.train.run import Optimizer
 
 # Share of the peak that a decaying learning rate ends with.
@@ -41,8 +41,38 @@ def optimizer_of(
         ),
     )
     if text_steps:
-        return two_stages(optimizer, settings.frozen, text_steps)
-    return frozen(optimizer, settings.frozen) if settings.frozen else optimizer
+        optimizer = two_stages(optimizer, settings.frozen, text_steps)
+    elif settings.frozen:
+        optimizer = frozen(optimizer, settings.frozen)
+    if settings.multiplied:
+        faster = multiplied(settings.multiplied, settings.rate_multiplier)
+        optimizer = optax.chain(optimizer, faster)
+    return optimizer
+
+
+def multiplied(pattern: str, factor: float) -> optax.GradientTransformation:
+    """Updates that are `factor` times as large where the pattern matches a parameter's path.
+
+    Raises:
+      FrozenError: at `init`, where it matches nothing, naming what is near.
+
+    >>> params = {"gate": jnp.ones(2), "scale": jnp.ones(2)}
+    >>> faster = multiplied("gate", 10.0)
+    >>> updates, _ = faster.update(params, faster.init(params))
+    >>> updates["gate"].tolist(), updates["scale"].tolist()
+    ([10.0, 10.0], [1.0, 1.0])
+    """
+
+    def init(params: Any) -> optax.OptState:
+        matched(params, pattern, "optimizer.multiplied")
+        return optax.EmptyState()
+
+    def update(updates: Any, state: optax.OptState, params: Any = None) -> Any:
+        which = matched(updates, pattern, "optimizer.multiplied")
+        larger = lambda update, matches: update * factor if matches else update
+        return jax.tree.map(larger, updates, which), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def schedule_of(settings: Optimizer, steps: int) -> optax.Schedule:

@@ -46,6 +46,11 @@ class Optimizer:
     that of frozen, such as self_attention|mlp."""
     adapter_rank: int = 8
     """Rank of the adapters."""
+    multiplied: str = ""
+    """Parameters whose learning rate is rate_multiplier times that of the others: a regular
+    expression as that of frozen, such as gate."""
+    rate_multiplier: float = 10.0
+    """Of the learning rate of what multiplied matches."""
     ema: float = 0.0
     """Decay of a moving average of the parameters, which is evaluated; 0 has none, 0.999 is one."""
 
@@ -53,6 +58,7 @@ class Optimizer:
         settle(self, "optimizer.")
         positive("optimizer.", learning_rate=self.learning_rate, clip=self.clip)
         positive("optimizer.", adapter_rank=self.adapter_rank)
+        positive("optimizer.", rate_multiplier=self.rate_multiplier)
         if self.adapted and not self.frozen:
             raise ValueError(
                 "optimizer.adapted is of kernels that are frozen: set optimizer.frozen as well"

@@ -243,7 +243,7 @@ def test_a_grid_of_values_that_are_named_alike_is_refused(values):
 # What a variant may change beside the model: how batches are made, and what is trained when.
 TRAINED = {
     "frozen": ("optimizer.frozen", "optimizer.adapted"),
-    "gating": ("optimizer.frozen", "pretrain_text_steps"),
+    "gating": ("optimizer.frozen", "optimizer.multiplied", "pretrain_text_steps"),
     "noise": ("data.mismatched",),
     "supervision": ("loss.attention", "loss.attention_heads"),
     "attention_losses": (

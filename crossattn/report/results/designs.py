@@ -19,7 +19,7 @@ TEXT = ("self", "MLP")
 # Fields that boxes and the line below them show.
 DRAWN = (
     *("preset", "context_view", "connector", "latents", "image_encoder", "contexts"),
-    *("cross_every", "layers", "width", "heads", "block.order", "block.one_sided"),
+    *("cross_every", "cross_at", "layers", "width", "heads", "block.order", "block.one_sided"),
     *("block.residual.norm", "block.residual.gate"),
 )
 
@@ -122,6 +122,8 @@ def _decoder(model: Model) -> Design:
             _alone(own, f"{reading} of {layers} layers"),
             _alone(text, f"{layers - reading} of {layers}"),
         ]
+        if model.get("cross_at"):
+            groups.reverse()
     return Design("", read, tuple(groups))
 
 
