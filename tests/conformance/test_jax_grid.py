@@ -15,6 +15,7 @@ import pytest
 from crossattn import Mask
 from tests.support.calling import NAMED, assert_judged, refusals, run
 from tests.support.definition import judge
+from tests.support.grids import diagonal
 
 B, H, D = 2, 4, 32
 SQUARE, WIDE, TALL = (128, 128), (97, 131), (131, 97)
@@ -63,9 +64,9 @@ def unmapped(arrays, mapped):
     return [{name: x[n] for name, x in arrays.items()} for n in range(3)]
 
 
-@pytest.mark.parametrize("implementation", NAMED)
-@pytest.mark.parametrize(("dtype", "group", "mapped", "shape"), GRID)
-def test_dtypes_groups_and_vmap(dtype, group, mapped, shape, implementation):
+@pytest.mark.parametrize(("case", "implementation"), diagonal(GRID, NAMED), ids=str)
+def test_dtypes_groups_and_vmap(case, implementation):
+    dtype, group, mapped, shape = case
     arrays = inputs(*shape, H // group, dtype, outer=(3,) if mapped else ())
     with refusals(implementation):
         found = run(arrays, Mask(), implementation, jnp.dtype(dtype), mapped=mapped)
@@ -117,8 +118,7 @@ def test_masks_are_of_all_shapes():
     assert ("causal",) not in empty
 
 
-@pytest.mark.parametrize("implementation", NAMED)
-@pytest.mark.parametrize("mode", MODES, ids=" and ".join)
+@pytest.mark.parametrize(("mode", "implementation"), diagonal(MODES, NAMED), ids=str)
 def test_masks(mode, implementation):
     """T != S, and written as users write it: the terms that there are and no more."""
     arrays, terms, visible, _ = masked(mode, TALL, "bfloat16")

@@ -10,6 +10,7 @@ from hypothesis import given
 from crossattn.ops.api import RefusalError
 from tests.support.calling import EVERY, NEVER_REFUSE, assert_judged, forward, run
 from tests.support.cases import inputs
+from tests.support.grids import diagonal
 from tests.support.hidden import Seen, poisoned
 from tests.support.situations import (
     CALLS,
@@ -27,10 +28,8 @@ POISONS = (np.nan, np.inf, -np.inf, 3.0)
 
 for_each = pytest.mark.parametrize(
     ("kind", "implementation"),
-    [
-        *((kind, name) for kind in TERMS for name in EVERY),
-        *((None, name) for name in EVERY),
-    ],
+    [*diagonal([*TERMS], EVERY), *((None, name) for name in EVERY)],
+    ids=str,
 )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.calling import EVERY, assert_judged, forward, refusals
 from tests.support.cases import TOLERANCE
+from tests.support.grids import diagonal
 from tests.support.onnx_attention import cases, judged, problem
 
 HALF_BITS = {"float16": 11, "bfloat16": 8}
@@ -34,8 +35,7 @@ def test_the_judge_agrees_with_what_is_stored(name):
 rows_of = jax.jit(lambda trace: trace.weights())
 
 
-@pytest.mark.parametrize("implementation", EVERY)
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize(("name", "implementation"), diagonal(cases(), EVERY), ids=str)
 def test_onnx(name, implementation):
     p = problem(name)
     arrays = {n: jnp.asarray(x) for n, x in p.arrays.items()}

@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from crossattn import Mask
 from tests.support.calling import EVERY, assert_judged, evaluate, forward, refusals
 from tests.support.cases import Call, inputs
+from tests.support.grids import diagonal
 from tests.support.situations import TERMS, build, neutral, visible_by_definition
 
 SPLIT = {"B": "data", "H": "heads", "K": "heads"}
@@ -76,8 +77,11 @@ def by_shard_map(implementation):
     return jax.jit(mapped)(*given)
 
 
-@pytest.mark.parametrize("implementation", EVERY)
-@pytest.mark.parametrize("how", [by_jit, by_shard_map], ids=lambda how: how.__name__)
+@pytest.mark.parametrize(
+    ("how", "implementation"),
+    diagonal([by_jit, by_shard_map], EVERY),
+    ids=lambda one: getattr(one, "__name__", str(one)),
+)
 def test_sharded_is_the_definition_too(x64, how, implementation):
     """And so is a single device: to the same tolerance, in the other tests."""
     with refusals(implementation):

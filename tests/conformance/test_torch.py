@@ -12,6 +12,7 @@ from crossattn import Mask
 from tests.support.calling import EVERY, refusals, run
 from tests.support.cases import assert_close
 from tests.support.definition import judge
+from tests.support.grids import diagonal
 
 PATH = Path(__file__).resolve().parents[1] / "fixtures" / "attention" / "torch_sdpa.npz"
 STORED = dict(np.load(PATH))
@@ -51,8 +52,7 @@ def test_the_judge_agrees_with_torch(case):
     assert_close(judge(arrays, visible), wanted, arrays, np.float64)
 
 
-@pytest.mark.parametrize("implementation", EVERY)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "implementation"), diagonal(CASES, EVERY), ids=str)
 def test_torch(x64, case, implementation):
     arrays, mask, _, wanted = stored(case)
     with refusals(implementation):

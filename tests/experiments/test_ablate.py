@@ -23,6 +23,7 @@ from experiments import evaluate
 ROOT = Path(__file__).resolve().parents[2]
 
 from tests.support import driver  # noqa: E402
+from tests.support.kept_programs import kept_programs  # noqa: E402
 from tests.support.suite_command import (  # noqa: E402
     Counting,
     changed,
@@ -54,7 +55,8 @@ def cache(tmp_path_factory):
     before = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     jax.config.update("jax_compilation_cache_dir", folder)
-    yield
+    with kept_programs():
+        yield
     jax.config.update("jax_compilation_cache_dir", before)
     os.environ.pop("JAX_COMPILATION_CACHE_DIR")
     if before is not None:

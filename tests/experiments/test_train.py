@@ -12,6 +12,7 @@ from crossattn.train import ablation
 from crossattn.train.record import read_record
 from experiments import ablate, evaluate, train
 from tests.support import driver
+from tests.support.kept_programs import kept_programs
 
 driver.install()
 
@@ -24,6 +25,12 @@ TINY = (
 
 def typed(*arguments):
     train.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs():
+    with kept_programs():
+        yield
 
 
 @pytest.fixture(scope="module")

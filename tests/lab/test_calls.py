@@ -26,6 +26,7 @@ from crossattn.train.run import replace
 from crossattn.train.trained import UnusableRunError
 from experiments import ablate as command
 from tests.support import driver
+from tests.support.kept_programs import kept_programs
 
 driver.install()
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +43,8 @@ def here(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jax.local_devices", driver.two_lanes)
         patch.setattr(document, "write_report", page)
-        yield folder
+        with kept_programs():
+            yield folder
     jax.config.update("jax_compilation_cache_dir", before)
 
 

@@ -19,6 +19,7 @@ from crossattn.launch.tickets import Status, Ticket
 from crossattn.train.folder import Folder
 from experiments import ablate
 from tests.support import driver, fatal_job, same
+from tests.support.kept_programs import kept_programs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,7 +38,8 @@ def cache(tmp_path_factory):
         patch.setattr(queues.Processes, "interval", 0.1)
         before = jax.config.jax_compilation_cache_dir
         jax.config.update("jax_compilation_cache_dir", folder)
-        yield
+        with kept_programs():
+            yield
         jax.config.update("jax_compilation_cache_dir", before)
 
 
