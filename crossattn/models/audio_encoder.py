@@ -30,12 +30,12 @@ class AudioEncoder(Module):
 
     Example:
       >>> import dataclasses
-      >>> import jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> from crossattn.nn import presets
       >>> config = dataclasses.replace(presets.config("whisper"), order=("self", "mlp"))
       >>> encoder = AudioEncoder(Stack(layers=2, width=8, heads=2, config=config), length=10)
       >>> frames = jnp.ones((1, 20, 80))
-      >>> y, params = encoder.init_with_output(jax.random.key(0), frames)
+      >>> y, params = jax.jit(encoder.init_with_output)(jax.random.key(0), frames)
       >>> y.shape
       (1, 10, 8)
     """

@@ -27,7 +27,7 @@ class SpeechModel(Module):
       >>> stack = Stack(layers=1, width=8, heads=2, config=presets.config("whisper"))
       >>> model = SpeechModel(Dense(8), TextDecoder(stack, vocab_size=11, length=6))
       >>> inputs = jnp.ones((2, 7, 3)), jnp.ones((2, 5), int)
-      >>> (logits, _), params = model.init_with_output(jax.random.key(0), *inputs)
+      >>> (logits, _), params = jax.jit(model.init_with_output)(jax.random.key(0), *inputs)
       >>> logits.shape, sorted(params["params"])
       ((2, 5, 11), ['decoder', 'encoder'])
     """

@@ -37,7 +37,7 @@ class Block(PolicyModule):
       >>> from crossattn.nn import presets
       >>> block = Block(width=8, heads=2, config=presets.config("flamingo"))
       >>> words, patches = jnp.ones((3, 5, 8)), jnp.ones((3, 7, 4))
-      >>> (y, trace), _ = block.init_with_output(jax.random.key(0), words, patches)
+      >>> (y, trace), _ = jax.jit(block.init_with_output)(jax.random.key(0), words, patches)
       >>> bool(jnp.all(y == words)), trace.weights().shape  # its gates are closed at the start
       (True, (3, 2, 5, 7))
     """

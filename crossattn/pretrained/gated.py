@@ -54,11 +54,11 @@ def with_gated_attention(
       >>> stack = Stack(2, 8, 2, presets.config("whisper"))
       >>> decoder = TextDecoder(stack, vocab_size=11, length=6)
       >>> tokens, sound, image = jnp.ones((1, 5), int), jnp.ones((1, 7, 8)), jnp.ones((1, 3, 4))
-      >>> params = decoder.init(jax.random.key(0), tokens, sound)
+      >>> params = jax.jit(decoder.init)(jax.random.key(0), tokens, sound)
       >>> more, all_params = with_gated_attention(
       ...     decoder, params, jax.random.key(1), context_width=4)
-      >>> logits, _ = more.apply(all_params, tokens, (sound, image))
-      >>> bool((logits == decoder.apply(params, tokens, sound)[0]).all())
+      >>> logits, _ = jax.jit(more.apply)(all_params, tokens, (sound, image))
+      >>> bool((logits == jax.jit(decoder.apply)(params, tokens, sound)[0]).all())
       True
     """
     stack = decoder.stack

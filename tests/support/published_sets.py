@@ -5,6 +5,7 @@ import json
 import pickle
 import tarfile
 
+from crossattn.data.sources import Data, load_source
 from tests.support.picture_folders import draw
 
 SIZE = (48, 32)
@@ -336,3 +337,16 @@ def write_hf_dataset(path, train=12, test=6):
         _write(path / name / "dataset_info.json", {"features": {}})
     _write(path / "dataset_dict.json", {"splits": ["train", "test"]})
     return path
+
+
+def load(name, directory, **settings):
+    """The set in a folder as training has it, its pictures small."""
+    data = Data(name, directory=str(directory), image_size=32, **settings)
+    return load_source(data, "patch")
+
+
+def damage_json(file, change):
+    """Changes the value that stands in a file."""
+    value = json.loads(file.read_text())
+    change(value)
+    file.write_text(json.dumps(value))

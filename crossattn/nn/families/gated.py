@@ -31,10 +31,11 @@ class GatedBlock(Block):
       >>> from crossattn.nn import presets
       >>> block = GatedBlock(8, 2, presets.config("whisper"))
       >>> x, sound, image = jnp.ones((1, 5, 8)), jnp.ones((1, 6, 8)), jnp.ones((1, 3, 4))
-      >>> (y, traces), params = block.init_with_output(jax.random.key(0), x, (sound, image))
+      >>> start = jax.jit(block.init_with_output)
+      >>> (y, traces), params = start(jax.random.key(0), x, (sound, image))
       >>> [trace.weights().shape for trace in traces]
       [(1, 2, 5, 6), (1, 2, 5, 3)]
-      >>> alone, _ = block.apply(params, x, (sound, None))
+      >>> alone, _ = jax.jit(block.apply)(params, x, (sound, None))
       >>> bool((alone == y).all())
       True
     """

@@ -116,7 +116,7 @@ class PatchEncoder(Module):
       >>> from crossattn.nn import PatchEncoder
       >>> encoder = PatchEncoder(width=8, kind="window")
       >>> pictures = jnp.zeros((2, 64, 64, 3), jnp.uint8)
-      >>> context, _ = encoder.init_with_output(jax.random.key(0), pictures)
+      >>> context, _ = jax.jit(encoder.init_with_output)(jax.random.key(0), pictures)
       >>> context.shape
       (2, 49, 8)
     """
