@@ -2,6 +2,7 @@
 
 import gc
 import importlib.metadata
+import itertools
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -35,12 +36,25 @@ jax.devices()
 install_import_hook("crossattn", "beartype.beartype")
 
 # Begun first, so that no worker has one of these left when the other has nothing more to do.
-LONGEST = ("test_presets", "test_processes", "test_launching", "test_ablate", "test_spread")
+LONGEST = ("test_presets", "test_processes", "test_launching", "test_ablate")
 
 
 def pytest_collection_modifyitems(items):
     """Files keep their order otherwise."""
     items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
+# Modules after which a worker gives back what it has compiled, which would come to 10 GB.
+MODULES_BETWEEN = 40
+modules = itertools.count(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def released():
+    yield
+    if next(modules) % MODULES_BETWEEN == 0:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

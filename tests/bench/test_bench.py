@@ -101,6 +101,7 @@ def test_module_compares_equal_modules(tmp_path):
     assert all(c["error"] < 1e-6 for c in record["contestants"].values())
 
 
+@pytest.mark.slow
 def test_decode_compares_equal_steps(tmp_path, capsys):
     out = tmp_path / "out"
     (record,) = measured(out, "decode", "--shapes", "2,1,7,2,5", "--steps", "2")["cases"]
@@ -117,6 +118,7 @@ def test_decode_compares_equal_steps(tmp_path, capsys):
     assert "ms a step" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_generate_compares_equal_words(tmp_path, capsys):
     options = ["--shapes", "2,1,7,2,4,2,11", "--steps", "3", "--peers", "blocks", "linen"]
     (record,) = measured(tmp_path / "out", "generate", *options)["cases"]
@@ -146,6 +148,7 @@ def test_step_compares_equal_updates():
     assert {"TFLOP/s", "of the ceiling"} < set(details(record)[0])
 
 
+@pytest.mark.slow
 def test_attention_by_the_clock(tmp_path, capsys):
     """What an accelerator does, from the command line to the verdicts."""
     out, options = tmp_path / "out", ["--pass", "forward", "--peers", "--implementation"]
@@ -180,6 +183,7 @@ def test_masks_are_beside_their_visible_keys(tmp_path):
     assert list(ragged["contestants"]) == [masks.EVERYTHING, masks.RAGGED]
 
 
+@pytest.mark.slow
 def test_length_is_per_key(tmp_path, capsys):
     options = ["--shape", "1,3,1,2,5", "--sizes", "1031", "257", "--pass", "backward"]
     (record,) = measured(tmp_path / "out", "length", *options)["cases"]

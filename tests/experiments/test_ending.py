@@ -46,7 +46,7 @@ start(command)
 @pytest.mark.parametrize(
     ("end", "code", "last"),
     [
-        ("raise SystemExit(2)", 2, "ablate: broken\n"),
+        pytest.param("raise SystemExit(2)", 2, "ablate: broken\n", marks=pytest.mark.slow),
         ("raise KeyboardInterrupt", 130, "ablate: broken\n"),
         ("raise ValueError('a defect')", 1, "ValueError: a defect\n"),
     ],

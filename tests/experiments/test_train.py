@@ -77,6 +77,7 @@ class KilledError(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_the_same(trained, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     options = (*TINY, "--seed", 3, "--out", out)
@@ -105,6 +106,7 @@ def test_killed_and_resumed_is_the_same(trained, tmp_path, monkeypatch, capsys):
     assert "report: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_evaluate_reads_the_run(trained, tmp_path):
     evaluate.main([str(trained), "--out", str(tmp_path)])
     found, wanted = metrics(tmp_path)["metrics"], metrics(trained)["metrics"]

@@ -68,7 +68,7 @@ def test_linen_parameters_outputs_and_gradients(name):
         for module in (ours.MultiHeadDotProductAttention, linen.MultiHeadDotProductAttention)
     ]
     x, context = inputs()
-    own, theirs = (module.init(jax.random.key(0), x, context) for module in pair)
+    own, theirs = (jax.jit(module.init)(jax.random.key(0), x, context) for module in pair)
     assert_equal(own, theirs, 0)
     mask = linen.make_attention_mask(jnp.ones((B, T)), PADDING)
 

@@ -182,6 +182,7 @@ def test_a_folder_without_a_finished_run_says_how_to_go_on(tmp_path):
         lab.open_results(tmp_path)
 
 
+@pytest.mark.slow
 def test_call_and_command_go_on_with_each_other(finished, tmp_path, monkeypatch):
     out = tmp_path / "out"
     only = {"base": {"steps": 13}, "variants": ["cross-attention"], "seeds": 1, "out": out}

@@ -26,18 +26,17 @@ def test_decoders_take_a_step_by_its_former_name():
     with pytest.warns(DeprecationWarning, match="vocab_size="):
         model = TextDecoder(stack, vocabulary=5, length=4)
     words, context = jnp.array([[1, 2]]), jnp.ones((1, 3, 8))
-    params = model.init(jax.random.key(0), words, context)
-    projected = model.apply(params, context, method="project")
+    params = jax.jit(model.init)(jax.random.key(0), words, context)
+    apply = jax.jit(model.apply, static_argnames="method")
+    projected = apply(params, context, method="project")
     cache = model.apply(params, 1, 4, method="init_cache")
     with pytest.warns(DeprecationWarning, match="init_cache"):
         former = model.apply(params, 1, 4, method="start")
     assert jax.tree.all(jax.tree.map(jnp.array_equal, cache, former))
     position = jnp.int32(0)
-    wanted, _, _ = model.apply(
-        params, words[:, 0], projected, cache, position, method="decode_step"
-    )
+    wanted, _, _ = apply(params, words[:, 0], projected, cache, position, method="decode_step")
     with pytest.warns(DeprecationWarning, match="decode_step"):
-        got, _, _ = model.apply(params, words[:, 0], position, projected, cache, method="step")
+        got, _, _ = apply(params, words[:, 0], position, projected, cache, method="step")
     assert jnp.array_equal(got, wanted)
     inner = params["params"]["stack"]
     with pytest.warns(DeprecationWarning, match="is now"):

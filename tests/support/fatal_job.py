@@ -6,7 +6,7 @@ import signal
 from crossattn.launch.job import Job
 
 # The first is killed without a word, the second gets submitit's signal before a preemption.
-DEATHS = {"blind": signal.SIGKILL, "cross-attention": signal.SIGUSR2}
+DEATHS = {"cross-attention": signal.SIGKILL, "blind": signal.SIGUSR2}
 # By then the checkpoint of step 5 is on the disk: that of step 10 waits for it.
 LAST_STEP = 12
 

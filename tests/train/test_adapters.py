@@ -81,6 +81,7 @@ def test_of_what_is_frozen_only_adapters_move(trained, run):
         assert ranks == {RANK}, path
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_a_checkpoint(trained, examples, tmp_path, same):
     row, programs, states = trained
     batches = batches_of(row, examples, 0)

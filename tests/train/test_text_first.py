@@ -118,6 +118,7 @@ def test_a_closed_gate_says_what_the_text_alone_says(staged, states, examples):
         assert bool((both[0] == both[1]).all()) == equal
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_a_checkpoint(staged_programs, staged, examples, states, tmp_path, same):
     batches = batches_of(staged, examples, 0)
     for killed in (4, 7):

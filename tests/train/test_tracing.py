@@ -12,6 +12,7 @@ from crossattn.train.source import batches_of
 from crossattn.train.tracing import ProfiledSteps, ProfileError, Tracer
 
 
+@pytest.mark.slow
 def test_these_steps_are_in_the_trace(programs, run, examples, tmp_path):
     """And where it lies is said."""
     said = []
