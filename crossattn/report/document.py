@@ -11,7 +11,7 @@ from crossattn.report.drawing import figure_blocks
 from crossattn.report.environment import environment_paragraph, other_lines
 from crossattn.report.figures.gallery import Gallery
 from crossattn.report.figures.learning import Curves
-from crossattn.report.methods import methods_section, perception, same_training
+from crossattn.report.methods import initial_values, methods_section, perception, same_training
 from crossattn.report.render.blocks import (
     Banner,
     Block,
@@ -149,7 +149,9 @@ def _variants(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> It
     if not drawn and not table:
         return
     yield Heading("Variants")
-    yield TextBlock(markdown_text(" ".join([prose.VARIANTS, *perception(settings_of(results))])))
+    settings = settings_of(results)
+    said = [prose.VARIANTS, *initial_values(settings), *perception(settings)]
+    yield TextBlock(markdown_text(" ".join(said)))
     yield from drawn
     if table:
         yield TableBlock("changes", prose.CHANGES, table)

@@ -95,7 +95,29 @@ def _model(settings: Settings) -> Iterator[str]:
     ]
     if all(parts[:3]):
         yield f"The model is a decoder of {' '.join(part for part in parts if part)}."
+    yield from initial_values(settings)
     yield from perception(settings)
+
+
+def initial_values(settings: Settings) -> Iterator[str]:
+    """A sentence on what training begins with.
+
+    Example:
+        >>> list(initial_values({"a": {"initial": ""}, "b": {"initial": ""}}))
+        ['All parameters are drawn at random before training.']
+        >>> list(initial_values({"a": {"initial": "data/whisper"}, "b": {"initial": ""}}))[0][:44]
+        'The text decoder of a begins with published '
+    """
+    begun = [
+        n for n, own in settings.items() if own.get("initial") and not own.get("ignore_initial")
+    ]
+    if begun:
+        yield (
+            f"The text decoder of {listed(begun)} begins with published parameters; all others are "
+            "drawn at random before training."
+        )
+    elif settings:
+        yield "All parameters are drawn at random before training."
 
 
 def perception(settings: Settings) -> Iterator[str]:
@@ -173,6 +195,7 @@ BESIDE = {
     "optimizer.ema": "What is evaluated is a moving average of the parameters, of decay {}.",
     "optimizer.frozen": "Parameters of these paths are not trained: {}.",
     "optimizer.adapted": "Beside frozen kernels of these paths low-rank adapters are trained: {}.",
+    "optimizer.multiplied": "Parameters of these paths have a learning rate of their own: {}.",
     "pretrain_text_steps": (
         "Of the steps these come first, without an image, and train all of the text: {}; then the "
         "optimizer and its schedule begin again, and what is frozen is so from there on."

@@ -80,8 +80,8 @@ Variants that look the same share a drawing; the next table says what each chang
 """)
 
 VARIANTS = _line("""
-Each variant is a model that is trained from nothing to write a text word by word, seeing a picture
-beside it. Variants differ in what is orange in the drawings and listed in the next table, and in
+Each variant is a model that is trained to write a text word by word, seeing a picture beside it.
+Variants differ in what is orange in the drawings and listed in the next table, and in
 nothing else.
 """)
 
