@@ -16,14 +16,13 @@ from crossattn import viewer
 from crossattn.data.errors import DataError
 from crossattn.data.pictures import read_upright
 from crossattn.files import printable
-from crossattn.interop import ImportMismatchError
 from crossattn.interop.files import WeightsError
 from crossattn.launch.interrupts import graceful_interrupt
 from crossattn.models.generate import Beam, Greedy
 from crossattn.pretrained import load_model
 from crossattn.pretrained.captioner import LENGTH, Captioner
 
-from .command_line import BAD_INPUT, check_page, fail, manual, parse, plain_errors, takes
+from .command_line import check_page, fail, manual, parse, plain_errors, takes
 from .entry import start
 
 COMMAND = "caption"
@@ -79,11 +78,7 @@ def main(arguments: list[str]) -> None:
 def write(options: CaptionOptions, folder: Path) -> None:
     """Print the text, and write the page where one is asked for."""
     picture = read_upright(options.file)
-    try:
-        model = load_model(folder)
-    except ImportMismatchError as error:  # a table
-        print(f"{COMMAND}: {error}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None
+    model = load_model(folder)
     if not isinstance(model, Captioner):
         fail(COMMAND, f"{folder} is a {type(model).__name__}, which writes no text: {MODELS}")
     strategy = Greedy() if options.beams == 1 else Beam(options.beams)

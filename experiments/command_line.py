@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from crossattn.files import printable, printable_lines
+from crossattn.interop.table import ImportMismatchError
 from crossattn.train.former import FORMER_PARTS
 from crossattn.train.quiet import NOISY
 
@@ -174,6 +175,8 @@ def plain_errors(
 ) -> Iterator[None]:
     """Turn expected errors, and a disk that is full or closed to us, into one line.
 
+    Tensors that do not fit a model are a table.
+
     Args:
       command: begins the line.
       expected: errors whose message is for the user.
@@ -186,6 +189,9 @@ def plain_errors(
     except KeyboardInterrupt:
         print(f"\n{command}: {printable_lines(safe())}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+    except ImportMismatchError as error:  # a table
+        print(f"{command}: {error}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT) from None
     except expected as error:
         fail(command, str(error))
     except Exception as error:

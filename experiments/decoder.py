@@ -41,8 +41,7 @@ def main(arguments: list[str]) -> None:
         print(f"{manual(__doc__)}", flush=True)
     options = parse(COMMAND, StartOptions(tyro.MISSING, tyro.MISSING), arguments or ["--help"])
     safe = lambda: PARTS_STAY
-    expected = (WeightsError, ValueError)
-    with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, expected, safe=safe):
+    with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, (WeightsError,), safe=safe):
         count = write_decoder(load_model(options.model), options.out)
         print(
             printable(

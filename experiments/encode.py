@@ -57,9 +57,10 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"{manual(__doc__)}", flush=True)
     safe = lambda: ROWS_STAY
-    expected = (DataError, WeightsError, ValueError)
+    expected = (DataError, WeightsError)
     with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, expected, safe=safe):
-        default = EncodeOptions(tyro.MISSING, tyro.MISSING, tyro.MISSING, Data(_source(arguments)))
+        data = _settings(_source(arguments))
+        default = EncodeOptions(tyro.MISSING, tyro.MISSING, tyro.MISSING, data)
         options = parse(COMMAND, default, arguments or ["--help"])
         model = load_model(options.model)
         if not isinstance(model, Transcriber):
@@ -78,6 +79,14 @@ def main(arguments: list[str]) -> None:
                 f"with --model.image-encoder features --data.features {options.out}"
             )
         )
+
+
+def _settings(source: str) -> Data:
+    """Those of a source; one that cannot be ends the command."""
+    try:
+        return Data(source)
+    except ValueError as error:
+        fail(COMMAND, str(error))
 
 
 def _source(arguments: Sequence[str]) -> str:

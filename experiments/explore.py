@@ -20,7 +20,7 @@ from crossattn.data.errors import DataError
 from crossattn.files import printable
 from crossattn.interop.files import WeightsError
 from crossattn.lab.exploration import explore_folder, find_shown
-from crossattn.lab.speech import explore_sound
+from crossattn.lab.speech import explore_sound, load_transcriber
 from crossattn.launch.interrupts import graceful_interrupt
 from crossattn.train.checkpoint import CheckpointError
 from crossattn.train.record import RecordError
@@ -28,7 +28,7 @@ from crossattn.train.trained import UnusableRunError
 
 from .command_line import check_page, fail, manual, parse, plain_errors, takes
 from .entry import start
-from .transcribe import check_speech, open_model
+from .transcribe import check_speech
 
 COMMAND = "explore"
 RUNS = (RecordError, CheckpointError, DataError, UnusableRunError, ModuleNotFoundError)
@@ -108,7 +108,7 @@ def _explore_file(options: ExploreOptions, say: Callable[[str], None]) -> None:
             fail(COMMAND, f"--{name} is of a run, and {options.run} is a file")
     out = options.out or options.run.with_suffix(".html")
     check_page(COMMAND, "--out", out, options.run)
-    sound, model = read_sound(options.run), open_model(COMMAND, options.model or "whisper-tiny.en")
+    sound, model = read_sound(options.run), load_transcriber(options.model or "whisper-tiny.en")
     check_speech(COMMAND, model, options.language, "transcribe")
     title, language = options.run.name, options.language
     page = explore_sound(model, sound, title=title, notify=say, language=language)

@@ -22,7 +22,6 @@ from crossattn.data.audio import RATE, read_sound
 from crossattn.data.audio.spectrogram import FRAMES_PER_SECOND
 from crossattn.data.errors import DataError
 from crossattn.files import printable
-from crossattn.interop import ImportMismatchError
 from crossattn.interop.files import WeightsError
 from crossattn.lab.speech import load_transcriber, transcribe_words
 from crossattn.lab.speech_heads import SpeechHeads, find_speech_heads
@@ -31,7 +30,7 @@ from crossattn.models.generate import Greedy
 from crossattn.pretrained.sound_windows import SECONDS
 from crossattn.pretrained.transcriber import WHISPER_BEAM, Segment, Transcriber
 
-from .command_line import BAD_INPUT, fail, manual, parse, plain_errors, takes
+from .command_line import fail, manual, parse, plain_errors, takes
 from .entry import start
 
 COMMAND = "transcribe"
@@ -85,7 +84,7 @@ def main(arguments: list[str]) -> None:
     safe = lambda: NOTHING_LOST
     with graceful_interrupt(COMMAND, safe), plain_errors(COMMAND, EXPECTED, safe=safe):
         sound = read_sound(options.file)
-        model = open_model(COMMAND, options.model)
+        model = load_transcriber(options.model)
         task = "translate" if options.translate else "transcribe"
         check_speech(COMMAND, model, options.language, task, timestamps=options.timestamps)
         settings: dict[str, Any] = {"language": options.language, "task": task}
@@ -105,15 +104,6 @@ def main(arguments: list[str]) -> None:
         transcript, words = transcribe_words(model, sound, **settings)
         every = [word for segment in words for word in segment]
         print(_json(options, transcript, every) if options.json else word_lines(every))
-
-
-def open_model(command: str, source: str) -> Transcriber:
-    """A model of speech; tensors that do not fit end the command with their table."""
-    try:
-        return load_transcriber(source)
-    except ImportMismatchError as error:
-        print(f"{command}: {error}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None
 
 
 def check_speech(

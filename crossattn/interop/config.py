@@ -66,7 +66,7 @@ OWN: dict[str, Mapping[str, tuple[str, ...]]] = {
     "bidirectional": {"heads": ()},
     "ip_adapter": dict.fromkeys(KEYS, ()),
     "ip_adapter_image": dict.fromkeys(KEYS, ()),
-    "clip": {"D": ("projection_dim",)},
+    **{key: {"D": ("projection_dim",)} for key in ("clip", "clip_vision_projection")},
     "blip2": {"D": ("image_text_hidden_size",)},
     "whisper_encoder": {"S": ("max_source_positions",), "C": ("num_mel_bins",), "P": (), "W": ()},
 }

@@ -122,8 +122,9 @@ VIT = (
 VIT_BUFFERS = (*BUFFERS, r"pooler\..*")
 TEXT = (*clip_words(), *CLIP_LAYERS, *layer_norm("final_layer_norm", "norm"))
 TEXT_SCOPES = ("embeddings.", "encoder.", "final_layer_norm.")
+CLIP_PROJECTION = dense("visual_projection", "image_projection", "D M.image", bias=False)
 CLIP = (
-    *dense("visual_projection", "image_projection", "D M.image", bias=False),
+    *CLIP_PROJECTION,
     *dense("text_projection", "text_projection", "D M.text", bias=False),
     Entry("logit_scale", ("scale",), ""),
 )
@@ -183,6 +184,7 @@ TOWERS: dict[str, tuple[Layout, ...]] = {
     "siglip_text": (Layout(TEXT, scopes=TEXT_SCOPES),),
     "detr": (Layout(DETR, scopes=DETR_SCOPES),),
     "blip2": (Layout(BLIP2, scopes=BLIP2_SCOPES),),
+    "clip_vision_projection": (Layout(CLIP_PROJECTION, scopes=("visual_projection.",)),),
     "clip": (Layout(CLIP, scopes=("visual_projection.", "text_projection.", "logit_")),),
     "siglip": (Layout(SIGLIP, scopes=("text_model.head.", "logit_")),),
 }
@@ -196,6 +198,7 @@ TOWER_CLASSES: dict[str, str] = {
     "siglip_text": "SiglipTextModel",
     "detr": "DetrForObjectDetection behind its backbone",
     "blip2": "Blip2ForImageTextRetrieval, its words, projections and head",
+    "clip_vision_projection": "CLIPVisionModelWithProjection, its projection",
     "clip": "CLIPModel, its projections and its scale",
     "siglip": "SiglipModel, its projection, scale and bias",
 }

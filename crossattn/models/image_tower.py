@@ -90,7 +90,8 @@ class ImageTower(Module):
     def stack_input(self, patches: Float[Array, "B r c M"]) -> Float[Array, "B S M"]:
         """The class token and the patches, with their positions."""
         width, start = self.stack.width, nn.initializers.normal(0.02)
-        x, made_in = patches.reshape(patches.shape[0], -1, width), self.stack.param_dtype
+        x = patches.reshape(len(patches), patches.shape[1] * patches.shape[2], width)
+        made_in = self.stack.param_dtype
         if self.class_token:
             token = self.param("class_token", start, (width,), made_in).astype(x.dtype)
             token = jnp.broadcast_to(token[None, None], (x.shape[0], 1, width))

@@ -77,4 +77,5 @@ def load_blip(checkpoint: Checkpoint, dtype: Any = jnp.float32) -> Captioner:
 
 def _part(layout: str, prefix: str, module: nn.Module, *given: Any) -> ModelPart:
     like = jax.eval_shape(module.init, jax.random.key(0), *given)
-    return ModelPart(layout, prefix, like, module)
+    section = "vision_config" if layout == "blip_vision" else "text_config"
+    return ModelPart(layout, prefix, like, module, section)

@@ -63,8 +63,8 @@ def load_blip2(checkpoint: Checkpoint, dtype: Any = jnp.float32) -> QueryEncoder
     like = dict(jax.eval_shape(model.init, jax.random.key(0), *given)["params"])
     image, queries = ({"params": like.pop(one)} for one in ("image", "qformer"))
     parts = [
-        ModelPart("blip_vision", "vision_model.", image, model.image),
-        ModelPart("qformer", "", queries, model.qformer),
+        ModelPart("blip_vision", "vision_model.", image, model.image, "vision_config"),
+        ModelPart("qformer", "", queries, model.qformer, "qformer_config"),
         ModelPart("blip2", "", {"params": like}),
     ]
     image, queries, rest = load_parts(checkpoint, parts, dtype=dtype)

@@ -162,6 +162,9 @@ class Captioner:
 
     def _of_context(self, context, prompt, *, length, strategy):
         prompt = jnp.asarray(prompt, jnp.int32)
+        if prompt.ndim != 2 or len(prompt) != len(context):
+            rows = f"{len(context)} rows of tokens, one for each picture"
+            raise ValueError(f"prompt holds {rows}, got {prompt.shape}")
         if length < 1 or prompt.shape[1] + length > self.decoder.length:
             raise WeightsError(
                 f"{prompt.shape[1]} tokens and {length} more, but there are positions for "

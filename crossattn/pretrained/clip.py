@@ -110,8 +110,8 @@ def _loaded(
     like = dict(jax.eval_shape(model.init, jax.random.key(0), pixels, tokens)["params"])
     image, text = ({"params": like.pop(one)} for one in ("image", "text"))
     parts = [
-        ModelPart(f"{kind}_vision", "vision_model.", image, model.image),
-        ModelPart(f"{kind}_text", "text_model.", text, model.text),
+        ModelPart(f"{kind}_vision", "vision_model.", image, model.image, "vision_config"),
+        ModelPart(f"{kind}_text", "text_model.", text, model.text, "text_config"),
         ModelPart(kind, "", {"params": like}),
     ]
     image, text, rest = load_parts(checkpoint, parts, dtype=dtype)

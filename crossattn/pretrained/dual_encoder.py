@@ -82,9 +82,10 @@ class DualEncoder:
     @functools.cached_property
     def tower(self) -> PictureEncoder:
         """What encodes pictures, by itself."""
-        return PictureEncoder(
-            self.module.image, {"params": self.params["params"]["image"]}, self._checkpoint
-        )
+        params = self.params["params"]
+        own, projected = {"params": params["image"]}, getattr(self.module, "project_image", False)
+        projection = params["image_projection"]["kernel"] if projected else None
+        return PictureEncoder(self.module.image, own, self._checkpoint, projection)
 
     def pixels(self, pictures: Pictures) -> Float[np.ndarray, "I h w 3"]:
         """Pictures (h, w, 3), uint8, as the tower reads them."""
@@ -108,7 +109,8 @@ class DualEncoder:
                     f"a text of {len(ids)} tokens, but there are positions for {self.length}: "
                     f"shorten {text[:40]!r}"
                 )
-        rows = np.full((len(texts), self._filled(max(map(len, found)))), self.pad_id, np.int32)
+        filled = self._filled(max(map(len, found), default=1))
+        rows = np.full((len(texts), filled), self.pad_id, np.int32)
         for row, ids in zip(rows, found, strict=True):
             row[: len(ids)] = ids
         check_tokens(rows, self.words)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from crossattn.interop.files import WeightsError
 from crossattn.models.image_tower import ImageTower
 from crossattn.pretrained.checkpoint import Checkpoint
 from crossattn.pretrained.image_processor import ImageProcessor
@@ -22,11 +23,14 @@ class PictureEncoder:
     Attributes:
       module: the Flax module.
       params: its variables.
+      projection: (M, D), the map of CLIP from a picture's vector to what texts share; or None.
       processor: what is done to pictures first.
     """
 
-    def __init__(self, module: ImageTower, params: Any, checkpoint: Checkpoint):
-        self.module, self.params = module, params
+    def __init__(
+        self, module: ImageTower, params: Any, checkpoint: Checkpoint, projection: Any = None
+    ):
+        self.module, self.params, self.projection = module, params, projection
         self._checkpoint = checkpoint
         self._run = jax.jit(functools.partial(module.apply), static_argnames="method")
 
@@ -47,7 +51,8 @@ class PictureEncoder:
         found = [self.processor(np.asarray(one)) for one in pictures]
         for pixels in found:
             check_size(pixels, self.module, self._checkpoint.where)
-        return np.stack(found)
+        side, (rows, columns) = self.module.patch_size, self.module.grid
+        return np.stack(found) if found else np.zeros((0, rows * side, columns * side, 3), "f4")
 
     def patches(
         self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]
@@ -55,7 +60,7 @@ class PictureEncoder:
         """The state of each patch behind the last layer."""
         tokens = np.asarray(self._run(self.params, self.pixels(pictures)))
         tokens = tokens[:, int(self.module.class_token) :]
-        return tokens.reshape(len(tokens), *self.module.grid, -1)
+        return tokens.reshape(len(tokens), *self.module.grid, tokens.shape[-1])
 
     def seen(self, picture: UInt8[np.ndarray, "h w 3"]) -> tuple[float, float, float, float]:
         """Which part of a picture its patches cover: y, x, y, x in shares; see `window`."""
@@ -65,3 +70,14 @@ class PictureEncoder:
     def pooled(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Float[np.ndarray, "I M"]:
         """One vector for each picture: of its head, its class token, or the mean of patches."""
         return np.asarray(self._run(self.params, self.pixels(pictures), method="pooled"))
+
+    def projected(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Float[np.ndarray, "I D"]:
+        """The `pooled` vectors in the space of texts, of any length: CLIP's `image_embeds`.
+
+        Raises:
+          WeightsError: the model has no projection.
+        """
+        if self.projection is None:
+            where, classes = self._checkpoint.where, "CLIPModel, CLIPVisionModelWithProjection"
+            raise WeightsError(f"{where} has no visual_projection: {classes} have one; use pooled")
+        return self.pooled(pictures) @ np.asarray(self.projection)

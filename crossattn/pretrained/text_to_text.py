@@ -48,6 +48,8 @@ class TextToText:
         Raises:
           WeightsError: the checkpoint has no tokenizer.json, or `tokenizers` is not installed.
         """
+        if not texts:
+            return []
         tokenizer = self.checkpoint.tokenizer
         read = [one.ids for one in tokenizer.encode_batch(list(texts))]
         lengths = np.array([len(one) for one in read], np.int32)
@@ -68,8 +70,14 @@ class TextToText:
         length: int = 64,
         strategy: Greedy | Beam = GREEDY,
     ) -> Texts:
-        """The tokens that it writes for each row of tokens, of which the first `lengths` count."""
+        """The tokens that it writes for each row of tokens, of which the first `lengths` count.
+
+        Raises:
+          ValueError: the source is no rows of tokens.
+        """
         source = jnp.asarray(source, jnp.int32)
+        if source.ndim != 2 or not source.size:
+            raise ValueError(f"source holds rows of tokens, (B, S), got {source.shape}")
         if lengths is None:
             lengths = np.full(source.shape[0], source.shape[1], np.int32)
         return self._written(self.params, source, jnp.asarray(lengths), length, strategy)

@@ -168,12 +168,14 @@ class ModelPart:
       prefix: what stands before its names.
       like: shapes of its parameters, {"params": ...}.
       module: that is compared with config.json, or None.
+      section: of config.json that has its sizes; "" where they are not in one.
     """
 
     layout: str
     prefix: str
     like: Any
     module: nn.Module | None = None
+    section: str = ""
 
 
 def load_parts(
@@ -193,11 +195,20 @@ def load_parts(
 
     Raises:
       ImportMismatchError: tensors are missing, unknown or misshaped, or config.json says otherwise.
+      WeightsError: they do not fit, and config.json does not say what sizes they have.
     """
     found, known = [], set[str]()
     for part in parts:
         given: Any = {"prefix": part.prefix, "like": part.like, "module": part.module}
-        params = huggingface.load(checkpoint.tensors, part.layout, **given)
+        try:
+            params = huggingface.load(checkpoint.tensors, part.layout, **given)
+        except ImportMismatchError:
+            if part.section and part.section not in checkpoint.config:
+                raise WeightsError(
+                    f"{checkpoint.where}/config.json has no {part.section}, and the sizes that its "
+                    "class then takes are not those of the tensors: copy the published config.json"
+                ) from None
+            raise
         fit = huggingface.look(checkpoint.tensors, part.layout, **given)
         known |= {place.name for place in fit.places} | {*fit.tied} | {*fit.ignored}
         found.append(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params["params"]))

@@ -20,6 +20,7 @@ VIT = {
     **{"num_attention_heads": 12, "image_size": 224, "patch_size": 16},
     **{"hidden_act": "gelu", "layer_norm_eps": 1e-12},
 }
+PROJECTION = "visual_projection.weight"
 # A head for classes, and the pooler, which training by classes alone uses.
 HEADS = r"(vit\.)?pooler\.|classifier\."
 
@@ -37,10 +38,12 @@ def load_vit(checkpoint: Checkpoint, dtype: Any = jnp.float32) -> PictureEncoder
 
 
 def load_clip_vision(checkpoint: Checkpoint, dtype: Any = jnp.float32) -> PictureEncoder:
-    """The tower of a `CLIPVisionModel`; raises as `load_vit`."""
+    """That of a `CLIPVisionModel`, with its projection or without; raises as `load_vit`."""
     kind: dict[str, Any] = {"patch_bias": False, "first_norm": True}
-    tower = image_tower(Sizes.of(checkpoint, "", CLIP_VISION), presets.TEXT, **kind)
-    return _loaded(checkpoint, tower, "clip_vision", "vision_model.", dtype)
+    sizes = Sizes.of(checkpoint, "", {**CLIP_VISION, "projection_dim": 512})
+    tower = image_tower(sizes, presets.TEXT, **kind)
+    shape = tower.stack.width, sizes.whole("projection_dim")
+    return _loaded(checkpoint, tower, "clip_vision", "vision_model.", dtype, shape)
 
 
 def load_siglip_vision(checkpoint: Checkpoint, dtype: Any = jnp.float32) -> PictureEncoder:
@@ -51,13 +54,26 @@ def load_siglip_vision(checkpoint: Checkpoint, dtype: Any = jnp.float32) -> Pict
 
 
 def _loaded(
-    checkpoint: Checkpoint, tower: ImageTower, layout: str, outer: str, dtype: Any
+    checkpoint: Checkpoint,
+    tower: ImageTower,
+    layout: str,
+    outer: str,
+    dtype: Any,
+    projection: tuple[int, int] | None = None,
 ) -> PictureEncoder:
-    """Of a file of the bare model, or of one in which its names begin with `outer`."""
+    """Of a file of the bare model, or of one in which its names begin with `outer`.
+
+    A projection, of this shape, is read where the file has one.
+    """
     prefix = outer if any(name.startswith(outer) for name in checkpoint.tensors) else ""
     side, (rows, columns) = tower.patch_size, tower.grid
     pixels = jnp.zeros((1, rows * side, columns * side, 3))
     like = jax.eval_shape(lambda: tower.init(jax.random.key(0), pixels, method="pooled"))
-    part = ModelPart(layout, prefix, like, tower)
-    (params,) = load_parts(checkpoint, [part], ignored=HEADS, dtype=dtype)
-    return PictureEncoder(tower, {"params": params}, checkpoint)
+    parts = [ModelPart(layout, prefix, like, tower)]
+    if projection is not None and PROJECTION in checkpoint.tensors:
+        kernel = {"kernel": jax.ShapeDtypeStruct(projection, jnp.float32)}
+        like = {"params": {"image_projection": kernel}}
+        parts.append(ModelPart("clip_vision_projection", "", like))
+    params, *more = load_parts(checkpoint, parts, ignored=HEADS, dtype=dtype)
+    kernels = [one["image_projection"]["kernel"] for one in more]
+    return PictureEncoder(tower, {"params": params}, checkpoint, *kernels)

@@ -154,6 +154,8 @@ def test_what_a_captioner_refuses(captioner, monkeypatch):
         WeightsError, match="token 40 of the tokenizer: the model has words 0 to 39"
     ):
         model.generate(jnp.zeros((1, 14, 14, 3)), [[model.start_id, 40]], length=10)
+    with pytest.raises(ValueError, match=r"prompt holds 3 rows of tokens, .* got \(0,\)"):
+        model.generate(jnp.zeros((3, 14, 14, 3)), [])
     with pytest.raises(WeightsError, match=r"1 tokens and 16 more, .* give a length of 1 to 15"):
         model.caption(PICTURE, length=16)
     assert repr(model) == (

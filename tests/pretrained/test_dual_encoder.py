@@ -56,6 +56,8 @@ def test_pictures_and_texts(tmp_path):
     assert repr(model) == (
         "DualEncoder(3 x 3 patches of 4, 2 layers; texts of 16 tokens, 2 layers; 10 features)"
     )
+    assert model.text_features([]).shape == (0, 10)
+    assert model.similarity([], texts).shape == (0, 3)
     with pytest.raises(WeightsError, match=r"a text of 32 tokens, but .* positions for 16: short"):
         model.tokens(["w5 " * 30])
 
@@ -132,6 +134,23 @@ def test_a_section_that_is_none(tmp_path):
     folder = broken("clip", tmp_path, lambda s, c: c.update(text_config=[3]))
     with pytest.raises(WeightsError, match=r"config\.json has a text_config that is no object"):
         load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [
+        ("clip", "text_config"),
+        ("clip", "vision_config"),
+        ("blip_caption", "text_config"),
+        ("blip_caption", "vision_config"),
+        pytest.param("blip2", "qformer_config", marks=pytest.mark.slow),
+    ],
+)
+def test_a_section_that_is_not_there(name, section, tmp_path):
+    """Its class takes sizes of its own then, which is said instead of a long table."""
+    with pytest.raises(WeightsError, match=rf"config\.json has no {section}, .*: copy") as error:
+        load_model(broken(name, tmp_path, lambda state, config: config.pop(section)))
+    assert "\n" not in str(error.value)
 
 
 def test_texts_of_siglip(tmp_path):

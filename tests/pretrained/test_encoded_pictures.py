@@ -272,6 +272,29 @@ def test_models_and_sources_that_cannot_be_are_refused(pictures, tower, tmp_path
     assert not os.path.exists(tmp_path / "out")
 
 
+def test_what_is_no_fault_of_the_user_is_not_hidden(pictures, tower, tmp_path, monkeypatch):
+    def broken(*given):
+        raise ValueError("a fault of this program")
+
+    monkeypatch.setattr(encode, "encode_parts", broken)
+    with pytest.raises(ValueError, match="a fault of this program"):
+        encode.main([str(tower), str(pictures), str(tmp_path / "out")])
+
+
+def test_models_and_sources_that_are_broken_are_refused(pictures, tower, tmp_path, capsys):
+    options = ["--data.source", "emojis"]
+    assert "data.source has no 'emojis'" in refused(capsys, tower, pictures, tmp_path, *options)
+    _, state, config = fixture("vit")
+    del state["layernorm.bias"]
+    torn = write(tmp_path / "torn", state, config)
+    with pytest.raises(SystemExit) as end:
+        encode.main([str(torn), str(pictures), str(tmp_path / "out")])
+    assert end.value.code == 2
+    title, _, row = capsys.readouterr().err.splitlines()
+    assert title == "encode: 1 tensor does not fit vit"
+    assert row.split()[:2] == ["missing", "layernorm.bias"]
+
+
 @pytest.mark.slow
 def test_scenes_are_pictures_too(tower, tmp_path):
     out = tmp_path / "out"

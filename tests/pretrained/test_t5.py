@@ -49,6 +49,13 @@ def test_greedy_words_are_those_of_the_class(found):
     np.testing.assert_array_equal(texts.tokens, wanted)
 
 
+def test_no_texts(found):
+    _, loaded = found
+    assert loaded([]) == []
+    with pytest.raises(ValueError, match=r"source holds rows of tokens, \(B, S\), got \(0, 5\)"):
+        loaded.write(np.zeros((0, 5), np.int32))
+
+
 @pytest.mark.slow
 def test_a_beam_of_one_row_is_that_of_two(found):
     one, loaded = found

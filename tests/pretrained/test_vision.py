@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crossattn.interop import ImportMismatchError
+from crossattn.interop import ImportMismatchError, huggingface
 from crossattn.interop.files import WeightsError
 from crossattn.pretrained import load_model
 from tests.support.pretrained import fixture, folder_of, write
@@ -38,6 +38,31 @@ def test_a_tower_without_its_texts(name, tmp_path):
         np.testing.assert_allclose(unit, whole.image_features(PICTURES), atol=1e-6)
     else:
         np.testing.assert_array_equal(pooled, alone.pooled(PICTURES))
+
+
+def test_clips_tower_with_its_projection(tmp_path, monkeypatch):
+    """Its vectors are those of the whole model; no pictures are no vectors."""
+    arrays, state, config = fixture("clip")
+    own = {key: value for key, value in state.items() if key.startswith("vis")}
+    sizes = {**config["vision_config"], "projection_dim": 10}
+    folder = write(tmp_path / "projected", own, sizes)
+    model = load_model(folder)
+    assert model.projected([]).shape == (0, 10)
+    assert model.patches([]).shape == (0, 3, 3, 12)
+    monkeypatch.setattr(model, "pixels", lambda pictures: arrays["in/images"])
+    found = model.projected(PICTURES)
+    unit = found / np.linalg.norm(found, axis=1, keepdims=True)
+    np.testing.assert_allclose(unit, arrays["out/image"], atol=1e-6)
+    layout, name = "clip_vision_projection", "visual_projection.weight"
+    back = huggingface.tensors(huggingface.load(own, layout), layout)
+    assert list(back) == [name]
+    assert back[name].tobytes() == own[name].tobytes()
+    whole = load_model(write(tmp_path / "whole", state, config)).tower
+    np.testing.assert_array_equal(whole.projection, model.projection)
+    with pytest.raises(ImportMismatchError, match=r"misshaped +visual_projection\.weight"):
+        load_model(write(tmp_path / "wide", own, {**sizes, "projection_dim": 12}))
+    with pytest.raises(WeightsError, match="vit has no visual_projection: CLIPModel, "):
+        load_model(folder_of("vit", tmp_path)[0]).projected(PICTURES)
 
 
 @pytest.mark.slow

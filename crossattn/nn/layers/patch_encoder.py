@@ -38,8 +38,9 @@ def cut_cells(pixels: Float[Array, "B h w C"], size: int) -> Float[Array, "B row
     [[0.0, 1.0, 4.0, 5.0], [2.0, 3.0, 6.0, 7.0]]
     """
     batch, height, width, channels = pixels.shape
-    split = pixels.reshape(batch, height // size, size, width // size, size, channels)
-    return split.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // size, width // size, -1)
+    rows, columns = height // size, width // size
+    split = pixels.reshape(batch, rows, size, columns, size, channels)
+    return split.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows, columns, size**2 * channels)
 
 
 def windows(
