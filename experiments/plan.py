@@ -199,10 +199,10 @@ def scale(of: RunRecord, slices: Sequence[Topology], mesh: str | None) -> list[d
 
 
 def _no_mesh(run: Run, slice_: Topology) -> str:
-    images = run.batch_size // run.data.texts_per_image
+    images = run.batch_size // run.texts_together
     return (
         f"no mesh of {slice_.devices} devices divides {images} images of a batch and "
-        f"{run.model.heads} heads: take --batch-size {slice_.devices * run.data.texts_per_image}"
+        f"{run.model.heads} heads: take --batch-size {slice_.devices * run.texts_together}"
     )
 
 

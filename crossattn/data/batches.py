@@ -9,6 +9,7 @@ import numpy as np
 from crossattn.data.curriculum import ALL_TEXTS, Curriculum
 from crossattn.data.examples import Examples
 from crossattn.data.order import Order
+from crossattn.data.packed_order import packed_places, read_words
 
 __all__ = [
     "WHOLE",
@@ -36,6 +37,8 @@ class Batch(NamedTuple):
         coverage: (I, O, P) float32, share of each patch that each region covers.
         boxes: (I, O, 3) float32, place and size of each region, or None: see `Examples`.
         shown: (I, P) bool, patches that show the picture, or None where all do.
+        packed: (R, L) int32, the words of B / R neighbouring texts that stand in each row, see
+            `packed_places`, or None where each text has a row of its own.
     """
 
     tokens: Any
@@ -45,6 +48,12 @@ class Batch(NamedTuple):
     coverage: Any
     boxes: Any = None
     shown: Any = None
+    packed: Any = None
+
+    @property
+    def units(self) -> int:
+        """What a part of the batch has whole: images with their texts, or rows that they share."""
+        return len(self.images if self.packed is None else self.packed)
 
 
 class Picked(NamedTuple):
@@ -54,11 +63,13 @@ class Picked(NamedTuple):
         rows: (B,) int32, texts.
         flipped: (I,) bool, pictures to mirror; None where none ever is.
         pictures: (I,) int32, which picture stands with the texts; None where it is always theirs.
+        packed: as that of `Batch`.
     """
 
     rows: Any
     flipped: Any = None
     pictures: Any = None
+    packed: Any = None
 
 
 class Share(NamedTuple):
@@ -109,6 +120,16 @@ class TrainingRecords(Protocol):
         """Batches in the order of a seed; a ValueError where none is filled."""
 
 
+@runtime_checkable
+class PackedRecords(TrainingRecords, Protocol):
+    """Training data that are read while a run trains, whose texts can share rows."""
+
+    def drawn_packed(
+        self, size: int, texts_per_image: int, seed: int, share: Share, packing: int
+    ) -> Drawn:
+        """Batches in which the texts of `packing` images share a row."""
+
+
 class Batches:
     """The training batches of one seed, each a pure function of the step.
 
@@ -120,11 +141,12 @@ class Batches:
         flip: whether half of the pictures are mirrored from left to right, at random.
         mismatched: share of the pictures that give way to another one of the batch, at random.
         curriculum: which texts are learned, and when.
+        packing: images whose texts share a row; 0: each text has a row of its own.
         share: the part of each batch that this process reads.
 
     Raises:
-        ValueError: the images do not fill one batch, or pictures give way in batches of one picture
-            or of data that are read while a run trains.
+        ValueError: the images do not fill one batch, pictures give way in batches of one picture or
+            of data that are read while a run trains, or such data cannot share rows.
     """
 
     def __init__(
@@ -137,17 +159,26 @@ class Batches:
         flip: bool = False,
         mismatched: float = 0.0,
         curriculum: Curriculum = ALL_TEXTS,
+        packing: int = 0,
         share: Share = WHOLE,
     ):
         self.train, self.seed, self.flip, self.share = train, seed, flip, share
+        asked = size, texts_per_image, seed, share
         if isinstance(train, Examples):
             sizes = {"batch_size": size, "texts_per_image": texts_per_image, "seed": seed}
-            order = curriculum.order(train, **sizes)
-            self.drawn: Drawn = _InMemory(train, order, texts_per_image, share, mismatched)
+            order = curriculum.order(train, packing=packing, **sizes)
+            self.drawn: Drawn = _InMemory(train, order, asked, packing, mismatched)
         elif mismatched:
             raise ValueError("data.mismatched is for data that are held in memory")
+        elif not packing:
+            self.drawn = train.drawn(*asked)
+        elif isinstance(train, PackedRecords):
+            self.drawn = train.drawn_packed(*asked, packing)
         else:
-            self.drawn = train.drawn(size, texts_per_image, seed, share)
+            raise ValueError(
+                "data.packing: these data are read while a run trains and have no drawn_packed: "
+                "set it to 0"
+            )
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
@@ -171,7 +202,8 @@ class Batches:
             raise TypeError("data that are read while a run trains have no rows to pick")
         rows = self.drawn.rows(step)
         flipped = self._flipped(step, len(rows) // self.drawn.texts) if self.flip else None
-        return Picked(rows.astype(np.int32), flipped, self.drawn.pictures(step))
+        pictures, packed = self.drawn.pictures(step), self.drawn.packed(rows)
+        return Picked(rows.astype(np.int32), flipped, pictures, packed)
 
     def _finish(self, step: int, arrays: Arrays) -> Batch:
         if self.flip:
@@ -186,11 +218,19 @@ class Batches:
 
 
 class _InMemory:
-    def __init__(self, examples: Examples, order: Any, texts: int, share: Share, mismatched: float):
+    def __init__(
+        self,
+        examples: Examples,
+        order: Any,
+        asked: tuple[int, int, int, Share],
+        packing: int,
+        mismatched: float,
+    ):
         if mismatched and order.images_per_batch < 2:
             raise ValueError("data.mismatched needs batches of at least two images")
-        self.examples, self.order, self.texts, self.share = examples, order, texts, share
-        self.mismatched, self.position = mismatched, order.position
+        self.examples, self.order, (_, self.texts, _, self.share) = examples, order, asked
+        self.mismatched, self.position, self.packing = mismatched, order.position, packing
+        self.words = read_words(examples.target) if packing else None
 
     def rows(self, step: int) -> np.ndarray:
         # The texts of an image are neighbours, and a share holds whole images.
@@ -206,9 +246,18 @@ class _InMemory:
         other = np.roll(own, rng.integers(1, len(own)))
         return self.share.cut(np.where(chosen, other, own).astype(np.int32))
 
+    def packed(self, rows: np.ndarray) -> np.ndarray | None:
+        """Which words of these texts stand at each place of the rows that they share."""
+        if self.words is None:
+            return None
+        length = self.examples.tokens.shape[1] - 1
+        count = len(rows) // (self.texts * self.packing)
+        return packed_places(self.words[rows], count, self.order.width, length)
+
     def batch(self, step: int) -> Arrays:
-        texts, pictures = self.texts, self.pictures(step)
-        return gather(self.examples, self.rows(step), texts_per_image=texts, pictures=pictures)
+        rows, pictures = self.rows(step), self.pictures(step)
+        arrays = gather(self.examples, rows, texts_per_image=self.texts, pictures=pictures)
+        return arrays | {"packed": self.packed(rows)}
 
     def batches(self, start: int) -> Iterator[Arrays]:
         return map(self.batch, itertools.count(start))

@@ -6,6 +6,7 @@ import numpy as np
 
 from crossattn.data.examples import Examples
 from crossattn.data.order import Order
+from crossattn.data.packed_order import order_of, read_words
 
 __all__ = ["ALL_TEXTS", "Curriculum", "Staged"]
 
@@ -24,7 +25,7 @@ class Curriculum(NamedTuple):
     steps: int = 0
 
     def order(self, examples: Examples, **sizes: Any) -> "Order | Staged":
-        """The order of the texts; `sizes` are the other arguments of `Order`.
+        """The order of the texts; `sizes` are the other arguments of `order_of`.
 
         Raises:
             ValueError: no text has one of the words, or the images with those do not fill a batch.
@@ -32,7 +33,7 @@ class Curriculum(NamedTuple):
         stages = [(0, self.first)] if self.steps else []
         stages.append((self.steps, self.words))
         if stages == [(0, ())]:
-            return Order(examples.image, **sizes)
+            return order_of(examples.image, read_words(examples.target), **sizes)
         return Staged(
             [(start, having(examples, words)) for start, words in stages], examples, sizes
         )
@@ -68,12 +69,15 @@ class Staged:
     Args:
         stages: the first step and the rows of each, in the order of the steps, from 0 on.
         examples: that the rows are of.
-        sizes: the arguments of each `Order` but its images.
+        sizes: the arguments of each `order_of` but its images and words.
+
+    Attributes:
+        width: that of rows which hold those of each order, where texts share rows.
 
     Example:
         >>> from crossattn.data import scenes
         >>> data = scenes.examples("iid", 100, seed=0)
-        >>> sizes = {"batch_size": 10, "texts_per_image": 1, "seed": 0}
+        >>> sizes = {"batch_size": 10, "texts_per_image": 1, "seed": 0, "packing": 0}
         >>> staged = Staged([(0, having(data, ("how",))), (3, having(data, ()))], data, sizes)
         >>> all("how" in data.words(row) for row in staged.rows(2))
         True
@@ -84,9 +88,12 @@ class Staged:
     def __init__(
         self, stages: list[tuple[int, np.ndarray]], examples: Examples, sizes: dict[str, Any]
     ):
+        words = read_words(examples.target)
         self.stages = [
-            (start, rows, Order(examples.image[rows], **sizes)) for start, rows in stages
+            (start, rows, order_of(examples.image[rows], words[rows], **sizes))
+            for start, rows in stages
         ]
+        self.width = max(order.width for *_, order in self.stages)
         last = self.stages[-1][-1]
         self.seed, self.images_per_batch = last.seed, last.images_per_batch
 

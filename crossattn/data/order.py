@@ -13,12 +13,17 @@ class Order:
     batch remains is dropped. Nothing is kept but the current epoch's order, so that a step can be
     asked for in any sequence.
 
+    Attributes:
+      width: words of a row that several texts share; 0: none do.
+
     Example:
       >>> order = Order(np.array([0, 0, 1, 1, 2, 2]), batch_size=4, texts_per_image=2, seed=0)
       >>> rows = order.rows(7)
       >>> rows.shape, order.position(7)
       ((4,), {'epoch': 7, 'batch': 0})
     """
+
+    width = 0
 
     def __init__(self, image: np.ndarray, *, batch_size: int, texts_per_image: int, seed: int):
         self.image, self.seed = image, seed
@@ -31,7 +36,8 @@ class Order:
                 f"images: lower batch_size to {len(self.images) * texts_per_image} or less, or "
                 "raise data.images"
             )
-        self.epoch, self.drawn = -1, np.zeros((0, texts_per_image), np.int64)
+        # One attribute, that threads which read ahead cannot mix two epochs.
+        self._drawn = -1, np.zeros((0, texts_per_image), np.int64)
 
     def position(self, step: int) -> dict[str, int]:
         """Epoch and batch of a step, as checkpoints record it."""
@@ -40,15 +46,19 @@ class Order:
     def rows(self, step: int) -> np.ndarray:
         """Text rows (batch_size,) of a step."""
         epoch, batch = step // self.batches, step % self.batches
-        if epoch != self.epoch:
-            self.epoch, self.drawn = epoch, self._draw(epoch)
+        drawn = self._drawn
+        if epoch != drawn[0]:
+            drawn = self._drawn = epoch, self._draw(epoch)
         start = batch * self.images_per_batch
-        return self.drawn[start : start + self.images_per_batch].reshape(-1)
+        return drawn[1][start : start + self.images_per_batch].reshape(-1)
 
     def _draw(self, epoch: int) -> np.ndarray:
         random = np.random.default_rng((self.seed, epoch))
-        # Rows sorted by image, shuffled within each image: its first texts are a random choice.
-        rows = np.lexsort((random.random(len(self.image)), self.image))
+        # Shuffled within each image: its first texts are a random choice.
+        return self._first(random.random(len(self.image)))[random.permutation(len(self.images))]
+
+    def _first(self, rank: np.ndarray) -> np.ndarray:
+        """The texts (images, texts) of each image that are first by their rank (E,)."""
+        rows = np.lexsort((rank, self.image))
         first = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
-        chosen = first[:, None] + np.arange(self.texts)[None, :] % self.counts[:, None]
-        return rows[chosen][random.permutation(len(self.images))]
+        return rows[first[:, None] + np.arange(self.texts)[None, :] % self.counts[:, None]]

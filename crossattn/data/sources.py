@@ -69,6 +69,9 @@ class Data:
     """Number of images in each evaluation split; 0 means all (not scenes)."""
     texts_per_image: int = 2
     """Texts of each image in a batch: the image is encoded once for all of them."""
+    packing: int = 0
+    """Images whose texts share a row of a training batch, one behind the other and each for itself,
+    so that less of it is padding; 0: each text has a row of its own."""
     tasks: tuple[Task, ...] = ("question", "caption")
     """Texts to learn, of those that the source has (easy_vqa has questions only); without questions
     runs are judged by their captions."""
@@ -88,6 +91,8 @@ class Data:
     def __post_init__(self):
         settle(self, "data.")
         positive("data.", texts_per_image=self.texts_per_image)
+        if self.packing < 0:
+            raise ValueError(f"data.packing is a number of images, got {self.packing}")
         if self.images < 0 or self.evaluation_images < 0:
             raise ValueError("data.images and data.evaluation_images cannot be negative")
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):

@@ -1,6 +1,7 @@
 """Training batches of records through Grain: never held in memory, exactly resumable."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import SupportsIndex
 
@@ -8,6 +9,7 @@ import grain
 import numpy as np
 
 from crossattn.data.batches import Share
+from crossattn.data.packed_order import PackedOrder, packed_places, read_words
 from crossattn.data.picture_texts import Geometry, ImageRecords, record_arrays
 from crossattn.data.survey import Survey
 
@@ -75,12 +77,7 @@ class RecordStream:
         def draw(index: SupportsIndex, random: np.random.Generator) -> dict[str, np.ndarray]:
             arrays = load(int(index))
             count = len(arrays["tokens"])
-            rows = random.permutation(count)[np.arange(texts) % count]
-            return {
-                name: arrays[name][rows] if name in TEXT_FIELDS else arrays[name]
-                for name in FIELDS
-                if name in arrays
-            }
+            return _chosen(arrays, random.permutation(count)[np.arange(texts) % count])
 
         self.dataset = (
             grain.MapDataset.source(np.asarray(records))
@@ -103,6 +100,60 @@ class RecordStream:
     def position(self, step: int) -> dict[str, int]:
         """Epoch and batch of a step, as checkpoints record it."""
         return {"epoch": step // self.batches_per_epoch, "batch": step % self.batches_per_epoch}
+
+
+class PackedStream:
+    """Batches as a pure function of seed and step, in which texts share rows.
+
+    The order is known before a record is read; a process reads its share of each batch.
+
+    Args:
+        load: as that of `RecordStream`, of places among the images of the order.
+        order: of all texts, those of an image being neighbours.
+        share: the part of each batch that this process reads.
+        packing: images that share a row.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[int], dict[str, np.ndarray]],
+        order: PackedOrder,
+        share: Share,
+        packing: int,
+    ):
+        self.load, self.order, self.share, self.packing = load, order, share, packing
+        self.first = np.concatenate([[0], np.cumsum(order.counts)])
+        self.position = order.position
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """Arrays of a step, as those of `RecordStream`, and `packed`.
+
+        Raises:
+            ValueError: texts are longer than they were said to be.
+        """
+        rows = self.share.cut(self.order.rows(step)).reshape(-1, self.order.texts)
+        found = []
+        for texts in rows:
+            image = int(self.order.image[texts[0]])
+            found.append(_chosen(self.load(image), texts - self.first[image]))
+        arrays = _flat({name: np.stack([one[name] for one in found]) for name in found[0]})
+        count, length = len(rows) // self.packing, arrays["tokens"].shape[1] - 1
+        words = read_words(arrays["target"])
+        return arrays | {"packed": packed_places(words, count, self.order.width, length)}
+
+    def batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
+        """All batches from a step on, without end, read ahead by threads."""
+        steps = grain.MapDataset.range(start, sys.maxsize).map(lambda step: self.batch(int(step)))
+        return iter(steps.to_iter_dataset(READ))
+
+
+def _chosen(arrays: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The fields of a picture that batches have, with these of its texts."""
+    return {
+        name: arrays[name][rows] if name in TEXT_FIELDS else arrays[name]
+        for name in FIELDS
+        if name in arrays
+    }
 
 
 def _flat(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -148,7 +199,7 @@ class StreamedRecords:
                 f"times {share.parts} processes"
             )
         return RecordStream(
-            lambda index: record_arrays(self.records, index, self.survey, self.geometry),
+            self._load,
             self.survey.trained,
             images=images,
             texts=texts_per_image,
@@ -156,3 +207,25 @@ class StreamedRecords:
             process=share.part,
             processes=share.parts,
         )
+
+    def drawn_packed(
+        self, size: int, texts_per_image: int, seed: int, share: Share, packing: int
+    ) -> PackedStream:
+        """The same, in which the texts of `packing` images share a row.
+
+        Raises:
+            ValueError: the records do not fill a batch, or its rows do not divide by the processes.
+        """
+        if size % (together := texts_per_image * packing * share.parts):
+            raise ValueError(
+                f"batch_size {size} is not a multiple of {together}: data.texts_per_image "
+                f"{texts_per_image} x data.packing {packing} x {share.parts} processes"
+            )
+        image = np.repeat(np.arange(len(self), dtype=np.int32), self.survey.texts)
+        sizes = {"batch_size": size, "texts_per_image": texts_per_image, "seed": seed}
+        order = PackedOrder(image, self.survey.words, packing=packing, **sizes)
+        load = lambda place: self._load(int(self.survey.trained[place]))
+        return PackedStream(load, order, share, packing)
+
+    def _load(self, index: int) -> dict[str, np.ndarray]:
+        return record_arrays(self.records, index, self.survey, self.geometry)

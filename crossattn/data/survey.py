@@ -1,6 +1,7 @@
 """One pass over the texts of a set: the words, the room and the answers that they need."""
 
 import dataclasses
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -30,12 +31,17 @@ class Survey:
         trained: numbers of the records to train on; each has a text.
         held_out: part to the numbers of the records that were set aside for it.
         asked: (question, answer) to how often it was trained on.
+        texts: of each of `trained`, how many it has.
+        words: of each of these texts, one behind the other, how many are read at most to predict
+            its last.
     """
 
     language: Language
     trained: np.ndarray
     held_out: dict[str, np.ndarray]
     asked: Counter[tuple[str, str]]
+    texts: np.ndarray
+    words: np.ndarray
 
     def chance(self, rows: list[tuple[str, str]]) -> dict[str, float]:
         """Accuracy on (question, answer) pairs, by kind, of the best guess without the picture.
@@ -97,6 +103,7 @@ class Tally:
         self.lexicon: set[str] = set()
         self.asked: Counter[tuple[str, str]] = Counter()
         self.length, self.things, self.people = 2, 1, 0
+        self.texts, self.words = array("I"), array("I")
 
     def add(self, record: ImageRecord, *, learnt: bool = True) -> None:
         """Count a record; where its texts are not learnt, only the room that they take."""
@@ -108,10 +115,12 @@ class Tally:
             mentioned.update(label for *_, label in found)
             if learnt:
                 self.lexicon.update(spelt)
+                self.words.append(len(spelt))
         self.things = max(self.things, len(mentioned & record.shown))
         self.people = max([self.people, *map(len, record.answers or ())])
         if learnt:
             self.asked.update(normalised(record))
+            self.texts.append(len(record))
 
     def survey(self, trained: Sequence[int], held_out: Mapping[str, Sequence[int]]) -> Survey:
         """What was counted, of records of these numbers."""
@@ -128,6 +137,8 @@ class Tally:
             trained=np.array(trained, np.int64),
             held_out={part: np.array(found, np.int64) for part, found in held_out.items()},
             asked=self.asked,
+            texts=np.array(self.texts, np.int32),
+            words=np.array(self.words, np.int32),
         )
 
 

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from crossattn.models.config import VisionLanguageConfig
 from crossattn.models.image_attention import ImageAttention
+from crossattn.models.packed import PackedRows
 from crossattn.nn import presets
 from crossattn.nn.block import Block
 from crossattn.nn.config import BlockConfig
@@ -43,6 +44,7 @@ class Streams:
       patches: P, number of the first tokens of the context that are patches.
       observe: applied to the `ImageAttention` of each layer.
       policy: fields of every module.
+      rows: that texts share, x being (R, L, M); None where each has its own.
     """
 
     config: VisionLanguageConfig
@@ -55,6 +57,7 @@ class Streams:
     patches: int
     observe: Callable[[ImageAttention], Any]
     policy: dict[str, Any]
+    rows: PackedRows | None = None
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -89,11 +92,30 @@ class Streams:
                 '"rotary" or both "add" where both are given'
             )
         S = self.context.shape[-2]
+        if not kinds:
+            return None, None
         if kinds == {"add"}:
             start = nn.initializers.normal(0.1)
             there = learned(model, "context_position", start, (S, self.config.width))
-            return self.place[None], there[None]
-        return (line(self.x.shape[1]), line(S)) if kinds else (None, None)
+            words, there = self.place[None], there[None]
+        else:
+            words, there = line(self.place.shape[0]), line(S)
+        if self.rows is None:
+            return words, there
+        return self.rows.of_words(words), jnp.tile(there, (1, self.rows.each, 1))
+
+    def side_by_side(self) -> "Streams":
+        """Contexts as words read them: those of the images of a row as one."""
+        if (rows := self.rows) is None:
+            return self
+        context = rows.of_images(self.context, self.context.ndim - 3)
+        return dataclasses.replace(self, context=context, visible=rows.of_images(self.visible, 1))
+
+    def masks(self) -> tuple[Mask, Mask | None]:
+        """What words see of each other, and of contexts that do not stand side by side."""
+        if self.rows is None:
+            return Mask.causal(0), _truth(self)
+        return self.rows.self_mask, self.rows.mask(self.context.shape[-2])
 
 
 def line(size: int) -> Float[Array, "1 T 1"]:
@@ -128,7 +150,9 @@ def decoded(model: nn.Module, s: Streams, block: BlockConfig | None = None, inne
     config = s.config
     block = block or cast(BlockConfig, config.block)
     words, keys = s.positions(model, block)
-    where: dict[str, Any] = {"self_mask": Mask.causal(0), "mask": _truth(s)}
+    own, mask = s.masks()
+    s = s.side_by_side()
+    where: dict[str, Any] = {"self_mask": own, "mask": mask}
     where |= {"visible": s.each(s.visible), "query_positions": words}
     if block.cross_attention.positions is not None:
         where["key_positions"] = keys

@@ -12,6 +12,7 @@ from crossattn.models.image_attention import ImageAttention
 from crossattn.models.joining import Streams, connected, decoded
 from crossattn.models.joining_streams import adapted, bottlenecked, prefixed, two_streams
 from crossattn.models.joint_space import JointSpace
+from crossattn.models.packed import PackedRows, check_packing, in_rows
 from crossattn.nn import presets
 from crossattn.nn.context import words
 from crossattn.nn.head import Targets, cross_entropy
@@ -93,6 +94,7 @@ class VisionLanguageDecoder(Module):
         observe: Observe = _nothing,
         targets: Targets | None = None,
         last: Int[Array, " B"] | None = None,
+        packed: Int[Array, "R L"] | None = None,
     ) -> tuple[Any, ...]:
         """Predict the next word at every position.
 
@@ -111,6 +113,9 @@ class VisionLanguageDecoder(Module):
             never there all at once; of parameters that exist.
           last: the place of the last word of each text: `JointFeatures` are returned as well, of
             models with `config.embedding`.
+          packed: where B / R neighbouring texts share a row: the numbers of their words that stand
+            at each place of it, see `crossattn.data.packed_order.packed_places`. Logits are then
+            (R, L, V), and so are targets.
 
         Returns:
           Logits (B, T, V), or what `crossattn.nn.head.cross_entropy` returns; and the observations
@@ -119,7 +124,7 @@ class VisionLanguageDecoder(Module):
         Raises:
           ValueError: ids outside of the vocabulary where they are known, tokens or patches that the
             parameters have no positions for, a preset that needs what the data have not; `last` of
-            a model without features.
+            a model without features; `packed` of a model that `check_packing` refuses.
         """
         config, tokens = self.config, words(tokens)
         there = in_table("token", tokens, self.vocab_size)
@@ -139,7 +144,11 @@ class VisionLanguageDecoder(Module):
         if config.context_view in POOLED:
             context, seen = _pooled(context, seen, nothing=config.context_view == "none")
             patches_seen = 1
-        x = x + place[None]
+        x, rows = x + place[None], None
+        if packed is not None:
+            check_packing(config)
+            rows = PackedRows(packed, tokens.shape[1], len(tokens), len(patches))
+            x, there = in_rows(packed, x), in_rows(packed, there) | (packed < 0)
         x, context = (x, context) if dtype is None else (x.astype(dtype), context.astype(dtype))
         streams = Streams(
             config=config,
@@ -152,6 +161,7 @@ class VisionLanguageDecoder(Module):
             patches=patches_seen,
             observe=observe,
             policy=self._policy(dtype),
+            rows=rows,
         )
         joiner = JOINERS["connector" if config.connector else config.use]
         # Behind what is observed, designs with a half that reads the text alone have its words.

@@ -154,7 +154,7 @@ def possible_meshes(run: Run, devices: int) -> list[dict[str, int]]:
       >>> possible_meshes(Run(batch_size=4), 4)
       [{'data': 2, 'tensor': 2}, {'fsdp': 2, 'tensor': 2}, {'tensor': 4}]
     """
-    images = run.batch_size // run.data.texts_per_image
+    images = run.batch_size // run.texts_together
     found = []
     for tensor in _divisors(devices):
         for fsdp in _divisors(devices // tensor):

@@ -72,7 +72,7 @@ def program_sizes(run: Run) -> ProgramSizes:
         few = {"data.images": ENOUGH_SCENES, "data.evaluation_images": ENOUGH_SCENES}
         small = replace(run, few)
     source = load_dataset(small)
-    texts = run.data.texts_per_image
+    texts = run.texts_together
     one = batches_of(replace(small, {"batch_size": texts}), source.train, 0).batch(0)
     row = Batch(**gather(source.splits[source.main], np.arange(1)))
     return ProgramSizes(
@@ -171,7 +171,7 @@ def check_mesh(run: Run, shape: Mapping[str, int]) -> None:
     """
     if others := [axis for axis in shape if axis not in PLANNED and shape[axis] > 1]:
         raise ValueError(f"a plan is for {', '.join(PLANNED)}; leave out {' and '.join(others)}")
-    texts, parts = run.data.texts_per_image, shape["data"] * shape["fsdp"]
+    texts, parts = run.texts_together, shape["data"] * shape["fsdp"]
     images = run.batch_size // texts
     if images % parts:
         fitting = -(-images // parts) * parts * texts

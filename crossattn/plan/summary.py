@@ -141,7 +141,7 @@ def advice(estimator: Estimator, sizes: dict[str, int]) -> list[str]:
 def _smaller_batch(run: Run, now: DeviceCost, memory: int) -> list[str]:
     """The largest half, quarter and so on of the batch that fits; [] where none does."""
     batch = run.batch_size
-    while batch % (2 * run.data.texts_per_image) == 0:
+    while batch % (2 * run.texts_together) == 0:
         batch //= 2
         held = now.held - int(now.activations * (1 - batch / run.batch_size))
         if held < memory:

@@ -145,4 +145,4 @@ class Chunks:
         if read.flipped is not None:
             assert self._data is not None
             arrays = flip(arrays, self._data[0].grid, read.flipped, jnp.where)
-        return Batch(**arrays)
+        return Batch(**arrays, packed=read.packed)

@@ -41,6 +41,7 @@ LATE_FIELDS: dict[str, Any] = {
         "tokenizer": "",
         "missing": 0,
         "resolution": "square",
+        "packing": 0,
     },
 }
 FORMER_FIELDS = {"model.perception": "model.image_encoder"}

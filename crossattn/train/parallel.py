@@ -98,7 +98,7 @@ class Parallelism:
         Raises:
           ParallelismError: they do not; says by what.
         """
-        texts, shards = run.data.texts_per_image, self.size(*BATCH_AXES)
+        texts, shards = run.texts_together, self.size(*BATCH_AXES)
         if self.accumulate < 1:
             raise ParallelismError(f"--accumulate must be at least 1, got {self.accumulate}")
         if self.accumulate > 1 and run.loss.compares:
@@ -106,8 +106,9 @@ class Parallelism:
             raise ParallelismError(f"{said}{self.accumulate} takes apart: leave it at 1")
         if run.batch_size % (unit := texts * shards * self.accumulate):
             raise ParallelismError(
-                f"batch_size {run.batch_size} does not divide by {unit}: {texts} texts of an image "
-                f"x {shards} devices along {' and '.join(BATCH_AXES)} x {self.accumulate} parts"
+                f"batch_size {run.batch_size} does not divide by {unit}: {texts} texts of "
+                f"{'a row' if run.data.packing else 'an image'} x {shards} devices along "
+                f"{' and '.join(BATCH_AXES)} x {self.accumulate} parts"
             )
 
     def share(self) -> Share:

@@ -10,6 +10,7 @@ from crossattn import renamed
 from crossattn.data.sources import Data
 from crossattn.fields import changed, flat, positive, settle
 from crossattn.models.config import VisionLanguageConfig as Model
+from crossattn.models.packed import check_packing
 from crossattn.nn.layers.patch_encoder import VECTORS
 from crossattn.train.former import FORMER_PARTS, present
 from crossattn.train.losses import NEXT_WORD, Losses
@@ -18,7 +19,7 @@ __getattr__ = renamed.former_names(__name__, Optimiser="Optimizer")
 
 # Settings of data that say which batches are made of its images and texts.
 BATCHING = (
-    *("texts_per_image", "flip", "mismatched"),
+    *("texts_per_image", "packing", "flip", "mismatched"),
     *("only_words", "curriculum_words", "curriculum_share"),
 )
 
@@ -119,6 +120,8 @@ class Run:
                 f"batch_size {self.batch_size} is not a multiple of "
                 f"data.texts_per_image {self.data.texts_per_image}"
             )
+        if self.data.packing:
+            self._check_packing()
         self.loss.check(self.model, self.optimizer.ema)
         if self.loss.compares and "caption" not in self.data.tasks:
             raise ValueError("loss: images are compared with captions: add caption to data.tasks")
@@ -136,6 +139,27 @@ class Run:
             given = getattr(self.data, field, None) != getattr(type(self.data), field, None)
             if given and encoder != reads:
                 raise ValueError(f"data.{field} is for model.image_encoder {reads}, not {encoder}")
+
+    @property
+    def texts_together(self) -> int:
+        """Texts of a batch that are not taken apart: of an image, or of all images of a row."""
+        return self.data.texts_per_image * max(1, self.data.packing)
+
+    def _check_packing(self) -> None:
+        """Refuse rows of texts that do not fill a batch, or whose texts would not be alone."""
+        if rest := self.batch_size % self.texts_together:
+            fitting = self.batch_size + self.texts_together - rest
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of data.packing "
+                f"{self.data.packing} x data.texts_per_image {self.data.texts_per_image}: set it "
+                f"to {fitting}"
+            )
+        check_packing(self.model)
+        if others := [name for name in self.loss.terms if name != "next_word"]:
+            raise ValueError(
+                f"data.packing is for the loss of the next word, not for loss.{others[0]}: set one "
+                "of them to 0"
+            )
 
 
 def replace(run: Run, changes: Mapping[Any, Any]) -> Run:

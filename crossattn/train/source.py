@@ -50,6 +50,7 @@ def batches_of(
         flip=getattr(run.data, "flip", False),
         mismatched=getattr(run.data, "mismatched", 0.0),
         curriculum=_curriculum(run),
+        packing=run.data.packing,
         share=share,
     )
 

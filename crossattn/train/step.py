@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from crossattn.data.batches import Batch
+from crossattn.models.packed import in_rows
 from crossattn.models.vision_language import VisionLanguageDecoder
 from crossattn.nn.head import Targets
 from crossattn.shapes import Array, Float
@@ -83,6 +84,7 @@ def inputs_of(batch: Batch, visible: Array | None = None) -> dict[str, Any]:
         "truth": jnp.where(ahead, touched[:, 1:], touched[:, :-1]),
         "prompt": jnp.cumsum(batch.target, axis=1)[:, :-1] == 0,
         "boxes": batch.boxes,
+        "packed": batch.packed,
     }
 
 
@@ -118,14 +120,17 @@ def losses(
     if smoothing:
         spread = -jax.nn.log_softmax(logits).mean(axis=-1)
         cross_entropy += smoothing * (spread - cross_entropy)
-    loss = (cross_entropy * weight).sum() / words.shape[0]
+    loss = (cross_entropy * weight).sum() / len(batch.tokens)
     return loss, {"loss": loss, "accuracy": _share(jnp.argmax(logits, axis=-1) == words, target)}
 
 
 def _weighted(batch: Batch) -> tuple[Any, Any, Any]:
     """Words, which are to be predicted, and the weight of each among those of its text."""
     words, target = batch.tokens[:, 1:], batch.target[:, 1:].astype(jnp.float32)
-    return words, target, target / jnp.maximum(target.sum(axis=1, keepdims=True), 1.0)
+    every = [words, target, target / jnp.maximum(target.sum(axis=1, keepdims=True), 1.0)]
+    if batch.packed is not None:
+        every = [in_rows(batch.packed, x) for x in every]
+    return every[0], every[1], every[2]
 
 
 def _share(right: Any, target: Any) -> Array:
@@ -182,7 +187,7 @@ def _next_word(model, params, batch, smoothing, rngs, **looks):
     if words.size * model.vocab_size <= PLAIN_LOGITS:
         logits, *others = forward(model, params, batch, rngs=rngs, **looks)
         return losses(logits, batch, smoothing), *others
-    targets = Targets(words, weight / words.shape[0], smoothing)
+    targets = Targets(words, weight / len(batch.tokens), smoothing)
     (loss, right), *others = forward(model, params, batch, rngs=rngs, targets=targets, **looks)
     return (loss, {"loss": loss, "accuracy": _share(right, target)}), *others
 
@@ -248,7 +253,7 @@ def train_step(
         lambda part: jax.grad(loss, has_aux=True)(state.params, part),
         batch,
         parts=parts,
-        units=batch.images.shape[0],
+        units=batch.units,
     )
     # optax mixes dtypes by NumPy's rules.
     with jax.numpy_dtype_promotion("standard"):
