@@ -25,7 +25,7 @@ class FeatureFile:
       done: rows that are there.
 
     Raises:
-      DataError: what is there is of other keys.
+      DataError: what is there is of other keys, or damaged.
     """
 
     def __init__(self, path: Path, keys: np.ndarray):
@@ -33,7 +33,7 @@ class FeatureFile:
         self.partial = path.with_name(f"{path.name}.partial")
         self._file: BinaryIO | None = None
         if path.exists():
-            self._check(np.load(path, mmap_mode="r"), path)
+            self._check(self._whole(), path)
             self.done = len(keys)
         elif self.partial.exists():
             self._resume()
@@ -61,6 +61,14 @@ class FeatureFile:
             os.fsync(self._file.fileno())
             self._file.close()
             os.replace(self.partial, self.path)
+
+    def _whole(self) -> np.ndarray:
+        try:
+            return np.load(self.path, mmap_mode="r")
+        except (ValueError, EOFError):
+            raise DataError(
+                f"{self.path} is damaged: remove it, and the same command encodes it again"
+            ) from None
 
     def _resume(self) -> None:
         """Find the whole rows of a file that was begun; a header that is not whole is none."""

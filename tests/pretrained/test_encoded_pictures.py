@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -244,6 +245,9 @@ def test_features_of_another_tower_or_set_are_refused(pictures, tower, encoded, 
     assert "train.npy is of another set" in refused(capsys, tower, stranger, encoded)
     with pytest.raises(DataError, match=r"train\.npy lacks 1 of the 11 images"):
         load_dataset(run_of(stranger, encoded))
+    damaged = shutil.copytree(encoded, tmp_path / "damaged") / "train.npy"
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    assert f"{damaged} is damaged: remove it" in refused(capsys, tower, pictures, damaged.parent)
     # A run knows whose features it learnt from.
     marked = load_dataset(run_of(pictures, encoded)).fingerprint
     encode.main([str(other), str(pictures), str(tmp_path / "out")])
