@@ -185,6 +185,9 @@ class Block(PolicyModule):
             if self.config.concat_queries
             else extra_contexts
         )
+        if positions is not None and rows.shape != y.shape:
+            positions = jnp.broadcast_to(positions, (*y.shape[:2], positions.shape[-1]))
+            positions = positions.reshape(*rows.shape[:2], positions.shape[-1])
         read, trace = attention(
             rows, context, mask=mask, extra_contexts=extra_contexts, **_placed(attention, positions)
         )

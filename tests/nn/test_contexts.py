@@ -104,15 +104,22 @@ COMPETING = replace(
 )
 
 
+PLAIN = presets.config("encoder_decoder_pre")
+TURNED = replace(PLAIN, cross_attention=AttentionConfig(positions="rotary"))
+
+
 @pytest.mark.parametrize(
     "design",
-    [presets.config("latent_projector"), COMPETING, presets.config("merged")],
-    ids=["latent_projector", "competing", "merged"],
+    [presets.config("latent_projector"), COMPETING, presets.config("merged"), TURNED],
+    ids=["latent_projector", "competing", "merged", "turned"],
 )
 def test_rows_that_share_a_context_do_not_hear_each_other(design):
     block = Block(M, H, design)
     x, contexts = drawn(2 * B, T, M), drawn(B, S, M, seed=1)
-    places = {"query_positions": jnp.arange(T, dtype=jnp.float32)[None, :, None]}
+    line = lambda size: jnp.arange(size, dtype=jnp.float32)[None, :, None]
+    places = {"query_positions": line(T)}
+    if design is TURNED:
+        places["key_positions"] = line(S)
     params = filled(block, x, contexts, **places)
     there = jnp.arange(S)[None] < jnp.array([[4], [2]])
     mask = Mask.keys(there)
