@@ -96,7 +96,7 @@ class Embed(nn.Module):
         # A negative number would be counted from the end.
         numbers = _wide(numbers)
         row = jnp.where(numbers < 0, self.count, numbers)
-        return self.embedding.at[row].get(mode="fill", fill_value=0)
+        return jnp.asarray(self.embedding).at[row].get(mode="fill", fill_value=0)
 
     def attend(self, x: Float[Array, "... M"]) -> Float[Array, "... V"]:
         """The product of x with every vector, computed in x's dtype and added up in float32."""

@@ -46,7 +46,7 @@ class Model:
     def __init__(self, name):
         self.module = module = VisionLanguageDecoder(V, VisionLanguageConfig(**fields(name)))
         self.given = inputs(0)
-        self.params = filled(module, self.given)
+        self.params = jax.tree.map(jnp.asarray, filled(module, self.given))
         self.run = jax.jit(lambda given: module.apply(self.params, **given)[0])
         self.capture = jax.jit(lambda params, given: capture(module, params, given))
         self.patch = jax.jit(
