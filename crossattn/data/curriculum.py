@@ -77,7 +77,7 @@ class Staged:
     Example:
         >>> from crossattn.data import scenes
         >>> data = scenes.examples("iid", 100, seed=0)
-        >>> sizes = {"batch_size": 10, "texts_per_image": 1, "seed": 0, "packing": 0}
+        >>> sizes = {"batch_size": 10, "texts_per_image": 1, "seed": 0}
         >>> staged = Staged([(0, having(data, ("how",))), (3, having(data, ()))], data, sizes)
         >>> all("how" in data.words(row) for row in staged.rows(2))
         True
