@@ -16,7 +16,7 @@ from crossattn.report.figures.designs import (
     draw_designs,
     panels_of,
 )
-from crossattn.report.results.designs import SublayerGroup, design_of, designs_of
+from crossattn.report.results.designs import SublayerGroup, _decoder, design_of, designs_of
 from tests.support.layout import check_layout, texts_of
 
 
@@ -133,3 +133,10 @@ def test_only_sizes_that_differ_are_orange():
     assert new["tanh, pre"] == ["tanh gate"]
     assert new["no gate, post"] == ["norm behind,"]
     assert new["tanh, post"] == ["norm behind, tanh gate"]
+
+
+def test_layers_stand_on_both_sides_of_the_one_that_reads():
+    model = {"preset": "encoder_decoder_pre", "context_view": "tokens", "connector": ""}
+    sizes = {"layers": 4, "cross_every": 4, "cross_at": 2, "block": {"order": ["self", "cross"]}}
+    groups = _decoder(model | sizes).groups
+    assert [one.times for one in groups] == ["2 of 4", "1 of 4 layers", "1 of 4"]

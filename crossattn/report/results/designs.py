@@ -117,13 +117,10 @@ def _decoder(model: Model) -> Design:
         lower = layers // 2
         groups = [_alone(text, count(lower, "layer")), _alone(own, count(layers - lower, "layer"))]
     elif every > 1:
-        reading = layers // every
-        groups = [
-            _alone(own, f"{reading} of {layers} layers"),
-            _alone(text, f"{layers - reading} of {layers}"),
-        ]
-        if model.get("cross_at"):
-            groups.reverse()
+        reading, at = layers // every, model.get("cross_at", 0)
+        around = lambda count: [_alone(text, f"{count * reading} of {layers}")] * bool(count)
+        own_group = _alone(own, f"{reading} of {layers} layers")
+        groups = [*around(at), own_group, *around(every - 1 - at)]
     return Design("", read, tuple(groups))
 
 
