@@ -1,4 +1,4 @@
-"""Published sets of which pictures are missing: they are counted, or their texts left out."""
+"""Published sets with missing pictures or empty captions: they are counted, and left out."""
 
 import pytest
 
@@ -54,3 +54,49 @@ def test_a_pair_without_one_of_its_pictures_is_left_out_whole(tmp_path):
     assert len(found.notes) == 2
     with pytest.raises(ValueError, match=r"data\.missing is a number of pictures, got -1"):
         made.load("coco_captions", "", missing=-1)
+
+
+EMPTY = {
+    "coco_captions": ("annotations/captions_val2017.json", "entry 3", 24 + 12,
+                      lambda v: v["annotations"][2].update(caption=" \u200b\n")),
+    "karpathy": ("dataset_coco.json", "entry 2", 94,
+                 lambda v: v["images"][1]["sentences"][2].update(raw="  ")),
+    "refcoco": ("refs(unc).json", "entry 4", 40,
+                lambda v: v[3]["sentences"][1].update(sent="")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_empty_captions_are_counted_and_left_out(tmp_path, name):
+    file, entry, every, change = EMPTY[name]
+    form = {"form": "json"} if name == "refcoco" else {}
+    directory = made.WRITERS[name](tmp_path / "set", **form)
+    whole = made.load(name, directory)
+    made.damage_json(directory / file, change)
+    found = made.load(name, directory)
+    stem = file.rpartition("/")[2]
+    assert found.notes == (
+        f"1 of {every} texts is empty and left out (the first: {stem}, {entry}).",
+    )
+    texts = lambda data: int(data.train.survey.texts.sum()) + sum(map(len, data.splits.values()))
+    assert texts(found) == texts(whole) - 1
+    assert found.fingerprint != whole.fingerprint
+
+
+def test_empty_lines_of_sentences_and_tables_are_counted(tmp_path):
+    directory = made.write_flickr30k(tmp_path / "flickr")
+    for name in (1001, 1002):
+        sentences = directory / f"Sentences/{name}.txt"
+        sentences.write_text("\n" + sentences.read_text() + "\n\n")
+    (note,) = made.load("flickr30k_entities", directory).notes
+    assert note == "2 of 34 texts are empty and left out (the first: 1001.txt, line 1)."
+    shards = made.write_webdataset(tmp_path / "shards", empty=(3,))
+    (note,) = made.load("webdataset", shards, tasks=("caption",)).notes
+    assert note.startswith("1 of 18 texts is empty and left out (the first: train-000000.tar, sam")
+    made.damage_json(
+        made.write_sugarcrepe(tmp_path / "pairs") / "data/add_att.json",
+        lambda v: v["1"].update(negative_caption=" "),
+    )
+    # A pair needs both of its texts, a question all of them.
+    with pytest.raises(DataError, match=r"add_att.json, entry 1: has a text of 0 words"):
+        made.load("coco_captions", made.write_coco(tmp_path), sugarcrepe=str(tmp_path / "pairs"))

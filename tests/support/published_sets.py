@@ -277,8 +277,11 @@ WRITERS = {
 }
 
 
-def write_webdataset(path, train=12, val=6):
-    """Two shards to train on and one of validation: captions as texts, questions as objects."""
+def write_webdataset(path, train=12, val=6, empty=()):
+    """Two shards to train on and one of validation: captions as texts, questions as objects.
+
+    Pictures of the numbers `empty` have an empty caption.
+    """
     path.mkdir(parents=True, exist_ok=True)
     for name, numbers in (
         ("train-000000", range(train // 2)),
@@ -291,7 +294,7 @@ def write_webdataset(path, train=12, val=6):
                 asked = {"question": f"what colour is the {shape}?", "answer": colour}
                 for ending, content in (
                     ("jpg", encoded(number)),
-                    ("txt", f"a {colour} {shape}".encode()),
+                    ("txt", b" " if number in empty else f"a {colour} {shape}".encode()),
                     ("json", json.dumps(asked).encode()),
                     ("cls", b"7"),
                 ):

@@ -52,9 +52,7 @@ def _captions(
         raise entry_error(file, entry, error) from None
     size, boxes = _annotations(folders.directory / "Annotations" / f"{name}.xml")
     sentences = folders.directory / "Sentences" / f"{name}.txt"
-    for number, line in enumerate(_text(sentences).splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in enumerate(_text(sentences).rstrip().splitlines(), 1):
         where = f"{sentences.name}, line {number}"
         try:
             text, phrases = parse_sentence(line)

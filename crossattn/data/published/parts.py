@@ -13,6 +13,7 @@ from crossattn.data.published.lines import AnnotatedLine, Folders, SetReader
 from crossattn.data.published.pairs import PAIRS
 from crossattn.data.published.settings import PublishedData
 from crossattn.data.tokenizer import with_tokenizer
+from crossattn.data.words import split_words
 
 __all__ = ["PATIENCE_SECONDS", "Gathered", "read_all_parts"]
 
@@ -29,7 +30,7 @@ class Gathered:
         splits: train, validation, test and others of the set itself.
         pairs: sets of pairs, by the split that they become.
         fingerprint: of all texts and regions.
-        notes: which pictures are missing, in sentences.
+        notes: which pictures are missing and which captions empty, in sentences.
     """
 
     splits: Parts
@@ -39,7 +40,9 @@ class Gathered:
 
 
 def read_all_parts(data: PublishedData, read: SetReader) -> Gathered:
-    """Read all texts of a set; those whose picture is missing are left out, where that is allowed.
+    """Read all texts of a set.
+
+    Empty captions are left out, and texts whose picture is missing, where that is allowed.
 
     Raises:
         DataError: an entry is damaged, or more pictures are missing than may be.
@@ -67,21 +70,29 @@ def _parts(
     folders: Folders,
     *,
     by_sentence: bool = False,
-) -> tuple[Parts, str]:
-    """The lines of each part by picture, or by what they name; and how many were left out."""
+) -> tuple[Parts, str, str]:
+    """The lines of each part by picture, or by what they name; and which were left out."""
     canvas = Canvas(data.image_size, native=data.resolution == "native")
     parts: Parts = {}
     first, texts, every = "", 0, 0
+    first_empty, empty = "", 0
     for line in tqdm(lines, desc="reading texts", delay=PATIENCE_SECONDS):
         every += 1
         if not all(line.pictures):
             first, texts = first or line.where, texts + 1
             continue
+        # A pair needs both of its texts, and an answer its question.
+        if not (by_sentence or line.answer or split_words(line.text)):
+            first_empty, empty = first_empty or line.where, empty + 1
+            continue
         own = parts.setdefault(line.split, AnnotatedPictures(canvas))
         own.add(line, line.sentence if by_sentence else "")
     for part in parts.values():
         part.gather()
-    return parts, _told_missing(data, folders, first, f"{texts:,} of {every:,} texts")
+    missing = _told_missing(data, folders, first, f"{texts:,} of {every:,} texts")
+    are = "is" if empty == 1 else "are"
+    many = f"{empty:,} of {every:,} texts {are} empty and left out"
+    return parts, missing, f"{many} (the first: {first_empty})." if empty else ""
 
 
 def _told_missing(data: PublishedData, folders: Folders, first: str, texts: str) -> str:

@@ -82,9 +82,9 @@ def row_lines(
         for text in _texts(columns.caption, row[columns.caption]):
             yield base._replace(text=text)
     if columns.question and row.get(columns.question) is not None:
-        (question,) = _texts(columns.question, row[columns.question]) or ("",)
-        said = row.get(columns.answer)
-        answers = _texts(columns.answer, said) if said is not None else ()
+        (question,) = _said(columns.question, row[columns.question]) or ("",)
+        given = row.get(columns.answer)
+        answers = _said(columns.answer, () if given is None else given)
         if not answers:
             return
         if len(answers) < SEVERAL:
@@ -93,6 +93,11 @@ def row_lines(
         spelt = tuple(normalise_answer(one) or spelling(one) for one in answers)
         commonest = Counter(spelt).most_common(1)[0][0]
         yield base._replace(text=question, answer=commonest, answers=spelt)
+
+
+def _said(name: str, value: Any) -> tuple[str, ...]:
+    """Those of `_texts` that are not empty."""
+    return tuple(filter(None, _texts(name, value)))
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
@@ -106,7 +111,7 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
         if not isinstance(one, str):
             raise ValueError(f"{name}: expected a text or a list of them, got {one_line(value)}")
         found.append(one.strip())
-    return tuple(text for text in found if text)
+    return tuple(found)
 
 
 def split_said_by(name: str) -> str:
