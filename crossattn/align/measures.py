@@ -54,6 +54,7 @@ class Measure:
       chance: the level of chance of the same arrays: a number, or what gives one or one per item.
       chance_meaning: what reaches that level: one sentence.
       column: the head of its column; by default its name.
+      words: what sentences call it; by default its name.
       unit: of its values, where they have one.
       format: of its values, as `format` takes it.
       limits: least and largest value; intervals end there.
@@ -79,6 +80,7 @@ class Measure:
     chance: Callable[[Any], Any] | float | None = None
     chance_meaning: str = ""
     column: str = ""
+    words: str = ""
     unit: str = ""
     format: str = ".3f"
     limits: tuple[float, float] = SHARE
@@ -98,11 +100,13 @@ class Measure:
             raise ValueError(f"{self.name}: family is one of {known}, got {self.family!r}")
         if not self.limits[0] < self.limits[1]:
             raise ValueError(f"{self.name}: limits are (least, largest), got {self.limits}")
+        words = self.words or self.name.replace("_", " ")
+        object.__setattr__(self, "words", words)
 
     @property
     def head(self) -> str:
         """The head of its column, with its unit."""
-        column = self.column or self.name.replace("_", " ")
+        column = self.column or self.words
         return f"{column} [{self.unit}]" if self.unit else column
 
 

@@ -28,6 +28,7 @@ def _register_recall(way: str, k: int) -> None:
             chance=lambda found: recall_chance_of(found.right, k)[way],
             chance_meaning="Chance of R@K: scores that are random.",
             column=f"{WAYS[way]} R@{k}",
+            words=f"R@{k} from {WAYS[way]}",
         )
     )
     register_measure(
@@ -43,6 +44,7 @@ def _register_recall(way: str, k: int) -> None:
             ),
             chance_meaning="Chance of R@K (1k): scores that are random.",
             column=f"{WAYS[way]} R@{k} (1k)",
+            words=f"R@{k} (1k) from {WAYS[way]}",
         )
     )
 

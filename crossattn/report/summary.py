@@ -59,8 +59,7 @@ def _place(results: Results) -> str:
     found = find_metric(results["primary"])
     if found is None or found.where not in results.get("data", {}).get("parts", {}):
         return ""
-    name = found.measure.name.replace("_", " ")
-    return f", the {name} on the split {markdown_text(found.where)} (see Data)"
+    return f", the {found.measure.words} on the split {markdown_text(found.where)} (see Data)"
 
 
 def _sentence(found: Mapping[str, Any], better: str, concluded: bool) -> str:

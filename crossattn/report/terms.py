@@ -120,7 +120,7 @@ def terms(results: Results) -> Iterator[str]:
     task = _task(results)
     named = {
         "primary": code(results["primary"]),
-        "measure": markdown_text(task.measure.name.replace("_", " ")) if task else "",
+        "measure": markdown_text(task.measure.words) if task else "",
         "split": markdown_text(task.where) if task else "",
         "places": PLACES[place_of(results["runs"])],
     }

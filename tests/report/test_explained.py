@@ -97,6 +97,8 @@ def test_terms_that_a_report_does_not_need_are_left_out(suite):
     runs = [{"variant": "a", "seed": 0, "metrics": {"test/perplexity": 3.0}}]
     few = {**suite[0], "primary": "test/perplexity", "runs": runs, "comparisons": [], "chance": {}}
     assert [line.split("**")[1] for line in terms(few)] == ["Variant, baseline", "Seed", "Split"]
+    split = list(terms({**few, "primary": "iid/text_to_image_r1"}))[2]
+    assert split.endswith("`iid/text_to_image_r1` is the R@1 from text to image on iid.")
 
 
 def test_all_of_a_sample_can_be_read(samples, monkeypatch):
