@@ -37,6 +37,7 @@ SUITE = Suite(
         ("0-percent", "10-percent"),
         ("10-percent", "30-percent"),
         ("30-percent", "50-percent"),
+        ("0-percent", "50-percent", "perceptual_score/context"),
     ),
     quick=QUICK,
     notes=(

@@ -3,7 +3,9 @@
 The loss has -log of the attention that falls in the true region of the word that is predicted
 (scenes know it exactly), with weight 0, 0.1 or 1, at all heads or at one. What supervision is for
 is pointing; whether it helps the answer is the question. One head that is taught leaves the other
-free, so that it shows whether the model uses what it is taught.
+free, so that it shows whether the model uses what it is taught. The image is given as symbols of
+patches; with --model.image-encoder patch or conv as the pixels of single cells, or of 3 x 3 cells
+and their neighbourhood, so that the same is asked of a model that has to learn to see.
 
 Paper:     Liu et al. 2017, "Attention correctness in neural image captioning" (attention that is
            supervised points better and writes slightly better captions); Qiao et al. 2018,

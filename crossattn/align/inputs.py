@@ -21,6 +21,7 @@ __all__ = [
     "FeaturePairs",
     "Knockouts",
     "PeoplesAnswers",
+    "PermutedImages",
     "RetrievalFolds",
     "RetrievalScores",
     "SwapPairs",
@@ -212,6 +213,20 @@ class Knockouts:
     item: ClassVar[str] = "item"
     right: Float[np.ndarray, " N"]
     chance: Float[np.ndarray, " N"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PermutedImages:
+    """Whether N words are right, with their own images and after each of K permutations of all.
+
+    Attributes:
+      right: with the image of each, float (N,).
+      permuted: with the image of another, float (N, K).
+    """
+
+    item: ClassVar[str] = "item"
+    right: Float[np.ndarray, " N"]
+    permuted: Float[np.ndarray, "N K"]
 
 
 @dataclasses.dataclass(frozen=True)

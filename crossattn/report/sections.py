@@ -20,7 +20,7 @@ from crossattn.report.tables.measures import iqm_table, measure_blocks
 SECTIONS: tuple[tuple[Family, str, tuple[str, ...]], ...] = (
     ("task", "Splits and question types", ("accuracy", "profiles")),
     ("attention", "Attention against truth", ("gallery", "heads")),
-    ("causal", "Knock-outs", ("knockout",)),
+    ("causal", "Knock-outs and other images", ("knockout",)),
     ("representation", "Representation", ()),
 )
 

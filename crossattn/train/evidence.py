@@ -18,8 +18,9 @@ from crossattn.align.inputs import (
 )
 from crossattn.data.examples import Examples
 from crossattn.train.evaluate import Evaluator
-from crossattn.train.hidden_words import HiddenWords, hidden_words
+from crossattn.train.hidden_words import hidden_words
 from crossattn.train.losses import NEXT_WORD, Losses
+from crossattn.train.permuted_images import other_images
 from crossattn.train.predictions import Asked, Look, Predictions
 from crossattn.train.retrieval import compared, retrieval_inputs
 from crossattn.train.texts import (
@@ -79,8 +80,8 @@ def _read_words(
     """What the model says of every split, where it looks, and what it says with parts hidden."""
     looks: dict[str, Look] = {}
     asked = [Asked(part, attention=name in ("validation", main)) for name, part in splits.items()]
-    hidden = hidden_words(splits[main], evaluator.layers if by_layer else 0)
-    every = evaluator.predict_all(params, [*asked, *_without_regions(hidden)])
+    changed = _Changed(splits[main], evaluator.layers if by_layer else 0)
+    every = evaluator.predict_all(params, [*asked, *changed.asked()])
     for (name, examples), said in zip(splits.items(), every, strict=False):
         if said.look is not None:
             looks[name] = said.look
@@ -88,7 +89,7 @@ def _read_words(
         for where, arrays in task_inputs(name, examples, said, write, main=main):
             evidence.read(where, arrays)
     _read_attention(evidence, splits, looks, main)
-    _read_hidden(evidence, hidden, every[len(splits) :])
+    changed.read(evidence, dict(zip(splits, every, strict=False))[main], every[len(splits) :])
 
 
 def measure_use(
@@ -97,25 +98,34 @@ def measure_use(
     """Attention and causal use alone, as in `measure_model`, and what was looked at."""
     evidence = Evidence()
     parts = [name for name in ("validation", main) if name in splits]
-    hidden = hidden_words(splits[main])
+    changed = _Changed(splits[main])
     asked = [Asked(splits[name], attention=True) for name in parts]
-    every = evaluator.predict_all(params, [*asked, *_without_regions(hidden)])
+    every = evaluator.predict_all(params, [*asked, *changed.asked()])
     looks = {name: one.look for name, one in zip(parts, every, strict=False) if one.look}
     _read_attention(evidence, splits, looks, main)
-    _read_hidden(evidence, hidden, every[len(parts) :])
+    changed.read(evidence, every[len(parts) - 1], every[len(parts) :])
     return evidence, looks
 
 
-def _without_regions(hidden: HiddenWords | None) -> list[Asked]:
-    return [Asked(hidden.examples, seen) for seen in hidden.visible.values()] if hidden else []
+class _Changed:
+    """What a model says of a split when part of its images is hidden, and of other images."""
 
+    def __init__(self, examples: Examples, layers: int = 0):
+        self.hidden = hidden_words(examples, layers)
+        self.other = other_images(examples)
 
-def _read_hidden(
-    evidence: Evidence, hidden: HiddenWords | None, every: Sequence[Predictions]
-) -> None:
-    if hidden:
-        for condition, said in zip(hidden.visible, every, strict=True):
-            evidence.read(condition, hidden.read(said))
+    def asked(self) -> list[Asked]:
+        hidden = self.hidden.asked() if self.hidden else []
+        return [*hidden, *(self.other.asked() if self.other else ())]
+
+    def read(self, evidence: Evidence, own: Predictions, every: Sequence[Predictions]) -> None:
+        """What was said of the split itself, and of what was asked."""
+        said = iter(every)
+        if self.hidden:
+            for condition in self.hidden.visible:
+                evidence.read(condition, self.hidden.read(next(said)))
+        if self.other:
+            evidence.read("context", self.other.read(own, list(said)))
 
 
 def task_inputs(

@@ -8,10 +8,10 @@ import numpy as np
 from crossattn.align import commonest_word_accuracy, knockouts
 from crossattn.align.inputs import Knockouts
 from crossattn.data.examples import Examples
-from crossattn.train.predictions import Predictions
+from crossattn.train.predictions import Asked, Predictions
 from crossattn.train.texts import positions
 
-__all__ = ["HiddenWords", "hidden_words"]
+__all__ = ["HiddenWords", "grounded_caption_words", "hidden_words"]
 
 # Words of captions of which the region is hidden, where there are no answers.
 CAPTION_WORDS_HIDDEN = 512
@@ -33,6 +33,10 @@ class HiddenWords(NamedTuple):
     words: np.ndarray
     levels: np.ndarray
     visible: dict[str, np.ndarray]
+
+    def asked(self) -> list[Asked]:
+        """What is to be predicted, by condition."""
+        return [Asked(self.examples, seen) for seen in self.visible.values()]
 
     def read(self, said: Predictions) -> Knockouts:
         """Which of the words are right."""
@@ -72,7 +76,12 @@ def _hidden(examples: Examples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if len(rows):
         kinds = [examples.kinds[kind] for kind in examples.kind[rows]]
         return rows, words, np.array([examples.chance[kind] for kind in kinds])
-    rows, _, words = found["predicted"]
+    return grounded_caption_words(examples)
+
+
+def grounded_caption_words(examples: Examples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, places and chance levels of words of captions, at most `CAPTION_WORDS_HIDDEN`."""
+    rows, _, words = positions(examples)["predicted"]
     said, group = examples.tokens[rows, words], np.asarray(examples.group)[rows, words]
     levels = commonest_word_accuracy(said.astype(int), group.astype(int))
     count = min(len(rows), CAPTION_WORDS_HIDDEN)

@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from crossattn.align.evidence import Evidence
-from crossattn.align.inputs import AttentionMaps, FeaturePairs, Knockouts, RetrievalScores
+from crossattn.align.inputs import (
+    AttentionMaps,
+    FeaturePairs,
+    Knockouts,
+    PermutedImages,
+    RetrievalScores,
+)
 from crossattn.align.measures import Metric, UnknownMeasureError, find_metric, parse_metric
 from crossattn.data.examples import Examples
 from crossattn.spelling import nearest
@@ -19,6 +25,7 @@ from crossattn.train.evidence import (
     task_inputs,
 )
 from crossattn.train.hidden_words import hidden_words
+from crossattn.train.permuted_images import other_images
 from crossattn.train.predictions import Look, Predictions
 from crossattn.train.retrieval import SWAP_PLACES, compared, retrieval_inputs, true_features
 from crossattn.train.run import replace
@@ -191,12 +198,15 @@ def located(splits: Mapping[str, Examples], main: str) -> list[str]:
 
 
 def attention_metrics(splits: Mapping[str, Examples], main: str) -> list[str]:
-    """Metrics of attention and of hidden regions that the data allow, of one layer, two heads."""
+    """Metrics of attention and of causal use that the data allow, of one layer, two heads."""
     looks = {split: _true_look(splits[split]) for split in ("validation", main)}
     evidence = attention_evidence(dict(splits), looks, main)
     if hidden := hidden_words(splits[main]):
         for condition in hidden.visible:
             evidence.read(condition, Knockouts(np.ones(len(hidden.words)), hidden.levels))
+    if other := other_images(splits[main]):
+        right = np.ones(len(other.rows))
+        evidence.read("context", PermutedImages(right, right[:, None]))
     return list(evidence.metrics)
 
 

@@ -82,6 +82,7 @@ def test_without_regions_nothing_is_pointed_at(sources):
 def test_claims_may_be_about_what_is_measured(sources):
     run, source = sources[QUESTIONS]
     names = ["iid/accuracy/colour", "swap/group", "mass/answer", "knockout/truth"]
+    names += ["perceptual_score/context"]
     names += ["pointing/consumed/layer1/head3", "mass/predicted/layer0"]
     claims = [("a", "c", name) for name in names]
     claims += [("c", "a", "cost/step_seconds"), ("a", "c", "pairs/accuracy"), ("a", "c")]
