@@ -14,6 +14,7 @@ import numpy as np
 
 from crossattn.data.dataset import CELL
 from crossattn.data.errors import DataError
+from crossattn.data.orientation import Sides
 from crossattn.data.pictures import decode_sized
 from crossattn.shapes import Bool, UInt8
 
@@ -21,7 +22,6 @@ __all__ = ["Canvas", "Shown", "shown_windows"]
 
 # Of cells that show nothing.
 GREY = 127
-Sides = tuple[int, int]
 Pixels = UInt8[np.ndarray, "height width 3"]
 
 
@@ -60,13 +60,15 @@ class Canvas:
         width, height = (max(1, round(side * scale / CELL)) * CELL for side in whole)
         return width, height
 
-    def read(self, encoded: bytes, across: int = 1) -> tuple[Pixels, Sides]:
-        """A picture as large as it is shown, of so many side by side; width and height of its file.
+    def read(
+        self, encoded: bytes, across: int = 1, annotated: Sides | None = None
+    ) -> tuple[Pixels, Sides]:
+        """A picture as large as it is shown, of so many side by side; its whole width and height.
 
         Raises:
-            DataError: it cannot be decoded.
+            DataError: as `decode_sized`.
         """
-        return decode_sized(encoded, lambda whole: self.fit(whole, across))
+        return decode_sized(encoded, lambda whole: self.fit(whole, across), annotated)
 
     def show(self, every: Sequence[Pixels]) -> Shown:
         """Pictures that were read for it, the first at the left.

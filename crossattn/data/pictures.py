@@ -6,7 +6,7 @@
 * *Transparency.* Transparent pixels show white, not the colour that is hidden in them.
 * *Orientation.* `decode` gives the rows of the file, as TFDS reads them: boxes refer to these. A
   note that the camera was turned (EXIF) is followed by `decode_upright`, as viewers do, on which
-  people draw boxes. TIFF files say themselves where their rows lie.
+  people draw boxes, and by `decode_sized`, unless a size is given that is that of the rows.
 * *Several pictures* in one file: the first is read.
 * *Texts and colour profiles* of PNG files are not read: they may be of any size.
 """
@@ -23,6 +23,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from crossattn.data.errors import DataError, one_line
+from crossattn.data.orientation import Orientation, Sides, orientation_of
 
 __all__ = [
     "FORMATS",
@@ -33,8 +34,6 @@ __all__ = [
     "read_picture",
 ]
 
-# Width and height.
-Sides = tuple[int, int]
 # Only these decoders are ever begun: that of EPS, for one, would start another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
@@ -46,18 +45,6 @@ UNREAD_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 # Numbers of TIFF tags.
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 WHITE_IS_ZERO, SIGNED = 0, 2
-# Numbers of EXIF: how the camera was turned, and what makes the picture upright again.
-ORIENTATION = 0x0112
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-SIDEWAYS = (5, 6, 7, 8)
 # Numbers of a PNG pixel by colour type.
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # First column and row of each pass of an interlaced PNG, and the steps from there.
@@ -87,25 +74,29 @@ def decode(encoded: bytes, size: int | None = None) -> UInt8[np.ndarray, "height
         >>> decode(file.getvalue())[0, :, 0].tolist()
         [0, 64, 128, 255]
     """
-    return _decode(encoded, _square(size), upright=False)[0]
+    return _decode(encoded, _square(size), lambda *_: Orientation())[0]
 
 
 def decode_sized(
-    encoded: bytes, fit: Callable[[Sides], Sides]
+    encoded: bytes, fit: Callable[[Sides], Sides], annotated: Sides | None = None
 ) -> tuple[UInt8[np.ndarray, "height width 3"], Sides]:
-    """Decode a picture file as `decode` does, resized to the sides that `fit` says.
+    """Decode a picture file as viewers show it, or as annotations mean it.
 
     Args:
         encoded: the whole file.
         fit: width and height of the whole picture to those that are wanted.
+        annotated: width and height of the picture that boxes refer to.
 
     Returns:
         Its pixels, and width and height of the whole picture.
 
     Raises:
-        DataError: as `decode`.
+        DataError: as `decode`; the camera was turned, and `annotated` does not tell which picture
+            is meant.
     """
-    return _decode(encoded, fit, upright=False)
+    return _decode(
+        encoded, fit, lambda own, stored: own.meant(stored, annotated) if annotated else own
+    )
 
 
 def decode_upright(
@@ -119,7 +110,7 @@ def decode_upright(
     Raises:
         DataError: as `decode`.
     """
-    return _decode(encoded, _square(size), upright=True)
+    return _decode(encoded, _square(size))
 
 
 def _square(size: int | None) -> Callable[[Sides], Sides] | None:
@@ -127,23 +118,19 @@ def _square(size: int | None) -> Callable[[Sides], Sides] | None:
 
 
 def _decode(
-    encoded: bytes, fit: Callable[[Sides], Sides] | None, *, upright: bool
+    encoded: bytes,
+    fit: Callable[[Sides], Sides] | None,
+    choose: Callable[[Orientation, Sides], Orientation] = lambda own, stored: own,
 ) -> tuple[Any, Sides]:
     try:
         with Image.open(io.BytesIO(_without_texts(encoded)), formats=FORMATS) as file:
-            turned = 1
-            if upright and file.format != "TIFF":
-                turned = file.getexif().get(ORIENTATION, 1)
-            whole = file.size
-            if fit:
-                file.draft("RGB", fit(whole))  # a large JPEG is decoded at a fraction of its size
-            picture = _rgb(file, encoded)
+            turned = choose(orientation_of(file), file.size)
+            whole = turned.sides(file.size)
+            if fit:  # a large JPEG is decoded at a fraction of its size
+                file.draft("RGB", turned.sides(fit(whole)))
+            picture = turned.turn(_rgb(file, encoded))
             if file.format == "TIFF":
                 whole = picture.size
-            if turned in TURNS:
-                picture = picture.transpose(TURNS[turned])
-            if turned in SIDEWAYS:
-                whole = whole[::-1]
             if fit:
                 picture = picture.resize(fit(whole), Image.Resampling.BILINEAR)
             return np.asarray(picture), whole
@@ -162,7 +149,7 @@ def read_upright(path: str | Path) -> UInt8[np.ndarray, "height width 3"]:
         DataError: names the file that is not there, or cannot be decoded.
     """
     try:
-        return _decode(Path(path).read_bytes(), None, upright=True)[0]
+        return _decode(Path(path).read_bytes(), None)[0]
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except DataError as error:

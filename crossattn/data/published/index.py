@@ -10,6 +10,7 @@ import numpy as np
 
 from crossattn.data.canvas import Canvas, Shown
 from crossattn.data.errors import DataError
+from crossattn.data.orientation import same_sides
 from crossattn.data.published.lines import AnnotatedLine, Place, Region, read_place
 from crossattn.data.published.spool import Spool
 from crossattn.data.records import ImageRecord
@@ -19,8 +20,6 @@ __all__ = ["AnnotatedPictures"]
 
 # A text that is longer is none: it would make every batch as long.
 MOST_WORDS = 256
-# Annotations may round the sides of a picture.
-SLACK_SIDE = 1
 
 
 class AnnotatedPictures(Sequence):
@@ -134,14 +133,11 @@ def _show(line: AnnotatedLine, canvas: Canvas) -> Shown:
     for picture in line.pictures:
         name = picture.split("\0")[0]
         try:
-            pixels, whole = canvas.read(read_place(picture), len(line.pictures))
+            pixels, whole = canvas.read(read_place(picture), len(line.pictures), line.size)
         except (OSError, DataError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise DataError(f"{name} ({line.where}) {why}") from None
-        if (
-            line.size
-            and max(abs(a - b) for a, b in zip(whole, line.size, strict=True)) > SLACK_SIDE
-        ):
+        if line.size and not same_sides(whole, line.size):
             raise DataError(
                 f"{name} has {whole[0]} x {whole[1]} pixels, {line.where} says "
                 f"{line.size[0]} x {line.size[1]}"
