@@ -15,9 +15,10 @@ import tyro
 
 from crossattn.files import printable
 from crossattn.interop import config, huggingface
+from crossattn.interop.files import WeightsError
 from crossattn.interop.module_code import module
 from crossattn.interop.names import CLASSES
-from crossattn.interop.table import Fit, aligned, misfits
+from crossattn.interop.table import Fit, SelectionError, aligned, misfits
 from crossattn.spelling import nearest
 
 from .command_line import fail, manual, parse, plain_errors, takes, typed
@@ -59,7 +60,7 @@ def main(arguments: list[str]) -> None:
         hint = ELSEWHERE.get(options.preset) or nearest(options.preset, huggingface.importable())
         what = f"no preset {options.preset!r} to import" if options.preset else "no --preset given"
         fail(COMMAND, f"{what}: {hint}")
-    with plain_errors(COMMAND, (ValueError,)):
+    with plain_errors(COMMAND, (WeightsError, SelectionError)):
         files = huggingface.Files(options.source)
         given: Any = {"prefix": options.prefix, "parts": options.parts}
         fit = huggingface.look(files, options.preset, **given)

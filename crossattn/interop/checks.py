@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from crossattn.interop.files import FLOATS, Files
-from crossattn.interop.table import Fit, Layout, Line
+from crossattn.interop.table import Fit, Layout, Line, SelectionError
 
 __all__ = ["check_parts", "untied", "without_integers"]
 
@@ -16,14 +16,14 @@ def check_parts(preset: str, layouts: Sequence[Layout], parts: Sequence[str], fi
     """Each is a part of the parameters of a preset with these layouts, of a layer that there is.
 
     Raises:
-      ValueError: one is not.
+      SelectionError: one is not.
     """
     paths = {path for place in fit.places for path in (*place.entry.ours, *place.entry.zeros)}
     for part in parts:
         if not any(f"{path}/".startswith(f"{part}/") for path in paths):
             every = {path for one in layouts for e in one.entries for path in e.ours}
             there = ", ".join(sorted({path.split("/")[0] for path in every}))
-            raise ValueError(f"{preset} has no part {part!r}: there are {there}")
+            raise SelectionError(f"{preset} has no part {part!r}: there are {there}")
 
 
 def without_integers(fit: Fit, source: Mapping[str, Any]) -> Fit:

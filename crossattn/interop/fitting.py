@@ -13,6 +13,7 @@ from crossattn.interop.table import (
     Line,
     Place,
     Problem,
+    SelectionError,
     Shape,
     parsed,
     size_of,
@@ -185,7 +186,7 @@ def pattern(name: str, numbers: Mapping[Variable, Sequence[int]]) -> str:
 def _under(prefix: str, layout: Layout) -> list[Entry]:
     entries = [dataclasses.replace(e, theirs=prefix + e.theirs) for e in layout.entries]
     if any(len(NUMBER.findall(entry.theirs)) > 1 for entry in entries):
-        raise ValueError(
+        raise SelectionError(
             f"prefix {prefix!r} numbers layers, but this layout has its own: leave it out"
         )
     return entries

@@ -19,6 +19,7 @@ __all__ = [
     "Layout",
     "Line",
     "Place",
+    "SelectionError",
     "Shape",
     "aligned",
     "misfits",
@@ -198,6 +199,10 @@ class ImportMismatchError(ValueError):
     def __init__(self, title: str, lines: Sequence[Line], hint: str = ""):
         self.lines = tuple(lines)
         super().__init__("\n".join([title, *misfits(lines), *([hint] if hint else [])]))
+
+
+class SelectionError(ValueError):
+    """A prefix, or parts, that a layout does not have: one line."""
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

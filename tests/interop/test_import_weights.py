@@ -210,6 +210,38 @@ def test_only_some_parts(checkpoint, capsys):
     assert "t5 has no part 'crossattention': there are cross_attention" in capsys.readouterr().err
 
 
+def test_bad_input_is_a_line_and_a_fault_of_the_program_is_not(checkpoint, capsys, monkeypatch):
+    folder, _ = checkpoint
+    whole, config = (folder / "model.safetensors").read_bytes(), folder / "config.json"
+    call = [str(folder), "--preset", "t5", "--prefix", "decoder.block.{i}.layer.1."]
+    numbered = [*call[:-1], "a{i}b{i}"]
+
+    def refused(arguments):
+        with pytest.raises(SystemExit) as end:
+            import_weights.main(arguments)
+        said = capsys.readouterr()
+        assert (end.value.code, said.out, said.err.count("\n")) == (2, "", 1)
+        return said.err
+
+    assert "there is no file or folder" in refused([str(folder / "none"), *call[1:]])
+    assert "prefix 'a{i}b{i}' numbers layers" in refused(numbered)
+    for content in ('{"num_heads": ', "[1]", "[" * 100_000):
+        config.write_text(content)
+        assert "config.json is damaged" in refused(call)
+    config.unlink()
+    for size in (300, 5, 0):
+        (folder / "model.safetensors").write_bytes(whole[:size])
+        assert "is cut short" in refused(call)
+
+    def broken(*given, **named):
+        raise ValueError("a fault of this program")
+
+    monkeypatch.setattr(huggingface, "look", broken)
+    (folder / "model.safetensors").write_bytes(whole)
+    with pytest.raises(ValueError, match="a fault of this program"):
+        import_weights.main(call)
+
+
 def test_names_of_tensors_are_escaped_and_what_is_ignored_is_listed(checkpoint, capsys):
     folder, tensors = checkpoint
     under = "decoder.block.0.layer.1."
