@@ -61,6 +61,8 @@ def find_run(
     folder, step = path, None
     if folder.name == record.FILE and folder.is_file():
         folder = folder.parent
+    if folder.is_file():
+        raise UnusableRunError(f"{folder} is a file: give the folder of a run, or {record.FILE}")
     if not folder.is_dir():
         raise UnusableRunError(f"there is no folder {folder}")
     if folder.name.isdigit() and folder.absolute().parent.name == "checkpoints":

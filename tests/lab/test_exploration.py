@@ -280,6 +280,7 @@ def test_the_command_writes_the_page(suite, tmp_path, capsys):
     ("arguments", "said"),
     [
         (["NOWHERE"], "there is no folder"),
+        (["FILE"], "metrics.json is a file: give the folder of a run, or run.json"),
         (["SUITE", "--variant", "resampelr"], "has no variant 'resampelr': did you mean resampler"),
         (["SUITE", "--seed", "3"], "has no trained variant with seed 3 that sees patches"),
         (["SUITE", "--variant", "blind"], "blind looks at no single patches"),
@@ -294,7 +295,8 @@ def test_the_command_writes_the_page(suite, tmp_path, capsys):
 )
 def test_what_cannot_be_shown_is_one_line(arguments, said, suite, tmp_path, capsys):
     whole = suite / "runs" / "resampler" / "seed0"
-    places = {"NOWHERE": tmp_path / "no", "SUITE": suite}
+    places = {"NOWHERE": tmp_path / "no", "SUITE": suite, "FILE": tmp_path / "metrics.json"}
+    places["FILE"].write_text("{}")
     for name in ("UNTRAINED", "DAMAGED"):
         if name in arguments:
             places[name] = tmp_path / name
