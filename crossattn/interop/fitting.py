@@ -48,7 +48,11 @@ def imported(
     there = [p for p in wanted if p.name in shapes]
     sizes = _votes([(p.entry.shape.split(), shapes[p.name]) for p in there])
     lines = [] if like is None else _against(like, wanted, numbers, sizes)
+    absent = _no_layers(wanted, shapes)
+    lines += [Line("missing", f"{start}.*", needed="a layer at least") for start in absent]
     for place in wanted:
+        if place.name.startswith(tuple(f"{start}." for start in absent)):
+            continue
         found, letters = shapes.get(place.name), place.entry.shape.split()
         lines.append(_judged(place.name, found, letters, sizes))
     known = {place.name for place in every} | set(tied)
@@ -57,6 +61,18 @@ def imported(
     lines.sort(key=lambda line: ORDER.index(line.problem))
     same = {one: other for one, other in tied.items() if {one, other} <= shapes.keys()}
     return Fit(tuple(wanted), tuple(lines), sizes, {} if parts else same, ignored)
+
+
+def _no_layers(places: Sequence[Place], shapes: Mapping[str, Shape]) -> list[str]:
+    """How names begin of layers behind a first one, where there is none, but other tensors are."""
+    behind: dict[str, bool] = {}
+    for place in places:
+        match = NUMBER.search(place.entry.theirs)
+        if match and match[1]:
+            start = f"{place.entry.theirs[: match.start()]}{_first(_variable(match[0]))}"
+            behind[start] = behind.get(start, False) or place.name in shapes
+    some = any(place.name in shapes for place in places)
+    return [start for start, there in behind.items() if some and not there]
 
 
 def _stored(

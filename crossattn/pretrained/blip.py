@@ -12,7 +12,14 @@ from crossattn.models.text_tower import TextTower
 from crossattn.nn import presets
 from crossattn.pretrained.captioner import Captioner
 from crossattn.pretrained.checkpoint import Checkpoint
-from crossattn.pretrained.towers import ModelPart, Sizes, image_tower, load_parts, stack_of
+from crossattn.pretrained.towers import (
+    ModelPart,
+    Sizes,
+    check_widths,
+    image_tower,
+    load_parts,
+    stack_of,
+)
 
 __all__ = ["load_blip"]
 
@@ -53,8 +60,8 @@ def load_blip(checkpoint: Checkpoint, dtype: Any = jnp.float32) -> Captioner:
     image = image_tower(vision, presets.TEXT)
     decoder = TextDecoder(stack, *words, transformed=True, **bert)
     question = TextTower(stack, *words, **bert) if asked else None
-    if asked and stack.width != image.stack.width:
-        raise text.refused("hidden_size", f"that of the pictures, {image.stack.width}")
+    if asked:
+        check_widths(text, "hidden_size", vision)
     tokens, context = jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, 1, image.stack.width))
     side = image.patch_size
     pixels = jnp.zeros((1, image.grid[0] * side, image.grid[1] * side, 3))

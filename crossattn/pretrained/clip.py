@@ -14,7 +14,14 @@ from crossattn.nn.block import Block
 from crossattn.nn.families.latents import Latents
 from crossattn.pretrained.checkpoint import Checkpoint
 from crossattn.pretrained.dual_encoder import DualEncoder
-from crossattn.pretrained.towers import ModelPart, Sizes, image_tower, load_parts, stack_of
+from crossattn.pretrained.towers import (
+    ModelPart,
+    Sizes,
+    check_widths,
+    image_tower,
+    load_parts,
+    stack_of,
+)
 
 __all__ = ["CLIP_VISION", "SIGLIP_VISION", "load_clip", "load_siglip", "with_map_head"]
 
@@ -64,10 +71,12 @@ def load_siglip(checkpoint: Checkpoint, dtype: Any = jnp.float32) -> DualEncoder
     """
     vision, text = _sizes(checkpoint, SIGLIP_VISION, SIGLIP_TEXT)
     tower = image_tower(vision, presets.TEXT, class_token=False)
+    size = "projection_size" if "projection_size" in text.values else "hidden_size"
+    check_widths(text, size, vision)
     model = DualTowers(
         with_map_head(tower, vision),
         _text_tower(text),
-        size=text.whole("projection_size" if "projection_size" in text.values else "hidden_size"),
+        size=text.whole(size),
         project_image=False,
         text_bias=True,
         logit_bias=True,

@@ -55,6 +55,8 @@ class ByteFiller:
 
     def logits(self, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Of each row of tokens, (S, V)."""
+        if not rows:
+            return []
         lengths = [len(row) for row in rows]
         filled = np.full((len(rows), max(lengths)), PAD, np.int32)
         for row, given in zip(filled, rows, strict=True):

@@ -20,16 +20,16 @@ SEARCHED, TENTH = 5 * RATE, RATE // 10
 
 
 def quiet_windows(sound: Float[np.ndarray, "..."], bands: int) -> Windows:
-    """Windows that end at quiet places, whatever is done of them.
+    """Windows that end at quiet places, whatever is done of them; of no samples there is none.
 
     Args:
       sound: (N,) samples at 16 kHz, or a spectrogram (F, bands), which is one window.
       bands: of the spectrograms.
 
     Raises:
-      ValueError: a sound of another shape.
+      ValueError: a sound of another shape, or a spectrogram of no time.
     """
-    if sound.ndim not in (1, 2):
+    if sound.ndim not in (1, 2) or (sound.ndim == 2 and not len(sound)):
         raise ValueError(
             f"a sound is samples (N,) or a spectrogram (F, {bands}), got {sound.shape}"
         )
@@ -37,11 +37,11 @@ def quiet_windows(sound: Float[np.ndarray, "..."], bands: int) -> Windows:
         yield 0.0, len(sound) / FRAMES_PER_SECOND, jnp.asarray(sound, jnp.float32)
         return
     start = 0
-    while start < len(sound) or start == 0:
+    while start < len(sound):
         end = start + window_length(sound[start:])
         frames = log_mel(sound[start:end], bands, seconds=SECONDS)
         yield start / RATE, end / RATE, jnp.asarray(frames)
-        start = max(end, 1)  # of no sound there is one window
+        start = end
 
 
 def seeking_windows(sound: Float[np.ndarray, "..."], bands: int) -> Windows:
@@ -57,7 +57,7 @@ def seeking_windows(sound: Float[np.ndarray, "..."], bands: int) -> Windows:
         yield from quiet_windows(sound, bands)
         return
     start = 0.0
-    while (first := round(start * RATE)) < len(sound) or not first:
+    while (first := round(start * RATE)) < len(sound):
         end = min(len(sound), first + round(SECONDS * RATE))
         frames = log_mel(sound[first:end], bands, seconds=SECONDS)
         done = yield start, end / RATE, jnp.asarray(frames)

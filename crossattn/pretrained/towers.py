@@ -26,6 +26,7 @@ __all__ = [
     "Sizes",
     "check_size",
     "check_tokens",
+    "check_widths",
     "image_tower",
     "load_parts",
     "stack_of",
@@ -40,9 +41,11 @@ class Sizes:
     (12, 2)
     """
 
-    def __init__(self, content: Mapping[str, Any], defaults: Mapping[str, Any], where: str):
+    def __init__(
+        self, content: Mapping[str, Any], defaults: Mapping[str, Any], where: str, absent: str = ""
+    ):
         given = {key: value for key, value in content.items() if value is not None}
-        self.values, self.where = {**defaults, **given}, where
+        self.values, self.where, self.absent = {**defaults, **given}, where, absent
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, section: str, defaults: Mapping[str, Any]) -> "Sizes":
@@ -54,7 +57,7 @@ class Sizes:
         content = checkpoint.config.get(section) if section else checkpoint.config
         if not isinstance(content, dict | None):
             raise WeightsError(f"{checkpoint.where}/config.json has a {section} that is no object")
-        return cls(content or {}, defaults, checkpoint.where)
+        return cls(content or {}, defaults, checkpoint.where, section if content is None else "")
 
     def whole(self, key: str, least: int = 1) -> int:
         """A whole number.
@@ -93,6 +96,29 @@ class Sizes:
         """The error for a value that is not what is wanted."""
         found = self.values.get(key)
         return WeightsError(f"{self.where}/config.json has {key} {found!r}: expected {wanted}")
+
+
+def check_widths(text: Sizes, key: str, vision: Sizes) -> None:
+    """Refuse texts that are not as wide as pictures, where nothing stands between the two.
+
+    Raises:
+      WeightsError: names the section of config.json that is not there, or the size.
+    """
+    width = vision.whole("hidden_size")
+    if text.whole(key) != width:
+        absent = vision.absent or text.absent
+        raise (
+            _no_section(text.where, absent)
+            if absent
+            else text.refused(key, f"that of the pictures, {width}")
+        )
+
+
+def _no_section(where: str, section: str) -> WeightsError:
+    return WeightsError(
+        f"{where}/config.json has no {section}, and the sizes that its class then takes are not "
+        "those of the tensors: copy the published config.json"
+    )
 
 
 def stack_of(sizes: Sizes, design: BlockConfig, heads: str = "num_attention_heads") -> Stack:
@@ -204,10 +230,7 @@ def load_parts(
             params = huggingface.load(checkpoint.tensors, part.layout, **given)
         except ImportMismatchError:
             if part.section and part.section not in checkpoint.config:
-                raise WeightsError(
-                    f"{checkpoint.where}/config.json has no {part.section}, and the sizes that its "
-                    "class then takes are not those of the tensors: copy the published config.json"
-                ) from None
+                raise _no_section(checkpoint.where, part.section) from None
             raise
         fit = huggingface.look(checkpoint.tensors, part.layout, **given)
         known |= {place.name for place in fit.places} | {*fit.tied} | {*fit.ignored}

@@ -95,6 +95,10 @@ def test_sam():
     assert last["query"]["kernel"].shape == (12, 3)
     with pytest.raises(ValueError, match="at least 2 layers, got 1"):
         TwoWayTransformer(1, 12, 3).init(jax.random.key(0), *given)
+    first = {name: x for name, x in one.state.items() if name[:9] not in ("layers.1.", "layers.2.")}
+    with pytest.raises(ImportMismatchError, match=r"missing +layers\.1\.\* +- +a layer") as error:
+        huggingface.load(first, "sam_two_way_transformer")
+    assert len(error.value.lines) == 1
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,10 @@ def test_a_section_that_is_none(tmp_path):
         ("clip", "vision_config"),
         ("blip_caption", "text_config"),
         ("blip_caption", "vision_config"),
+        ("blip_vqa", "text_config"),
+        ("blip_vqa", "vision_config"),
+        ("siglip", "text_config"),
+        ("siglip", "vision_config"),
         pytest.param("blip2", "qformer_config", marks=pytest.mark.slow),
     ],
 )
@@ -151,6 +155,12 @@ def test_a_section_that_is_not_there(name, section, tmp_path):
     with pytest.raises(WeightsError, match=rf"config\.json has no {section}, .*: copy") as error:
         load_model(broken(name, tmp_path, lambda state, config: config.pop(section)))
     assert "\n" not in str(error.value)
+
+
+def test_texts_of_siglip_are_as_wide_as_pictures(tmp_path):
+    narrow = lambda state, config: config["text_config"].update(projection_size=8)
+    with pytest.raises(WeightsError, match="projection_size 8: expected that of the pictures, 12"):
+        load_model(broken("siglip", tmp_path, narrow))
 
 
 def test_texts_of_siglip(tmp_path):

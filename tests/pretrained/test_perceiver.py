@@ -36,6 +36,12 @@ def test_logits_and_tokens_are_those_of_the_class(found):
         np.testing.assert_allclose(logits, wanted[seen], atol=1e-5)
 
 
+def test_no_rows_are_no_logits(found):
+    _, model = found
+    assert model.logits([]) == []
+    assert [one.shape for one in model.logits([[4], []])] == [(1, 262), (0, 262)]
+
+
 def test_masked_bytes_are_filled_in(found):
     one, model = found
     text = model.fill("a b[MASK][MASK]e")

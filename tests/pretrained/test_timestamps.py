@@ -80,6 +80,7 @@ def test_windows_go_on_where_one_is_done():
         seen.append(window[:2])
         assert window[2].shape == (3000, 80)
     assert seen == [(0.0, 30.0), (12.5, 42.5), (42.5, 50.0), (42.51, 50.0)]
+    assert not list(seeking_windows(sound[:0], 80))
 
 
 @pytest.fixture(scope="module")
