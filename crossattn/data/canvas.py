@@ -51,6 +51,14 @@ class Canvas:
     side: int
     native: bool = False
 
+    @property
+    def about(self) -> str:
+        """What becomes of pictures, in words."""
+        size = f"{self.side} x {self.side} pixels"
+        if self.native:
+            return f"pictures keep their aspect ratio, scaled down until they fit into {size}"
+        return f"pictures are squeezed into {size}"
+
     def fit(self, whole: Sides, across: int = 1) -> Sides:
         """Width and height of a picture on the canvas, of so many side by side."""
         if not self.native:

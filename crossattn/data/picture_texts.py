@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from crossattn.data.canvas import shown_windows
+from crossattn.data.canvas import Canvas, shown_windows
 from crossattn.data.dataset import CELL
 from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
@@ -22,6 +22,7 @@ from crossattn.shapes import Bool, Float, UInt8
 __all__ = [
     "Geometry",
     "ImageRecords",
+    "NativeData",
     "ResizedData",
     "TokenizedData",
     "areas",
@@ -54,6 +55,26 @@ class TokenizedData(ResizedData):
     tokenizer: str = ""
     """File of the package tokenizers, or a folder with tokenizer.json, that cuts words into pieces;
     whole words are tokens when not given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NativeData(TokenizedData):
+    """Settings of a source whose pictures can keep their aspect ratio."""
+
+    resolution: Literal["square", "native"] = "square"
+    """square squeezes pictures into image_size x image_size pixels; native keeps their aspect
+    ratio: they are scaled down until they fit, and the patches left over are hidden."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("flip", "features"):
+            if getattr(self, name, None) and self.resolution == "native":
+                raise ValueError(f"data.{name} is for data.resolution square: set one of them back")
+
+    @property
+    def canvas(self) -> Canvas:
+        """On which pictures are shown."""
+        return Canvas(self.image_size, native=self.resolution == "native")
 
 
 @runtime_checkable

@@ -5,8 +5,8 @@
   a reader could know: they are refused. Of colours of 16 bits Pillow keeps the high byte.
 * *Transparency.* Transparent pixels show white, not the colour that is hidden in them.
 * *Orientation.* `decode` gives the rows of the file, as TFDS reads them: boxes refer to these. A
-  note that the camera was turned (EXIF) is followed by `decode_upright`, as viewers do, on which
-  people draw boxes, and by `decode_sized`, unless a size is given that is that of the rows.
+  note that the camera was turned (EXIF) is followed by `decode_sized`, as by viewers, on which
+  people draw boxes, unless a size is given that is that of the rows.
 * *Several pictures* in one file: the first is read.
 * *Texts and colour profiles* of PNG files are not read: they may be of any size.
 """
@@ -30,7 +30,6 @@ __all__ = [
     "decode",
     "decode_numbers",
     "decode_sized",
-    "decode_upright",
     "read_picture",
 ]
 
@@ -97,20 +96,6 @@ def decode_sized(
     return _decode(
         encoded, fit, lambda own, stored: own.meant(stored, annotated) if annotated else own
     )
-
-
-def decode_upright(
-    encoded: bytes, size: int
-) -> tuple[UInt8[np.ndarray, "size size 3"], tuple[int, int]]:
-    """Decode a picture file as viewers show it, squeezed into a square of `size` pixels a side.
-
-    Returns:
-        Its pixels, and width and height of the whole picture, which boxes in pixels refer to.
-
-    Raises:
-        DataError: as `decode`.
-    """
-    return _decode(encoded, _square(size))
 
 
 def _square(size: int | None) -> Callable[[Sides], Sides] | None:

@@ -72,7 +72,7 @@ def test_masks_are_squeezed_as_pictures_are(tmp_path):
     assert mask.max() == 2
     hair = np.zeros((64, 64), bool)
     hair[:, 5] = True
-    assert squeeze(hair, 16).nonzero()[1].tolist() == [1] * 16
+    assert squeeze(hair, (16, 16)).nonzero()[1].tolist() == [1] * 16
 
 
 def test_answers_have_the_mask_of_their_phrase(tmp_path):

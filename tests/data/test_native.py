@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossattn.data.batches import WHOLE
+from crossattn.data.batches import WHOLE, Batches
 from crossattn.data.canvas import Canvas, shown_windows
 from crossattn.data.errors import DataError
 from crossattn.data.sources import Data, load_source
 from tests.support import published_sets as made
-from tests.support.picture_folders import draw
+from tests.support.picture_folders import draw, lines_of, write_folder
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,54 @@ def test_words_keep_their_regions(folders, encoder, window):
     assert "keep their aspect ratio" in found.about
 
 
+def lay(region, size):
+    """A region of a picture, resized to this width and height and laid on 64 x 64 or 32 x 32."""
+    side = 64 if size == (48, 32) else 32
+    share = np.asarray(Image.fromarray(region.astype(np.float32)).resize(size, Image.BOX))
+    inside = np.zeros((side, side))
+    inside[: size[1], : size[0]] = share
+    return inside.reshape(side // 8, 8, side // 8, 8).mean(axis=(1, 3)).ravel()
+
+
+@pytest.mark.parametrize(("side", "size"), [(64, (48, 32)), (32, (32, 24))])
+def test_pictures_of_folders_keep_their_aspect_ratio(tmp_path, side, size):
+    lines, regions = lines_of(12, questions=False), []
+    (tmp_path / "masks").mkdir()
+    for number, line in enumerate(lines):
+        x0, y0, x1, y1 = draw(number)[3]
+        region = np.zeros((32, 48), np.uint8)
+        region[y0:y1, x0:x1] = 1
+        regions.append(region)
+        if number % 2:
+            Image.fromarray(region).save(tmp_path / f"masks/{number}.png")
+            line["masks"] = dict.fromkeys(line.pop("boxes"), f"masks/{number}.png")
+    write_folder(tmp_path, 12, lines)
+    found = load("folder", tmp_path, image_size=side)
+    assert "keep their aspect ratio" in found.about
+    part = found.train
+    rows, columns = size[1] // 8, size[0] // 8
+    shown = np.zeros((side // 8, side // 8), bool)
+    shown[:rows, :columns] = True
+    assert (part.shown == shown.ravel()).all()
+    assert (part.images[:, size[1] :] == 127).all()
+    pictures = [np.asarray(draw(n)[0].resize(size, Image.BILINEAR)).astype(int) for n in range(12)]
+    for image in range(len(part.images)):
+        own = part.images[image, : size[1], : size[0]].astype(int)
+        number = int(np.argmin([np.abs(own - one).sum() for one in pictures]))
+        assert np.abs(own - pictures[number]).max() <= 1
+        region = part.coverage[image].max(axis=0)
+        # A pixel is of a region or not, where shares of it are counted here.
+        np.testing.assert_allclose(region, lay(regions[number], size), atol=0.2)
+        assert abs(region.sum() - lay(regions[number], size).sum()) < 0.35
+    batch = Batches(part, 4, texts_per_image=1, seed=0).batch(0)
+    assert batch.shown.shape == (4, shown.size)
+    # Texts and boxes are the same in either resolution.
+    write_folder(tmp_path, 12)
+    square = load_source(Data("folder", directory=str(tmp_path), image_size=side), "patch")
+    assert square.train.shown is None
+    assert load("folder", tmp_path, image_size=side).fingerprint == square.fingerprint
+
+
 def test_two_photographs_stand_side_by_side_as_they_are(folders):
     test = load("nlvr2", folders["nlvr2"], image_size=64).splits["test"]
     shown = test.shown[0].reshape(8, 8)
@@ -91,5 +139,7 @@ def test_two_photographs_stand_side_by_side_as_they_are(folders):
 def test_what_does_not_go_with_it_is_refused(folders):
     with pytest.raises(ValueError, match=r"data\.flip is for data\.resolution square"):
         load("refcoco", folders["refcoco"], flip=True)
-    with pytest.raises(ValueError, match=r"data.resolution is for source .*published sets, not fo"):
-        Data("folder", resolution="native")
+    with pytest.raises(ValueError, match=r"data.resolution is for source folder and publ"):
+        Data("tfds", resolution="native")
+    with pytest.raises(ValueError, match=r"data\.features is for data\.resolution square"):
+        Data("folder", resolution="native", features="somewhere")

@@ -29,7 +29,13 @@ def about_parts(names: Iterable[str]) -> dict[str, str]:
 
 
 def about_folder(
-    file: Path, there: int, found: Mapping[str, Examples], split_column: str, *, region: str
+    file: Path,
+    there: int,
+    found: Mapping[str, Examples],
+    split_column: str,
+    *,
+    region: str,
+    resized: str,
 ) -> str:
     """What the data are, in sentences."""
     rows = list(found.values())
@@ -37,7 +43,7 @@ def about_folder(
     told = sum(len(one) for one in rows) - asked
     texts = [f"{n:,} {what}" for n, what in ((told, "captions"), (asked, "questions")) if n]
     boxed = sum(int(one.grounded.any(axis=(1, 2)).sum()) for one in rows)
-    used, side = sum(len(one.images) for one in rows), rows[0].images.shape[1]
+    used = sum(len(one.images) for one in rows)
     of = "" if used == there else f" of the {there:,}"
     boxes = f"words of {boxed:,} of these texts have {region}"
     if asked:
@@ -47,7 +53,7 @@ def about_folder(
     how = f"the column {split_column}" if split_column else "a hash of each picture's file"
     return (
         f"They are {used:,}{of} pictures of {file}, with {' and '.join(texts)}; {boxes}. Pictures "
-        f"are split by {how}, and squeezed into {side} x {side} pixels."
+        f"are split by {how}; {resized}."
     )
 
 

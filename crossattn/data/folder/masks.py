@@ -14,7 +14,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from crossattn.data.canvas import Canvas
 from crossattn.data.folder.table import BadLines, is_within, parse_json
+from crossattn.data.orientation import Sides
 from crossattn.data.pictures import decode_numbers
 from crossattn.data.words import split_words
 from crossattn.shapes import Bool, UInt8
@@ -87,8 +89,8 @@ def _masks(phrase: str, where: Any) -> Iterator[PhraseMask]:
 Regions = Mapping[tuple[str, int], Bool[np.ndarray, "size size"]]
 
 
-def read_masks(directory: Path, lines: Iterable[Masked], size: int, bad: BadLines) -> Regions:
-    """Every region that lines name, by file and number, squeezed as the pictures are.
+def read_masks(directory: Path, lines: Iterable[Masked], canvas: Canvas, bad: BadLines) -> Regions:
+    """Every region that lines name, by file and number, on the canvas of the pictures.
 
     What cannot be read, or does not fit its picture, is collected by line.
     """
@@ -112,7 +114,7 @@ def read_masks(directory: Path, lines: Iterable[Masked], size: int, bad: BadLine
                         continue
                     _check(mask, there, numbers.shape[::-1], line.size)
                     if (file, mask.number) not in found:
-                        found[file, mask.number] = squeeze(_region(numbers, mask.number), size)
+                        found[file, mask.number] = _placed(_region(numbers, mask.number), canvas)
             except ValueError as error:
                 bad.add(line.line, error)
     return found
@@ -143,19 +145,26 @@ def _region(numbers: UInt8[np.ndarray, "H W"], number: int) -> Bool[np.ndarray, 
     return numbers == number if number else numbers > 0
 
 
-def squeeze(region: Bool[np.ndarray, "H W"], size: int) -> Bool[np.ndarray, "size size"]:
-    """A region in a square of `size` pixels a side: the pixels of which it covers half or more.
+def _placed(region: Bool[np.ndarray, "H W"], canvas: Canvas) -> Bool[np.ndarray, "size size"]:
+    width, height = canvas.fit(region.shape[::-1])
+    found = np.zeros((canvas.side, canvas.side), bool)
+    found[:height, :width] = squeeze(region, (width, height))
+    return found
+
+
+def squeeze(region: Bool[np.ndarray, "H W"], size: Sides) -> Bool[np.ndarray, "h w"]:
+    """A region in pixels of this width and height: those of which it covers half or more.
 
     What is so thin that it covers half of none keeps those of which it covers most.
 
     Example:
         >>> line = np.zeros((8, 8), bool)
         >>> line[:, 1] = True
-        >>> squeeze(line, 2).tolist()
+        >>> squeeze(line, (2, 2)).tolist()
         [[True, False], [True, False]]
     """
-    if region.shape == (size, size):
+    if region.shape == size[::-1]:
         return region
     whole = Image.fromarray(region.astype(np.float32))
-    share = np.asarray(whole.resize((size, size), Image.Resampling.BOX))
+    share = np.asarray(whole.resize(size, Image.Resampling.BOX))
     return share >= min(0.5, float(share.max())) - 1e-6

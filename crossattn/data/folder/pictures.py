@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from crossattn.data.canvas import Canvas, Shown
 from crossattn.data.folder.boxes import Phrases, answer_phrases, in_shares
 from crossattn.data.folder.lines import PictureLine
 from crossattn.data.folder.masks import PATIENCE_SECONDS, Regions
 from crossattn.data.folder.table import BadLines
-from crossattn.data.pictures import decode_upright
 from crossattn.data.records import ImageRecord
 
 __all__ = ["Picture", "check_lines", "gather_record", "read_pictures"]
@@ -25,18 +25,18 @@ class Picture(NamedTuple):
     """A picture as a model reads it.
 
     Attributes:
-        pixels: (size, size, 3) uint8, the whole picture squeezed into a square.
+        shown: on the canvas.
         size: width and height of the file, upright.
         hash: of the file's bytes, 64 bits.
     """
 
-    pixels: np.ndarray
+    shown: Shown
     size: tuple[int, int]
     hash: int
 
 
 def read_pictures(
-    directory: Path, lines: Iterable[PictureLine], size: int, bad: BadLines
+    directory: Path, lines: Iterable[PictureLine], canvas: Canvas, bad: BadLines
 ) -> dict[str, Picture]:
     """Every picture that lines name, by its path; each is read once.
 
@@ -53,13 +53,13 @@ def read_pictures(
                 bad.add(number, f"there is no picture {path} in {directory}")
                 continue
             encoded = file.read_bytes()
-            pixels, whole = decode_upright(encoded, size)
+            pixels, whole = canvas.read(encoded)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             bad.add(number, f"{path} {why}")
             continue
         digest = hashlib.blake2b(encoded, digest_size=8).digest()
-        found[path] = Picture(pixels, whole, int.from_bytes(digest, "big"))
+        found[path] = Picture(canvas.show([pixels]), whole, int.from_bytes(digest, "big"))
     return found
 
 
@@ -89,7 +89,10 @@ def check_lines(
 def gather_record(
     lines: Sequence[PictureLine], picture: Picture, form: str, regions: Regions
 ) -> ImageRecord:
-    """All texts of one picture, each with the phrases that have regions on its own line."""
+    """All texts of one picture, each with the phrases that have regions on its own line.
+
+    Boxes are shares of the picture, masks lie on the canvas.
+    """
     numbers: dict[Places, int] = {}
     asked: list[tuple[tuple[str, str], Phrases]] = []
     told: list[tuple[str, Phrases]] = []
@@ -110,11 +113,12 @@ def gather_record(
     found = [(where, label) for region, label in numbers.items() for where in region]
     boxes = [(where, label) for where, label in found if len(where) == 4]
     return ImageRecord(
-        picture.pixels,
+        picture.shown.pixels,
         [pair for pair, _ in asked],
         [caption for caption, _ in told],
         np.array([where for where, _ in boxes], np.float32).reshape(-1, 4),
         [label for _, label in boxes],
         [*(own for _, own in asked), *(own for _, own in told)],
         tuple((label, regions[where]) for where, label in found if len(where) == 2),
+        cells=picture.shown.cells,
     )

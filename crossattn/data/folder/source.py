@@ -25,7 +25,7 @@ from crossattn.data.folder.pictures import Picture, check_lines, gather_record, 
 from crossattn.data.folder.splits import by_column, by_share
 from crossattn.data.folder.table import EXAMPLE, BadLines, find_table, read_rows
 from crossattn.data.originals import Originals
-from crossattn.data.picture_texts import Geometry, TokenizedData, read_examples, record_arrays
+from crossattn.data.picture_texts import Geometry, NativeData, read_examples, record_arrays
 from crossattn.data.pictures import read_upright
 from crossattn.data.records import ImageRecord
 from crossattn.data.sources import EncodedData, Settings, Source
@@ -36,7 +36,7 @@ __all__ = ["FOLDER", "FolderData"]
 
 
 @dataclasses.dataclass(frozen=True)
-class FolderData(TokenizedData, EncodedData):
+class FolderData(NativeData, EncodedData):
     """Settings of `folder`."""
 
     images: int = 0
@@ -81,14 +81,14 @@ def _load(settings: Settings) -> Dataset:
     columns = find_columns(file, rows, _named(data))
     lines = parse_lines(rows, columns, bad)
     _check_form(file, lines, data.box_format)
-    pictures = read_pictures(directory, lines, data.image_size, bad)
+    pictures = read_pictures(directory, lines, data.canvas, bad)
     check_lines(lines, pictures, data.box_format, bad)
     masked = [
         Masked(line.number, line.masks, pictures[line.image].size)
         for line in lines
         if line.masks and line.image in pictures
     ]
-    regions = read_masks(directory, masked, data.image_size, bad)
+    regions = read_masks(directory, masked, data.canvas, bad)
     bad.check()
     lines = _wanted(file, lines, data.tasks)
     parts = _divided(lines, pictures, data.box_format, regions)
@@ -136,11 +136,18 @@ def _wanted(file: Path, lines: Sequence[PictureLine], tasks: Sequence[str]) -> l
 
 
 class Told(NamedTuple):
-    """A picture: its path, the hash of its file, and what is learnt of it."""
+    """A picture: its path, its file's hash, what is learnt of it, and its share of a canvas."""
 
     path: str
     hash: int
     record: ImageRecord
+    share: tuple[float, float]
+
+    @property
+    def shown(self) -> ImageRecord:
+        """The record with boxes on the canvas."""
+        boxes = self.record.boxes * np.array(self.share * 2, np.float32)
+        return dataclasses.replace(self.record, boxes=boxes)
 
 
 Parts = dict[str, list[Told]]
@@ -158,8 +165,9 @@ def _divided(
     chosen = by_column(named, hashes) if any(named) else by_share(hashes)
     parts: Parts = {name: [] for name in ("train", "validation", "test", *sorted(set(chosen)))}
     for part, (path, own) in zip(chosen, by_picture.items(), strict=True):
-        record = gather_record(own, pictures[path], form, regions)
-        parts[part].append(Told(path, pictures[path].hash, record))
+        picture = pictures[path]
+        record = gather_record(own, picture, form, regions)
+        parts[part].append(Told(path, picture.hash, record, picture.shown.share))
     return parts
 
 
@@ -171,9 +179,9 @@ def _fingerprint(parts: Parts) -> str:
     said: list[tuple[Any, ...]] = [
         (part, hash, one.questions, one.captions, one.boxes.tolist(), one.labels, one.phrases)
         for part, every in parts.items()
-        for _, hash, one in every
+        for _, hash, one, _ in every
     ]
-    masks = [one.masks for every in parts.values() for *_, one in every]
+    masks = [one.record.masks for every in parts.values() for one in every]
     if any(masks):
         said += [(label, region.tobytes()) for own in masks for label, region in own]
     return hashlib.blake2b(repr(said).encode(), digest_size=4).hexdigest()
@@ -208,7 +216,7 @@ def _dataset(
         kept = every[: limit or None]
         for told in kept:
             tally.add(told.record, learnt=name == "train")
-        held[name] = _Held([told.record for told in kept], file)
+        held[name] = _Held([told.shown for told in kept], file)
         originals[name] = _originals(file.parent, kept)
     survey = tally.survey(range(len(held["train"].records)), {})
     geometry = Geometry(data.image_size, window)
@@ -225,7 +233,14 @@ def _dataset(
         originals=originals,
         areas={name: _areas(one, survey, geometry) for name, one in held.items()},
         notes=tuple(unknown_words(found["test"])),
-        about=about_folder(file, there, found, split_column, region=_regions_named(parts)),
+        about=about_folder(
+            file,
+            there,
+            found,
+            split_column,
+            region=_regions_named(parts),
+            resized=data.canvas.about,
+        ),
         parts_about=about_parts(found),
     )
 

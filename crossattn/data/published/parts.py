@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
-from crossattn.data.canvas import Canvas
 from crossattn.data.errors import DataError
 from crossattn.data.published.index import AnnotatedPictures
 from crossattn.data.published.lines import AnnotatedLine, Folders, SetReader
@@ -72,7 +71,6 @@ def _parts(
     by_sentence: bool = False,
 ) -> tuple[Parts, str, str]:
     """The lines of each part by picture, or by what they name; and which were left out."""
-    canvas = Canvas(data.image_size, native=data.resolution == "native")
     parts: Parts = {}
     first, texts, every = "", 0, 0
     first_empty, empty = "", 0
@@ -85,7 +83,7 @@ def _parts(
         if not (by_sentence or line.answer or split_words(line.text)):
             first_empty, empty = first_empty or line.where, empty + 1
             continue
-        own = parts.setdefault(line.split, AnnotatedPictures(canvas))
+        own = parts.setdefault(line.split, AnnotatedPictures(data.canvas))
         own.add(line, line.sentence if by_sentence else "")
     for part in parts.values():
         part.gather()

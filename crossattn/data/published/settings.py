@@ -3,14 +3,14 @@
 import dataclasses
 from typing import Literal
 
-from crossattn.data.picture_texts import TokenizedData
+from crossattn.data.picture_texts import NativeData
 from crossattn.fields import positive
 
 __all__ = ["CaptionsData", "PublishedData", "RefCocoData", "TableData", "VqaData"]
 
 
 @dataclasses.dataclass(frozen=True)
-class PublishedData(TokenizedData):
+class PublishedData(NativeData):
     """Settings of a published set."""
 
     images: int = 0
@@ -22,9 +22,6 @@ class PublishedData(TokenizedData):
     missing: int = 0
     """Pictures that may be missing from a folder: their texts are left out, and the report says how
     many there are. More are refused, and how many there are is said."""
-    resolution: Literal["square", "native"] = "square"
-    """square squeezes pictures into image_size x image_size pixels; native keeps their aspect
-    ratio: they are scaled down until they fit, and the patches left over are hidden."""
     fingerprint: str = ""
     """Of the texts and regions that a run learnt from: other ones are refused."""
 
@@ -32,8 +29,6 @@ class PublishedData(TokenizedData):
         super().__post_init__()
         if self.missing < 0:
             raise ValueError(f"data.missing is a number of pictures, got {self.missing}")
-        if self.flip and self.resolution == "native":
-            raise ValueError("data.flip is for data.resolution square: set one of them back")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -84,18 +84,11 @@ def _loader(title: str, read: SetReader) -> Callable[[Settings], Dataset]:
         return dataclasses.replace(
             found,
             fingerprint=fingerprint,
-            about=f"Pictures and texts of {title}; {_resized(data)}",
+            about=f"Pictures and texts of {title}; {data.canvas.about}.",
             notes=gathered.notes,
         )
 
     return load
-
-
-def _resized(data: PublishedData) -> str:
-    size = f"{data.image_size} x {data.image_size} pixels."
-    if data.resolution == "native":
-        return f"pictures keep their aspect ratio, scaled down until they fit into {size}"
-    return f"pictures are squeezed into {size}"
 
 
 def _dataset(
