@@ -218,4 +218,5 @@ def test_the_package_has_frequent_parts():
         pytest.skip("the package is not installed: pip install kanjivg")
     parts = keep_frequent(read_glyphs(kanji._installed()), 24)
     assert "木" in parts
-    assert min(len(glyphs) for glyphs in parts.values()) > 80
+    # The rarest is in 66 characters of the edition of July 2026.
+    assert min(len(glyphs) for glyphs in parts.values()) > 60
