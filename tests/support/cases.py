@@ -176,7 +176,7 @@ def evaluate(arrays, leaves, *, implementation, scale, softcap):
 
 
 def run(call, arrays, leaves, implementation, dtype=np.float64):
-    arrays = {name: jnp.asarray(x, dtype) for name, x in arrays.items()}
+    arrays = {name: np.asarray(x, dtype) for name, x in arrays.items()}
     found = evaluate(
         arrays, leaves, implementation=implementation, scale=call.scale, softcap=call.softcap
     )

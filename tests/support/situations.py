@@ -5,6 +5,7 @@ not drawn, so that a compilation serves every example of a shape.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 from hypothesis import HealthCheck, settings
@@ -100,11 +101,11 @@ class Situation:
     leaves: dict[str, np.ndarray]
     seed: int
 
-    @property
+    @functools.cached_property
     def mask(self):
         return build(self.leaves, self.written)
 
-    @property
+    @functools.cached_property
     def visible(self):
         return visible_by_definition(self.leaves)
 
