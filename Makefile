@@ -37,7 +37,8 @@ $(VENV)/.ready: pyproject.toml
 ablate: setup
 	$(RUN) -m experiments.ablate fusion
 
-TEST := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# What each worker and child imports is compiled once.
+TEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: setup
 	$(TEST) -m "not slow"
