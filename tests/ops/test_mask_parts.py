@@ -176,6 +176,17 @@ def test_blocks_of_constant_ids_are_exact():
         assert np.array_equal(mask.blocks(B, T, S, 5, 5).some, want.some)
 
 
+def test_only_blocks_of_equal_ids_are_full():
+    """All pairs of no id and two ids, as two queries and as two keys."""
+    ids = np.array(list(itertools.product(range(3), repeat=2))).reshape(1, 18)
+    media = (Mask.media(ids, ids, latest_only=latest) for latest in (False, True))
+    for mask in (Mask.segments(ids, ids), *media):
+        dense = np.asarray(mask.dense_array(1, 18, 18)).reshape(1, 9, 2, 9, 2)
+        some, full = mask.blocks(1, 18, 18, 2, 2)
+        assert np.array_equal(full, dense.all(axis=(2, 4)))
+        assert not (dense.any(axis=(2, 4)) & ~np.asarray(some)).any()
+
+
 def test_blocks_of_a_conjunction_are_those_of_its_terms():
     a, c = Mask.window(1, 2, 3), Mask.lengths(key=np.array([0, 14]))
     one, other, both = (mask.blocks(B, T, S, 4, 5) for mask in (a, c, a & c))
