@@ -11,8 +11,10 @@ Expected:  from scratch a closed gate comes late: what lies behind it has no gra
            moved, and it has a weak one, of attention that finds nothing yet; 0.1 helps. Behind a
            frozen decoder the closed gate starts at the text-only model, to the bit; whether it ends
            higher is the question.
-Found:     all four claims inconclusive: seeds differ too much at 700 steps.
-Hardware:  one core, two hardware threads, 8 minutes of processor time.
+Found:     all five claims inconclusive: seeds differ too much at 700 steps. Of gates from scratch,
+           a closed one comes to 90 % of the ungated training 70 steps later, and no later with ten
+           times the learning rate.
+Hardware:  one core, two hardware threads, 28 minutes beside other work.
 Command:   python -m experiments.ablate gating
 """
 
