@@ -7,6 +7,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 from configs.fusion import SUITE as FUSION
+from configs.gating import SUITE as GATING
 from configs.presets import SUITE as PRESETS
 from configs.slots import SUITE as SLOTS
 from crossattn.report.figures.designs import (
@@ -83,6 +84,16 @@ def test_all_of_a_drawing_can_be_read(suite, monkeypatch):
     said = [text for text, _ in texts]
     assert f"{suite.baseline} (baseline)" in said
     assert figure.get_size_inches()[1] < 13
+
+
+def test_patterns_of_parameters_are_broken_behind_a_bar():
+    designs = designs_of(results_of(GATING), GATING.baseline)
+    figure = draw_designs(designs, GATING.baseline)
+    (panel,) = (a for a in figure.axes if a.get_title(loc="left") == "frozen-tanh-0-fast")
+    lines = [text.get_text() for text in panel.texts if text.get_color() == NEW_EDGE]
+    assert " ".join(lines).replace("| ", "|").startswith("cross_residual.gate = tanh; optimizer.")
+    assert "optimizer.multiplied = cross_residual/gate" in " ".join(lines)
+    assert all(line.endswith(("|", ";")) for line in lines[:-1])
 
 
 def orange(figure):

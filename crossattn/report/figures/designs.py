@@ -18,7 +18,7 @@ ACROSS = 2
 MOST_PANELS = 16
 # Inches of a unit upwards, and of a line of text.
 UNIT, LINE = 0.36, 0.115
-LETTERS, MOST_LINES = 62, 3
+LETTERS, MOST_LINES = 62, 4
 # Letters of boxes that fit across a panel.
 LETTERS_ACROSS = 56
 SMALL_FONT = 6
@@ -106,8 +106,10 @@ def _notes(names: Sequence[str], design: Design, first: Design) -> list[Parts]:
     said = [[*((f"{text},", new) for text, new in parts[:-1]), parts[-1]]] if parts else []
     same = f"also: {', '.join(names[1:])}"
     more = same if len(names) > 1 else "; ".join(design.notes)
+    # Patterns of parameters are broken behind a bar.
+    more = more.replace("|", "| ")
     wrapped = textwrap.wrap(more, LETTERS, max_lines=MOST_LINES - 1, placeholder=" …")
-    return said + [[(line, len(names) == 1)] for line in wrapped]
+    return said + [[(line.replace("| ", "|"), len(names) == 1)] for line in wrapped]
 
 
 def _write(axes: Any, height: float, parts: Parts) -> None:
