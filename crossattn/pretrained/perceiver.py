@@ -16,6 +16,7 @@ from crossattn.nn.block import Block
 from crossattn.nn.config import BlockConfig
 from crossattn.nn.families.latents import Latents
 from crossattn.nn.stack import Stack
+from crossattn.nn.tables import in_table
 from crossattn.ops import Mask
 from crossattn.pretrained.checkpoint import Checkpoint
 from crossattn.pretrained.towers import ModelPart, Sizes, load_parts
@@ -54,13 +55,18 @@ class ByteFiller:
         return [CLS, *parts[0], *(one for part in parts[1:] for one in masked(part)), SEP]
 
     def logits(self, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """Of each row of tokens, (S, V)."""
+        """Of each row of tokens, (S, V).
+
+        Raises:
+          ValueError: a token is none of the model's, or a row is longer than its places.
+        """
         if not rows:
             return []
         lengths = [len(row) for row in rows]
         filled = np.full((len(rows), max(lengths)), PAD, np.int32)
         for row, given in zip(filled, rows, strict=True):
             row[: len(given)] = given
+        in_table("token", jnp.asarray(filled), self.model.vocab_size)
         found = np.asarray(self._apply(self.params, jnp.asarray(filled), jnp.asarray(lengths)))
         return [row[:count] for row, count in zip(found, lengths, strict=True)]
 

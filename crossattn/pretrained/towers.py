@@ -165,8 +165,9 @@ def check_tokens(tokens: Int[np.ndarray, "..."], size: int) -> None:
     Traceback (most recent call last):
     crossattn.interop.files.WeightsError: token 40 of the tokenizer: the model has words 0 to 39
     """
-    if tokens.size and tokens.max() >= size:
-        found = f"token {tokens.max()} of the tokenizer"
+    wrong = tokens[(tokens < 0) | (tokens >= size)]
+    if wrong.size:
+        found = f"token {wrong[0]} of the tokenizer"
         raise WeightsError(f"{found}: the model has words 0 to {size - 1}")
 
 

@@ -150,10 +150,10 @@ def test_what_a_captioner_refuses(captioner, monkeypatch):
             model.caption(PICTURE)
     with pytest.raises(WeightsError, match="writes captions: it takes no question"):
         model.answer(PICTURE, "w5 ?")
-    with pytest.raises(
-        WeightsError, match="token 40 of the tokenizer: the model has words 0 to 39"
-    ):
-        model.generate(jnp.zeros((1, 14, 14, 3)), [[model.start_id, 40]], length=10)
+    for token in (40, -1):
+        said = f"token {token} of the tokenizer: the model has words 0 to 39"
+        with pytest.raises(WeightsError, match=said):
+            model.generate(jnp.zeros((1, 14, 14, 3)), [[model.start_id, token]], length=10)
     with pytest.raises(ValueError, match=r"prompt holds 3 rows of tokens, .* got \(0,\)"):
         model.generate(jnp.zeros((3, 14, 14, 3)), [])
     with pytest.raises(WeightsError, match=r"1 tokens and 16 more, .* give a length of 1 to 15"):

@@ -42,6 +42,12 @@ def test_no_rows_are_no_logits(found):
     assert [one.shape for one in model.logits([[4], []])] == [(1, 262), (0, 262)]
 
 
+@pytest.mark.parametrize("token", [262, -1])
+def test_tokens_of_another_model_are_refused(token, found):
+    with pytest.raises(ValueError, match=f"token {token} of a table of 262: numbers are 0 to 261"):
+        found[1].logits([[4, token], [4]])
+
+
 def test_masked_bytes_are_filled_in(found):
     one, model = found
     text = model.fill("a b[MASK][MASK]e")
