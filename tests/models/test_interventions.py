@@ -49,8 +49,10 @@ class Model:
         self.params = jax.tree.map(jnp.asarray, filled(module, self.given))
         self.run = jax.jit(lambda given: module.apply(self.params, **given)[0])
         self.capture = jax.jit(lambda params, given: capture(module, params, given))
+        # Parameters are arguments of both: of constants XLA computes tanh of a gate beforehand, in
+        # other last bits than the program does.
         self.patch = jax.jit(
-            lambda given, source, where: patch(module, self.params, given, source, **where)
+            lambda params, given, source, where: patch(module, params, given, source, **where)
         )
         self.cut = jax.jit(lambda given, edges: knock_out_edges(module, self.params, given, edges))
 
@@ -68,7 +70,7 @@ class Model:
             name: jnp.broadcast_to(where.get(name, False), own.shape[:4])
             for name, own in source._asdict().items()
         }
-        return self.patch(given, source, full)
+        return self.patch(self.params, given, source, full)
 
 
 @pytest.fixture(scope="module")
