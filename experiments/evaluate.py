@@ -20,7 +20,7 @@ from crossattn.lab.evaluation import evaluate_run
 from crossattn.lab.runs import LabRun
 from crossattn.launch.devices import mesh_of, show_devices
 from crossattn.launch.interrupts import graceful_interrupt
-from crossattn.nn import PatchEncoder
+from crossattn.models.vision_encoder import vision_encoder
 from crossattn.train import features
 from crossattn.train.parallel import Parallelism
 from crossattn.train.trained import TrainedRun, find_run, judged_split
@@ -90,7 +90,7 @@ def export_features(folder: Path, trained: TrainedRun) -> None:
         name = trained.record.run.data.source
         fail(COMMAND, f"--features is not for data.source {name}: it is a stream")
     parts = {"train": source.train, **source.splits}
-    encoder = PatchEncoder(model.config.width, model.config.image_encoder, model.cell)
+    encoder = vision_encoder(model.config, model.cell)
     for name, part in tqdm(parts.items(), unit="split", desc="features"):
         features.write_features(
             encoder, trained.params["params"]["encoder"], part.images, folder / f"{name}.npy"

@@ -46,6 +46,11 @@ class VisionLanguageConfig:
     spectra of sound, or pixels in three ways."""
     coordinates: bool = False
     """Whether x and y of a patch stand among its features, beside its learned position."""
+    encoder_layers: int = 0
+    """Layers in which the tokens of an image read each other before words read them."""
+    rotary_axes: int = 1
+    """Axes of rotary positions: words and tokens on one line, or rows and columns of a square image
+    before words that are as far along both (M-RoPE: Wang et al. 2024, "Qwen2-VL")."""
     contexts: tuple[Modality, ...] = ("image",)
     """Modalities beside the text: the image, the boxes of its objects (scenes only), or both."""
     width: int = 64
@@ -83,6 +88,9 @@ class VisionLanguageConfig:
             )
         if self.width % self.heads:
             raise ValueError(f"model.width {self.width} is not a multiple of heads {self.heads}")
+        if self.encoder_layers < 0:
+            raise ValueError(f"model.encoder_layers cannot be negative, got {self.encoder_layers}")
+        self._check_rotary_axes()
         self._check_text_preset()
         self._check_connector()
         self._check_view()
@@ -134,6 +142,28 @@ class VisionLanguageConfig:
         text = presets.config(self.text_preset)
         order = tuple(part for part in text.order if part != "cross")
         return dataclasses.replace(text, order=order, mlp=expanded(text.mlp))
+
+    def _check_rotary_axes(self) -> None:
+        if self.rotary_axes == 1:
+            return
+        if self.rotary_axes != 2:
+            raise ValueError(
+                f"model.rotary_axes is 1, a line, or 2, a grid, got {self.rotary_axes}"
+            )
+        attentions = ("self_attention", "cross_attention")
+        kinds = {getattr(getattr(self.block, name, None), "positions", None) for name in attentions}
+        if "rotary" not in kinds:
+            raise ValueError(
+                "model.rotary_axes 2 is for rotary positions: set "
+                "model.block.cross_attention.positions to rotary"
+            )
+        one_grid = self.contexts == ("image",) and self.image_encoder != "frames"
+        joined = self.use in ("decoder", "interleaved", "two_stream", "prefix")
+        if not one_grid or not joined or self.connector or not self.attends:
+            raise ValueError(
+                "model.rotary_axes 2 is for words that read the patches of an image themselves: "
+                "without boxes, sound, a connector, or a pooled view"
+            )
 
     def _check_text_preset(self) -> None:
         if not self.text_preset:

@@ -45,7 +45,7 @@ def has_decoder_maps(config: VisionLanguageConfig) -> bool:
     """
     plain = config.use == "decoder" and presets.get(config.preset).family == "block"
     order = getattr(config.block, "order", ())[:2]
-    alone = not config.connector and config.cross_every == 1
+    alone = not config.connector and not config.encoder_layers and config.cross_every == 1
     return plain and alone and config.attends and order == ("self", "cross")
 
 

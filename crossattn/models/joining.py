@@ -1,6 +1,7 @@
 """How words are joined to the context: one small function for each use of a preset."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from crossattn.nn.stack import Stack
 from crossattn.nn.sublayers import combine_masks
 from crossattn.nn.tables import learned
 from crossattn.ops import AttentionTrace, Mask
+from crossattn.ops.positions import grid_coordinates
 from crossattn.shapes import Array, Float
 
 __all__ = ["Streams", "connected", "decoded"]
@@ -83,7 +85,7 @@ class Streams:
     def positions(self, model: nn.Module, config: Any) -> tuple[Any, Any]:
         """Of the words and of the context, as the attentions of a configuration take them.
 
-        Coordinates stand on one line of words and on one of context tokens; vectors are learned.
+        Vectors are learned.
         """
         kinds = {config.self_attention.positions, config.cross_attention.positions} - {None}
         if len(kinds) > 1:
@@ -99,10 +101,22 @@ class Streams:
             there = learned(model, "context_position", start, (S, self.config.width))
             words, there = self.place[None], there[None]
         else:
-            words, there = line(self.place.shape[0]), line(S)
+            words, there = self.rotary(S)
         if self.rows is None:
             return words, there
         return self.rows.of_words(words), jnp.tile(there, (1, self.rows.each, 1))
+
+    def rotary(self, tokens: int) -> tuple[Any, Any]:
+        """Coordinates of the words and of so many tokens of the context."""
+        words, there = line(self.place.shape[0]), line(tokens)
+        if self.config.rotary_axes == 1:
+            return words, there
+        side = math.isqrt(tokens)
+        if side**2 != tokens:
+            raise ValueError(
+                f"model.rotary_axes 2 is for a square of patches, {tokens} make none: set it to 1"
+            )
+        return jnp.repeat(side + words, 2, axis=-1), grid_coordinates(side, side)[None]
 
     def side_by_side(self) -> "Streams":
         """Contexts as words read them: those of the images of a row as one."""

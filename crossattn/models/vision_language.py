@@ -13,12 +13,12 @@ from crossattn.models.joining import Streams, connected, decoded
 from crossattn.models.joining_streams import adapted, bottlenecked, prefixed, two_streams
 from crossattn.models.joint_space import JointSpace
 from crossattn.models.packed import PackedRows, check_packing, in_rows
+from crossattn.models.vision_encoder import vision_encoder
 from crossattn.nn import presets
 from crossattn.nn.context import words
 from crossattn.nn.head import Targets, cross_entropy
 from crossattn.nn.layers.dense import Dense
 from crossattn.nn.layers.norm import Norm
-from crossattn.nn.layers.patch_encoder import PatchEncoder
 from crossattn.nn.module import Module
 from crossattn.nn.tables import Embed, in_table, learned, nan_from
 from crossattn.shapes import Array, Bool, Float, Int
@@ -133,11 +133,9 @@ class VisionLanguageDecoder(Module):
         shape = tokens.shape[1], config.width
         place = learned(self, "position", nn.initializers.normal(0.1), shape)
         dtype = None if config.dtype == "float32" else jnp.dtype(config.dtype)
-        kind, coordinates = config.image_encoder, config.coordinates
-        encoder = PatchEncoder(
-            config.width, kind, self.cell, self.layout, dtype, coordinates, name="encoder"
-        )
-        patches = encoder(images)
+        visible = visible.reshape(-1, *visible.shape[-2:])
+        encoder = vision_encoder(config, self.cell, self.layout)
+        patches = encoder(images, visible.any(axis=0))
         context, seen = self._contexts(patches, visible, boxes)
         whole = context, seen
         patches_seen = patches.shape[1]
@@ -208,7 +206,6 @@ class VisionLanguageDecoder(Module):
 
     def _contexts(self, patches, visible, boxes):
         """All context tokens (I, S, M), and which are seen by all or by each layer (1|L, I, S)."""
-        visible = visible.reshape(-1, *visible.shape[-2:])
         if "image" not in self.config.contexts:
             visible = jnp.zeros_like(visible)
         if "boxes" not in self.config.contexts:

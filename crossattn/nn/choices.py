@@ -11,7 +11,7 @@ __all__ = ["LINEN", "check_fields", "known"]
 
 LINEN = ("parent", "name")  # fields that every Linen module has
 ABOVE_ZERO = ("softcap", "theta", "expansion", "inner")
-OR_NONE = ("registers", "tokens", "pictures", "before")  # counts that may be 0
+OR_NONE = ("registers", "tokens", "pictures", "before", "depth")  # counts that may be 0
 
 
 def known(what: str, value: Any, words: Sequence[Any]) -> None:

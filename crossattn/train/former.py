@@ -31,6 +31,8 @@ LATE_FIELDS: dict[str, Any] = {
         "coordinates": False,
         "text_preset": "",
         "cross_at": 0,
+        "encoder_layers": 0,
+        "rotary_axes": 1,
         "block": {"siamese": False, "joint_mlp": None},
     },
     "data": {

@@ -29,6 +29,7 @@ ROWS = {
     "boxes": LAYOUTED,
     "connector": {"connector": "perceiver_encode", **LAYOUTED},
     "every second": {"cross_every": 2, "cross_at": 1, "layers": 4},
+    "encoder layers": {"encoder_layers": 2, **LAYOUTED},
     "connector, every second": {"connector": "perceiver_encode", "cross_every": 2, "layers": 4},
     "coca, mean": {"preset": "coca_decoder", "context_view": "mean"},
     "flamingo, every second": {"preset": "flamingo", "cross_every": 2, "layers": 4},
@@ -40,7 +41,7 @@ ROWS = {
     "bidirectional with boxes": {"preset": "bidirectional", **LAYOUTED},
 }
 NAMES = [*presets.names(), *ROWS]
-QUICK_ROWS = ("truth", "none", "connector", "every second", "coca, mean")
+QUICK_ROWS = ("truth", "none", "connector", "every second", "encoder layers", "coca, mean")
 BLIND = ("none",)
 # There is no map of single patches, or words read what is no patch as well.
 POOLED = ("none", "mean", "coca, mean")

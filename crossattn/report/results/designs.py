@@ -20,7 +20,7 @@ TEXT = ("self", "MLP")
 DRAWN = (
     *("preset", "context_view", "connector", "latents", "image_encoder", "contexts"),
     *("cross_every", "cross_at", "layers", "width", "heads", "block.order", "block.one_sided"),
-    *("block.residual.norm", "block.residual.gate"),
+    *("encoder_layers", "block.residual.norm", "block.residual.gate"),
 )
 
 
@@ -90,6 +90,8 @@ def design_of(model: Model) -> Design | None:
     image = "sound" if model["image_encoder"] == "frames" else "picture"
     parts = [image if one == "image" else one for one in model["contexts"]]
     seen = "\n+ ".join(parts) if len(parts) > 1 else f"{parts[0]}\n{model['image_encoder']}"
+    if depth := model.get("encoder_layers", 0):
+        seen += f"\n{count(depth, 'layer')}"
     nothing = model["context_view"] == "none" and not own.read
     return dataclasses.replace(
         own,
