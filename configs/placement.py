@@ -4,7 +4,8 @@ Flamingo asks how often (Alayrac et al. 2022, arXiv:2204.14198, Table 3: every l
 every 2nd 68.2, every 4th 68.8, once in the middle 59.8; one seed, no interval). Beside that: heads
 (Vaswani et al. 2017, arXiv:1706.03762), keys that heads share (Shazeer 2019, arXiv:1911.02150),
 norms of queries and keys (Henry et al. 2020, arXiv:2010.04245), logits with a soft cap (Gemma 2,
-arXiv:2408.00118), sinks (gpt-oss, OpenAI 2025).
+arXiv:2408.00118), sinks (gpt-oss, OpenAI 2025), queries and keys turned by rows and columns
+(M-RoPE of Qwen2-VL: Wang et al. 2024, arXiv:2409.12191).
 
 Expected:  every layer at least as good as every 2nd, and that as the first alone: but two layers
            suffice for these questions, so that differences may be small. One head points less
@@ -46,6 +47,7 @@ SUITE = Suite(
         "qk-norm": {f"{CROSS}.logits.norm": "rms"},
         "soft-cap": {f"{CROSS}.logits.softcap": 5.0},
         "sink": {f"{CROSS}.extra_keys.sink": True},
+        "rotary-2d": {f"{CROSS}.positions": "rotary", "model.rotary_axes": 2},
     },
     baseline="every-layer",
     primary="pairs/accuracy",
@@ -56,7 +58,9 @@ SUITE = Suite(
         "A layer without cross-attention has its self-attention and its MLP as all others have: "
         "rows that read seldom have fewer parameters and take less time, see their costs.",
         "One head has all 64 features of a layer, four have 16 each; as many heads are there of "
-        "the words among themselves, too. The soft cap bounds logits by 5.",
+        "the words among themselves, too. The soft cap bounds logits by 5. Rotary-2d turns "
+        "patches by their row and column, words by their place behind the image on both axes; "
+        "learned positions stay.",
         "Which layers and heads look at the true region stands in the maps by layer and head. "
         "Depth is four layers for all rows: nothing here speaks of deep models.",
     ),
