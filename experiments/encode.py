@@ -2,6 +2,7 @@
 
 python -m experiments.encode my/vit data/stamps data/stamps-vit
 python -m experiments.encode my/clip easy_vqa data/easy-vqa-clip
+python -m experiments.encode my/clip data/coco data/coco-clip --data.source coco_captions
 python -m experiments.encode whisper-tiny.en data/spoken data/spoken-whisper
 """
 
@@ -29,7 +30,6 @@ from .entry import start
 
 COMMAND = "encode"
 ROWS_STAY = "interrupted; what is encoded stays, the same command goes on"
-HELD = ("folder", "recordings", "scenes", "easy_vqa")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,8 @@ class EncodeOptions:
     """A folder of a model of pictures (ViT, CLIP, SigLIP, BLIP, BLIP-2) or of speech, or a name
     such as whisper-tiny.en."""
     directory: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
-    """The folder of pictures or recordings, see docs/your_data.md; or scenes, or easy_vqa."""
+    """The folder of pictures or recordings, see docs/your_data.md, or of the published set that
+    --data.source names; or scenes, or easy_vqa."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Where the files go."""
     data: Data = dataclasses.field(default_factory=lambda: Data("folder"))
@@ -109,8 +110,9 @@ def _hears(model: str) -> bool:
 
 def _load(options: EncodeOptions) -> Dataset:
     data: Any = options.data
-    if data.source not in HELD:
-        fail(COMMAND, f"data.source {data.source} is not held in memory: choose one of {HELD}")
+    if "features" not in find_source(data.source).image_encoders:
+        known = [name for name in SOURCES if "features" in find_source(name).image_encoders]
+        fail(COMMAND, f"data.source {data.source}: choose one of {', '.join(known)}")
     if "directory" in find_source(data.source).fields():
         data = dataclasses.replace(data, directory=options.directory)
     return load_source(data, "frames" if data.source == "recordings" else "patch")

@@ -19,8 +19,17 @@ from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
 from crossattn.shapes import Bool, Float
 
-__all__ = ["ABOUT", "WHOLE_PICTURE", "Encoder", "match_keys", "row_type", "seen_coverage",
-           "through_encoder", "with_encoder"]  # fmt: skip
+__all__ = [
+    "ABOUT",
+    "WHOLE_PICTURE",
+    "Encoder",
+    "FeatureRows",
+    "match_keys",
+    "row_type",
+    "seen_coverage",
+    "through_encoder",
+    "with_encoder",
+]
 
 ABOUT = "encoder.json"
 # ymin, xmin, ymax, xmax in shares of the sides; beyond 0 to 1 where black is put around a picture.
@@ -97,6 +106,32 @@ def match_keys(there: np.ndarray, wanted: np.ndarray, path: Path) -> slice | np.
     return rows
 
 
+class FeatureRows:
+    """The rows of records of a part, which stay in their file until they are read.
+
+    Args:
+      file: all rows, of `row_type`.
+      grid: rows and columns of tokens.
+      rows: record to row.
+    """
+
+    def __init__(self, file: np.ndarray, grid: tuple[int, ...], rows: Mapping[int, int]):
+        self.file, self.grid, self.rows = file, grid, rows
+
+    def through(self, arrays: dict[str, Any], record: int) -> dict[str, Any]:
+        """The arrays of a record, with features in place of pixels and regions as tokens see them.
+
+        Args:
+          arrays: as `record_arrays` makes them.
+          record: its number.
+        """
+        own = self.file[self.rows[record]]
+        coverage = seen_coverage(arrays["areas"], tuple(own["seen"]), self.grid)
+        grounded = arrays["grounded"] & coverage.any(axis=-1)
+        changed = {"images": own["features"], "coverage": coverage, "grounded": grounded}
+        return arrays | changed
+
+
 def seen_coverage(
     areas: Bool[np.ndarray, "O h w"], seen: Window, grid: tuple[int, ...]
 ) -> Float[np.ndarray, "O P"]:
@@ -131,21 +166,25 @@ def through_encoder(dataset: Dataset, rows: Mapping[str, np.ndarray], grid: Any)
     """The data as tokens see them: regions on their grid, and pictures as far as they are seen.
 
     Args:
-      dataset: whose examples are held in memory.
-      rows: part to the rows (N,) of its images.
+      dataset: the data.
+      rows: part to the rows (N,) of its images, of those that are held in memory.
       grid: rows and columns of tokens.
     """
-    parts, draw, outline = {}, {}, {}
+    parts, draw, outline = {}, _by_part(dataset.draw), _by_part(dataset.outline)
     for name, own in rows.items():
         part = dataset.held[name]
         parts[name] = _seen_examples(dataset, name, part, own["seen"], own["features"], grid)
         size = grid[0] * CELL, grid[1] * CELL
         draw[name] = _cropped(dataset, name, own["seen"], size, masks=False)
         outline[name] = _cropped(dataset, name, own["seen"], size, masks=True)
-    train = parts.pop("train")
+    train = parts.pop("train", dataset.train)
     return dataclasses.replace(
         dataset, train=train, splits=parts, draw=draw, outline=outline, areas={}, window=1
     )
+
+
+def _by_part(given: Any) -> dict[str, Any]:
+    return dict(given) if isinstance(given, Mapping) else {}
 
 
 def _seen_examples(

@@ -3,12 +3,13 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import grain
 import numpy as np
 
 from crossattn.data.batches import Share
+from crossattn.data.encoded import FeatureRows
 from crossattn.data.packed_order import PackedOrder, packed_places, read_words
 from crossattn.data.picture_texts import Geometry, ImageRecords, record_arrays
 from crossattn.data.survey import Survey
@@ -172,16 +173,18 @@ class StreamedRecords:
         records: read by their number.
         survey: which of them are trained on, and how their texts become tokens.
         geometry: of the pictures.
+        features: which stand for them; None: their pixels are read.
     """
 
     records: ImageRecords
     survey: Survey
     geometry: Geometry
+    features: FeatureRows | None = None
 
     @property
-    def grid(self) -> tuple[int, int]:
+    def grid(self) -> tuple[int, ...]:
         """Rows and columns of patches."""
-        return self.geometry.grid
+        return self.features.grid if self.features else self.geometry.grid
 
     def __len__(self) -> int:
         return len(self.survey.trained)
@@ -227,5 +230,19 @@ class StreamedRecords:
         load = lambda place: self._load(int(self.survey.trained[place]))
         return PackedStream(load, order, share, packing)
 
+    def encoded(self, file: np.ndarray, grid: tuple[int, ...], at: np.ndarray) -> "StreamedRecords":
+        """The same with features in place of pictures, which are not read any more.
+
+        Args:
+            file: rows of `experiments.encode`.
+            grid: rows and columns of tokens.
+            at: the row of each record that is trained on.
+        """
+        rows = dict(zip(self.survey.trained.tolist(), at.tolist(), strict=True))
+        records: Any = self.records
+        features = FeatureRows(file, grid, rows)
+        return dataclasses.replace(self, records=records.unread(), features=features)
+
     def _load(self, index: int) -> dict[str, np.ndarray]:
-        return record_arrays(self.records, index, self.survey, self.geometry)
+        arrays = record_arrays(self.records, index, self.survey, self.geometry)
+        return self.features.through(arrays, index) if self.features else arrays

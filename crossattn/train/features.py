@@ -17,6 +17,7 @@ import numpy as np
 from crossattn.data.dataset import Dataset
 from crossattn.data.encoded import Encoder, match_keys, through_encoder
 from crossattn.data.examples import Examples
+from crossattn.data.stream import StreamedRecords
 from crossattn.files import write_atomically
 from crossattn.nn import PatchEncoder
 
@@ -36,10 +37,22 @@ def with_features(dataset: Dataset, folder: str) -> Dataset:
         )
     encoder = Encoder.of(folder)
     path = lambda name: Path(folder) / f"{name}.npy"
+    if encoder is None and not isinstance(dataset.train, Examples):
+        raise ValueError(
+            f"{folder} has no encoder.json: features of these data, which are read while a run "
+            "trains, are those that experiments.encode writes"
+        )
     if encoder is None:
         found = {name: _array(path(name)) for name in dataset.held}
     else:
-        rows = {name: _rows(path(name), dataset.original(name).keys) for name in dataset.held}
+        keys = {name: dataset.original(name).keys for name in dataset.held}
+        files = {name: _rows(path(name)) for name in dataset.held}
+        at = {name: match_keys(files[name]["key"], keys[name], path(name)) for name in files}
+        if isinstance(dataset.train, StreamedRecords):
+            file = files.pop("train")
+            train = dataset.train.encoded(file, encoder.grid, np.arange(len(file))[at["train"]])
+            dataset = dataclasses.replace(dataset, train=train)
+        rows = {name: file[at[name]] for name, file in files.items()}
         if encoder.grid:
             return through_encoder(dataset, rows, encoder.grid)
         found = {name: own["features"] for name, own in rows.items()}
@@ -56,12 +69,12 @@ def _array(path: Path) -> np.ndarray:
         raise ValueError(f"cannot read the features {path}: {reason}") from None
 
 
-def _rows(path: Path, keys: np.ndarray) -> np.ndarray:
-    """The rows of a file of these keys."""
+def _rows(path: Path) -> np.ndarray:
+    """The rows of a file."""
     found = _array(path)
     if found.dtype.names != ("key", "seen", "features") or not len(found):
         raise ValueError(f"{path} is none that experiments.encode has written: encode once more")
-    return found[match_keys(found["key"], keys, path)]
+    return found
 
 
 def _replaced(part: Examples, found: np.ndarray, path: Path) -> Examples:

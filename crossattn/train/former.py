@@ -36,6 +36,7 @@ LATE_FIELDS: dict[str, Any] = {
         "block": {"siamese": False, "joint_mlp": None},
     },
     "data": {
+        "features": "",
         "mismatched": 0.0,
         "only_words": [],
         "curriculum_words": [],

@@ -23,7 +23,7 @@ def load_dataset(run: Run) -> Dataset:
     """
     encoder = run.model.image_encoder
     dataset = load_source(run.data, encoder, boxes="boxes" in run.model.contexts)
-    if encoder == "features" and isinstance(dataset.train, Examples):
+    if encoder == "features":
         dataset = with_features(dataset, getattr(run.data, "features", ""))
     return dataset.cut()
 

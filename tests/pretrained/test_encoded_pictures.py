@@ -268,8 +268,9 @@ def test_models_and_sources_that_cannot_be_are_refused(pictures, tower, tmp_path
         (tmp_path, "has no file of texts"),
     ):
         assert said in refused(capsys, tower, data, tmp_path / "out")
-    options = ["--data.source", "coco_captions"]
-    assert "is not held in memory" in refused(capsys, tower, pictures, tmp_path / "out", *options)
+    options = ["--data.source", "tfds"]
+    said = refused(capsys, tower, pictures, tmp_path / "out", *options)
+    assert "data.source tfds: choose one of scenes, " in said
     options = ["--data.source", "recordings"]
     said = refused(capsys, tower, pictures, tmp_path / "out", *options)
     assert "is no model of speech" in said

@@ -1,22 +1,25 @@
 """The texts of one split, gathered by picture: what a run reads while it trains."""
 
+import dataclasses
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from crossattn.data.canvas import Canvas, Shown
 from crossattn.data.errors import DataError
-from crossattn.data.orientation import same_sides
+from crossattn.data.orientation import Sides, same_sides
+from crossattn.data.pictures import decode_sized
 from crossattn.data.published.lines import AnnotatedLine, Place, Region, read_place
 from crossattn.data.published.spool import Spool
 from crossattn.data.records import ImageRecord
 from crossattn.data.words import spelling, split_words
+from crossattn.shapes import UInt8
 
-__all__ = ["AnnotatedPictures"]
+__all__ = ["AnnotatedPictures", "UnreadPictures"]
 
 # A text that is longer is none: it would make every batch as long.
 MOST_WORDS = 256
@@ -27,14 +30,16 @@ class AnnotatedPictures(Sequence):
 
     Args:
         canvas: on which pictures are shown.
+        folder: within which a picture has its name.
 
     Attributes:
         answers: those that questions may have; others are left out. None: any.
         counts: how often each answer is given.
     """
 
-    def __init__(self, canvas: Canvas):
+    def __init__(self, canvas: Canvas, folder: str):
         self.canvas, self.spool = canvas, Spool()
+        self._above = os.path.join(folder, "")
         self.digest = hashlib.blake2b(digest_size=8)
         self.counts: Counter[str] = Counter()
         self.answers: frozenset[str] | None = None
@@ -56,7 +61,8 @@ class AnnotatedPictures(Sequence):
         # The set stays the same in another folder.
         named = said._replace(pictures=tuple(map(os.path.basename, said.pictures)))
         self.digest.update(repr(named).encode())
-        self.spool.add(name or "\0".join(line.pictures), said)
+        names = (picture.removeprefix(self._above) for picture in line.pictures)
+        self.spool.add(name or "\0".join(names), said)
 
     def gather(self) -> None:
         """Done with adding."""
@@ -64,6 +70,20 @@ class AnnotatedPictures(Sequence):
 
     def __len__(self) -> int:
         return len(self.groups)
+
+    def keys(self, numbers: np.ndarray) -> np.ndarray:
+        """64 bits of the names of pictures (n,), the same wherever the folder lies."""
+        first = self.groups.order[self.groups.begins[numbers]]
+        return np.array(self.spool.keys, np.uint64)[first]
+
+    def whole(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+        """A picture in its own size.
+
+        Raises:
+            DataError: names the picture that cannot be read.
+        """
+        line = self.lines(index)[0]
+        return _pixels(line, line.pictures[0], lambda sides: sides)
 
     def lines(self, index: int) -> list[AnnotatedLine]:
         """All that is said of a picture."""
@@ -86,6 +106,10 @@ class AnnotatedPictures(Sequence):
     def where(self, index: int) -> str:
         """Spell where a record lies, for messages."""
         return self.lines(index)[0].where
+
+    def unread(self) -> "UnreadPictures":
+        """The same records without pixels."""
+        return UnreadPictures(self)
 
     def _record(self, lines: Sequence[AnnotatedLine], shown: Shown | None) -> ImageRecord:
         asked = [line for line in lines if line.answer and self._is_known(line.answer)]
@@ -117,6 +141,17 @@ class AnnotatedPictures(Sequence):
         return self.answers is None or answer in self.answers
 
 
+class UnreadPictures:
+    """Records whose pictures are not read: they have no pixels."""
+
+    def __init__(self, pictures: AnnotatedPictures):
+        self.pictures, self.where = pictures, pictures.where
+
+    def __getitem__(self, index: int) -> ImageRecord:
+        nothing = np.zeros((0, 0, 3), np.uint8)
+        return dataclasses.replace(self.pictures.texts(index), image=nothing)
+
+
 def _line(value: list[Any]) -> AnnotatedLine:
     """A line as it was before it became JSON, whose tuples are lists."""
     line = AnnotatedLine(*_tuples(value))
@@ -129,18 +164,21 @@ def _tuples(value: Any) -> Any:
 
 def _show(line: AnnotatedLine, canvas: Canvas) -> Shown:
     """The picture of a line, or two side by side."""
-    found = []
-    for picture in line.pictures:
-        name = picture.split("\0")[0]
-        try:
-            pixels, whole = canvas.read(read_place(picture), len(line.pictures), line.size)
-        except (OSError, DataError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            raise DataError(f"{name} ({line.where}) {why}") from None
-        if line.size and not same_sides(whole, line.size):
-            raise DataError(
-                f"{name} has {whole[0]} x {whole[1]} pixels, {line.where} says "
-                f"{line.size[0]} x {line.size[1]}"
-            )
-        found.append(pixels)
-    return canvas.show(found)
+    fit = lambda sides: canvas.fit(sides, len(line.pictures))
+    return canvas.show([_pixels(line, picture, fit) for picture in line.pictures])
+
+
+def _pixels(line: AnnotatedLine, picture: str, fit: Callable[[Sides], Sides]) -> Any:
+    """A picture of a line in the size that is wanted of the whole one."""
+    name = picture.split("\0")[0]
+    try:
+        pixels, sides = decode_sized(read_place(picture), fit, line.size)
+    except (OSError, DataError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{name} ({line.where}) {why}") from None
+    if line.size and not same_sides(sides, line.size):
+        raise DataError(
+            f"{name} has {sides[0]} x {sides[1]} pixels, {line.where} says "
+            f"{line.size[0]} x {line.size[1]}"
+        )
+    return pixels

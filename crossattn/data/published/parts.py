@@ -83,7 +83,7 @@ def _parts(
         if not (by_sentence or line.answer or split_words(line.text)):
             first_empty, empty = first_empty or line.where, empty + 1
             continue
-        own = parts.setdefault(line.split, AnnotatedPictures(data.canvas))
+        own = parts.setdefault(line.split, AnnotatedPictures(data.canvas, str(folders.pictures)))
         own.add(line, line.sentence if by_sentence else "")
     for part in parts.values():
         part.gather()

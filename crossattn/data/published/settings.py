@@ -22,6 +22,9 @@ class PublishedData(NativeData):
     missing: int = 0
     """Pictures that may be missing from a folder: their texts are left out, and the report says how
     many there are. More are refused, and how many there are is said."""
+    features: str = ""
+    """Folder of what another encoder makes of the pictures, for image_encoder features
+    (experiments.encode); not of NLVR2, which shows two together."""
     fingerprint: str = ""
     """Of the texts and regions that a run learnt from: other ones are refused."""
 

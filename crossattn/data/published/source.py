@@ -14,10 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from crossattn.data.dataset import Dataset
+from crossattn.data.encoded import with_encoder
 from crossattn.data.errors import DataError
 from crossattn.data.examples import Examples
 from crossattn.data.language import BOS
-from crossattn.data.picture_texts import Geometry, read_examples
+from crossattn.data.originals import Originals
+from crossattn.data.picture_texts import Geometry, read_examples, record_arrays
 from crossattn.data.published.arrow import read_arrow
 from crossattn.data.published.clevr import read_clevr
 from crossattn.data.published.coco import read_coco_captions
@@ -73,7 +75,7 @@ def _loader(title: str, read: SetReader) -> Callable[[Settings], Dataset]:
                 "--data.directory DIR (docs/published_data.md has the layout)"
             )
         gathered = read_all_parts(data, read)
-        fingerprint = gathered.fingerprint
+        fingerprint = with_encoder(gathered.fingerprint, data.features)
         if data.fingerprint not in ("", fingerprint):
             raise DataError(
                 f"the texts of {data.directory} have changed, or this version reads them "
@@ -111,9 +113,14 @@ def _dataset(
     if most := getattr(data, "answers", 0):
         learnt.answers = frozenset(answer for answer, _ in train.counts.most_common(most))
     survey = _survey(tally, learnt, left[: data.images or None].tolist(), evaluation)
-    found, masks = {}, {}
-    for name, (split, numbers) in evaluation.items():
-        found[name], masks[name] = read_examples(split, numbers, survey, geometry)
+    found, masks, areas = {}, {}, {}
+    originals = {"train": _originals(learnt, survey.trained)}
+    for name, (split, every) in evaluation.items():
+        numbers = np.array([one for one in every.tolist() if len(split.texts(one))], int)
+        chosen = numbers if len(numbers) else every
+        found[name], masks[name] = read_examples(split, chosen, survey, geometry)
+        originals[name] = _originals(split, numbers)
+        areas[name] = _areas(split, numbers, survey, geometry)
         if name in pairs:
             found[name] = _in_pairs(name, split, found[name])
     one = np.random.default_rng(SEED).choice(survey.trained, size=1)
@@ -125,7 +132,20 @@ def _dataset(
         outline={name: own.__getitem__ for name, own in masks.items()},
         parts_about=ABOUT,
         sample=sample,
+        originals=originals,
+        areas=areas,
     )
+
+
+def _originals(split: AnnotatedPictures, numbers: np.ndarray) -> Originals:
+    return Originals(split.keys(numbers), lambda place: split.whole(int(numbers[place])))
+
+
+def _areas(
+    split: AnnotatedPictures, numbers: np.ndarray, survey: Survey, geometry: Geometry
+) -> Callable[[int], np.ndarray]:
+    read = lambda place: record_arrays(split.unread(), int(numbers[place]), survey, geometry)
+    return lambda place: read(place)["areas"]
 
 
 ABOUT = {
@@ -199,6 +219,8 @@ def _in_pairs(name: str, split: AnnotatedPictures, found: Examples) -> Examples:
 
 def _source(name: str, title: str, read: SetReader, settings: Any, *tasks: str) -> Source:
     encoders = {"patch": 1, "window": 2, "conv": 1}
+    if name != "nlvr2":  # two pictures together are not what an encoder reads
+        encoders["features"] = 1
     return Source(name, _loader(title, read), settings, image_encoders=encoders, tasks=tasks)
 
 
