@@ -182,9 +182,10 @@ class StreamedRecords:
     features: FeatureRows | None = None
 
     @property
-    def grid(self) -> tuple[int, ...]:
+    def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
-        return self.features.grid if self.features else self.geometry.grid
+        rows, columns = self.features.grid if self.features else self.geometry.grid
+        return rows, columns
 
     def __len__(self) -> int:
         return len(self.survey.trained)
