@@ -1,7 +1,7 @@
 """What a model uses: what becomes of its words without part of the image, or with another image."""
 
 from crossattn.align.answers import TEXT_ONLY
-from crossattn.align.inputs import Knockouts, PermutedImages
+from crossattn.align.inputs import PERMUTATIONS, Knockouts, PermutedImages
 from crossattn.align.measures import Measure, register_measure
 
 register_measure(
@@ -29,8 +29,8 @@ register_measure(
         PermutedImages,
         lambda words: words.right - words.permuted.mean(axis=1),
         "Perceptual score: accuracy of answers, or where nothing is asked of words of captions, "
-        "less that with the images of other examples (the mean of two permutations): 0 for a model "
-        "that does not use the image.",
+        f"less that with the images of other examples (the mean of {PERMUTATIONS} permutations): 0 "
+        "for a model that does not use the image.",
         chance=0.0,
         chance_meaning="Chance of the perceptual score: a model that reads the text alone.",
         headline={"context": "perceptual score"},

@@ -13,6 +13,7 @@ from crossattn.align.features import retrieval_ranks
 from crossattn.shapes import Bool, Float, Int
 
 __all__ = [
+    "PERMUTATIONS",
     "Answers",
     "AttentionMaps",
     "CaptionContrasts",
@@ -27,6 +28,9 @@ __all__ = [
     "SwapPairs",
     "WrittenCaptions",
 ]
+
+# How often the images of a split are permuted for the perceptual score.
+PERMUTATIONS = 2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,16 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crossattn.align.inputs import PermutedImages
+from crossattn.align.inputs import PERMUTATIONS, PermutedImages
 from crossattn.data.examples import Examples
 from crossattn.train.hidden_words import grounded_caption_words
 from crossattn.train.predictions import Asked, Predictions
 from crossattn.train.texts import questions
 
 __all__ = ["OtherImages", "other_images"]
-
-# The same for every variant and seed, so that differences between them are paired.
-PERMUTATIONS = 2
 
 
 class OtherImages(NamedTuple):
@@ -53,6 +50,7 @@ def other_images(examples: Examples) -> OtherImages | None:
     own = examples.rows(rows)
     if len(np.unique(own.image)) < 2:
         return None
+    # The same for every variant and seed, so that differences between them are paired.
     random = np.random.default_rng(0)
     images = [random.permutation(own.image) for _ in range(PERMUTATIONS)]
     permuted = tuple(dataclasses.replace(own, image=image) for image in images)
