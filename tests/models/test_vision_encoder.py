@@ -15,6 +15,7 @@ from crossattn.models.vision_encoder import VisionEncoder
 from crossattn.models.vision_language import VisionLanguageDecoder
 from crossattn.nn import presets
 from crossattn.nn.layers.patch_encoder import PatchEncoder
+from crossattn.sharding import ContextParallel, make_mesh
 
 I, P, F, M, H, L = 2, 9, 3, 8, 2, 3  # noqa: E741 - I counts images
 
@@ -201,3 +202,25 @@ def test_axes_are_refused_where_there_is_no_grid_to_read():
             rotary("encoder_decoder_pre", **given)
     with pytest.raises(ValueError, match=r"model.encoder_layers cannot be negative, got -1"):
         VisionLanguageConfig(encoder_layers=-1)
+
+
+def test_patches_over_devices_are_the_same():
+    mesh = make_mesh("data=2,context=4")
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(I, 8, F)), jnp.float32)
+    visible = jnp.ones((I, 8), bool).at[0, 5:].set(False)
+    found = []
+    for layout in (None, ContextParallel(mesh, batch=("data",))):
+        encoder = VisionEncoder(M, depth=2, heads=H, layout=layout)
+        params = drawn(VisionEncoder(M, depth=2, heads=H), images)
+        where = jax.NamedSharding(mesh, jax.P("data", "context")) if layout else None
+        placed = images if where is None else jax.device_put(images, where)
+
+        def total(params, images, encoder=encoder):
+            x = encoder.apply(params, images, visible)
+            return jnp.where(visible[..., None], jnp.sin(x), 0).sum(), x
+
+        run = jax.jit(jax.grad(total, has_aux=True))
+        assert ("shard_map" in str(jax.make_jaxpr(run)(params, placed))) == bool(layout)
+        found.append(run(params, placed))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), *found)
