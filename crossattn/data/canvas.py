@@ -15,7 +15,6 @@ import numpy as np
 from crossattn.data.dataset import CELL
 from crossattn.data.errors import DataError
 from crossattn.data.orientation import Sides
-from crossattn.data.pictures import decode_sized
 from crossattn.shapes import Bool, UInt8
 
 __all__ = ["Canvas", "Shown", "shown_windows"]
@@ -68,18 +67,8 @@ class Canvas:
         width, height = (max(1, round(side * scale / CELL)) * CELL for side in whole)
         return width, height
 
-    def read(
-        self, encoded: bytes, across: int = 1, annotated: Sides | None = None
-    ) -> tuple[Pixels, Sides]:
-        """A picture as large as it is shown, of so many side by side; its whole width and height.
-
-        Raises:
-            DataError: as `decode_sized`.
-        """
-        return decode_sized(encoded, lambda whole: self.fit(whole, across), annotated)
-
     def show(self, every: Sequence[Pixels]) -> Shown:
-        """Pictures that were read for it, the first at the left.
+        """Pictures of the size that `fit` says, the first at the left.
 
         Raises:
             DataError: cells do not divide what each has of the canvas.

@@ -13,6 +13,7 @@ from crossattn.data.folder.boxes import Phrases, answer_phrases, in_shares
 from crossattn.data.folder.lines import PictureLine
 from crossattn.data.folder.masks import PATIENCE_SECONDS, Regions
 from crossattn.data.folder.table import BadLines
+from crossattn.data.pictures import decode_sized
 from crossattn.data.records import ImageRecord
 
 __all__ = ["Picture", "check_lines", "gather_record", "read_pictures"]
@@ -53,7 +54,7 @@ def read_pictures(
                 bad.add(number, f"there is no picture {path} in {directory}")
                 continue
             encoded = file.read_bytes()
-            pixels, whole = canvas.read(encoded)
+            pixels, whole = decode_sized(encoded, canvas.fit)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             bad.add(number, f"{path} {why}")
