@@ -150,4 +150,4 @@ def test_layers_stand_on_both_sides_of_the_one_that_reads():
     model = {"preset": "encoder_decoder_pre", "context_view": "tokens", "connector": ""}
     sizes = {"layers": 4, "cross_every": 4, "cross_at": 2, "block": {"order": ["self", "cross"]}}
     groups = _decoder(model | sizes).groups
-    assert [one.times for one in groups] == ["2 of 4", "1 of 4 layers", "1 of 4"]
+    assert [one.times for one in groups] == ["2 of 4 layers", "1 of 4", "1 of 4 layers"]

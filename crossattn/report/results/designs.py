@@ -120,8 +120,9 @@ def _decoder(model: Model) -> Design:
         groups = [_alone(text, count(lower, "layer")), _alone(own, count(layers - lower, "layer"))]
     elif every > 1:
         reading, at = layers // every, model.get("cross_at", 0)
-        around = lambda count: [_alone(text, f"{count * reading} of {layers}")] * bool(count)
-        own_group = _alone(own, f"{reading} of {layers} layers")
+        # Short where an arrow comes down beside it.
+        own_group = _alone(own, f"{reading} of {layers}")
+        around = lambda count: [_alone(text, f"{count * reading} of {layers} layers")] * bool(count)
         groups = [*around(at), own_group, *around(every - 1 - at)]
     return Design("", read, tuple(groups))
 
