@@ -36,7 +36,7 @@ ROWS = {
     "flamingo, truth": {"preset": "flamingo", "context_view": "truth"},
     "merged, truth": {"preset": "merged", "context_view": "truth"},
     "meter, three layers": {"preset": "meter", "layers": 3, "width": 16, **LAYOUTED},
-    "prefix, three layers": {"preset": "prefix_lm", "layers": 3, **LAYOUTED},
+    "prefix, three layers": {"preset": "prefix_lm", "layers": 3, "width": 16, **LAYOUTED},
     "bottleneck, three layers": {"preset": "bottleneck", "layers": 3},
     "bidirectional with boxes": {"preset": "bidirectional", **LAYOUTED},
 }
