@@ -64,5 +64,8 @@ SUITE = Suite(
         "Supervised are positions that predict a word with a region, in every layer that reads the "
         "image; one-head variants supervise head 0 of each layer. Oracle-attention is told the "
         "true region of every word: it is an upper bound and no method.",
+        "Behind a deeper encoder a token may carry what other patches show: pointing says at which "
+        "place the token stands that is read, not what it carries. Hidden patches are hidden from "
+        "the encoder as well.",
     ),
 )
