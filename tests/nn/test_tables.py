@@ -48,7 +48,7 @@ X = jnp.ones((B, S, M))
     [
         (DECODER, lab(4, S), lab(7, S), "7 vectors of width 8 are needed, .*'position' has 4 "),
         (DECODER, lab(4, S), lab(3, S), "3 vectors of width 8 are needed, .*'position' has 4 "),
-        (DECODER, lab(4, S), lab(4, 5), "PatchEncoder: 5 vectors of .*'position' has 3 "),
+        (DECODER, lab(4, S), lab(4, 5), "VisionEncoder: 5 vectors of .*'position' has 3 "),
         (PatchEncoder(M), (X,), (jnp.ones((B, 7, M)),), "7 vectors of .* has 3 "),
         (
             PatchEncoder(M, "patch"),
