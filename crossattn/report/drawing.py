@@ -37,6 +37,7 @@ def figure_makers(
     """
     runs, chance, primary = results["runs"], results["chance"], results["primary"]
     comparisons, causal = on_primary(results), metrics_in(results, "causal")
+    hidden = any(metric.measure.name == "knockout" for metric in causal)
     splits = [metric.name for metric in metrics_in(results, "task")][:MOST_SPLITS]
     baseline = results.get("baseline") or baseline_of(results)
     designs = designs_of(results, baseline)
@@ -48,7 +49,7 @@ def figure_makers(
         "accuracy": lambda: accuracy_by_split(runs, splits, chance=chance) if splits else None,
         "profiles": lambda: _profiles(results),
         "gallery": lambda: draw_gallery(shown) if shown else None,
-        "knockout": lambda: knockout_plot(runs, chance=chance) if causal else None,
+        "knockout": lambda: knockout_plot(runs, chance=chance) if hidden else None,
         "learning": lambda: learning_curves(curves) if curves else None,
         "heads": lambda: head_heat_maps(runs, chance=chance).get("pointing"),
     }

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from crossattn.report.drawing import figure_makers
 from crossattn.report.figures.attention import (
     head_heat_maps,
     pointing_scatter,
@@ -89,6 +90,17 @@ def test_scatter_has_every_variant_with_its_seeds_and_intervals(headline):
 
 def test_legend_of_hidden_regions_is_whole():
     assert [*map(label, KNOCKOUTS.values())] == [*KNOCKOUTS.values()]
+
+
+def test_without_hidden_regions_there_is_no_figure_of_them(headline):
+    """Data without regions have a perceptual score, which is causal as well."""
+    runs = [
+        run | {"metrics": {PRIMARY: 0.5, "perceptual_score/context": 0.1}}
+        for run in headline["runs"]
+    ]
+    makers = figure_makers(headline | {"runs": runs})
+    assert makers["knockout"]() is None
+    assert figure_makers(headline)["knockout"]() is not None
 
 
 def test_scatter_without_a_strip_or_without_points(headline):
