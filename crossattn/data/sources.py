@@ -124,7 +124,8 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedData(Data):
-    """Settings of a source that is held in memory, so that features can stand for its images."""
+    """Settings of a source that is held in memory: features can stand for its images, and other
+    images of a batch for each other."""
 
     features: str = ""
     """Folder of train.npy and one file for each split, (images, patches, width): what another

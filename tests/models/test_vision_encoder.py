@@ -169,9 +169,10 @@ def test_keys_are_turned_by_their_rows_and_columns(preset):
     assert np.abs(np.asarray(logits - turned)).max() > 1e-3
 
     axes = np.arange(M).reshape(H, 2, -1)[:, ::-1].ravel()  # a half of each head for each axis
-    heads = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf[..., axes] if path[-2:][0].key in ("query", "key") else leaf, params
+    turn = lambda path, leaf: (
+        leaf[..., axes] if {"query", "key"} & {part.key for part in path} else leaf
     )
+    heads = jax.tree_util.tree_map_with_path(turn, params)
     exchanged, _ = run(heads, images.swapaxes(1, 2).reshape(I, P, F))
     np.testing.assert_allclose(exchanged, logits, atol=1e-5)
 
