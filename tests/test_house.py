@@ -90,7 +90,16 @@ def _site_packages():
 
 
 def test_importing_the_operation_needs_no_flax():
-    script = "import crossattn, sys; assert not {'flax', 'optax', 'orbax'} & set(sys.modules)"
+    assert_imports_without("crossattn", {"flax", "optax", "orbax"})
+
+
+def test_importing_the_laboratory_needs_no_grain():
+    """Grain logs a warning where jaxlib is older than 0.11; streams alone need it."""
+    assert_imports_without("crossattn.lab, crossattn.data", {"grain"})
+
+
+def assert_imports_without(modules, others):
+    script = f"import {modules}, sys; assert not {others!r} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, timeout=300)
 
 

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, SupportsIndex
 
-import grain
 import numpy as np
 
 from crossattn.data.batches import Share
@@ -18,8 +17,6 @@ __all__ = ["FIELDS", "RecordStream", "StreamedRecords"]
 
 FIELDS = ("tokens", "target", "grounded", "images", "coverage", "shown")
 TEXT_FIELDS = ("tokens", "target", "grounded")
-# Batches that are read ahead, and threads that read them: decoding releases the lock.
-READ = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
 
 
 class RecordStream:
@@ -80,6 +77,8 @@ class RecordStream:
             count = len(arrays["tokens"])
             return _chosen(arrays, random.permutation(count)[np.arange(texts) % count])
 
+        import grain  # Where a stream is made: runs of data in memory do without it.
+
         self.dataset = (
             grain.MapDataset.source(np.asarray(records))
             .seed(seed)
@@ -96,7 +95,7 @@ class RecordStream:
 
     def batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
         """All batches from a step on, without end, read ahead by threads."""
-        return map(_flat, iter(self.dataset[start:].to_iter_dataset(READ)))
+        return map(_flat, _read_ahead(self.dataset[start:]))
 
     def position(self, step: int) -> dict[str, int]:
         """Epoch and batch of a step, as checkpoints record it."""
@@ -144,8 +143,18 @@ class PackedStream:
 
     def batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
         """All batches from a step on, without end, read ahead by threads."""
+        import grain
+
         steps = grain.MapDataset.range(start, sys.maxsize).map(lambda step: self.batch(int(step)))
-        return iter(steps.to_iter_dataset(READ))
+        return _read_ahead(steps)
+
+
+def _read_ahead(dataset: Any) -> Iterator[Any]:
+    """Elements of a `grain.MapDataset`, four ahead, by four threads: decoding releases the lock."""
+    import grain
+
+    options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
+    return iter(dataset.to_iter_dataset(options))
 
 
 def _chosen(arrays: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
