@@ -18,7 +18,7 @@ Expected:  pointing rises with the weight; accuracy on `pairs` by less, or not a
            deeper encoder unsupervised attention points less, and supervised attention does not.
 Found:     all claims inconclusive; mass in the true region 0.28 without, 0.64 to 0.66 at weight 1;
            behind a deeper encoder attention points as well, and held-out pairs are lost.
-Hardware:  one core, two hardware threads, 34 minutes of processor time beside a test suite.
+Hardware:  one core, two hardware threads, 22 min 47 s.
 Command:   python -m experiments.ablate supervision
 """
 

@@ -11,7 +11,13 @@ from crossattn.report.drawing import figure_blocks
 from crossattn.report.environment import environment_paragraph, other_lines
 from crossattn.report.figures.gallery import Gallery
 from crossattn.report.figures.learning import Curves
-from crossattn.report.methods import initial_values, methods_section, perception, same_training
+from crossattn.report.methods import (
+    initial_values,
+    methods_section,
+    objectives,
+    perception,
+    same_training,
+)
 from crossattn.report.render.blocks import (
     Banner,
     Block,
@@ -150,7 +156,7 @@ def _variants(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> It
         return
     yield Heading("Variants")
     settings = settings_of(results)
-    said = [prose.VARIANTS, *initial_values(settings), *perception(settings)]
+    said = [objectives(settings), prose.VARIANTS, *initial_values(settings), *perception(settings)]
     yield TextBlock(markdown_text(" ".join(said)))
     yield from drawn
     if table:

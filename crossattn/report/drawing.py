@@ -1,5 +1,6 @@
 """The figures of a report, by the section that they stand in."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
@@ -38,7 +39,7 @@ def figure_makers(
     runs, chance, primary = results["runs"], results["chance"], results["primary"]
     comparisons, causal = on_primary(results), metrics_in(results, "causal")
     hidden = any(metric.measure.name == "knockout" for metric in causal)
-    splits = [metric.name for metric in metrics_in(results, "task")][:MOST_SPLITS]
+    splits = drawn_metrics([metric.name for metric in metrics_in(results, "task")], primary)
     baseline = results.get("baseline") or baseline_of(results)
     designs = designs_of(results, baseline)
     return {
@@ -53,6 +54,23 @@ def figure_makers(
         "learning": lambda: learning_curves(curves) if curves else None,
         "heads": lambda: head_heat_maps(runs, chance=chance).get("pointing"),
     }
+
+
+def drawn_metrics(names: Sequence[str], primary: str, most: int = MOST_SPLITS) -> list[str]:
+    """The metrics that one figure has room for: the primary one and as many of each split.
+
+    Example:
+        >>> drawn_metrics(["iid/r1", "iid/r5", "iid/r10", "swap/text"], "iid/r5", most=3)
+        ['iid/r1', 'iid/r5', 'swap/text']
+    """
+    before: Counter[str] = Counter()
+    order = {}
+    for name in sorted(names, key=lambda name: name != primary):
+        split = name.split("/")[0]
+        order[name] = name != primary, before[split]
+        before[split] += 1
+    kept = sorted(names, key=order.__getitem__)[:most]
+    return [name for name in names if name in kept]
 
 
 def _profiles(results: Results) -> Figure | None:
@@ -76,6 +94,8 @@ def figure_blocks(
         captions["scatter"] += f" {prose.STRIP}"
     if len(designs_of(results, results.get("baseline") or baseline_of(results))) > MOST_PANELS:
         captions["designs"] += f" {prose.SHARED_PANELS}"
+    if (every := len(metrics_in(results, "task"))) > MOST_SPLITS:
+        captions["accuracy"] += f" {prose.FIRST_PANELS.format(MOST_SPLITS, every)}"
     makers = figure_makers(results, curves, shown, samples)
     drawn = {name: make() for name, make in makers.items() if name != "heads"}
     return {

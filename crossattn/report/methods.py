@@ -26,6 +26,15 @@ PERCEPTION = {
     "features": "features of another encoder",
     "frames": "log-mel frames of sound",
 }
+# What a loss trains a model for, where its weight is not 0.
+OBJECTIVES = {
+    "loss.next_word": "to write a text word by word, seeing a picture beside it",
+    "loss.contrastive": (
+        "to give a picture and its text vectors that are nearer to each other than to those of the "
+        "rest of a batch"
+    ),
+    "loss.matching": "to tell a text of a picture from a wrong one that is like it",
+}
 # Where variants differ in one of these, they do not train on the same texts.
 DATA = ("steps", "batch_size")
 
@@ -95,8 +104,31 @@ def _model(settings: Settings) -> Iterator[str]:
     ]
     if all(parts[:3]):
         yield f"The model is a decoder of {' '.join(part for part in parts if part)}."
+    if settings and any(own.get("loss.contrastive") for own in settings.values()):
+        yield objectives(settings)
     yield from initial_values(settings)
     yield from perception(settings)
+
+
+def objectives(settings: Settings) -> str:
+    """A sentence on what the variants are trained for.
+
+    Example:
+        >>> objectives({"a": {}, "b": {"loss.next_word": 0, "loss.matching": 1}})[:79]
+        'What each variant is trained for: to write a text word by word, seeing a pictur'
+        >>> objectives({"a": {}, "b": {"loss.contrastive": 1.0}})[-12:]
+        'a batch (b).'
+    """
+    trained = {
+        field: [n for n, own in settings.items() if own.get(field, field == "loss.next_word")]
+        for field in OBJECTIVES
+    }
+    found = {OBJECTIVES[field]: names for field, names in trained.items() if names}
+    if all(len(names) == len(settings) for names in found.values()):
+        said = " and ".join(found or [OBJECTIVES["loss.next_word"]])
+        return f"Each variant is a model that is trained {said}."
+    said = "; ".join(f"{what} ({listed(names)})" for what, names in found.items())
+    return f"What each variant is trained for: {said}."
 
 
 def initial_values(settings: Settings) -> Iterator[str]:

@@ -24,7 +24,8 @@ the answer to the first text (of a caption: of all its words), where it is known
     "designs": _line("""
 How the words of each variant (below) meet the picture (above). A dashed frame is a layer with its
 sublayers: "self" is attention among words, "cross" attention to the picture, MLP what works on each
-position alone; lower rows name norms and gates. Orange is what the baseline does not have.
+position alone; lower rows name norms and gates. "Vector" is what stands for a whole text or a whole
+picture where these are compared with each other. Orange is what the baseline does not have.
 """),
     "differences": _line("""
 Differences between variants: the mean (square), its corrected interval (line) and each seed's own
@@ -38,7 +39,7 @@ reaches that reads only the text. At the right a model looks at the region that 
 what does well at the left does so without looking there.
 """),
     "accuracy": _line("""
-Every metric by split and question type: each seed (faint dots), the mean and its 95 % interval over
+Metrics by split and question type: each seed (faint dots), the mean and its 95 % interval over
 seeds. Dashed: chance, that of the best predictor that reads only the text and has learnt the
 answers of the training data (of swap pairs and retrieval: of random scores; of perplexity: of the
 frequencies of words).
@@ -79,10 +80,12 @@ SHARED_PANELS = _line("""
 Variants that look the same share a drawing; the next table says what each changes.
 """)
 
+FIRST_PANELS = _line("""
+Drawn are {} of {} metrics, the first of each split; the tables have all.
+""")
+
 VARIANTS = _line("""
-Each variant is a model that is trained to write a text word by word, seeing a picture beside it.
-Variants differ in what is orange in the drawings and listed in the next table, and in
-nothing else.
+Variants differ in what is orange in the drawings and listed in the next table, and in nothing else.
 """)
 
 DATA = _line("""

@@ -9,6 +9,7 @@ from matplotlib.patches import Rectangle
 from configs.fusion import SUITE as FUSION
 from configs.gating import SUITE as GATING
 from configs.presets import SUITE as PRESETS
+from configs.retrieval import SUITE as RETRIEVAL
 from configs.slots import SUITE as SLOTS
 from crossattn.report.figures.designs import (
     MOST_PANELS,
@@ -17,7 +18,9 @@ from crossattn.report.figures.designs import (
     draw_designs,
     panels_of,
 )
+from crossattn.report.methods import objectives
 from crossattn.report.results.designs import SublayerGroup, _decoder, design_of, designs_of
+from crossattn.report.results.settings import settings_of
 from tests.support.layout import check_layout, texts_of
 
 
@@ -75,7 +78,7 @@ def test_a_model_of_no_known_preset_has_none():
     assert design_of({"context_view": "tokens"}) is None
 
 
-@pytest.mark.parametrize("suite", [FUSION, PRESETS, SLOTS], ids=lambda suite: suite.name)
+@pytest.mark.parametrize("suite", [FUSION, PRESETS, SLOTS, RETRIEVAL], ids=lambda suite: suite.name)
 def test_all_of_a_drawing_can_be_read(suite, monkeypatch):
     designs = designs_of(results_of(suite), suite.baseline)
     figure = draw_designs(designs, suite.baseline)
@@ -84,6 +87,26 @@ def test_all_of_a_drawing_can_be_read(suite, monkeypatch):
     said = [text for text, _ in texts]
     assert f"{suite.baseline} (baseline)" in said
     assert figure.get_size_inches()[1] < 13
+
+
+def test_what_is_not_trained_to_write_has_no_next_word():
+    designs = designs_of(results_of(RETRIEVAL), RETRIEVAL.baseline)
+    figure = draw_designs(designs, RETRIEVAL.baseline)
+    ends = {"next\nword", "word,\nvector", "vector"}
+    said = {
+        axes.get_title(loc="left"): sorted({text.get_text() for text in axes.texts} & ends)
+        for axes in figure.axes
+    }
+    assert said == {
+        "dual-encoder (baseline)": ["vector"],
+        "captioner": ["next\nword"],
+        "coca": ["vector", "word,\nvector"],
+        "coca-matching": ["vector", "word,\nvector"],
+    }
+    results = results_of(RETRIEVAL) | {"runs": [{"variant": name} for name in designs]}
+    text = objectives(settings_of(results))
+    assert "word by word, seeing a picture beside it (captioner, coca and coca-matching)" in text
+    assert "rest of a batch (dual-encoder, coca and coca-matching); " in text
 
 
 def test_patterns_of_parameters_are_broken_behind_a_bar():

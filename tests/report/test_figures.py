@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crossattn.report.drawing import figure_makers
+from crossattn.report.drawing import figure_blocks, figure_makers
 from crossattn.report.figures.attention import (
     head_heat_maps,
     pointing_scatter,
@@ -152,6 +152,19 @@ def test_accuracy_has_a_panel_for_each_metric(headline):
     assert dots == own
     chance = [line for line in figure.axes[1].lines if line.get_color() == "black"]
     assert list(chance[0].get_xdata()) == [0, 0]
+
+
+def test_a_figure_that_leaves_metrics_out_says_so(headline):
+    many = {f"iid/accuracy/kind{number}": 0.5 for number in range(20)}
+    runs = [{**run, "metrics": run["metrics"] | many} for run in headline["runs"]]
+    few = [{**run, "metrics": {PRIMARY: run["metrics"][PRIMARY]}} for run in headline["runs"]]
+    captions = [
+        figure_blocks({**headline, "runs": own}, None, None, ())["accuracy"][0].caption
+        for own in (runs, few)
+    ]
+    every = len(metrics_in({**headline, "runs": runs}, "task"))
+    assert f"Drawn are 18 of {every} metrics" in captions[0]
+    assert "Drawn are" not in captions[1]
 
 
 def test_forest_shows_every_seed_and_marks_winners(suite):

@@ -57,7 +57,8 @@ def panels_of(designs: Mapping[str, Design]) -> list[Panel]:
 def _boxes(design: Design) -> tuple[Any, ...]:
     """What is drawn, but for the name of what makes latents."""
     read = design.read.split("\n")[-1]
-    return design.picture, read, design.groups, design.joint, design.tokens
+    ends = design.writes, design.compares
+    return design.picture, read, design.groups, design.joint, design.tokens, ends
 
 
 def _shared(designs: Sequence[Design]) -> Design:
@@ -148,12 +149,12 @@ class _Panel:
         return (number for number in range(len(own)) if number not in kept)
 
     def draw(self) -> None:
-        """Sources at the left, groups of sublayers, the next word at the right."""
+        """Sources at the left, groups of sublayers, the next word or vectors at the right."""
         design, end = self.design, _columns(self.design) - 1
         self._box(0.5, 0, "words")
         new = design.picture != self.first.picture
         self._box(0.5, 1, design.picture, new=new)
-        self._box(end + 0.5, 0.5 if design.joint else 0, "next\nword")
+        self._ends(end)
         if design.joint:
             for height in (0, 1):
                 self._arrow((0.92, height), (1.08, 0.5))
@@ -167,12 +168,25 @@ class _Panel:
             if group is not None:
                 self._group(group, start, new=other is not None and group.times != other.times)
                 start += len(group.words)
-        if design.read:
+        if design.read and not (design.read == "nothing" and design.compares):
             self._read()
         if design.tokens:
             self._arrow((1.25, 0.69), (1.25, 0.31))
             self._arrow((1.4, 0.31), (1.4, 0.69))
             self._box(2.15, 0.5, design.tokens, new=True, width=1.3, height=0.26)
+
+    def _ends(self, end):
+        """What comes out: the next word, vectors of text and picture that are compared, or both."""
+        design, first = self.design, self.first
+        own, other = ((one.writes, one.compares) for one in (design, first))
+        both = "word,\nvector" if design.writes else "vector"
+        said = both if design.compares else "next\nword"
+        self._box(end + 0.5, 0.5 if design.joint else 0, said, new=own != other)
+        if design.compares:
+            self._line(0.9, end, 1)
+            self._box(end + 0.5, 1, "vector", new=not first.compares)
+            for start, tip in ((0.69, 0.31), (0.31, 0.69)):
+                self._arrow((end + 0.5, start), (end + 0.5, tip))
 
     def _group(self, group, start, *, new):
         high = 1.4 if self.streams or self.design.joint else 0.42

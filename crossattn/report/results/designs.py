@@ -51,6 +51,8 @@ class Design:
         tokens: what two streams exchange through, if not directly.
         summary: sizes, norms and gates in words.
         notes: what else differs from the baseline.
+        writes: whether it is trained to say the next word.
+        compares: whether it is trained to compare a picture with a text.
     """
 
     picture: str
@@ -60,13 +62,15 @@ class Design:
     tokens: str = ""
     summary: str = ""
     notes: tuple[str, ...] = ()
+    writes: bool = True
+    compares: bool = False
 
 
 def designs_of(results: Results, baseline: str | None) -> dict[str, Design]:
     """The design of each variant, the baseline's first; none where the settings do not say."""
     known = results.get("settings", {})
     return {
-        name: dataclasses.replace(design, notes=_notes(results, name, baseline))
+        name: _as_a_variant(design, name, results, baseline)
         for name in sorted(known, key=lambda name: name != baseline)
         if (design := design_of(known[name]["model"])) is not None
     }
@@ -97,6 +101,17 @@ def design_of(model: Model) -> Design | None:
         own,
         picture="nothing" if nothing else seen,
         summary=_summary(model),
+    )
+
+
+def _as_a_variant(design: Design, name: str, results: Results, baseline: str | None) -> Design:
+    """With what is trained, which results of older runs do not say, and what else differs."""
+    loss = results["settings"][name].get("loss", {})
+    return dataclasses.replace(
+        design,
+        notes=_notes(results, name, baseline),
+        writes=loss.get("next_word", 1) != 0,
+        compares=loss.get("contrastive", 0) != 0,
     )
 
 
