@@ -70,7 +70,7 @@ def designs_of(results: Results, baseline: str | None) -> dict[str, Design]:
     """The design of each variant, the baseline's first; none where the settings do not say."""
     known = results.get("settings", {})
     return {
-        name: _as_a_variant(design, name, results, baseline)
+        name: _of_variant(design, name, results, baseline)
         for name in sorted(known, key=lambda name: name != baseline)
         if (design := design_of(known[name]["model"])) is not None
     }
@@ -104,8 +104,8 @@ def design_of(model: Model) -> Design | None:
     )
 
 
-def _as_a_variant(design: Design, name: str, results: Results, baseline: str | None) -> Design:
-    """With what is trained, which results of older runs do not say, and what else differs."""
+def _of_variant(design: Design, name: str, results: Results, baseline: str | None) -> Design:
+    """A design with the losses of its variant, if results say them, and what else differs."""
     loss = results["settings"][name].get("loss", {})
     return dataclasses.replace(
         design,
