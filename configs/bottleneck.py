@@ -10,7 +10,7 @@ Expected:  all 64 patches over 16 latents over 4 over 1, which is as one pooled 
            do not win back what is lost, since a latent is made before the question is known.
            A resampler with an MLP over the projector, which has none.
 Found:     patches over 16 latents, 4 over 1; 16 over 4 and 16 over the projector inconclusive.
-Hardware:  one core, two hardware threads, 10 minutes of processor time.
+Hardware:  one core, two hardware threads, 15 minutes.
 Command:   python -m experiments.ablate bottleneck
 """
 

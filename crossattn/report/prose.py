@@ -122,6 +122,9 @@ CLAIMS = "The verdict on every declared claim."
 
 COMPARISONS = _line("""
 Every comparison of the primary metric, and those of other metrics that claims name (in brackets).
+Level is that of the interval, p the p-value before Holm's correction; sign-flip p is that of an
+exact test on the signs of the seeds' differences, for reference. P(improvement) is how probably a
+run of the first variant beats a run of the second.
 """)
 
 COST = _line("""
