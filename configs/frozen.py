@@ -9,8 +9,8 @@ Expected:  frozen: cross-attention ahead, by far, since it brings weights of its
            trains the image's encoder alone. Adapted: not known at this size; from scratch `fusion`
            has cross-attention ahead. Low-rank adapters (Hu et al. 2021, arXiv:2106.09685), as
            Idefics2 had them, lie between.
-Found:     frozen: cross-attention ahead by 0.811 [0.603, 1.000]; the other claims inconclusive.
-Hardware:  one core, two hardware threads, 11 minutes of processor time.
+Found:     frozen: cross-attention ahead by 0.811 [0.556, 1.000]; the other claims inconclusive.
+Hardware:  one core, two hardware threads, 11 minutes.
 Command:   python -m experiments.ablate frozen
 """
 
