@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from crossattn.report import prose
 from crossattn.report.render.csv_files import table_csv
 from crossattn.report.results.runs import metric_values, normalised_iqm
 from crossattn.report.stats.aggregate import iqm
@@ -46,6 +47,13 @@ def test_every_comparison_counts_once():
 def test_unknown_variants_are_named(baseline, claims, message):
     with pytest.raises(ValueError, match=message):
         pairs_to_compare(VARIANTS, baseline=baseline, claims=claims)
+
+
+def test_the_caption_defines_the_columns(suite):
+    header, _ = comparison_table(suite[0])
+    for column in ("level", "sign-flip p", "P(improvement)"):
+        assert column in header
+        assert f"{column} is " in prose.COMPARISONS.replace("Level", "level")
 
 
 def test_comparisons_are_those_of_the_statistics(suite):
