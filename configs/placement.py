@@ -31,8 +31,8 @@ SUITE = Suite(
     base=Run(
         model=replace(MODEL, layers=4),
         optimizer=Optimizer(learning_rate=2e-3),
-        steps=500,
-        checkpoint_every=250,
+        steps=400,
+        checkpoint_every=200,
     ),
     variants={
         "every-layer": {},
