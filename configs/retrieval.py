@@ -22,7 +22,7 @@ Found:     R@1 0.956, CoCa 0.953, with matching 0.945 (captioner 0.004); swap pa
            0.147, by the matching head 0.919, by the likelihood of captions 1.000. With twice the
            steps R@1 is the same (0.953, 0.959, 0.962) and swap pairs by similarity are 0.224,
            0.277 and 0.379: what a batch seldom asks for is learnt late.
-Hardware:  one core, two hardware threads, 28 min 24 s (CoCa with matching nearly half of it).
+Hardware:  one core, two hardware threads, 22 min 41 s (two fifths of it CoCa with matching).
 Command:   python -m experiments.ablate retrieval
 """
 
