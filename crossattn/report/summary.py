@@ -8,7 +8,7 @@ from crossattn.report.render.markdown import code, markdown_text
 from crossattn.report.results.completeness import conclusive, missing_runs
 from crossattn.report.results.counts import count
 from crossattn.report.results.runs import Results, metric_values, variants_of
-from crossattn.report.stats.comparisons import winner_of
+from crossattn.report.stats.comparisons import shown_equivalent, winner_of
 from crossattn.report.stats.paired import FEWEST_SEEDS
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.tables.cells import baseline_of, on_primary, signed_interval, with_interval
@@ -46,8 +46,7 @@ def opening_paragraph(results: Results) -> str:
         if (winner := winner_of(found))
     ]
     undecided = [
-        f"No winner is named between {markdown_text(found['variant'])} and "
-        f"{markdown_text(found['baseline'])}: {signed_interval(found)}."
+        _undecided(found, conclusive(results))
         for found in on_primary(results)
         if not winner_of(found)
     ]
@@ -71,3 +70,10 @@ def _sentence(found: Mapping[str, Any], better: str, concluded: bool) -> str:
     if concluded:
         return f"{pair[0]} is better than {pair[1]} {by}."
     return f"{pair[0]} is ahead of {pair[1]} {by}: no conclusion."
+
+
+def _undecided(found: Mapping[str, Any], concluded: bool) -> str:
+    pair = f"{markdown_text(found['variant'])} and {markdown_text(found['baseline'])}"
+    equal = concluded and shown_equivalent(found)
+    same = f"; they are equal within {found['margin']:g}" if equal else ""
+    return f"No winner is named between {pair}: {signed_interval(found)}{same}."

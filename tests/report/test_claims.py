@@ -12,6 +12,7 @@ from crossattn.report.stats.comparisons import compare_variants
 from crossattn.report.stats.estimate import estimate_paired
 from crossattn.report.stats.holm import holm_adjusted
 from crossattn.report.stats.power import resolution
+from crossattn.report.summary import opening_paragraph
 from crossattn.report.tables.main import claim_table, comparison_table, main_table
 from crossattn.train.run import Run
 from crossattn.train.suite import Suite
@@ -140,6 +141,10 @@ def test_a_declared_margin_is_tested_by_two_one_sided_tests(claimed):
         header, rows = comparison_table({**results, "comparisons": found})
         assert header[-1] == f"within {margin:g}"
         shown[margin] = [row[-1].partition(" (")[0] for row in rows]
+        opening = opening_paragraph({**results, "comparisons": found}).splitlines()
+        equal = [line for line in opening if line.endswith(f"; they are equal within {margin:g}.")]
+        assert len(equal) == shown[margin].count("shown")
+        assert all("between oracle-attention and cross-attention" in line for line in equal)
     assert shown[0.2] == ["not shown", "not shown", "shown", "not shown", "-", "-", "-"]
     assert shown[0.03][:4] == ["not shown"] * 4
     with pytest.raises(ValueError, match="equivalence is a margin of 0 or more, got -1"):

@@ -11,7 +11,7 @@ from crossattn.report.stats.aggregate import probability_of_improvement
 from crossattn.report.stats.bootstrap import BOOTSTRAP, Bootstrap
 from crossattn.report.stats.estimate import Estimate, estimate_paired, one_after_another
 from crossattn.report.stats.holm import holm_adjusted
-from crossattn.report.stats.paired import decide, sign_flip, winners
+from crossattn.report.stats.paired import ALPHA, decide, sign_flip, winners
 from crossattn.report.stats.power import spread_of
 from crossattn.report.stats.ranges import lower_is_better, range_of
 
@@ -241,3 +241,16 @@ def winner_of(comparison: Mapping[str, Any]) -> str | None:
     side = winners(limits[0], limits[1], limits[2])
     sign = -1 if lower_is_better(comparison.get("metric", "")) else 1
     return {1: comparison["variant"], -1: comparison["baseline"], 0: None}[sign * int(side[0])]
+
+
+def shown_equivalent(comparison: Mapping[str, Any]) -> bool:
+    """Whether a comparison of results.json shows a difference smaller than the declared margin.
+
+    Example:
+        >>> shown_equivalent({"low": -0.01, "margin": 0.05, "p_equivalent": 0.003})
+        True
+        >>> shown_equivalent({"low": -0.01})  # the suite declares none
+        False
+    """
+    tested = comparison["low"] is not None and "margin" in comparison
+    return tested and comparison["p_equivalent"] < ALPHA

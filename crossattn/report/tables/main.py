@@ -27,8 +27,8 @@ from crossattn.report.results.runs import (
     variants_of,
 )
 from crossattn.report.stats.claims import Verdict, judge_claims
-from crossattn.report.stats.comparisons import winner_of
-from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
+from crossattn.report.stats.comparisons import shown_equivalent, winner_of
+from crossattn.report.stats.paired import FEWEST_SEEDS
 from crossattn.report.stats.ranges import lower_is_better
 from crossattn.report.tables.cells import (
     baseline_of,
@@ -184,8 +184,8 @@ def _equivalent(found: Mapping[str, Any], margin: float | None) -> list[str]:
         return []
     if found["low"] is None or "margin" not in found:
         return [DASH]
-    p = found["p_equivalent"]
-    return [f"{'shown' if p < ALPHA else 'not shown'} (p {p_value(p)})"]
+    shown = "shown" if shown_equivalent(found) else "not shown"
+    return [f"{shown} (p {p_value(found['p_equivalent'])})"]
 
 
 def cost_table(results: Results) -> Table:
