@@ -7,6 +7,7 @@ from crossattn.data.samples import PartSample
 from crossattn.report.document import write_report
 from crossattn.report.environment import environment_paragraph
 from crossattn.report.figures.samples import draw_samples
+from crossattn.report.results.data_parts import data_paragraph
 from crossattn.report.tables.main import alignment_table, cost_table, main_table
 from crossattn.report.terms import terms
 from tests.support.layout import check_layout, texts_of
@@ -47,6 +48,20 @@ def test_data_and_variants_come_before_results(suite, samples, tmp_path, blank):
     assert "| iid | 97 | 97 colour | As \\*training\\*. |" in text
     assert "![Figure 1: samples](figures/samples.png)" in text
     assert "Rings on &lt;plain&gt; ground." in (tmp_path / "report.html").read_text()
+
+
+def test_the_data_say_which_texts_are_learned(suite):
+    results = {**suite[0], "data": DATA}
+    variants = {run["variant"] for run in results["runs"]}
+    chosen = {"only_words": ["left", "above"], "curriculum_words": ["left"]}
+    whole = {"only_words": [], "curriculum_words": [], "curriculum_share": 0.0}
+    settings = {name: {"data": {**chosen, "curriculum_share": 0.4}} for name in variants}
+    one = {**results, "settings": {**settings, "blind": {"data": whole}}}
+    said = 'those with "left" or "above" but in the first 40 % of the steps only "left"'
+    told = data_paragraph(one)
+    assert told.endswith(f"Of these texts they learn all (blind) and {said} (all other variants).")
+    all_texts = {name: {"data": whole} for name in variants}
+    assert "they learn" not in data_paragraph({**results, "settings": all_texts})
 
 
 def test_results_without_a_word_on_data_have_no_such_section(suite, tmp_path, blank):
