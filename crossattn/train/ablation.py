@@ -3,26 +3,28 @@
 import contextlib
 import dataclasses
 import functools
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from crossattn.data.batches import Batches
 from crossattn.files import SEAL, damage
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.folder import Folder
 from crossattn.train.grouping import AUTO, Grouping
-from crossattn.train.loop import NonFiniteLossError, Seat, TrainPrograms, fit, fit_seeds
-from crossattn.train.multihost import barrier, broadcast, is_writer
+from crossattn.train.loop import Seat, TrainPrograms, fit, fit_seeds
+from crossattn.train.multihost import is_writer
 from crossattn.train.open_loggers import Logger, open_loggers
-from crossattn.train.outcome import measure_run, seal_files, write_json
+from crossattn.train.outcome import measure_run
 from crossattn.train.parallel import SINGLE_DEVICE, Parallelism
+from crossattn.train.rate_sweep import chosen_rate
 from crossattn.train.record import UNGROUPED, RunRecord, library_versions, write_record
 from crossattn.train.retrieval import recall
 from crossattn.train.run import Run, replace
 from crossattn.train.source import Dataset, batches_of
 from crossattn.train.stale import MEASURED
+from crossattn.train.step import State
 from crossattn.train.suite import Suite
-from crossattn.train.texts import best_rate, captions, score
+from crossattn.train.texts import captions, score
 from crossattn.train.tracing import NOT_TRACED, Tracer
 
 # The seed of sweep runs is none that a suite reports.
@@ -77,53 +79,102 @@ def run_variant(
         parallel = dataclasses.replace(parallel, chunking=plan.chunking)
         programs = TrainPrograms(run, source.vocabulary, parallel)
     evaluator = Evaluator(programs.model, parallel)
+    runs = VariantRuns(suite, variant, run, programs, evaluator, source, folder, listener)
     if suite.sweep:
-        run = _with_best_rate(suite, variant, run, programs, evaluator, source, folder, listener)
+        runs = runs.with_best_rate()
     for group in plan.groups:
-        _run_group(suite, variant, group, run, programs, evaluator, source, folder, listener)
+        runs.train(group)
 
 
-def _run_group(
-    suite: Suite,
-    variant: str,
-    group: list[int],
-    run: Run,
-    programs: TrainPrograms,
-    evaluator: Evaluator,
-    source: Dataset,
-    folder: Folder,
-    listener: Listener,
-) -> None:
-    """Train seeds at the same time, and measure one after the other."""
-    seats, tell = [], _Told(variant, group, listener)
-    grouping = dict(UNGROUPED)
-    if programs.chunks is not None:
-        grouping = {"seeds": len(group), "steps": programs.chunks.length}
-    with contextlib.ExitStack() as stack:
-        for seed in group:
-            where = folder.run(variant, seed)
-            folder.check_there()
-            if any((where / name).exists() for name in ("metrics.json", SEAL)):
-                listener.notify(f"{where}: {damage(where, MEASURED)}: measuring it again")
-            record = RunRecord(suite.name, variant, seed, run, library_versions(), grouping)
-            _write_record(where, record)
-            batches = batches_of(run, source.train, seed, programs.parallel.share())
-            progress = functools.partial(tell, seed)
-            loggers = open_loggers(listener.loggers, record, where, listener.notify)
-            stack.enter_context(loggers)
-            rate = run.optimizer.learning_rate
-            seats.append(Seat(batches, where, progress, rate, loggers))
-        states = fit_seeds(programs, seats, notify=listener.notify, tracer=listener.tracer)
-        for seed, seat, state in zip(group, seats, states, strict=True):
-            tell(seed, run.steps, {}, "evaluating")
-            meter = programs.meter(seat)
-            work = {"step_flops": meter.flops, "peak_flops": meter.peak}
-            who = {"variant": variant, "seed": seed, "work": work}
-            more = {}
-            if variant == suite.baseline:
-                more["untrained"] = programs.create(seed, seat.batches.batch(0)).evaluated
-            place = (source, seat.folder, who, seat.loggers)
-            measure_run(suite.primary, run, evaluator, state, *place, **more)
+@dataclasses.dataclass(frozen=True)
+class VariantRuns:
+    """The runs of one variant through one set of compiled programs."""
+
+    suite: Suite
+    variant: str
+    run: Run
+    programs: TrainPrograms
+    evaluator: Evaluator
+    source: Dataset
+    folder: Folder
+    listener: Listener
+
+    def train(self, group: list[int]) -> None:
+        """Train seeds at the same time, and measure one after the other."""
+        tell = _Told(self.variant, group, self.listener)
+        with contextlib.ExitStack() as stack:
+            seats = [self._seat(seed, len(group), tell, stack) for seed in group]
+            notify, tracer = self.listener.notify, self.listener.tracer
+            states = fit_seeds(self.programs, seats, notify=notify, tracer=tracer)
+            for seed, seat, state in zip(group, seats, states, strict=True):
+                tell(seed, self.run.steps, {}, "evaluating")
+                self._measure(seed, seat, state)
+
+    def _seat(self, seed: int, together: int, tell: "_Told", stack: contextlib.ExitStack) -> Seat:
+        """What trains one of so many seeds at the same time; the stack closes its loggers."""
+        where = self.folder.run(self.variant, seed)
+        self.folder.check_there()
+        if any((where / name).exists() for name in ("metrics.json", SEAL)):
+            self.listener.notify(f"{where}: {damage(where, MEASURED)}: measuring it again")
+        chunks = self.programs.chunks
+        grouping = {"seeds": together, "steps": chunks.length} if chunks else UNGROUPED
+        record = self._record(where, seed, self.run, grouping)
+        batches = self._batches(seed)
+        loggers = open_loggers(self.listener.loggers, record, where, self.listener.notify)
+        stack.enter_context(loggers)
+        progress = functools.partial(tell, seed)
+        return Seat(batches, where, progress, self.run.optimizer.learning_rate, loggers)
+
+    def _measure(self, seed: int, seat: Seat, state: State) -> None:
+        meter = self.programs.meter(seat)
+        work = {"step_flops": meter.flops, "peak_flops": meter.peak}
+        who = {"variant": self.variant, "seed": seed, "work": work}
+        more = {}
+        if self.variant == self.suite.baseline:
+            more["untrained"] = self.programs.create(seed, seat.batches.batch(0)).evaluated
+        place = (self.source, seat.folder, who, seat.loggers)
+        measure_run(self.suite.primary, self.run, self.evaluator, state, *place, **more)
+
+    def with_best_rate(self) -> "VariantRuns":
+        """These runs with the learning rate that does best on validation data."""
+        folder = self.folder.path / "sweep" / self.variant
+        score = functools.partial(self._validation_score, folder)
+        rate = chosen_rate(folder, self.suite.learning_rates, score, self.listener.notify)
+        run = replace(self.run, {"optimizer.learning_rate": rate})
+        return dataclasses.replace(self, run=run)
+
+    def _validation_score(self, folder: Path, rate: float) -> tuple[str, float]:
+        """By what a run of a sweep is judged, and its value."""
+        where = folder / f"rate{rate:g}"
+        self.folder.check_there()
+        self._record(where, SWEEP_SEED, replace(self.run, {"optimizer.learning_rate": rate}))
+        state = fit(
+            self.programs,
+            self._batches(SWEEP_SEED),
+            where,
+            learning_rate=rate,
+            progress=functools.partial(self.listener.progress, f"{self.variant} rate {rate:g}"),
+            notify=self.listener.notify,
+        )
+        examples, params = self.source.splits["validation"], state.evaluated
+        if self.run.loss.next_word:
+            return score(examples, self.evaluator.predict(params, examples, attention=False))
+        texts = examples.rows(captions(examples))
+        return "recall", recall(texts, self.evaluator.features(params, texts))
+
+    def _batches(self, seed: int) -> Batches:
+        share = self.programs.parallel.share()
+        return batches_of(self.run, self.source.train, seed, share)
+
+    def _record(
+        self, folder: Path, seed: int, run: Run, grouping: Mapping[str, int] = UNGROUPED
+    ) -> RunRecord:
+        """Of a run, written by one of several processes."""
+        who = self.suite.name, self.variant, seed
+        record = RunRecord(*who, run, library_versions(), dict(grouping))
+        if is_writer():
+            write_record(folder, record)
+        return record
 
 
 class _Told:
@@ -138,68 +189,3 @@ class _Told:
         self.steps[seed] = step
         label = f"{self.label}, {doing}" if doing else self.label
         self.listener.progress(label, sum(self.steps.values()), metrics)
-
-
-def _write_record(folder: Path, record: RunRecord) -> None:
-    if is_writer():
-        write_record(folder, record)
-
-
-def _with_best_rate(
-    suite: Suite,
-    variant: str,
-    run: Run,
-    programs: TrainPrograms,
-    evaluator: Evaluator,
-    source: Dataset,
-    folder: Folder,
-    listener: Listener,
-) -> Run:
-    """The run with the learning rate that does best on validation data (sweep seed)."""
-    file = folder.path / "sweep" / variant / "chosen.json"
-    broken = damage(file.parent, [file.name])
-    if broken and file.exists():
-        listener.notify(f"{file.parent}: {broken}: choosing the learning rate again")
-    if broadcast([bool(broken)])[0]:
-        scores: dict[float, float | None] = {}
-        by = ""
-        for rate in suite.learning_rates:
-            candidate = replace(run, {"optimizer.learning_rate": rate})
-            where = file.parent / f"rate{rate:g}"
-            progress = functools.partial(listener.progress, f"{variant} rate {rate:g}")
-            batches = batches_of(run, source.train, SWEEP_SEED, programs.parallel.share())
-            folder.check_there()
-            _write_record(
-                where, RunRecord(suite.name, variant, SWEEP_SEED, candidate, library_versions())
-            )
-            try:
-                state = fit(
-                    programs,
-                    batches,
-                    where,
-                    learning_rate=rate,
-                    progress=progress,
-                    notify=listener.notify,
-                )
-            except NonFiniteLossError:
-                scores[rate] = None
-                continue
-            examples, params = source.splits["validation"], state.evaluated
-            if run.loss.next_word:
-                said = evaluator.predict(params, examples, attention=False)
-                by, scores[rate] = score(examples, said)
-            else:
-                texts = examples.rows(captions(examples))
-                by, scores[rate] = "recall", recall(texts, evaluator.features(params, texts))
-        finite = {rate: score for rate, score in scores.items() if score is not None}
-        if not finite:
-            raise NonFiniteLossError(f"{variant}: no learning rate of the sweep stays finite")
-        record = {
-            "learning_rate": best_rate(finite, by),
-            f"validation_{by}": {f"{r:g}": scores[r] for r in scores},
-        }
-        write_json(file, record)
-        seal_files(file.parent, file.name)
-        barrier(f"rate of {variant}")
-    rate = json.loads(file.read_text())["learning_rate"]
-    return replace(run, {"optimizer.learning_rate": rate})

@@ -150,8 +150,8 @@ def test_a_measured_run_hands_on_its_metrics(monkeypatch, unchecked, run, tmp_pa
     suite = type("S", (), {"name": "fusion", "primary": "accuracy", "baseline": "-"})
     source = type("D", (), {"train": None})
     listener = Listener(loggers=[recorder])
-    group = (suite, "blind", [0, 1], run, Programs, None, source, Folder(tmp_path), listener)
-    ablation._run_group(*group)
+    runs = (suite, "blind", run, Programs, None, source, Folder(tmp_path), listener)
+    ablation.VariantRuns(*runs).train([0, 1])
     assert [one.description["seed"] for one in recorder.runs] == [0, 1]
     assert said["open"] == 1
     assert recorder.runs[0].records[0]["test/accuracy"] == 0.5
