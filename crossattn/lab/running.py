@@ -20,9 +20,9 @@ from crossattn.launch.progress import tell_user
 from crossattn.launch.results import asked, left_out, measured_before, write_results
 from crossattn.report import document, evaluation
 from crossattn.report.render.blocks import TableBlock
+from crossattn.train.finished import collect
 from crossattn.train.folder import pending
 from crossattn.train.multihost import broadcast, is_writer
-from crossattn.train.outcome import collect
 from crossattn.train.parallel import Parallelism
 from crossattn.train.primary import fit_to_data
 from crossattn.train.references import read_references

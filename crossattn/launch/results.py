@@ -10,8 +10,8 @@ from typing import Any
 from crossattn.align.measures import MEASURES, find_metric
 from crossattn.files import write_atomically
 from crossattn.report.stats.comparisons import compare_variants
+from crossattn.train.finished import Finished
 from crossattn.train.folder import Folder, FolderError
-from crossattn.train.outcome import Finished
 from crossattn.train.record import processor
 from crossattn.train.run import replace
 from crossattn.train.suite import Suite

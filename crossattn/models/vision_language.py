@@ -165,16 +165,19 @@ class VisionLanguageDecoder(Module):
         # Behind what is observed, designs with a half that reads the text alone have its words.
         x, observed, *alone = joiner(self, streams)
         features = self._features(whole, alone[0] if alone else x, x, last, streams.policy)
+        return self._predicted(x, there, targets), observed, *features
+
+    def _predicted(self, x, there, targets):
+        """Logits, or the loss of targets."""
+        config = self.config
         # Published parameters have been trained with an epsilon of their own.
         epsilon = config.text_block.residual.epsilon if config.text_preset else Norm.epsilon
         x = Norm(epsilon=epsilon, name="norm")(x)
         if targets is None:
-            logits = nan_from(Dense(self.vocab_size, wide=True, name="logits")(x), there)
-            return logits, observed, *features
+            return nan_from(Dense(self.vocab_size, wide=True, name="logits")(x), there)
         own = meta.unbox(self.get_variable("params", "logits"))
         x = nan_from(x, there)
-        loss = cross_entropy(x, own["kernel"], targets, axis=1, bias=own["bias"])
-        return loss, observed, *features
+        return cross_entropy(x, own["kernel"], targets, axis=1, bias=own["bias"])
 
     def _features(self, whole, alone, joint, last, policy):
         """The `JointFeatures`, as often as they are asked for."""

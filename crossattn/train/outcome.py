@@ -1,6 +1,5 @@
-"""What a run leaves when it is measured: how it is written, and how it is read back."""
+"""What a run leaves when it is measured, and what its log says of its time."""
 
-import dataclasses
 import io
 import json
 import os
@@ -11,13 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from crossattn.align.evidence import Evidence
 from crossattn.align.measures import MEASURES
 from crossattn.files import seal, write_atomically
 from crossattn.nn.parameters import count_parameters
 from crossattn.train import exhibits, references
 from crossattn.train.evaluate import Evaluator
 from crossattn.train.evidence import measure_model
-from crossattn.train.folder import Folder
 from crossattn.train.log import Log, curve, read_lines
 from crossattn.train.multihost import is_writer
 from crossattn.train.open_loggers import NO_LOGGERS, OpenLoggers
@@ -26,8 +25,6 @@ from crossattn.train.run import Run
 from crossattn.train.source import Dataset
 from crossattn.train.stale import MEASURED
 from crossattn.train.step import State
-from crossattn.train.suite import COSTS, Suite
-from crossattn.train.utilization import rate
 
 
 def measure_run(
@@ -63,9 +60,18 @@ def measure_run(
         more.append(references.FILE)
     with Log(where / "log.jsonl", resume_at=run.steps) as log:
         log.write(run.steps, event="measured", seconds=round(time.monotonic() - begun, 3))
+    record = who | _measured(run, state, source, where, evidence)
+    write_json(where / "metrics.json", record)
+    seal_files(where, *MEASURED, *more)
+    loggers.log({"step": run.steps, "event": "measured", **evidence.metrics, "time": time.time()})
+
+
+def _measured(
+    run: Run, state: State, source: Dataset, where: Path, evidence: Evidence
+) -> dict[str, Any]:
+    """What is written down of a run: its numbers, and what they were counted and timed on."""
     lines = curve(where / "log.jsonl")
-    record = {
-        **who,
+    return {
         "metrics": evidence.metrics,
         "measures": list(MEASURES),
         "chance": evidence.chance,
@@ -85,9 +91,6 @@ def measure_run(
         "threads": os.cpu_count(),
         "device": jax.devices()[0].device_kind,
     }
-    write_json(where / "metrics.json", record)
-    seal_files(where, *MEASURED, *more)
-    loggers.log({"step": run.steps, "event": "measured", **evidence.metrics, "time": time.time()})
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
@@ -116,110 +119,6 @@ def curves_of(lines: list[dict[str, Any]]) -> dict[str, list[Any]]:
     names = ("step", "loss", "accuracy", *terms)
     there = [name for name in names if all(name in line for line in lines)]
     return {name: [line[name] for line in lines] for name in there}
-
-
-@dataclasses.dataclass(frozen=True)
-class Finished:
-    """All finished runs of a suite: the rows of results.json and the files behind them.
-
-    Attributes:
-      runs: {variant, seed, metrics, cost} each.
-      chance: metric to its chance level.
-      items: variant to (seeds, N) single items of the primary metric.
-      curves: variant to seed to lists by name: step, loss, accuracy, and the terms of a loss.
-      timings: variant to {parameters, step_seconds}, with step_flops and teraflops (and mfu) where
-        they are known, and seeds_together where it is over 1.
-      versions: of the libraries, by those that differ between runs.
-      processors, devices: the kinds that runs were measured on.
-      threads: of the processors, all numbers that there were.
-      counts: images by split, items by metric, training images, as the runs counted them.
-      groupings: seeds of a program and steps of a dispatch, all that there were.
-      sweep: variant to the record of its learning-rate sweep, empty when none ran.
-      references: reference rows, {variant, seed, metrics} each: see `references`.
-    """
-
-    runs: list[dict[str, Any]]
-    chance: dict[str, float]
-    items: dict[str, np.ndarray]
-    curves: dict[str, dict[int, dict[str, list[float]]]]
-    timings: dict[str, dict[str, Any]]
-    sweep: dict[str, Any]
-    versions: list[dict[str, str]]
-    processors: list[str] = dataclasses.field(default_factory=list)
-    devices: list[str] = dataclasses.field(default_factory=list)
-    threads: list[int] = dataclasses.field(default_factory=list)
-    counts: dict[str, Any] = dataclasses.field(default_factory=dict)
-    groupings: list[dict[str, int]] = dataclasses.field(default_factory=list)
-    references: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-
-def collect(suite: Suite, folder: Folder, seeds: int) -> Finished:
-    """Read back the runs that are finished (see `Folder.finished`), variants in their order."""
-    finished = Finished([], {}, {}, {}, {}, {}, [])
-    # Times differ whenever a suite is run again: they are among its numbers where it claims them.
-    costs = any(claim[2].startswith("cost/") for claim in suite.claims if len(claim) > 2)
-    for variant in suite.variants:
-        items, paces, parameters, together = [], [], 0, 1
-        for seed in range(seeds):
-            if not folder.finished(variant, seed):
-                continue
-            where = folder.run(variant, seed)
-            record = json.loads((where / "metrics.json").read_text())
-            run = {name: record[name] for name in ("variant", "seed", "metrics")}
-            finished.runs.append({**run, "cost": _cost(record)} if costs else run)
-            finished.chance.update(record["chance"])
-            if variant == suite.baseline:
-                rows = references.read_references(where)
-                finished.references.extend(
-                    {"variant": name, "seed": seed, "metrics": rows[name]} for name in rows
-                )
-            with np.load(where / "items.npz") as kept:
-                items.append(kept[suite.primary])
-            finished.curves.setdefault(variant, {})[seed] = record["curve"]
-            paces.append(record["step_seconds"])
-            parameters = record["parameters"]
-            if record["versions"] not in finished.versions:
-                finished.versions.append(record["versions"])
-            _counted(finished, record)
-            for grouping in record.get("groupings", [UNGROUPED]):
-                together = max(together, grouping["seeds"])
-                if grouping not in finished.groupings:
-                    finished.groupings.append(grouping)
-        if not items:
-            continue
-        finished.items[variant] = np.stack(items)
-        finished.timings[variant] = {"parameters": parameters}
-        if measured := [pace for pace in paces if pace is not None]:
-            seconds = float(np.median(measured))
-            finished.timings[variant]["step_seconds"] = round(seconds, 6)
-            if work := record.get("work"):
-                speed = rate(work["step_flops"] / seconds, work["peak_flops"])
-                finished.timings[variant] |= {"step_flops": work["step_flops"], **speed}
-        if together > 1:
-            finished.timings[variant]["seeds_together"] = together
-        chosen = folder.path / "sweep" / variant / "chosen.json"
-        if chosen.exists():
-            finished.sweep[variant] = json.loads(chosen.read_text())
-    return finished
-
-
-def _cost(record: dict[str, Any]) -> dict[str, int | float]:
-    """What claims may say of the cost of a run; a pace is not known where too little was logged."""
-    found = {f"cost/{name}": record[name] for name in COSTS}
-    return {name: amount for name, amount in found.items() if amount is not None}
-
-
-def _counted(finished: Finished, record: dict[str, Any]) -> None:
-    """Add what a run says of where it ran and of what it counted; older runs say nothing."""
-    kinds: dict[str, list[Any]] = {"processor": finished.processors, "device": finished.devices}
-    for name, known in {**kinds, "threads": finished.threads}.items():
-        if name in record and record[name] not in known:
-            known.append(record[name])
-    for what, number in record.get("counts", {}).items():
-        if isinstance(number, dict):
-            finished.counts.setdefault(what, {}).update(number)
-        else:
-            finished.counts[what] = number
 
 
 def pace(folder: Path) -> float | None:

@@ -13,8 +13,8 @@ from crossattn.nn.config import BlockConfig, MLPConfig
 from crossattn.report.document import write_report
 from crossattn.report.methods import methods_section
 from crossattn.report.results.settings import ALL_WHEN_EMPTY, changes_table, shared_table
+from crossattn.train.finished import Finished
 from crossattn.train.folder import Folder, FolderError
-from crossattn.train.outcome import Finished
 from crossattn.train.run import Data, Model, Optimizer, Run, replace
 from crossattn.train.suite import Suite
 from tests.support.made_up import BASELINE, PRIMARY, make_results
