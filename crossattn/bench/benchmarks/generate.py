@@ -28,11 +28,10 @@ from ..cases import Case, DecoderShape
 from ..timing import Program, jax_program
 from . import transformers_whisper
 from .attention import OURS, normal
-from .module import by_heads
+from .linen_decoder import EPSILON, linen_parameters, linen_writer
 
 BLOCKS = "blocks"
 WRITERS = (BLOCKS, "linen", *transformers_whisper.NAMES)
-EPSILON = 1e-5
 
 
 def prepare(case: Case) -> Callable[[str], Program]:
@@ -41,7 +40,11 @@ def prepare(case: Case) -> Callable[[str], Program]:
     context = normal(case, 1, (shape.B, shape.S, shape.width))
     model = decoder_model(case, case.steps + 1)
     params = random_parameters(case, model, context)
-    writers = {OURS: lambda p, c: _ours(model, p, c, case.steps), BLOCKS: _blocks(case)}
+    writers = {
+        OURS: lambda p, c: _ours(model, p, c, case.steps),
+        BLOCKS: _blocks(case),
+        "linen": linen_writer(case, shape),
+    }
     truth = np.asarray(jax.jit(writers[OURS])(params, context))
     wrong = lambda tokens: float(np.mean(np.asarray(tokens) != truth))
 
@@ -49,9 +52,8 @@ def prepare(case: Case) -> Callable[[str], Program]:
         if name in transformers_whisper.NAMES:
             count = sum(leaf.size for leaf in jax.tree.leaves(params))
             return transformers_whisper.writing(case, name, np.asarray(context), count, work)
-        tree = _by_names(case, params) if name == "linen" else params
-        write = _linen(case) if name == "linen" else writers[name]
-        return jax_program(write, tree, context, error=wrong, units=case.steps, work=work)
+        tree = linen_parameters(case, shape, params) if name == "linen" else params
+        return jax_program(writers[name], tree, context, error=wrong, units=case.steps, work=work)
 
     return build
 
@@ -145,84 +147,3 @@ def _blocks(case: Case) -> Callable[[Any, Any], Any]:
         return _written(step, (KVCache(empty, empty),) * shape.layers, rows, steps)
 
     return write
-
-
-def _linen(case: Case) -> Callable[[Any, Any], Any]:
-    """A scan over words through blocks of Flax's own attention."""
-    shape = decoder_of(case)
-    B, V = shape.B, shape.vocab_size
-    attention: Any = {"num_heads": shape.H, "dtype": case.dtype}
-
-    class FlaxBlock(linen.Module):
-        @linen.compact
-        def __call__(self, x, context):
-            norm = lambda name: linen.LayerNorm(epsilon=EPSILON, name=name)
-            y = norm("self_norm")(x)
-            x = x + linen.MultiHeadDotProductAttention(**attention, decode=True, name="self")(y)
-            y = norm("cross_norm")(x)
-            x = x + linen.MultiHeadDotProductAttention(**attention, name="cross")(y, context)
-            y = linen.Dense(4 * x.shape[-1], name="up")(norm("mlp_norm")(x))
-            return x + linen.Dense(x.shape[-1], name="down")(linen.gelu(y, approximate=False))
-
-    class FlaxDecoder(linen.Module):
-        @linen.compact
-        def __call__(self, tokens, place, context):
-            words = linen.Embed(V, context.shape[-1], name="words")
-            places = linen.Embed(case.steps + 1, context.shape[-1], name="places")
-            x = words(tokens) + places(place)[None]
-            for layer in range(shape.layers):
-                x = FlaxBlock(name=f"block{layer}")(x, context)
-            return words.attend(linen.LayerNorm(epsilon=EPSILON, name="norm")(x))
-
-    model = FlaxDecoder()
-
-    def write(params, context):
-        # `decode=True` makes its cache as long as the text that it is created with.
-        text = jnp.zeros((B, case.steps), jnp.int32)
-        places = jnp.arange(case.steps)
-        shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), text, places, context))
-        cache = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes["cache"])
-
-        def step(carry, place):
-            cache, tokens = carry
-            logits, new = model.apply(
-                {"params": params, "cache": cache},
-                tokens[:, None],
-                place[None],
-                context,
-                mutable=["cache"],
-            )
-            tokens = jnp.argmax(logits[:, 0], axis=-1).astype(jnp.int32)
-            return (new["cache"], tokens), tokens
-
-        start = (cache, jnp.ones(B, jnp.int32))
-        return jax.lax.scan(step, start, places)[1].T
-
-    return write
-
-
-def _by_names(case: Case, params: Any) -> Any:
-    """The same parameters under the names of `_linen`, with heads as an axis of their own."""
-    own, layers = params["params"], decoder_of(case).layers
-
-    def block(layer):
-        one = jax.tree.map(lambda leaf: leaf[layer], own["stack"]["blocks"])
-        return {
-            "self": by_heads(case, _biased(one["self_attention"])),
-            "cross": by_heads(case, _biased(one["cross_attention"])),
-            **{
-                f"{name}_norm": one[f"{name}_residual"]["norm"] for name in ("self", "cross", "mlp")
-            },
-            **one["mlp"],
-        }
-
-    blocks = {f"block{layer}": block(layer) for layer in range(layers)}
-    return {**{name: own[name] for name in ("words", "places", "norm")}, **blocks}
-
-
-def _biased(weights: Any) -> Any:
-    """With a bias of 0 where there is none: Flax's modules have one everywhere or nowhere."""
-    return {
-        name: {**parts, "bias": parts.get("bias", jnp.zeros_like(parts["kernel"][0]))}
-        for name, parts in weights.items()
-    }
