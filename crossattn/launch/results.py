@@ -9,6 +9,7 @@ from typing import Any
 
 from crossattn.align.measures import MEASURES, find_metric
 from crossattn.files import write_atomically
+from crossattn.launch.meanings import setting_meanings
 from crossattn.report.stats.comparisons import compare_variants
 from crossattn.train.finished import Finished
 from crossattn.train.folder import Folder, FolderError
@@ -104,6 +105,7 @@ def write_results(
         "counts": finished.counts,
         "settings": _settings(suite, finished),
         "changes": {name: dict(changes) for name, changes in suite.variants.items()},
+        "meanings": setting_meanings(suite),
         "learning_rate_sweep": finished.sweep,
         "environment": {
             "date": time.strftime("%Y-%m-%d"),

@@ -142,9 +142,10 @@ class ResidualConfig(_Checked):
         x + g N'(f(N x)); "none": x + g f(x).
       norm_kind: of mean and variance, of the mean square, or that with scale 1 + w.
       epsilon: of the norm.
-      gate: g. "tanh": of one learned number, "tanh-each": of one for each feature, both 0 at the
-        start (Flamingo); "tanh-0.1": as "tanh", but 0.1 at the start; "sigmoid": of one number;
-        "layer-scale": a learned factor for each feature, 1e-4 at the start (CaiT); None: 1.
+      gate: g in x + g f(x). "tanh": of one learned number, "tanh-each": of one for each feature,
+        both 0 at the start (Flamingo); "tanh-0.1": as "tanh", but 0.1 at the start; "sigmoid": of
+        one number; "layer-scale": a learned factor for each feature, 1e-4 at the start (CaiT);
+        None: 1.
       skip: whether x is added at all.
     """
 

@@ -35,7 +35,13 @@ from crossattn.report.results.completeness import banner, conclusive
 from crossattn.report.results.counts import count, counts_table
 from crossattn.report.results.data_parts import data_paragraph, data_table
 from crossattn.report.results.runs import Results
-from crossattn.report.results.settings import changes_table, listed, settings_of, shared_table
+from crossattn.report.results.settings import (
+    changes_table,
+    listed,
+    meanings_table,
+    settings_of,
+    shared_table,
+)
 from crossattn.report.sections import evidence_sections, explorer_link, write_blocks
 from crossattn.report.stats.claims import VERDICTS
 from crossattn.report.stats.comparisons import on_metric
@@ -53,7 +59,7 @@ from crossattn.report.tables.main import (
     verdicts_on,
 )
 from crossattn.report.tables.speed import speed_table
-from crossattn.report.terms import column_meanings, terms
+from crossattn.report.terms import claimed_metrics, column_meanings, terms
 from crossattn.report.usage import usage_section
 
 
@@ -161,6 +167,10 @@ def _variants(results: Results, pictures: Mapping[str, list[FigureBlock]]) -> It
     yield from drawn
     if table:
         yield TableBlock("changes", prose.CHANGES, table)
+    if meanings := meanings_table(results):
+        weights = any(field.startswith("loss.") for field, _ in meanings[1])
+        caption = f"{prose.MEANINGS} {prose.WEIGHTS}" if weights else prose.MEANINGS
+        yield TableBlock("meanings", caption, meanings)
 
 
 def _settings(results: Results) -> Iterator[Block]:
@@ -181,6 +191,8 @@ def _claims(results: Results, claims: Sequence[Sequence[str]]) -> Iterator[Block
         f"The suite declared {count(len(claims), 'claim')} on {_named(results, claims)} before it "
         f"ran: {', '.join(said)}{'' if conclusive(results) else ', which concludes nothing'}."
     )
+    if lines := list(claimed_metrics(results, claims)):
+        yield TextBlock("\n".join(f"- {line}" for line in lines))
     yield TableBlock("claims", prose.CLAIMS, claim_table(claims, results))
     yield TextBlock(comparing.VERDICTS if conclusive(results) else comparing.NO_CONCLUSION)
 

@@ -98,6 +98,15 @@ What each variant changes of the base, whose other settings all variants share; 
 variant changes has the base's value in those that do not.
 """)
 
+MEANINGS = _line("""
+What the settings are that variants change. M is the width of a layer, H its number of heads.
+""")
+
+WEIGHTS = _line("""
+Numbers of loss are weights: the loss is what training makes small, the sum of its terms, each times
+its weight; a term of weight 0 is not there.
+""")
+
 SETTINGS = _line("""
 The settings that all variants share, as they ran. Numbers of images are what was asked for; how
 many there were is counted in the next table.
@@ -141,11 +150,12 @@ SPLITS = {
     "caption": "Captions of the main split.",
     "others": "Splits with one number each.",
 }
-READINGS = {
-    "answer": "By layer where an answer is predicted, mean over heads.",
-    "consumed": "By layer where a word is the input, mean over heads.",
-    "predicted": "By layer where a caption's word is predicted, mean over heads.",
+READ_WHERE = {
+    "answer": "where an answer is predicted",
+    "consumed": "where a word is the input",
+    "predicted": "where a caption's word is predicted",
 }
+READINGS = {place: f"By layer {where}, mean over heads." for place, where in READ_WHERE.items()}
 
 CELLS = _line("""
 Mean over seeds ± half the 95 % interval, or with the interval itself where the range of the metric

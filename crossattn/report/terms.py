@@ -1,12 +1,13 @@
 """The words that a report uses of itself, each explained before it is first needed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from crossattn.align.measures import Metric, find_metric
 from crossattn.align.verdict import NEGLIGIBLE
-from crossattn.report.prose import COLUMNS, PLACES, VERDICT
+from crossattn.report.prose import COLUMNS, PLACES, READ_WHERE, VERDICT
 from crossattn.report.render.markdown import code, markdown_text
 from crossattn.report.results.runs import Results, metrics_in, place_of
+from crossattn.report.stats.comparisons import on_metric
 from crossattn.report.stats.paired import FEWEST_SEEDS
 
 Holds = Callable[[Results], bool]
@@ -139,3 +140,30 @@ def column_meanings(results: Results) -> Iterator[str]:
             # Captions begin with the name of the measure, which columns may call otherwise.
             meaning = measure.meaning.partition(": ")[2] or measure.meaning
             yield from (f"{head.capitalize()}: {meaning}" for head in measure.headline.values())
+
+
+def claimed_metrics(results: Results, claims: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A line of Markdown for each metric of a claim that is not the primary one.
+
+    Example:
+        >>> claims = [("a", "b"), ("a", "b", "mass/answer/layer1")]
+        >>> list(claimed_metrics({"primary": "iid/accuracy"}, claims))[0][-41:]
+        'In layer 1, where an answer is predicted.'
+    """
+    primary = results["primary"]
+    for name in dict.fromkeys(on_metric(claim, primary) for claim in claims):
+        metric = find_metric(name)
+        if name != primary and metric is not None:
+            yield f"{code(name)}. {markdown_text(_in_words(metric))}"
+
+
+def _in_words(metric: Metric) -> str:
+    """What a metric is, and where it is taken."""
+    said = metric.measure.meaning
+    if metric.measure.family == "task":
+        return f"{said} On {metric.where}."
+    if metric.measure.family != "attention":
+        return said
+    chosen = "the layer chosen on validation data"
+    layer = chosen if metric.layer is None else f"layer {metric.layer}"
+    return f"{said} In {layer}, {READ_WHERE.get(metric.where, f'at {metric.where}')}."

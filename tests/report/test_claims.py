@@ -53,6 +53,15 @@ def values(results, variant, metric):
     return np.array([{**run["metrics"], **run["cost"]}[metric] for run in own])
 
 
+def test_each_metric_of_a_claim_is_explained_before_the_verdicts(claimed, tmp_path):
+    results = {**claimed[0], "claims": CLAIMS}
+    text = write_report(results, tmp_path, title="x", claims=CLAIMS, command="y").read_text()
+    told = text.split("## Claims")[1].split("| claim |")[0]
+    assert f"- `{POINTING}`. Pointing: " in told
+    assert "In the layer chosen on validation data, where an answer is predicted." in told
+    assert f"- `{PRIMARY}`" not in told
+
+
 def test_each_claim_has_its_verdict(claimed):
     verdicts = judge_claims(CLAIMS, claimed[0]["comparisons"])
     assert [verdict.verdict for verdict in verdicts] == VERDICTS

@@ -133,6 +133,12 @@ def test_a_table_says_what_each_variant_changes(tmp_path, undrawn):
     for kind in ("csv", "tex"):
         assert "what it changes" in (tmp_path / "tables" / f"changes.{kind}").read_text()
     assert "heads" in (tmp_path / "report.html").read_text().split("what it changes")[1]
+    meanings = results["meanings"]
+    assert set(meanings) == {field for own in SUITE.variants.values() for field in own}
+    told = text.split("What the settings are")[1].split("## ")[0]
+    assert all(f"| {field} | {meaning} |" in told for field, meaning in meanings.items())
+    assert meanings["model.heads"] == "H, heads of each attention."
+    assert "Numbers of loss are weights" not in told
     # What differs is not among what is shared, and what the base says of it stands nowhere.
     shared = (tmp_path / "tables" / "settings.csv").read_text()
     assert "model.width,48\n" in shared

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import configs
+from crossattn.launch.meanings import setting_meanings
 from crossattn.train import run as run_module
 from crossattn.train.folder import Folder, FolderError
 from crossattn.train.run import Data, Model, Optimizer, Run, replace
@@ -268,6 +269,9 @@ def test_shipped_variants_change_the_model_or_what_is_trained(name):
         own = {path: to for path, to in changes.items() if path in TRAINED.get(name, ())}
         rest = dataclasses.replace(suite.base, model=runs[variant].model)
         assert runs[variant] == replace(rest, own), variant
+    meanings = setting_meanings(suite)
+    for path in dict.fromkeys(path for changes in suite.variants.values() for path in changes):
+        assert any(f"{field}.".startswith(f"{path}.") for field in meanings), path
     every = [*runs.values()]
     assert all(every.count(run) == 1 for run in every)
 

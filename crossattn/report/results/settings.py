@@ -164,6 +164,22 @@ def changes_table(results: Results) -> Table | None:
     return ["variant", "what it changes"], rows
 
 
+def meanings_table(results: Results) -> Table | None:
+    """What each setting is that a variant changes; None where the results do not say.
+
+    Example:
+        >>> runs, base = [{"variant": "a"}], {"loss": {"entropy": 0.0}}
+        >>> meanings_table({"runs": runs, "settings": {"a": {"loss": {"entropy": 0.1}}},
+        ...     "meanings": {"loss.entropy": "Normalised entropy of attention."},
+        ...     "environment": {"settings": base}})
+        (['setting', 'what it is'], [['loss.entropy', 'Normalised entropy of attention.']])
+    """
+    known = results.get("meanings", {})
+    changed = dict.fromkeys(field for own in changed_settings(results).values() for field in own)
+    rows = [[field, known[field]] for field in changed if field in known]
+    return (["setting", "what it is"], rows) if rows else None
+
+
 def shared_table(results: Results) -> Table | None:
     """The value of every setting that all variants have in common."""
     settings = settings_of(results)
