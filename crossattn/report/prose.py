@@ -22,10 +22,11 @@ model is given the words in grey and has to predict the blue ones. The line is t
 the answer to the first text (of a caption: of all its words), where it is known.
 """),
     "designs": _line("""
-How the words of each variant (below) meet the picture (above). A dashed frame is a layer with its
-sublayers: "self" is attention among words, "cross" attention to the picture, MLP what works on each
-position alone; lower rows name norms and gates. "Vector" is what stands for a whole text or a whole
-picture where these are compared with each other. Orange is what the baseline does not have.
+How the words of each variant (below) meet the picture (above). Below "picture" stands how it is
+perceived ("oracle": as symbolic features). A dashed frame is a layer with its sublayers: "self" is
+attention among words, "cross" attention to the picture, MLP what works on each position alone;
+lower rows name norms and gates. "Vector" is what stands for a whole text or a whole picture where
+these are compared with each other. Orange is what the baseline does not have.
 """),
     "differences": _line("""
 Differences between variants: the mean (square), its corrected interval (line) and each seed's own
