@@ -263,7 +263,7 @@ def test_help_of_a_group_shows_what_is_within_with_the_values_of_the_preset(
     for group in ("residual", "cross-residual", "cross-attention.logits", "mlp"):
         assert f"╭─ model.block.{group} ─" in shown
     said = " ".join(shown.replace("│", " ").split())
-    assert "layer-scale} g. " in said
+    assert "layer-scale} g in x + g f(x). " in said
     assert "None: 1. (default: tanh)" in said
 
 
