@@ -63,5 +63,8 @@ SUITE = Suite(
     notes=(
         "A claim on entropy or on the agreement of heads names the row that has more of it: "
         "neither end is the better one. Entropy is that of the mean of the heads.",
+        "The claim on diversity is not one that was declared before any run: it was about answers "
+        "first and was changed after seeds 0 to 4 had been seen. With seeds 5 to 9, which were run "
+        "later, it holds as well (difference 0.168 [0.108, 0.228], Student's).",
     ),
 )

@@ -37,7 +37,7 @@ class VisionLanguageConfig:
     latents: int = 16
     """Tokens that a connector makes of an image, or that a bottleneck passes on."""
     cross_every: int = 1
-    """One layer of so many reads the context, the others the text alone."""
+    """One in so many layers reads the context, the others the text alone."""
     cross_at: int = 0
     """Which of every cross_every layers it is: 0 is the first (decoders without layers of a
     text_preset)."""
