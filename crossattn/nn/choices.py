@@ -1,9 +1,10 @@
 """Settings that are chosen by a word: a misspelt one is refused in one line."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from crossattn.ops.numbers import checked_finite, checked_integer, checked_positive
 
@@ -38,27 +39,46 @@ def check_fields(settings: Any) -> None:
       ValueError: with the name of the field, what is known, and the nearest of it.
       TypeError: what is no number stands where one is meant, or a fraction for an integer.
     """
-    for field in dataclasses.fields(settings):
-        if field.name in LINEN:
-            continue
-        words = _words(field.type)
+    for field in _fields(settings.__class__):
         what, value = f"{type(settings).__name__}.{field.name}", getattr(settings, field.name)
-        several = get_origin(field.type) is tuple
-        if words and several and isinstance(value, str):
+        if field.words and field.several and isinstance(value, str):
             raise ValueError(f"{what} is a tuple of words: write ({value!r},), not {value!r}")
-        if several and not isinstance(value, tuple | list):
+        if field.several and not isinstance(value, tuple | list):
             raise TypeError(f"{what} is a tuple, got {value!r}: write ({value!r},)")
-        made_of = [kind for kind in _kinds(field.type) if dataclasses.is_dataclass(kind)]
-        if made_of and not isinstance(value, _kinds(field.type)):
-            wanted = " or ".join(kind.__name__ for kind in made_of)
+        if field.made_of and not isinstance(value, field.kinds):
+            wanted = " or ".join(kind.__name__ for kind in field.made_of)
             raise TypeError(
-                f"{what} is a {wanted}, got {value!r}: write {made_of[0].__name__}(...)"
+                f"{what} is a {wanted}, got {value!r}: write {field.made_of[0].__name__}(...)"
             )
-        for one in value if several else (value,):
-            if words:
-                known(what, one, words)
-            else:
+        for one in value if field.several else (value,):
+            if field.words:
+                known(what, one, field.words)
+            elif field.numbers:
                 _check_number(what, one, field)
+
+
+class _Field(NamedTuple):
+    """What the type of a field lists."""
+
+    name: str
+    words: tuple[Any, ...]
+    several: bool  # a tuple of them
+    kinds: tuple[type, ...]
+    made_of: tuple[type, ...]  # those of its kinds that are dataclasses
+    numbers: frozenset[Any]  # of int, float and None, where it lists nothing else
+
+
+@functools.cache
+def _fields(kind: type) -> tuple[_Field, ...]:
+    """Of a dataclass; modules are made by the thousand while a program is traced."""
+    return tuple(_field(one) for one in dataclasses.fields(kind) if one.name not in LINEN)
+
+
+def _field(field: Any) -> _Field:
+    words, kinds = _words(field.type), _kinds(field.type)
+    made_of = tuple(kind for kind in kinds if dataclasses.is_dataclass(kind))
+    several = get_origin(field.type) is tuple
+    return _Field(field.name, words, several, kinds, made_of, _numbers(field.type))
 
 
 def _kinds(kind: Any) -> tuple[type, ...]:
@@ -67,15 +87,16 @@ def _kinds(kind: Any) -> tuple[type, ...]:
     return kinds if all(isinstance(one, type) for one in kinds) else ()
 
 
-def _check_number(what: str, value: Any, field: Any) -> None:
-    """Of a field of which the type names nothing but numbers, tuples of them and None."""
-    kinds = set(get_args(field.type) or (field.type,)) - {...}
-    numbers = kinds & {int, float}
-    if not numbers or kinds - {int, float, type(None)}:
+def _numbers(kind: Any) -> frozenset[Any]:
+    """Of a type that lists numbers, tuples of them and None, and nothing else."""
+    kinds = set(get_args(kind) or (kind,)) - {...}
+    return frozenset(kinds if kinds & {int, float} and kinds <= {int, float, type(None)} else ())
+
+
+def _check_number(what: str, value: Any, field: _Field) -> None:
+    if value is None and type(None) in field.numbers:
         return
-    if value is None and type(None) in kinds:
-        return
-    if numbers == {int}:
+    if float not in field.numbers:
         checked_integer(what, value, least=0 if field.name in OR_NONE else 1)
     elif field.name in ABOVE_ZERO:
         checked_positive(what, value)
