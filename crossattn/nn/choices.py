@@ -39,8 +39,9 @@ def check_fields(settings: Any) -> None:
       ValueError: with the name of the field, what is known, and the nearest of it.
       TypeError: what is no number stands where one is meant, or a fraction for an integer.
     """
-    for field in _fields(settings.__class__):
-        what, value = f"{type(settings).__name__}.{field.name}", getattr(settings, field.name)
+    owner = settings.__class__
+    for field in _listed(owner):
+        what, value = f"{owner.__name__}.{field.name}", getattr(settings, field.name)
         if field.words and field.several and isinstance(value, str):
             raise ValueError(f"{what} is a tuple of words: write ({value!r},), not {value!r}")
         if field.several and not isinstance(value, tuple | list):
@@ -63,15 +64,18 @@ class _Field(NamedTuple):
     name: str
     words: tuple[Any, ...]
     several: bool  # a tuple of them
-    kinds: tuple[type, ...]
+    kinds: tuple[type, ...]  # () where it lists something else as well
     made_of: tuple[type, ...]  # those of its kinds that are dataclasses
-    numbers: frozenset[Any]  # of int, float and None, where it lists nothing else
+    numbers: frozenset[Any]  # int, float, None; empty where it lists something else as well
 
 
-@functools.cache
-def _fields(kind: type) -> tuple[_Field, ...]:
-    """Of a dataclass; modules are made by the thousand while a program is traced."""
-    return tuple(_field(one) for one in dataclasses.fields(kind) if one.name not in LINEN)
+@functools.lru_cache(maxsize=256)
+def _listed(owner: type) -> tuple[_Field, ...]:
+    """Of all fields of a dataclass, read once: tracing a program makes modules by the thousand.
+
+    Bounded, since each use of `nn.vmap` or `nn.remat` makes a class, which is to be freed again.
+    """
+    return tuple(_field(one) for one in dataclasses.fields(owner) if one.name not in LINEN)
 
 
 def _field(field: Any) -> _Field:

@@ -1,5 +1,9 @@
 """Fields and inputs of another kind, width or shape: one line that says what to write."""
 
+import dataclasses
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import jaxtyping
@@ -18,6 +22,7 @@ from crossattn.nn import (
     Stack,
     presets,
 )
+from crossattn.nn.choices import check_fields
 from crossattn.nn.context import check_shared
 from crossattn.nn.families.coca import CocaDecoder
 from crossattn.nn.families.latents import Latents
@@ -107,6 +112,18 @@ def test_a_field_of_another_kind_is_refused_when_the_module_is_made(made, error,
     with pytest.raises(error, match=said) as raised:
         made()
     assert "\n" not in str(raised.value)
+
+
+def test_a_class_whose_fields_were_checked_can_be_freed():
+    """Each use of `nn.vmap` or `nn.remat` makes a class."""
+    made = dataclasses.make_dataclass("Made", [("width", int)])
+    seen = weakref.ref(made)
+    check_fields(made(3))
+    del made
+    for n in range(300):
+        check_fields(dataclasses.make_dataclass(f"Made{n}", [("width", int)])(3))
+    gc.collect()
+    assert seen() is None
 
 
 def test_fields_may_be_numbers_of_numpy():
