@@ -14,10 +14,10 @@ from typing import Any
 from crossattn.interop.files import WeightsError
 from crossattn.interop.table import Fit, Line
 
-__all__ = ["Config", "activation_of", "config_misfits", "read_config"]
+__all__ = ["Config", "activation_of", "config_misfits", "read_config", "read_object"]
 
 NAME = "config.json"
-LONGEST = 10_000_000
+LONGEST = 100_000_000
 # Where a config has one for each of its models: that in which the preset's sizes are.
 SECTIONS = {
     "blip_decoder": "text_config",
@@ -170,8 +170,15 @@ def read_config(folder: Path) -> Mapping[str, Any] | None:
       WeightsError: it is damaged.
     """
     path = folder / NAME
-    if not path.is_file():
-        return None
+    return read_object(path) if path.is_file() else None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The names and values of a JSON file of a published model.
+
+    Raises:
+      WeightsError: it cannot be read, or is damaged.
+    """
     try:
         with path.open("rb") as file:
             content = json.loads(file.read(LONGEST).decode())

@@ -1,7 +1,6 @@
 """The files of a published model: what they say, its tensors, its tokenizer."""
 
 import functools
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from crossattn.interop.config import read_object
 from crossattn.interop.ctranslate2 import Variables
 from crossattn.interop.ctranslate2_names import published_config, published_tensors
 from crossattn.interop.files import WeightsError
@@ -17,7 +17,6 @@ from crossattn.pretrained.packages import PACKAGES, files_of
 
 __all__ = ["Checkpoint"]
 
-LONGEST = 100_000_000
 # CTranslate2's file of weights, and its words for what generation_config.json says.
 BINARY = "model.bin"
 CTRANSLATE2 = {"suppress_ids": "suppress_tokens", "suppress_ids_begin": "begin_suppress_tokens"}
@@ -116,13 +115,4 @@ class Checkpoint:
         """
         if missing is not None and name not in self.files:
             return missing
-        path = self.path(name)
-        try:
-            with path.open("rb") as file:
-                content = json.loads(file.read(LONGEST).decode())
-        except (ValueError, RecursionError, OSError) as error:
-            said = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise WeightsError(f"{path} is damaged: {said}") from error
-        if not isinstance(content, dict):
-            raise WeightsError(f"{path} is damaged: it is no object of names and values")
-        return content
+        return read_object(self.path(name))

@@ -67,7 +67,10 @@ def visible(text: str, *, keep: str = "") -> str:
         red\x1b[31m\nblue | a
         b
     """
-    return "".join(letter if letter in keep else _seen(letter) for letter in text)
+    if text.isprintable():
+        return text
+    stays = lambda letter: letter.isprintable() or letter in keep
+    return "".join(letter if stays(letter) else _seen(letter) for letter in text)
 
 
 def _seen(letter: str) -> str:

@@ -10,7 +10,7 @@ from crossattn.report.render.markdown import markdown_table
 from crossattn.report.results.runs import metric_values
 from crossattn.report.stats.comparisons import winner_of
 from crossattn.report.tables.main import alignment_table, attention_verdict, terminal_report
-from crossattn.report.tables.measures import measure_tables
+from crossattn.report.tables.measures import measure_blocks
 from tests.support.made_up import (
     ALL_LEVELS,
     BASELINE,
@@ -38,6 +38,10 @@ def rows_of(text):
             first, *rest = line.strip("| ").split(" | ")
             found.setdefault(first, []).append(rest)
     return found
+
+
+def tables_of(results, family):
+    return {block.name: block.table for block in measure_blocks(results, family)}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +99,7 @@ def test_pointing_stands_beside_its_chance_level(report, suite):
     rows, runs = rows_of(report[0]), suite[0]["runs"]
     mean = metric_values(runs, BASELINE, "pointing/answer").mean()
     assert rows[BASELINE][2][0] == f"{mean:.3f} (0.067)"
-    table = measure_tables(suite[0], "attention")["predicted"]
+    table = tables_of(suite[0], "attention")["attention-predicted"]
     header, (first, *variants) = table
     assert header == ["variant", "pointing 0", "pointing 1", "mass 0", "mass 1"]
     assert first == ["chance", "0.074", "0.074", "-", "-"]
@@ -107,16 +111,16 @@ def test_pointing_stands_beside_its_chance_level(report, suite):
 
 
 def test_every_split_has_a_table_of_its_question_types(headline):
-    found = measure_tables(headline, "task")
-    assert list(found) == ["iid", "pairs", "caption", "swap", "others"]
-    header, rows = found["iid"]
+    found = tables_of(headline, "task")
+    assert list(found) == [f"split-{x}" for x in ("iid", "pairs", "caption", "swap", "others")]
+    header, rows = found["split-iid"]
     assert header == ["variant", "all", "colour", "shape", "count", "open", "exist", "relation"]
     assert [row[0] for row in rows] == ["chance", *ALL_LEVELS]
     assert rows[0][1:] == ["-", "0.167", "0.167", "0.333", "0.200", "0.500", "0.500"]
     values = metric_values(headline["runs"], "resampler", "iid/accuracy/exist")
     assert rows[7][6].startswith(f"{values.mean():.3f} ±")
-    assert found["others"][0] == ["variant", "count", "relations"]
-    assert found["caption"][1][0][0] == "blind"  # chance is not known
+    assert found["split-others"][0] == ["variant", "count", "relations"]
+    assert found["split-caption"][1][0][0] == "blind"  # chance is not known
 
 
 def test_image_mass_is_a_column_where_a_variant_has_it(headline, suite):
@@ -133,7 +137,7 @@ def test_knockouts_of_single_layers_have_columns(suite):
     for run in results["runs"]:
         if run["variant"] == BASELINE:
             run["metrics"] |= {"knockout/truth/layer1": 0.5, "knockout/random/layer1": 0.625}
-    header, rows = measure_tables(results, "causal")["knockout"]
+    header, rows = tables_of(results, "causal")["knockout"]
     assert header[-2:] == ["truth, layer 1", "random, layer 1"]
     assert rows[0] == ["chance", *["0.310"] * 6]
     shown = {row[0]: row[-2:] for row in rows}

@@ -17,7 +17,7 @@ from crossattn.report.stats.comparisons import compare_variants, winner_of
 from crossattn.report.stats.paired import compare_paired, t_interval
 from crossattn.report.stats.ranges import range_of
 from crossattn.report.tables.cells import with_interval
-from crossattn.report.tables.measures import measure_tables
+from crossattn.report.tables.measures import measure_blocks
 from crossattn.report.tables.suites import iqm_of_suites
 from tests.support.made_up import BASELINE, make_results
 
@@ -175,8 +175,8 @@ def test_a_cut_interval_has_no_half():
         {"variant": "a", "seed": s, "metrics": {"x/accuracy": a, "x/open": b}}
         for s, (a, b) in enumerate([(0.98, 0.5), (1.0, 0.51), (1.0, 0.52)])
     ]
-    _, rows = measure_tables({"runs": runs, "chance": {}}, "task")["x"]
-    assert rows == [["a", "0.993 [0.965, 1.000]", "0.510 ± 0.025"]]
+    (block,) = measure_blocks({"runs": runs, "chance": {}}, "task")
+    assert block.table[1] == [["a", "0.993 [0.965, 1.000]", "0.510 ± 0.025"]]
     chance = {"x/a": 0.0, "x/b": 0.0}
     two = [
         {"variant": "a", "seed": s, "metrics": {"x": 0.5, "x/a": 0.5, "x/b": 0.5}} for s in (0, 1)

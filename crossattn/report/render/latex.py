@@ -54,7 +54,8 @@ def latex_text(text: str) -> str:
     text = re.sub(r"(?<![\w.)-])-(?=\d)", MINUS, text)
     # Two hyphens would join to a dash.
     text = re.sub(r"-(?=-)", "-\0", text)
-    return "".join(_character(letter) for letter in text).replace("\0", "{}")
+    text = re.sub(r"[^A-Za-z0-9 ]", lambda found: _character(found[0]), text)
+    return text.replace("\0", "{}")
 
 
 def _first_cell(cell: str) -> str:

@@ -33,24 +33,21 @@ REFERENCED = ("attention", "causal")
 OTHERS = "others"
 
 
-def measure_tables(results: Results, family: Family) -> dict[str, Table]:
+def measure_blocks(results: Results, family: Family) -> Iterator[TableBlock]:
     """The tables of one kind of evidence by split, place or measure.
+
+    Captions say what columns mean, and what chance is there.
 
     Example:
         >>> metrics = {"iid/accuracy": 0.5, "iid/accuracy/colour": 0.25, "count/accuracy": 0.3}
         >>> results = {"runs": [{"variant": "blind", "seed": 0, "metrics": metrics}],
         ...            "chance": {"iid/accuracy/colour": 0.2}}
-        >>> for name, (header, rows) in measure_tables(results, "task").items():
-        ...     print(name, header, *rows)
-        iid ['variant', 'all', 'colour'] ['chance', '-', '0.200'] ['blind', '0.500', '0.250']
-        others ['variant', 'count'] ['blind', '0.300']
+        >>> for block in measure_blocks(results, "task"):
+        ...     header, rows = block.table
+        ...     print(block.name, header, *rows)
+        split-iid ['variant', 'all', 'colour'] ['chance', '-', '0.200'] ['blind', '0.500', '0.250']
+        split-others ['variant', 'count'] ['blind', '0.300']
     """
-    groups = _groups(results, family)
-    return {name: _table(results, metrics, name, family) for name, metrics in groups.items()}
-
-
-def measure_blocks(results: Results, family: Family) -> Iterator[TableBlock]:
-    """The same tables with their captions: what columns mean, and what chance is there."""
     for name, metrics in _groups(results, family).items():
         prefix = {"task": "split-", "attention": "attention-"}.get(family, "")
         table = _table(results, metrics, name, family)
