@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 import configs
 import crossattn
 import experiments
@@ -47,6 +49,7 @@ def test_no_attribute_of_a_package_hides_a_module():
     assert hidden == []
 
 
+@pytest.mark.slow
 def test_explain_works_after_any_module_was_read_again():
     # Modules read again have other classes: not in the process of the other tests.
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -84,6 +84,7 @@ def test_attention_measures_everyone_and_says_who_is_missing(tmp_path, peers, ca
     assert "B=2 T=3 S=7 H=2 D=5, 2 rounds" in table
 
 
+@pytest.mark.slow
 def test_who_kills_the_process_is_left_out_and_the_others_are_measured(tmp_path, peers):
     options = ["--shapes", "2,3,7,2,5", "--pass", "forward", "--peers", "tokamax", "jax.nn"]
     (record,) = measured(tmp_path / "out", "attention", *options)["cases"]
@@ -169,6 +170,7 @@ def test_attention_by_the_clock(tmp_path, capsys):
     assert verdict in (out / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_masks_are_beside_their_visible_keys(tmp_path):
     shapes = ["--shapes", "1,11,11,2,3", "3,2,17,2,3", "--pass", "forward"]
     square, ragged = measured(tmp_path / "out", "masks", *shapes)["cases"]

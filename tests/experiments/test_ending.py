@@ -48,7 +48,9 @@ start(command)
     [
         pytest.param("raise SystemExit(2)", 2, "ablate: broken\n", marks=pytest.mark.slow),
         ("raise KeyboardInterrupt", 130, "ablate: broken\n"),
-        ("raise ValueError('a defect')", 1, "ValueError: a defect\n"),
+        pytest.param(
+            "raise ValueError('a defect')", 1, "ValueError: a defect\n", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_thread_that_never_ends_keeps_no_failed_command(end, code, last):

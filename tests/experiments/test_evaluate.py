@@ -50,6 +50,7 @@ def test_evaluate_over_a_mesh_measures_the_same(measured, tmp_path, monkeypatch)
     assert found == pytest.approx(wanted, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_evaluate_passes_over_a_damaged_checkpoint(finished, measured, tmp_path, capsys):
     suite = shutil.copytree(finished[0], tmp_path / "suite")
     run = suite / "runs" / "blind" / "seed0"

@@ -88,6 +88,7 @@ def package(tmp_path, monkeypatch):
     find_source.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_source_of_ones_own_is_trained_measured_and_reported(package, tmp_path, capsys):
     jax.devices()  # all that the tests have, before the command asks for one per core
     name, out = "mypkg.mydata:SQUARES", tmp_path / "out"

@@ -133,6 +133,7 @@ def test_help_lists_suites_without_running_them(capsys):
     assert "  train" not in shown
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_same_name_does_not_hide_the_suites(here):
     (here / "configs" / "__init__.py").write_text("raise ImportError('not ours')")
     script = (

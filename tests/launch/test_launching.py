@@ -54,13 +54,9 @@ def typed(*arguments):
     return 0, err.getvalue()
 
 
-# Every start of a job traces its programs anew: a plain run has one job, which is killed.
-SOME = [("cross-attention",), pytest.param(("cross-attention", "blind"), marks=pytest.mark.slow)]
-
-
-@pytest.fixture(scope="module", params=SOME, ids=" and ".join)
-def asked(request):
-    return "--seeds", 1, "--variants", *request.param
+@pytest.fixture(scope="module")
+def asked():
+    return "--seeds", 1, "--variants", "cross-attention", "blind"
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +82,13 @@ def launched(asked, here, tmp_path_factory):
     return out, said
 
 
+@pytest.mark.slow
 def test_jobs_that_die_go_on_and_the_report_is_the_local_one(asked, here, launched):
     (out, said), variants = launched, asked[3:]
     # Killed, it is submitted again; preempted, submitit starts it again.
     again = r"cross-attention seed 0 \(\d+\): ended without a result; submitted again"
     assert re.search(again, said)
-    assert ("blind seed 0 was requeued and goes on" in said) == ("blind" in variants)
+    assert "blind seed 0 was requeued and goes on" in said
     for variant in variants:
         log = (out / "runs" / variant / "seed0" / "log.jsonl").read_text().splitlines()
         resumed = [line for line in map(json.loads, log) if line.get("event") == "resume"]
@@ -100,12 +97,13 @@ def test_jobs_that_die_go_on_and_the_report_is_the_local_one(asked, here, launch
     assert same.differences(here, out) == []
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_submitted(asked, launched, monkeypatch):
     monkeypatch.setattr(document, "write_report", only_notes)
     monkeypatch.setattr(queues.Processes, "submit", None)
     code, said = typed(*asked, "--launcher", "processes", "--out", launched[0])
     assert code == 0
-    assert re.search(rf"\b{len(asked[3:])} runs? (is|are) finished, 0 to go", said)
+    assert "2 runs are finished, 0 to go" in said
 
 
 BLIND = Ticket("blind", (0, 1), "slurm", id="7")

@@ -10,6 +10,7 @@ from jax import export
 from crossattn import Mask
 from crossattn.models.text_decoder import TextDecoder
 from crossattn.nn import CrossAttention, presets, reading
+from tests.support.families import some_quick
 from tests.support.preset_calls import arguments
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -60,7 +61,11 @@ def of_self():
     return CrossAttention(M, H), lambda x, words, context, seen: ((x, x), where)
 
 
-@pytest.mark.parametrize("made", [of_cross, of_self, of_text], ids=lambda made: made.__name__)
+@pytest.mark.parametrize(
+    "made",
+    [pytest.param(one, marks=pytest.mark.slow) for one in (of_cross, of_self)] + [of_text],
+    ids=lambda made: made.__name__,
+)
 def test_the_program_gives_what_the_module_gives(made):
     module, given = made()
     sizes = (2, 5, 7), (1, 3, 2)
@@ -96,7 +101,7 @@ def test_every_preset_has_a_program_for_any_size(name):
     assert len(program.out_avals) == 1 + len(jax.tree.leaves(params))
 
 
-@pytest.mark.parametrize("name", presets.names())
+@pytest.mark.parametrize("name", some_quick(presets.names()))
 def test_every_attention_of_a_preset_is_of_the_implementation(name, monkeypatch):
     """But for keys that are there besides the context, of which there are few."""
     found = set()

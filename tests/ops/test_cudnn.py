@@ -181,7 +181,7 @@ def test_refusals_say_why(call, reason):
     assert found == reason if reason is None else reason in found
 
 
-@pytest.mark.parametrize("heads_first", [False, True])
+@pytest.mark.parametrize("heads_first", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("axis", [None, 1])
 def test_vmap_makes_the_batch_larger(axis, heads_first):
     """Over whichever axis, and with arrays that are not mapped: the calls are those of a batch."""

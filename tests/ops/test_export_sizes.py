@@ -114,6 +114,7 @@ def test_hidden_keys_are_gathered_as_with_known_sizes(unchecked):
             np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_statistics_of_any_size(unchecked):
     def found(q, k, lengths):
         _, trace = attend(q, k, k, mask=Mask.lengths(key=lengths) & Mask.causal(2))

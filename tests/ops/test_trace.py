@@ -149,6 +149,7 @@ def test_gradients(x64, small_blocks, call, kind, sinking):
         np.testing.assert_allclose(got, want, atol=1e-11 * np.abs(want).max())
 
 
+@pytest.mark.slow
 def test_second_derivatives(x64, small_blocks):
     """Gradient of the squared gradient, as a penalty on it needs."""
     call = Call(B=1, H=2, K=1, T=5, S=11, D=3, bias="TS", softcap=1.3)
@@ -252,6 +253,7 @@ def test_half_precision_statistics_are_float32():
         np.testing.assert_allclose(found[name], want, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_through_a_resampler(x64):
     """Text looks at latents that have looked at patches: products of whole maps."""
     words, latents = Call(H=6, T=5, S=11), Call(H=2, K=1, T=11, S=17)

@@ -124,6 +124,7 @@ def test_blocks_of_any_size_agree(x64):
             np.testing.assert_allclose(a, b, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_derivatives_of_each_alone(x64, monkeypatch):
     """What a statistic does not need takes no part in its passes, and moves no derivative."""
     monkeypatch.setattr(trace_module, "sums", partial(sums, blocks=BlockSizes(1, 1, 3, 7)))

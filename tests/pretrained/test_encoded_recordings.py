@@ -37,6 +37,7 @@ def folder(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("recordings"))
 
 
+@pytest.mark.slow
 def test_features_are_means_of_the_encoder_over_a_stretch(model, folder):
     sound = read_sound(folder / "0.wav")
     spectrum = log_mel(sound, BANDS, seconds=1.5)

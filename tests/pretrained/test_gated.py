@@ -42,6 +42,7 @@ def test_equal_to_the_bit_at_the_start(case):
     np.testing.assert_array_equal(run(all_params, (sound, None))[0], wanted)
 
 
+@pytest.mark.slow
 def test_transcripts_are_the_same(case):
     decoder, params, more, all_params, tokens, sound, pictures = case
 
@@ -87,6 +88,7 @@ def test_only_the_new_layers_are_trained(case):
         assert bool(jnp.any(update != 0)) == new, path
 
 
+@pytest.mark.slow
 def test_decoding_word_by_word_and_masks(case):
     """With open gates: as all words at once; hidden tokens of the pictures are not read."""
     _, _, more, all_params, tokens, sound, pictures = case

@@ -216,7 +216,7 @@ def false_winners(suites, *, seeds, deviation):
     return count
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("seeds", [3, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("deviation", [0.0, 0.2, 0.5])
 def test_identical_variants_seldom_name_a_winner(seeds, deviation):
     """At most 5 % of suites with six comparisons, allowing for the noise of 400 suites."""

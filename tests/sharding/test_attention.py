@@ -119,7 +119,10 @@ def test_one_device_under_every_kind_of_mask(case):
             assert np.array_equal(bad[result], x), (kind, result)
 
 
-@pytest.mark.parametrize(("name", "gradients"), [("long context", True), ("long queries", False)])
+@pytest.mark.parametrize(
+    ("name", "gradients"),
+    [("long context", True), pytest.param("long queries", False, marks=pytest.mark.slow)],
+)
 def test_statistics(name, gradients):
     """Sinks among them: weights of the keys then sum to less than 1."""
     given = CALLS[name]

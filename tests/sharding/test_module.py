@@ -13,6 +13,7 @@ from crossattn.nn import BidirectionalAttention, CrossAttention, ExtraKeys, Logi
 from crossattn.nn.families.ip_adapter import DecoupledAttention
 from crossattn.sharding import ContextParallel, attend_sharded, explain_sharded
 from crossattn.sharding.wire import wire_bytes
+from tests.support.families import some_quick
 
 B, T, S, N, M, H = 2, 5, 37, 3, 12, 4
 LENGTHS = np.array([S - 2, 3])
@@ -93,7 +94,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", some_quick(CASES, ("spare keys", "competing queries")))
 def test_a_layout_changes_no_result(case, streams):
     fields, batch = CASES[case]
     alone = module(**fields)

@@ -49,6 +49,7 @@ def moved(one, other):
     return {path for path, leaf in flatten_dict(one, sep="/").items() if (leaf != two[path]).any()}
 
 
+@pytest.mark.slow
 def test_a_row_with_adapters_begins_as_the_frozen_one(trained, run, examples, same):
     """To the bit, in every step of text alone and at the first one with the image."""
     *_, states = trained

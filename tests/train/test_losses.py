@@ -137,13 +137,14 @@ def alone(examples):
     return stepped(replace(SMALL, EVERY), examples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("axes", "accumulate"),
     [
         ("data=4,context=2", 1),
-        pytest.param("data=2,tensor=2", 1, marks=pytest.mark.slow),
-        pytest.param("data=2,fsdp=2,tensor=2", 2, marks=pytest.mark.slow),
-        pytest.param("", 4, marks=pytest.mark.slow),
+        ("data=2,tensor=2", 1),
+        ("data=2,fsdp=2,tensor=2", 2),
+        ("", 4),
     ],
 )
 def test_terms_are_those_of_one_device_over_any_mesh_and_in_parts(

@@ -16,6 +16,7 @@ from crossattn.train.optimizer import DIRECTIONS, averaged, optimizer_of, schedu
 from crossattn.train.parallel import Parallelism
 from crossattn.train.run import Optimizer, replace
 from crossattn.train.source import batches_of
+from tests.support.families import some_quick
 
 EVERYTHING = {
     "optimizer.ema": 0.9,
@@ -52,7 +53,10 @@ def alone(run, examples):
     return functools.cache(lambda name: Trained(named(run, name), examples))
 
 
-@pytest.mark.parametrize("name", DIRECTIONS)
+each = pytest.mark.parametrize("name", some_quick(DIRECTIONS, ("adamw", "adafactor")))
+
+
+@each
 def test_every_optimizer_takes_the_loss_down(alone, name):
     losses = alone(name).losses
     assert losses[-1] < 0.97 * losses[0]
@@ -66,7 +70,7 @@ def test_what_has_a_state_of_its_own_does_the_same_over_a_mesh(run, examples, al
     assert_placed(found.state, where.mesh, where.rules)
 
 
-@pytest.mark.parametrize("name", DIRECTIONS)
+@each
 def test_frozen_parameters_stay_and_have_no_state(alone, name):
     state = alone(name).state
     for tree in (state.params, state.average):
@@ -86,6 +90,7 @@ class KilledError(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_bit_for_bit_the_same(run, examples, alone, tmp_path, same):
     run, programs = named(run, "muon"), alone("muon").programs
     whole = fit(programs, batches_of(run, examples, 0), tmp_path / "whole")

@@ -49,7 +49,7 @@ DESIGNS = {
     },
     "boxes": {"model.contexts": ("image", "boxes")},
 }
-QUICK = ("cross-attention", "turned")
+QUICK = ("turned",)
 
 
 def alone(batch):
@@ -223,6 +223,7 @@ def test_rows_are_not_taken_apart():
         Parallelism(make_mesh("data=8")).check(SMALL)
 
 
+@pytest.mark.slow
 def test_steps_over_devices_and_in_parts_are_those_of_texts_alone(examples):
     """Two rows on each of two devices, one of them at a time."""
     run = replace(SMALL, {"model.layers": 1})

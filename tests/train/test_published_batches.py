@@ -117,6 +117,7 @@ def flat(tmp_path, few, many, steps=3, share=0.0, packing=0):
     return (large - small) / (many - few)
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_where_pictures_are_missing_and_texts_share_rows(tmp_path):
     # Of a picture 3 kB of pixels would be held; the text of the file is, up to a mebibyte. Of the
     # many, more than an epoch is read.

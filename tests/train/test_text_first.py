@@ -86,6 +86,7 @@ def test_no_image_reaches_the_text_before(states, staged_programs, staged, examp
     assert not same(states[-1].params, others[-1].params)
 
 
+@pytest.mark.slow
 def test_it_is_the_training_of_a_model_without_an_image(states, staged, examples):
     """A blind model of as many steps, whose schedule is that of the first ones."""
     blind = {"steps": FIRST, "model.context_view": "none", "pretrain_text_steps": 0}
