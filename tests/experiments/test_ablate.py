@@ -77,6 +77,7 @@ def test_what_is_finished_never_runs_again(finished, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.slow
 def test_sweep_is_reported_with_its_choice(tmp_path):
     out = tmp_path / "out"
     typed("--seeds", 1, "--sweep", "--variants", "cross-attention", "--out", out)

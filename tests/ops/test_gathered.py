@@ -79,6 +79,7 @@ def test_nothing_leaks(poison):
         assert found["dk"][seen].any()
 
 
+@pytest.mark.slow
 def test_half_precision():
     """Sums over blocks of queries stay in float32, as where keys lie in order."""
     call = inputs(CALL, dtype=jnp.bfloat16)

@@ -130,7 +130,7 @@ def losses(call, leaves, sinking):
 
 GRADIENTS = (
     (CALLS[1][0], "together", True),
-    (Call(H=6, K=2, T=11, S=13, bias="HS"), "lengths", False),
+    pytest.param(Call(H=6, K=2, T=11, S=13, bias="HS"), "lengths", False, marks=pytest.mark.slow),
     (Call(K=1, T=11, S=3, bias="BS"), "everything", False),
 )
 
