@@ -1,7 +1,7 @@
 """Orders: patches by falling weight, and whether two orders agree; ties are kept together."""
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from crossattn.shapes import Bool, Float, Int
 
@@ -56,7 +56,7 @@ def spearman_rho(
       0.5
     """
     middle = (x.shape[-1] + 1) / 2
-    return _cosine(*(stats.rankdata(side, axis=-1) - middle for side in (x, y)))
+    return _cosine(*(scipy.stats.rankdata(side, axis=-1) - middle for side in (x, y)))
 
 
 def _cosine(a, b):

@@ -4,7 +4,7 @@ Arrays have a row for each seed and a column for each task, scores normalised al
 """
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from crossattn.report.stats.bootstrap import BOOTSTRAP, Bootstrap
 from crossattn.report.stats.paired import ALPHA, FEWEST_SEEDS
@@ -18,7 +18,7 @@ def iqm(scores: Float[np.ndarray, "seeds tasks"]) -> float:
         >>> iqm(np.array([[0.0, 0.5], [0.7, 1.0]]))
         0.6
     """
-    return float(stats.trim_mean(scores, 0.25, axis=None))
+    return float(scipy.stats.trim_mean(scores, 0.25, axis=None))
 
 
 def iqm_interval(
@@ -35,7 +35,7 @@ def iqm_interval(
     """
     if len(scores) < 2:
         return float("nan"), float("nan")
-    draws = stats.trim_mean(_drawn_within_tasks(scores, bootstrap), 0.25, axis=1)
+    draws = scipy.stats.trim_mean(_drawn_within_tasks(scores, bootstrap), 0.25, axis=1)
     low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
     return float(low), float(high)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from crossattn.align.ranking import kendall_tau, spearman_rho
 from crossattn.report.stats.bootstrap import BOOTSTRAP, Bootstrap
@@ -129,7 +129,7 @@ def kendall_w(
         0.111
     """
     judges, variants = values.shape[-2:]
-    ranks = stats.rankdata(values, axis=-1)
+    ranks = scipy.stats.rankdata(values, axis=-1)
     sums = ranks.sum(-2)
     spread = ((sums - sums.mean(-1, keepdims=True)) ** 2).sum(-1)
     # The sum of squares of ranks that all agree, which ties make smaller.

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, special
+import scipy
+from scipy import special
 
 from crossattn.report.stats.estimate import FEWEST_SEEDS
 from crossattn.report.stats.paired import ALPHA
@@ -127,7 +128,7 @@ def resolvable_difference(
     high = spread.seeds + spread.items
     while lacking(high) < 0:
         high *= 2
-    return float(optimize.brentq(lacking, 0.0, high, xtol=1e-9 * high))
+    return float(scipy.optimize.brentq(lacking, 0.0, high, xtol=1e-9 * high))
 
 
 def seeds_to_resolve(
