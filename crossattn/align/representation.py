@@ -240,15 +240,18 @@ def _is_near(xp, products, k, itself):
 
 def _hsic(xp, a, b, unbiased):
     n = len(a)
+    ones = xp.ones(n, a.dtype)
+    # Sums of sums of N numbers: in one of N x N float32 loses a digit or two.
+    rows = lambda z: products_of(xp, z, ones)
     if not unbiased:
         centring = xp.eye(n, dtype=a.dtype) - 1 / n
         a, b = (products_of(xp, centring, z) for z in (a, b))
-        return (a * b.T).sum()
+        return rows(a * b.T).sum()
     off = 1 - xp.eye(n, dtype=a.dtype)
     # A constant added to either is no difference, but for what cancels: there it costs digits.
-    a, b = ((z - (z * off).sum() / (n * (n - 1))) * off for z in (a, b))
-    total = (a * b.T).sum() + a.sum() * b.sum() / ((n - 1) * (n - 2))
-    return (total - 2 * (a.sum(axis=0) * b.sum(axis=1)).sum() / (n - 2)) / (n * (n - 3))
+    a, b = ((z - rows(z * off).sum() / (n * (n - 1))) * off for z in (a, b))
+    total = rows(a * b.T).sum() + rows(a).sum() * rows(b).sum() / ((n - 1) * (n - 2))
+    return (total - 2 * (rows(a.T) * rows(b)).sum() / (n - 2)) / (n * (n - 3))
 
 
 def _aligned(xp, a, b, own_a, own_b, unbiased, epsilon):
