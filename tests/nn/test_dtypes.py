@@ -51,8 +51,8 @@ class Biased(nn.Module):
 
 # Which have every kind of module between them; the others are the same with other fields.
 KINDS_OF_MODULES = (
-    *("encoder_decoder_post", "mllama", "resampler", "bidirectional"),
-    *("qformer", "ip_adapter", "bottleneck", "prefix_lm"),
+    *("encoder_decoder_post", "merged", "mllama", "resampler", "lxmert", "bidirectional"),
+    *("bridgetower", "qformer", "coca_decoder", "ip_adapter", "bottleneck", "prefix_lm"),
 )
 OTHERS = [name for name in presets.names() if name not in KINDS_OF_MODULES]
 

@@ -62,7 +62,7 @@ def mesh():
 
 
 # With every kind of sublayer and module between them; the others take long for what they add.
-PLAIN = {"whisper", "sam_two_way", "ip_adapter"}
+PLAIN = {"whisper", "coca_decoder", "mllama", "sam_two_way", "ip_adapter"}
 
 
 @pytest.mark.parametrize("name", some_quick(presets.names(), PLAIN))

@@ -130,12 +130,12 @@ def given(name, rows=B):
     return where | {"self_mask": Mask.causal(0), "context_to_x_mask": Mask.keys(told)}
 
 
-quick = pytest.mark.parametrize(
+some_layers = pytest.mark.parametrize(
     "name", some_quick(LAYERS, ("meter", "bidirectional", "prefix_lm", "sam_two_way"))
 )
 
 
-@quick
+@some_layers
 def test_texts_of_one_context_equal_contexts_of_their_own(streams, name):
     layer, (_, context) = LAYERS[name], streams
     texts = jax.random.normal(jax.random.key(2), (2 * B, T, M))
@@ -149,7 +149,7 @@ def test_texts_of_one_context_equal_contexts_of_their_own(streams, name):
     np.testing.assert_allclose(told, other, **TOLERANCE)
 
 
-@quick
+@some_layers
 def test_what_nobody_reads_of_the_context_is_not_computed(streams, name):
     layer, (_, context) = LAYERS[name], streams
     pair = jax.random.normal(jax.random.key(2), (2 * B, T, M)), jnp.repeat(context, 2, axis=0)

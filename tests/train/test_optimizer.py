@@ -53,10 +53,10 @@ def alone(run, examples):
     return functools.cache(lambda name: Trained(named(run, name), examples))
 
 
-each = pytest.mark.parametrize("name", some_quick(DIRECTIONS, ("adamw", "adafactor")))
+some_optimizers = pytest.mark.parametrize("name", some_quick(DIRECTIONS, ("adamw", "adafactor")))
 
 
-@each
+@some_optimizers
 def test_every_optimizer_takes_the_loss_down(alone, name):
     losses = alone(name).losses
     assert losses[-1] < 0.97 * losses[0]
@@ -70,7 +70,7 @@ def test_what_has_a_state_of_its_own_does_the_same_over_a_mesh(run, examples, al
     assert_placed(found.state, where.mesh, where.rules)
 
 
-@each
+@some_optimizers
 def test_frozen_parameters_stay_and_have_no_state(alone, name):
     state = alone(name).state
     for tree in (state.params, state.average):
